@@ -1,0 +1,100 @@
+"""The compiled core. Private: `erase_core` is the interface."""
+
+import os
+from typing import Literal, SupportsIndex, TypedDict, final
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+__version__: str
+DEBUG_BUILD: bool
+
+_Rows = NDArray[np.float32] | NDArray[np.float64]
+
+class _Params(TypedDict):
+    n_clusters: int
+    epsilon: tuple[int, int]
+    gamma: tuple[int, int]
+    max_iter: int
+    projection: int | NDArray[np.float64] | None
+    max_norm: float | None
+    seed: int
+    n_features: int
+
+@final
+class UpdateReport:
+    """What one `add` or `remove` did, and what it cost.
+
+    Attributes
+    ----------
+    n_added, n_removed : int
+        Rows that came and went.
+    path : {"certified", "replayed", "reseeded"}
+        ``certified``: every centre stayed, and no row but those named was looked at. ``replayed``: steps were run again
+        from the first one whose centres changed. ``reseeded``: a seed changed, or the number of clusters or the scale.
+    first_iteration : int or None
+        The first step that was run again, counted from 0; None if certified.
+    work : int
+        Multiply-adds spent.
+    seconds : float
+        Wall-clock time in the core.
+    """
+
+    @property
+    def n_added(self) -> int: ...
+    @property
+    def n_removed(self) -> int: ...
+    @property
+    def path(self) -> Literal["certified", "replayed", "reseeded"]: ...
+    @property
+    def first_iteration(self) -> int | None: ...
+    @property
+    def work(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+
+@final
+class Model:
+    """A fitted model. See `erase_core.QKMeans`, which owns one."""
+
+    @staticmethod
+    def fit(
+        x: _Rows,
+        ids: list[int] | list[str] | None,
+        *,
+        n_clusters: int,
+        epsilon: tuple[int, int],
+        gamma: tuple[int, int],
+        max_iter: int,
+        projection: int | NDArray[np.float64] | None,
+        max_norm: float | None,
+        seed: int,
+        n_threads: int | None,
+    ) -> Model: ...
+    def add(self, x: _Rows, ids: list[int] | list[str] | None) -> UpdateReport: ...
+    def remove(self, which: SupportsIndex | str | list[int] | list[str]) -> UpdateReport: ...
+    def predict(self, x: _Rows) -> NDArray[np.int32]: ...
+    def transform(self, x: _Rows) -> NDArray[np.float64]: ...
+    def nearest_square_distances(self, x: _Rows) -> NDArray[np.float64]: ...
+    @property
+    def n_rows(self) -> int: ...
+    @property
+    def inertia(self) -> float: ...
+    @property
+    def n_iter(self) -> int: ...
+    def ids(self) -> NDArray[np.int64] | list[str]: ...
+    def labels(self) -> NDArray[np.int32]: ...
+    def centres(self) -> NDArray[np.float64]: ...
+    def exemplars(self) -> list[int | str | None]: ...
+    def digest(self) -> str: ...
+    def save(self, path: str | os.PathLike[str]) -> None: ...
+    @staticmethod
+    def load(path: str | os.PathLike[str], n_threads: int | None) -> Model: ...
+    def to_bytes(self) -> bytes: ...
+    @staticmethod
+    def from_bytes(bytes: bytes, n_threads: int | None) -> Model: ...
+    def params(self) -> _Params: ...
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, _memo: dict[int, object]) -> Self: ...
+    def __reduce__(self) -> tuple[object, tuple[bytes, int | None]]: ...

@@ -1,0 +1,500 @@
+"""The estimator: scikit-learn's interface over the compiled core. All arithmetic and all state are the core's."""
+
+from __future__ import annotations
+
+import copy
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from numbers import Integral, Rational, Real
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import validate_data
+
+from erase_core import _core
+from erase_core._core import UpdateReport
+from erase_core.errors import IdKindError, ParameterError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["QKMeans"]
+
+_Result = TypeVar("_Result")
+
+# The bounds of the core (rust/core/src/params.rs), checked here too so that a message shows what the caller wrote.
+_MAX_CLUSTERS = _MAX_ITER = _MAX_DIM = 65_536
+_MAX_EPSILON = 3
+_MAX_DENOMINATOR = 1_000_000
+
+
+class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
+    """Quantised k-means that forgets exactly.
+
+    After any sequence of `add` and `remove` the model is, bit for bit, the one that `fit` gives on the rows that remain,
+    with the same ids, parameters and seed: `digest` is equal, whatever the order, the batches and the number of
+    threads were. Centres lie on a lattice with a random phase, so that most small changes of a cluster's mean do not
+    move them; arithmetic is in integers throughout.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        Number of clusters, 1 to 65536. If removals leave fewer rows than this, every row is a cluster of its own.
+    epsilon : float, default=0.5
+        Pitch of the lattice, above 0 and at most 3, in units of the largest row norm (rounded up to a power of two)
+        over the square root of the dimension. Larger: removals are cheaper, clusters worse. See docs/choosing.md.
+    gamma : float, default=0.2
+        Balance correction, 0 to 1. A cluster of fewer than ``gamma * n / n_clusters`` rows is moved only in proportion.
+    max_iter : int, default=10
+        Most updates of the centres. Iteration stops before if the inertia does not fall.
+    projection : None, int or array of shape (m, n_features), default=None
+        Linear map applied to the rows before clustering. An int: random signs drawn from the seed. A matrix, best with
+        orthonormal rows: it must not have been computed from data that may have to be forgotten.
+    max_norm : float or None, default=None
+        Bound of the rows' Euclidean norms; a row that exceeds it by more than 1.5 % is refused. None: taken from the
+        rows present, rounded up to a power of two; a removal or addition that changes it is as slow as a fit.
+        Give ``1.0`` for normalised embeddings.
+    random_state : int, numpy.random.RandomState, numpy.random.Generator or None, default=0
+        Seed of every draw, 0 to 2**64 - 1. None draws one, which `seed_` keeps.
+    n_threads : int or None, default=None
+        Threads to use; None for all processors. No influence on results.
+
+    Attributes
+    ----------
+    cluster_centers_ : ndarray of shape (n_clusters, n_features or m)
+        Centres, after projection.
+    labels_ : ndarray of shape (n_rows,)
+        Cluster of each row, in the order of `ids_`.
+    ids_ : ndarray of int64 or list of str
+        Ids of the rows, ascending.
+    exemplars_ : list of int, str or None
+        For each cluster the id of the row nearest to its centre; None for a cluster without rows.
+    inertia_ : float
+        Sum of the squared distances of the rows to their centres, after projection.
+    n_iter_ : int
+        Number of updates of the centres that were run, one that was then discarded included.
+    seed_ : int
+        The seed in use.
+    n_features_in_ : int
+        Width of the rows.
+
+    Notes
+    -----
+    Quantised k-means: Ginart, Guan, Valiant and Zou, "Making AI Forget You", NeurIPS 2019, section 4.1. The seeding is
+    k-means++ (Arthur and Vassilvitskii, SODA 2007), drawn as an exponential race so that it can be maintained. The whole
+    algorithm, to the bit, is docs/algorithm.md.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from erase_core import QKMeans
+    >>> X = np.random.default_rng(0).normal(size=(1000, 16))
+    >>> model = QKMeans(n_clusters=4).fit(X)
+    >>> model.remove(17).n_removed
+    1
+    >>> ids = np.delete(np.arange(1000), 17)
+    >>> model.digest() == QKMeans(n_clusters=4).fit(X[ids], ids=ids).digest()
+    True
+    """
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        epsilon: float = 0.5,
+        gamma: float = 0.2,
+        max_iter: int = 10,
+        projection: int | ArrayLike | None = None,
+        max_norm: float | None = None,
+        random_state: int | np.random.RandomState | np.random.Generator | None = 0,
+        n_threads: int | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.epsilon = epsilon
+        self.gamma = gamma
+        self.max_iter = max_iter
+        self.projection = projection
+        self.max_norm = max_norm
+        self.random_state = random_state
+        self.n_threads = n_threads
+
+    def fit(self, X: ArrayLike, y: object = None, *, ids: Iterable[int] | Iterable[str] | None = None) -> Self:
+        """Fit the model to rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Finite numbers; float32 and float64 are taken as they are.
+        y : ignored
+        ids : iterable of int or of str, default=None
+            One unique id for each row; ``0 .. n_rows - 1`` by default. Integers are 64 bits, signed.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ParameterError
+            A parameter is out of range, or there are fewer rows than clusters.
+        DataError
+            ``max_norm`` is exceeded, or there are not as many ids as rows.
+        DuplicateIdError, IdKindError
+            The ids are not unique, or not all integers or all strings.
+        ValueError
+            `X` is not a matrix of finite numbers.
+        """
+        with self._unchanged_on_error():
+            rows = validate_data(self, X, dtype=[np.float64, np.float32], order="C")
+            n_clusters = _integer("n_clusters", self.n_clusters, 1, _MAX_CLUSTERS)
+            if len(rows) < n_clusters:
+                raise ParameterError(f"n_samples={len(rows)} should be >= n_clusters={n_clusters}")
+            seed = _seed(self.random_state)
+            model = _core.Model.fit(
+                rows,
+                _id_list(ids),
+                n_clusters=n_clusters,
+                epsilon=_ratio("epsilon", self.epsilon, 0, _MAX_EPSILON),
+                gamma=_ratio("gamma", self.gamma, None, 1),
+                max_iter=_integer("max_iter", self.max_iter, 1, _MAX_ITER),
+                projection=_projection(self.projection, rows.shape[1]),
+                max_norm=_max_norm(self.max_norm),
+                seed=seed,
+                n_threads=_n_threads(self.n_threads),
+            )
+            self._model, self.seed_ = model, seed
+            self._results = {}
+        return self
+
+    def fit_predict(
+        self, X: ArrayLike, y: object = None, *, ids: Iterable[int] | Iterable[str] | None = None
+    ) -> NDArray[np.int32]:
+        """Fit, and return the cluster of each row of `X`, in the order of `X`.
+
+        Parameters and errors are those of `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        given = _id_list(ids)
+        labels = self.fit(X, ids=given).labels_
+        if given is None:
+            return labels
+        in_order_given = np.empty_like(labels)
+        in_order_given[sorted(range(len(given)), key=given.__getitem__)] = labels
+        return in_order_given
+
+    def add(self, X: ArrayLike, *, ids: Iterable[int] | Iterable[str] | None = None) -> UpdateReport:
+        """Add rows, as if they had been there at the fit.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        ids : iterable of int or of str, default=None
+            Unique ids that are not in the model, of the kind it has. By default the integers after the largest one
+            present; so an id that was removed may be given again.
+
+        Returns
+        -------
+        UpdateReport
+
+        Raises
+        ------
+        DuplicateIdError, IdKindError, DataError, ValueError
+            As for `fit`. The model is then as it was.
+        NotFittedError
+            `fit` has not been called.
+        """
+        model = self._fitted()
+        rows = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
+        report = model.add(rows, _id_list(ids))
+        self._results = {}
+        return report
+
+    def remove(self, ids: int | str | Iterable[int] | Iterable[str]) -> UpdateReport:
+        """Remove rows, as if they had never been there, and overwrite the memory that held them.
+
+        Removal is never refused: the last row can go too.
+
+        Parameters
+        ----------
+        ids : int, str, or iterable of either
+            Ids of rows in the model. An id that is named twice counts once.
+
+        Returns
+        -------
+        UpdateReport
+
+        Raises
+        ------
+        UnknownIdError
+            Some ids are not in the model; the message names them, and no row was removed.
+        IdKindError
+            The ids are not of the kind that the model has.
+        NotFittedError
+            `fit` has not been called.
+        """
+        model = self._fitted()
+        report = model.remove(ids if isinstance(ids, (int, str, np.integer)) else cast("list[int]", _id_list(ids)))
+        self._results = {}
+        return report
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int32]:
+        """Return the nearest centre of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows of any norm, also above ``max_norm``.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+
+        Raises
+        ------
+        EmptyModelError
+            All rows have been removed.
+        NotFittedError
+            `fit` has not been called.
+        """
+        return self._fitted().predict(self._queries(X))
+
+    def transform(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the Euclidean distances of each row to all centres, after projection.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_clusters)
+
+        Raises
+        ------
+        EmptyModelError, NotFittedError
+            As for `predict`.
+        """
+        return self._fitted().transform(self._queries(X))
+
+    def score(self, X: ArrayLike, y: object = None) -> float:
+        """Return the negative sum of the squared distances of the rows to their nearest centres, after projection.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : ignored
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        EmptyModelError, NotFittedError
+            As for `predict`.
+        """
+        return -float(np.sum(self._fitted().nearest_square_distances(self._queries(X))))
+
+    def digest(self) -> str:
+        """Return the 256-bit hash of the whole state, in hex: equal exactly for equal models.
+
+        It is the BLAKE3 hash of the model file that `save` writes.
+        """
+        return self._fitted().digest()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a file, whole or not at all. Equal models give equal bytes.
+
+        The format is docs/file-format.md. The file holds the rows (quantised) and their ids; names of features and
+        `n_threads` are not part of it.
+        """
+        self._fitted().save(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, n_threads: int | None = None) -> Self:
+        """Read a model from a file that `save` wrote.
+
+        Raises
+        ------
+        ModelFileError
+            The file is not a whole, sound model of this version.
+        OSError
+            The file cannot be read.
+        """
+        model = _core.Model.load(path, _n_threads(n_threads))
+        params = model.params()
+        estimator = cls(
+            params["n_clusters"],
+            epsilon=float(Fraction(*params["epsilon"])),
+            gamma=float(Fraction(*params["gamma"])),
+            max_iter=params["max_iter"],
+            projection=params["projection"],
+            max_norm=params["max_norm"],
+            random_state=params["seed"],
+            n_threads=n_threads,
+        )
+        estimator._model, estimator.seed_ = model, params["seed"]
+        estimator.n_features_in_ = params["n_features"]
+        estimator._results = {}
+        return estimator
+
+    @property
+    def cluster_centers_(self) -> NDArray[np.float64]:
+        """Centres, after projection: ndarray of shape (n_clusters, dim)."""
+        return self._result("cluster_centers_", _core.Model.centres)
+
+    @property
+    def labels_(self) -> NDArray[np.int32]:
+        """Cluster of each row, in the order of `ids_`: ndarray of shape (n_rows,)."""
+        return self._result("labels_", _core.Model.labels)
+
+    @property
+    def ids_(self) -> NDArray[np.int64] | list[str]:
+        """Ids of the rows, ascending."""
+        return self._result("ids_", _core.Model.ids)
+
+    @property
+    def exemplars_(self) -> list[int | str | None]:
+        """For each cluster the id of the row nearest to its centre; None for a cluster without rows."""
+        return self._result("exemplars_", _core.Model.exemplars)
+
+    @property
+    def inertia_(self) -> float:
+        """Sum of the squared distances of the rows to their centres, after projection."""
+        return self._fitted().inertia
+
+    @property
+    def n_iter_(self) -> int:
+        """Number of updates of the centres that were run."""
+        return self._fitted().n_iter
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.cluster_centers_)
+
+    def _fitted(self) -> _core.Model:
+        try:
+            return self._model
+        except AttributeError:
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments before "
+                "using this estimator."
+            ) from None
+
+    def _queries(self, X: ArrayLike) -> NDArray[np.float32] | NDArray[np.float64]:
+        return cast(
+            "NDArray[np.float32] | NDArray[np.float64]",
+            validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C"),
+        )
+
+    def _result(self, name: str, read: Callable[[_core.Model], _Result]) -> _Result:
+        """Return what is read from the model, kept until the next change: some of it takes a sort of all ids."""
+        model = self._fitted()
+        results = self._results
+        if name not in results:
+            results[name] = read(model)
+        return cast("_Result", results[name])
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    # The model changes in place: a copy that shared it would forget along with the original.
+    def __copy__(self) -> Self:
+        return copy.deepcopy(self)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_model")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = cast("dict[str, Any]", super().__getstate__())
+        return {name: value for name, value in state.items() if name != "_results"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._results: dict[str, object] = {}
+
+
+def _integer(name: str, value: object, least: int, most: int) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= most:
+        raise ParameterError(f"{name} must be an integer from {least} to {most}, got {value!r}")
+    return int(value)
+
+
+def _ratio(name: str, value: object, above: int | None, most: int) -> tuple[int, int]:
+    """Return a number as numerator and denominator: a float is the simplest fraction near it, 0.2 being 1/5."""
+    least = "above 0" if above == 0 else "from 0"
+    if isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(float(value)):
+        exact = Fraction(value) if isinstance(value, Rational) else Fraction(float(value))
+        near = exact.limit_denominator(_MAX_DENOMINATOR)
+        if 0 <= exact <= most and (above is None or near > above):
+            return near.numerator, near.denominator
+    raise ParameterError(f"{name} must be a number {least} and at most {most}, got {value!r}")
+
+
+def _max_norm(value: object) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < np.inf:
+        raise ParameterError(f"max_norm must be a positive finite number or None, got {value!r}")
+    return float(value)
+
+
+def _n_threads(value: object) -> int | None:
+    return None if value is None else _integer("n_threads", value, 1, 1024)
+
+
+def _seed(random_state: object) -> int:
+    if random_state is None:
+        return secrets.randbits(64)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**63 - 1, dtype=np.int64))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**63 - 1))
+    if isinstance(random_state, Integral) and not isinstance(random_state, bool) and 0 <= int(random_state) < 2**64:
+        return int(random_state)
+    raise ParameterError(
+        f"random_state must be an integer from 0 to 2**64 - 1, a numpy generator or None, got {random_state!r}"
+    )
+
+
+def _projection(projection: Any, n_features: int) -> int | NDArray[np.float64] | None:
+    if projection is None:
+        return None
+    if np.ndim(projection) == 0:
+        return _integer("projection", projection, 1, _MAX_DIM)
+    try:
+        matrix = np.ascontiguousarray(projection, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"projection must be None, an integer or a matrix of numbers: {error}") from None
+    if matrix.ndim != 2 or matrix.shape[1] != n_features or len(matrix) == 0:
+        raise ParameterError(f"projection must have the shape (m, n_features={n_features}), got {matrix.shape}")
+    return matrix
+
+
+def _id_list(ids: object) -> list[int] | list[str] | None:
+    if ids is None:
+        return None
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+        raise IdKindError(f"ids must be an iterable of integers or of strings, got {ids!r}")
+    if hasattr(ids, "__array__"):
+        array = np.asarray(ids)
+        if array.ndim != 1:
+            raise IdKindError(f"ids must be one-dimensional, got an array of shape {array.shape}")
+        return cast("list[int] | list[str]", array.tolist())
+    return cast("list[int] | list[str]", list(ids))

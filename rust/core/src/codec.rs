@@ -1,0 +1,320 @@
+//! The model file and the digest, which is the hash of that file: versioned little-endian bytes, rows in the order of
+//! their ids. Format: docs/file-format.md.
+
+use std::io::{self, Write};
+
+use crate::error::Error;
+use crate::fixed::{self, MIN_EXPONENT};
+use crate::ids::{IdRef, Ids};
+use crate::model::Model;
+use crate::params::{MAX_DIM, Params, Projection, Ratio, ValidParams};
+use crate::project::Projector;
+use crate::rows::Batch;
+use crate::threads::Threads;
+
+const MAGIC: &[u8; 8] = b"eraseqkm";
+const VERSION: u32 = 1;
+const DIGEST_LEN: usize = 32;
+/// Largest exponent that finite data can have, a projection's matrix included.
+const MAX_EXPONENT: i16 = 1040;
+
+/// A 256-bit hash of a model's whole state: equal for equal models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest(pub [u8; DIGEST_LEN]);
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Model {
+    /// The hash of the state.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        // A sink takes everything.
+        self.write_hashed(io::sink()).unwrap_or(Digest([0; DIGEST_LEN]))
+    }
+
+    /// Writes the model file. Equal models give equal bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the writer.
+    pub fn encode(&self, mut out: impl Write) -> io::Result<()> {
+        let digest = self.write_hashed(&mut out)?;
+        out.write_all(&digest.0)
+    }
+
+    /// Reads a model file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] for bytes that are not a whole, sound model file of this version.
+    pub fn decode(bytes: &[u8], threads: Threads) -> Result<Self, Error> {
+        let body = check_frame(bytes)?;
+        let mut reader = Reader { rest: body };
+        let model = reader.model(threads)?;
+        if !reader.rest.is_empty() {
+            return Err(Error::format(format!("{} bytes are left over at its end", reader.rest.len())));
+        }
+        // What is not in canonical form would come out with other bytes.
+        if model.digest().0 != bytes[body.len() + MAGIC.len() + 4..] {
+            return Err(Error::format("its contents are not in canonical form"));
+        }
+        Ok(model)
+    }
+
+    fn write_hashed(&self, out: impl Write) -> io::Result<Digest> {
+        let mut writer = Writer { out, hasher: blake3::Hasher::new() };
+        writer.model(self)?;
+        Ok(Digest(*writer.hasher.finalize().as_bytes()))
+    }
+}
+
+/// Checks what surrounds the contents: magic, version, digest. Returns the contents.
+fn check_frame(bytes: &[u8]) -> Result<&[u8], Error> {
+    let head = MAGIC.len() + 4;
+    if bytes.len() < MAGIC.len() || bytes[..MAGIC.len()] != *MAGIC {
+        return Err(Error::format("it does not begin with the magic bytes of one"));
+    }
+    let version = Reader { rest: &bytes[MAGIC.len()..] }.u32()?;
+    if version != VERSION {
+        let advice = if version > VERSION { "; a newer erase-core wrote it, update this one" } else { "" };
+        return Err(Error::format(format!("its version is {version}, this software reads {VERSION}{advice}")));
+    }
+    let Some(end) = bytes.len().checked_sub(DIGEST_LEN).filter(|&end| end >= head) else {
+        return Err(Error::format("it is truncated"));
+    };
+    if blake3::hash(&bytes[..end]).as_bytes() != &bytes[end..] {
+        return Err(Error::format("its checksum does not match: it is truncated or corrupted"));
+    }
+    Ok(&bytes[head..end])
+}
+
+struct Writer<W> {
+    out: W,
+    hasher: blake3::Hasher,
+}
+
+impl<W: Write> Writer<W> {
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.out.write_all(bytes)
+    }
+
+    fn count(&mut self, count: usize) -> io::Result<()> {
+        // Every count of the format is bounded by 2^31.
+        self.bytes(&crate::ids::slot_number(count).to_le_bytes())
+    }
+
+    fn entries(&mut self, entries: &[i16]) -> io::Result<()> {
+        let bytes: Vec<u8> = entries.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.bytes(&bytes)
+    }
+
+    fn model(&mut self, model: &Model) -> io::Result<()> {
+        self.bytes(MAGIC)?;
+        self.bytes(&VERSION.to_le_bytes())?;
+        self.params(&model.params)?;
+        let order = model.ids.ascending();
+        self.bytes(&[u8::from(model.ids.is_str())])?;
+        self.bytes(&(order.len() as u64).to_le_bytes())?;
+        for &slot in &order {
+            match model.ids.get(slot) {
+                IdRef::Int(id) => self.bytes(&id.to_le_bytes())?,
+                IdRef::Str(id) => {
+                    self.count(id.len())?;
+                    self.bytes(id.as_bytes())?;
+                }
+            }
+        }
+        for &slot in &order {
+            self.bytes(&model.rows.kept(slot as usize).0.to_le_bytes())?;
+        }
+        for &slot in &order {
+            self.entries(model.rows.kept(slot as usize).1)?;
+        }
+        let mut positions = vec![0; order.len()];
+        (0..).zip(&order).for_each(|(position, &slot)| positions[slot as usize] = position);
+        for seed in &model.iteration.seeds {
+            self.count(positions[seed.slot as usize])?;
+        }
+        self.count(model.iteration.steps.len())?;
+        for step in &model.iteration.steps {
+            let bytes: Vec<u8> = order.iter().flat_map(|&slot| step.labels[slot as usize].to_le_bytes()).collect();
+            self.bytes(&bytes)?;
+        }
+        Ok(())
+    }
+
+    fn params(&mut self, params: &ValidParams) -> io::Result<()> {
+        let ValidParams { epsilon, gamma, .. } = params;
+        for word in [params.n_clusters, params.max_iter, epsilon.num, epsilon.den, gamma.num, gamma.den] {
+            self.bytes(&word.to_le_bytes())?;
+        }
+        self.bytes(&params.seed.to_le_bytes())?;
+        self.bytes(&[u8::from(params.max_norm.is_some())])?;
+        self.bytes(&params.max_norm.unwrap_or(0.0).to_le_bytes())?;
+        match (params.projector.as_matrix(), params.projector.dim()) {
+            (_, None) => self.bytes(&[0])?,
+            (None, Some(m)) => {
+                self.bytes(&[1])?;
+                self.count(m)?;
+            }
+            (Some((entries, exponent)), Some(m)) => {
+                self.bytes(&[2])?;
+                self.count(m)?;
+                self.count(params.n_features)?;
+                self.bytes(&exponent.to_le_bytes())?;
+                self.entries(entries)?;
+            }
+        }
+        self.count(params.n_features)
+    }
+}
+
+/// Takes values off the front of a file's contents. Nothing is allocated for more than what is really there.
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Error> {
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or_else(|| Error::format("it is truncated"))?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    fn u8(&mut self) -> Result<u8, Error> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn u32(&mut self) -> Result<u32, Error> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, Error> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// `count` values of `N` bytes each.
+    fn list<const N: usize, T>(&mut self, count: usize, value: impl Fn([u8; N]) -> T) -> Result<Vec<T>, Error> {
+        let len = count.checked_mul(N).ok_or_else(|| Error::format("it is truncated"))?;
+        let chunks = self.take(len)?.chunks_exact(N);
+        let array = |chunk: &[u8]| {
+            let mut array = [0; N];
+            array.copy_from_slice(chunk);
+            array
+        };
+        Ok(chunks.map(|chunk| value(array(chunk))).collect())
+    }
+
+    fn params(&mut self) -> Result<ValidParams, Error> {
+        let (n_clusters, max_iter) = (self.u32()?, self.u32()?);
+        let epsilon = Ratio { num: self.u32()?, den: self.u32()? };
+        let gamma = Ratio { num: self.u32()?, den: self.u32()? };
+        let seed = self.u64()?;
+        let (has_max_norm, max_norm) = (self.u8()?, f64::from_le_bytes(self.array()?));
+        let max_norm = (has_max_norm != 0).then_some(max_norm);
+        let kind = self.u8()?;
+        let m = if kind == 0 { 0 } else { self.u32()? as usize };
+        let matrix = if kind == 2 {
+            let d = self.u32()? as usize;
+            let exponent = i32::from_le_bytes(self.array()?);
+            let entries = self.list(m.checked_mul(d).unwrap_or(usize::MAX), i16::from_le_bytes)?;
+            Some((d, exponent, entries))
+        } else {
+            None
+        };
+        let n_features = self.u32()? as usize;
+        let projection = if kind == 1 { Projection::Signs(m) } else { Projection::None };
+        let params = Params { n_clusters, epsilon, gamma, max_iter, projection, max_norm, seed };
+        let invalid = |what: Error| Error::format(format!("a parameter is out of bounds: {what}"));
+        let valid = params.check(n_features).map_err(invalid)?;
+        match (kind, matrix) {
+            (0 | 1, _) => Ok(valid),
+            (2, Some((d, exponent, entries))) => {
+                let sound = d == n_features
+                    && (1..=MAX_DIM).contains(&m)
+                    && (i32::from(MIN_EXPONENT)..=MAX_EXPONENT.into()).contains(&exponent)
+                    && entries.chunks_exact(d).all(|row| fixed::square(row) <= fixed::MAX_SQUARE);
+                if !sound {
+                    return Err(Error::format("its projection is out of bounds"));
+                }
+                params.check_with(n_features, Projector::from_entries(entries, d, exponent)).map_err(invalid)
+            }
+            _ => Err(Error::format(format!("its kind of projection is {kind}, this software knows 0, 1 and 2"))),
+        }
+    }
+
+    fn ids(&mut self, kind: u8, n: usize) -> Result<Ids, Error> {
+        let ids = match kind {
+            0 => Ids::Int(self.list(n, i64::from_le_bytes)?),
+            1 => {
+                let mut ids = Vec::new();
+                for _ in 0..n {
+                    let len = self.u32()? as usize;
+                    let text = std::str::from_utf8(self.take(len)?).map_err(|_| Error::format("an id is not UTF-8"))?;
+                    ids.push(text.to_owned());
+                }
+                Ids::Str(ids)
+            }
+            _ => return Err(Error::format(format!("its kind of ids is {kind}, this software knows 0 and 1"))),
+        };
+        if (1..n).any(|i| ids.get(i - 1) >= ids.get(i)) {
+            return Err(Error::format("its ids are not in ascending order"));
+        }
+        Ok(ids)
+    }
+
+    fn batch(&mut self, params: &ValidParams, n: usize) -> Result<Batch, Error> {
+        let dim = params.dim();
+        let exponents: Vec<i16> = self.list(n, i16::from_le_bytes)?;
+        let mantissas: Vec<i16> = self.list(n.checked_mul(dim).unwrap_or(usize::MAX), i16::from_le_bytes)?;
+        let fixed = params.fixed_exponent().map(|(exponent, _)| exponent);
+        let sound = exponents.iter().all(|&own| {
+            (MIN_EXPONENT..=MAX_EXPONENT).contains(&own) && fixed.is_none_or(|fixed| own == fixed)
+        });
+        if !sound || mantissas.chunks_exact(dim).any(|row| fixed::square(row) > fixed::MAX_SQUARE) {
+            return Err(Error::format("a row is out of bounds"));
+        }
+        Ok(Batch { dim, exponents: exponents.into(), mantissas: mantissas.into() })
+    }
+
+    fn model(&mut self, threads: Threads) -> Result<Model, Error> {
+        let params = self.params()?;
+        let kind = self.u8()?;
+        let n = usize::try_from(self.u64()?).ok().filter(|&n| i32::try_from(n).is_ok());
+        let n = n.ok_or_else(|| Error::format("it has more rows than are supported"))?;
+        let ids = self.ids(kind, n)?;
+        let batch = self.batch(&params, n)?;
+        let clusters = params.clusters(n);
+        let seeds: Vec<u32> = self.list(clusters, u32::from_le_bytes)?;
+        let steps = self.u32()? as usize;
+        if steps > params.max_iter as usize + 1 {
+            return Err(Error::format("it has more steps than max_iter allows"));
+        }
+        let mut labels = Vec::new();
+        for _ in 0..steps {
+            labels.push(self.list(n, u16::from_le_bytes)?);
+        }
+        let in_range = labels.iter().flatten().all(|&label| usize::from(label) < clusters);
+        if !in_range || seeds.iter().any(|&seed| seed as usize >= n) {
+            return Err(Error::format("a label or a seed is out of bounds"));
+        }
+        let mut model = Model::empty(params, threads);
+        model.rows.extend(batch);
+        model.ids.extend(ids);
+        if !model.restore(&seeds, labels) {
+            return Err(Error::format("its steps do not follow from its rows"));
+        }
+        Ok(model)
+    }
+}

@@ -1,0 +1,172 @@
+//! Fixed point: floats become 16-bit integers with one exponent a row, and rows are aligned to one exponent for the
+//! model. The only place of the core where rows are floats. Algorithm: docs/algorithm.md, sections 1 and 3.
+
+use crate::error::Error;
+
+/// Bits of the fixed point: a norm of 1 at exponent 0 is `2^14`.
+pub(crate) const UNIT_BITS: i32 = 14;
+/// Largest squared norm of a row in fixed point.
+pub(crate) const MAX_SQUARE: i64 = (1 << 28) + (1 << 23);
+/// Exponent of a zero row, and the smallest there is.
+pub(crate) const MIN_EXPONENT: i16 = -900;
+
+/// `2^exponent` for an exponent in the range of normal numbers.
+pub(crate) fn power_of_two(exponent: i32) -> f64 {
+    debug_assert!((-1022..=1023).contains(&exponent));
+    f64::from_bits(u64::from((1023 + exponent).unsigned_abs()) << 52)
+}
+
+/// Rounds to the nearest integer, halves to even, for magnitudes below 2^51: adding 1.5 * 2^52 leaves no room for a
+/// fraction, and the hardware rounds it off in just this way. (`round_ties_even` is a call without SSE 4.1.)
+fn round_half_even(x: f64) -> f64 {
+    const SHIFT: f64 = 6_755_399_441_055_744.0;
+    (x + SHIFT) - SHIFT
+}
+
+/// `x * 2^(14 - exponent)` rounded; saturates far outside of what `MAX_SQUARE` admits.
+fn scaled(x: f64, scale: f64) -> i32 {
+    const LIMIT: f64 = 1_073_741_824.0;
+    #[expect(clippy::cast_possible_truncation, reason = "clamped to 2^30 before")]
+    let v = round_half_even((x * scale).clamp(-LIMIT, LIMIT)) as i32;
+    v
+}
+
+fn square_at<T: Into<f64> + Copy>(row: &[T], exponent: i32) -> i64 {
+    let scale = power_of_two(UNIT_BITS - exponent);
+    row.iter()
+        .map(|&x| {
+            let v = i64::from(scaled(x.into(), scale));
+            v * v
+        })
+        .fold(0, i64::saturating_add)
+}
+
+/// Writes the row's mantissa and returns its exponent, or the column of a value that is not finite.
+///
+/// The exponent is the smallest one with a squared norm of at most `MAX_SQUARE`. A float estimate says where to look;
+/// integers decide.
+pub(crate) fn quantise<T: Into<f64> + Copy>(row: &[T], mantissa: &mut [i16]) -> Result<i16, usize> {
+    let largest = row.iter().fold(0.0_f64, |m, &x| m.max(x.into().abs()));
+    if let Some(column) = row.iter().position(|&x| !x.into().is_finite()) {
+        return Err(column);
+    }
+    let mut exponent = guess(row, largest);
+    let mut square = square_at(row, exponent);
+    while square > MAX_SQUARE {
+        exponent += 1;
+        square = square_at(row, exponent);
+    }
+    while exponent > i32::from(MIN_EXPONENT) && may_be_finer(square, row.len()) {
+        let finer = square_at(row, exponent - 1);
+        if finer > MAX_SQUARE {
+            break;
+        }
+        exponent -= 1;
+        square = finer;
+    }
+    let scale = power_of_two(UNIT_BITS - exponent);
+    for (m, &x) in mantissa.iter_mut().zip(row) {
+        *m = narrow(scaled(x.into(), scale).into());
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "between -900 and 1040")]
+    Ok(exponent as i16)
+}
+
+/// One value in fixed point at an exponent that is known to hold it.
+pub(crate) fn at_exponent(x: f64, exponent: i16) -> i16 {
+    narrow(scaled(x, power_of_two(UNIT_BITS - i32::from(exponent))).into())
+}
+
+/// A first exponent, right for all but a few rows; never below the smallest.
+fn guess<T: Into<f64> + Copy>(row: &[T], largest: f64) -> i32 {
+    let square: f64 = row.iter().map(|&x| x.into() * x.into()).sum();
+    let exponent = if (1e-200..1e200).contains(&square) {
+        // 4^p * (1 + 2^-5) >= square
+        (binary_exponent(square / (1.0 + 1.0 / 32.0)) + 1).div_euclid(2)
+    } else {
+        binary_exponent(largest)
+    };
+    exponent.max(MIN_EXPONENT.into())
+}
+
+/// The smallest `e` with `x < 2^e`, for a positive normal `x`; something very small for the others.
+fn binary_exponent(x: f64) -> i32 {
+    let biased = x.to_bits() >> 52 & 0x7FF;
+    #[expect(clippy::cast_possible_truncation, reason = "eleven bits")]
+    let biased = biased as i32;
+    biased - 1022
+}
+
+/// Whether the next smaller exponent might still be within bounds: its norm is at least twice this one's, less what
+/// rounding can take away (half a unit in each coordinate, before and after).
+fn may_be_finer(square: i64, dim: usize) -> bool {
+    let rounding = dim.isqrt() + 1;
+    let norm = square.unsigned_abs().isqrt();
+    (2 * norm).saturating_sub(2 * rounding as u64) <= MAX_SQUARE.unsigned_abs().isqrt() + 1
+}
+
+/// Rounds `v / 2^shift` to the nearest integer, halves to even.
+pub(crate) fn round_shift(v: i64, shift: u32) -> i64 {
+    if shift == 0 {
+        return v;
+    }
+    let floor = v >> shift;
+    let rest = v - (floor << shift);
+    let half = 1_i64 << (shift - 1);
+    floor + i64::from(rest > half || (rest == half && floor & 1 == 1))
+}
+
+/// Brings a row from its own exponent to the model's, which is no smaller: halves to even.
+pub(crate) fn align(row: &mut [i16], exponent: i16, model_exponent: i16) {
+    debug_assert!(exponent <= model_exponent);
+    let shift = u32::from((model_exponent - exponent).unsigned_abs()).min(32);
+    if shift > 0 {
+        for x in row {
+            *x = narrow(round_shift((*x).into(), shift));
+        }
+    }
+}
+
+/// The smallest `p` with `max_norm <= 2^p`, and the largest squared norm that a row may have at that exponent.
+pub(crate) fn norm_bound(max_norm: f64) -> Result<(i16, i64), Error> {
+    if !(max_norm.is_finite() && max_norm >= power_of_two(MIN_EXPONENT.into())) {
+        return Err(Error::parameter("max_norm", max_norm, "a positive finite number, or None"));
+    }
+    let upper = binary_exponent(max_norm);
+    let exponent = if max_norm.to_bits() << 12 == 0 { upper - 1 } else { upper };
+    let ratio = max_norm * 0.5 / power_of_two(exponent - 1);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a bound near 2^28")]
+    let square = (ratio * ratio * MAX_SQUARE as f64) as i64;
+    #[expect(clippy::cast_possible_truncation, reason = "between -900 and 1024")]
+    Ok((exponent as i16, square))
+}
+
+/// Squared norm.
+pub(crate) fn square(row: &[i16]) -> i64 {
+    row.iter().map(|&x| i64::from(x) * i64::from(x)).sum()
+}
+
+/// Brings the entries of a projected row into the ball that the arithmetic is proven for, and into 16 bits.
+pub(crate) fn clip(wide: &[i64], row: &mut [i16]) {
+    // At most d * 2^26 under random signs and m * 2^29 under a matrix: far from overflow.
+    let square: i64 = wide.iter().map(|y| y * y).sum();
+    if square <= MAX_SQUARE {
+        for (x, &y) in row.iter_mut().zip(wide) {
+            *x = narrow(y);
+        }
+    } else {
+        let norm = square.isqrt() + 1;
+        for (x, &y) in row.iter_mut().zip(wide) {
+            *x = narrow((y << UNIT_BITS) / norm);
+        }
+    }
+}
+
+/// An integer that is known to fit 16 bits.
+pub(crate) fn narrow(v: i64) -> i16 {
+    debug_assert!(i16::try_from(v).is_ok(), "{v} does not fit");
+    #[expect(clippy::cast_possible_truncation, reason = "the caller's invariant, checked in debug builds")]
+    {
+        v as i16
+    }
+}

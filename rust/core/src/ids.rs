@@ -1,0 +1,307 @@
+//! Ids: integers or strings, one kind in a model; their order; the table that finds a row by its id.
+
+use hashbrown::HashTable;
+use zeroize::Zeroize;
+
+use crate::error::Error;
+use crate::wipe::Wiped;
+
+/// One id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IdRef<'a> {
+    /// An integer, ordered as such.
+    Int(i64),
+    /// A string, ordered by its UTF-8 bytes (which is the order of its code points).
+    Str(&'a str),
+}
+
+impl IdRef<'_> {
+    /// The key of this id's draws (docs/algorithm.md, section 4).
+    pub(crate) fn row_key(self) -> u64 {
+        match self {
+            Self::Int(id) => id.cast_unsigned(),
+            Self::Str(id) => {
+                let mut first = [0; 8];
+                first.copy_from_slice(&blake3::hash(id.as_bytes()).as_bytes()[..8]);
+                u64::from_le_bytes(first)
+            }
+        }
+    }
+}
+
+impl From<IdRef<'_>> for Ids {
+    fn from(id: IdRef<'_>) -> Self {
+        match id {
+            IdRef::Int(id) => Self::Int(vec![id]),
+            IdRef::Str(id) => Self::Str(vec![id.to_owned()]),
+        }
+    }
+}
+
+impl std::fmt::Display for IdRef<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Int(id) => write!(f, "{id}"),
+            Self::Str(id) => write!(f, "{id:?}"),
+        }
+    }
+}
+
+/// A list of ids of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ids {
+    /// Integers.
+    Int(Vec<i64>),
+    /// Strings.
+    Str(Vec<String>),
+}
+
+impl Ids {
+    /// Number of ids.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Int(ids) => ids.len(),
+            Self::Str(ids) => ids.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The id at a position. Panics beyond the end.
+    #[must_use]
+    pub fn get(&self, position: usize) -> IdRef<'_> {
+        match self {
+            Self::Int(ids) => IdRef::Int(ids[position]),
+            Self::Str(ids) => IdRef::Str(&ids[position]),
+        }
+    }
+
+    /// All of them in turn.
+    pub fn iter(&self) -> impl Iterator<Item = IdRef<'_>> {
+        (0..self.len()).map(|position| self.get(position))
+    }
+
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Int(_) => "integers",
+            Self::Str(_) => "strings",
+        }
+    }
+}
+
+/// The ids of a model's rows by slot, and the slot of each id.
+#[derive(Debug, Clone)]
+pub(crate) struct IdTable {
+    column: Column,
+    slots: HashTable<u32>,
+}
+
+#[derive(Debug, Clone)]
+enum Column {
+    Int(Wiped<i64>),
+    /// With the row keys, which cost a hash each.
+    Str(Vec<String>, Wiped<u64>),
+}
+
+impl IdTable {
+    pub(crate) fn new() -> Self {
+        Self { column: Column::Int(Wiped::with_capacity(0)), slots: HashTable::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match &self.column {
+            Column::Int(ids) => ids.len(),
+            Column::Str(ids, _) => ids.len(),
+        }
+    }
+
+    pub(crate) fn get(&self, slot: u32) -> IdRef<'_> {
+        match &self.column {
+            Column::Int(ids) => IdRef::Int(ids[slot as usize]),
+            Column::Str(ids, _) => IdRef::Str(&ids[slot as usize]),
+        }
+    }
+
+    pub(crate) fn row_key(&self, slot: u32) -> u64 {
+        match &self.column {
+            Column::Int(ids) => ids[slot as usize].cast_unsigned(),
+            Column::Str(_, keys) => keys[slot as usize],
+        }
+    }
+
+    pub(crate) fn slot(&self, id: IdRef<'_>) -> Option<u32> {
+        self.slots.find(spread(id.row_key()), |&slot| self.get(slot) == id).copied()
+    }
+
+    /// The kind of ids, if there are any: an empty table takes either.
+    pub(crate) fn kind(&self) -> Option<&'static str> {
+        (self.len() > 0).then_some(match self.column {
+            Column::Int(_) => "integers",
+            Column::Str(..) => "strings",
+        })
+    }
+
+    pub(crate) fn is_str(&self) -> bool {
+        self.kind() == Some("strings")
+    }
+
+    /// The largest integer id present.
+    pub(crate) fn largest_int(&self) -> Option<i64> {
+        match &self.column {
+            Column::Int(ids) => ids.iter().copied().max(),
+            Column::Str(..) => None,
+        }
+    }
+
+    /// Refuses ids of the other kind, ids that are present, and ids that occur twice.
+    pub(crate) fn check_new(&self, ids: &Ids) -> Result<(), Error> {
+        self.check_kind(ids)?;
+        if let Some(present) = ids.iter().find(|&id| self.slot(id).is_some()) {
+            return Err(Error::PresentId(present.to_string()));
+        }
+        let order = ascending(ids.len(), |position| ids.get(position as usize));
+        match order.windows(2).find(|pair| ids.get(pair[0] as usize) == ids.get(pair[1] as usize)) {
+            Some(pair) => Err(Error::DuplicateId(ids.get(pair[0] as usize).to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// The slots of these ids, ascending and each once.
+    pub(crate) fn slots_of(&self, ids: &Ids) -> Result<Vec<u32>, Error> {
+        if self.len() > 0 {
+            self.check_kind(ids)?;
+        }
+        let mut slots = Vec::with_capacity(ids.len());
+        let mut unknown = Vec::new();
+        for id in ids.iter() {
+            match self.slot(id) {
+                Some(slot) => slots.push(slot),
+                None => unknown.push(id.to_string()),
+            }
+        }
+        if !unknown.is_empty() {
+            return Err(Error::UnknownIds(unknown));
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        Ok(slots)
+    }
+
+    fn check_kind(&self, ids: &Ids) -> Result<(), Error> {
+        match self.kind() {
+            Some(expected) if !ids.is_empty() && expected != ids.kind() => {
+                Err(Error::IdKind { expected, got: ids.kind() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes in ids that passed `check_new`.
+    pub(crate) fn extend(&mut self, ids: Ids) {
+        if ids.is_empty() {
+            return;
+        }
+        let first = self.len();
+        match (&mut self.column, ids) {
+            (Column::Int(old), Ids::Int(new)) => old.extend_from_slice(&new),
+            (Column::Str(old, keys), Ids::Str(new)) => {
+                keys.extend_from_slice(&row_keys(&new));
+                old.extend(new);
+            }
+            (column, Ids::Int(new)) => *column = Column::Int(new.into()),
+            (column, Ids::Str(new)) => {
+                let keys = row_keys(&new);
+                *column = Column::Str(new, keys);
+            }
+        }
+        for slot in first..self.len() {
+            let slot = slot_number(slot);
+            let hash = spread(self.row_key(slot));
+            let Self { column, slots } = self;
+            slots.insert_unique(hash, slot, |&other| spread(column.row_key(other)));
+        }
+    }
+
+    /// Takes a slot out; the last slot moves there.
+    pub(crate) fn swap_remove(&mut self, slot: u32) {
+        let last = slot_number(self.len() - 1);
+        let (hash, last_hash) = (spread(self.row_key(slot)), spread(self.row_key(last)));
+        if let Ok(entry) = self.slots.find_entry(hash, |&other| other == slot) {
+            entry.remove();
+        }
+        if let Some(moved) = self.slots.find_mut(last_hash, |&other| other == last) {
+            *moved = slot;
+        }
+        match &mut self.column {
+            Column::Int(ids) => ids.swap_remove_record(slot as usize, 1),
+            Column::Str(ids, keys) => {
+                keys.swap_remove_record(slot as usize, 1);
+                ids.swap_remove(slot as usize).zeroize();
+            }
+        }
+    }
+
+    /// All slots in the order of their ids.
+    pub(crate) fn ascending(&self) -> Vec<u32> {
+        ascending(self.len(), |slot| self.get(slot))
+    }
+
+    /// All ids in ascending order.
+    pub(crate) fn sorted(&self) -> Ids {
+        let order = self.ascending();
+        match &self.column {
+            Column::Int(ids) => Ids::Int(order.iter().map(|&slot| ids[slot as usize]).collect()),
+            Column::Str(ids, _) => Ids::Str(order.iter().map(|&slot| ids[slot as usize].clone()).collect()),
+        }
+    }
+}
+
+impl Column {
+    fn row_key(&self, slot: u32) -> u64 {
+        match self {
+            Self::Int(ids) => ids[slot as usize].cast_unsigned(),
+            Self::Str(_, keys) => keys[slot as usize],
+        }
+    }
+}
+
+impl Drop for IdTable {
+    fn drop(&mut self) {
+        if let Column::Str(ids, _) = &mut self.column {
+            ids.zeroize();
+        }
+    }
+}
+
+fn row_keys(ids: &[String]) -> Wiped<u64> {
+    ids.iter().map(|id| IdRef::Str(id).row_key()).collect::<Vec<_>>().into()
+}
+
+fn ascending<'a>(len: usize, id: impl Fn(u32) -> IdRef<'a>) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..slot_number(len)).collect();
+    order.sort_unstable_by(|&a, &b| id(a).cmp(&id(b)));
+    order
+}
+
+/// A position in a table of at most 2^31 rows.
+pub(crate) fn slot_number(position: usize) -> u32 {
+    debug_assert!(u32::try_from(position).is_ok());
+    #[expect(clippy::cast_possible_truncation, reason = "tables hold at most 2^31 rows, checked on entry")]
+    {
+        position as u32
+    }
+}
+
+/// Spreads a row key over all bits of a hash: ids are often consecutive.
+fn spread(key: u64) -> u64 {
+    let wide = u128::from(key ^ 0x9E37_79B9_7F4A_7C15) * u128::from(0xA076_1D64_78BD_642F_u64);
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are folded together")]
+    {
+        (wide >> 64) as u64 ^ wide as u64
+    }
+}

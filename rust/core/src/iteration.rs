@@ -1,0 +1,290 @@
+//! Seeds, steps and exemplars: all of a model but its rows. An update is planned first, on a read-only view of the rows
+//! as they will be, and carried out only then; the rows themselves are `model`'s.
+
+use crate::certificate::{self, Verdict, certify};
+use crate::exemplar::Exemplars;
+use crate::ids::slot_number;
+use crate::lloyd::{Delta, Rule, Step};
+use crate::params::ValidParams;
+use crate::population::Population;
+use crate::replay::{NewStep, Replay};
+use crate::seed::{Race, Seed};
+use crate::threads::Threads;
+
+/// Which way an update took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// Every centre stayed: sums were updated, no other row was looked at.
+    Certified,
+    /// Steps were run again from the first one whose centres changed.
+    Replayed,
+    /// A seed changed, so every step was run again; or the number of clusters or the scale did, and all was fitted.
+    Reseeded,
+}
+
+/// What an update did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Update {
+    /// Rows that came.
+    pub added: usize,
+    /// Rows that went.
+    pub removed: usize,
+    /// Which way it took.
+    pub path: Path,
+    /// The first step that was run again or dropped; step 0 assigns to the seeds. None if certified.
+    pub first_iteration: Option<usize>,
+    /// Multiply-adds spent.
+    pub work: u64,
+}
+
+/// What an update will do.
+struct Plan {
+    path: Path,
+    /// Seeds that replace the present ones.
+    seeds: Option<Vec<Seed>>,
+    /// Labels of the rows that come, for each step that stays.
+    added_labels: Vec<Vec<u16>>,
+    /// Steps after those that stay.
+    new_steps: Vec<NewStep>,
+    work: u64,
+}
+
+/// The derived state of a model.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Iteration {
+    pub(crate) seeds: Vec<Seed>,
+    pub(crate) steps: Vec<Step>,
+    exemplars: Exemplars,
+    /// Clusters whose exemplars have to be found anew.
+    stale: Vec<bool>,
+}
+
+/// What is given about the rows after an update.
+struct After<'a> {
+    params: &'a ValidParams,
+    population: &'a Population<'a>,
+    /// Sum of the rows' squared norms.
+    square_sum: i64,
+    threads: Threads,
+}
+
+impl Iteration {
+    /// Follows an update of the rows that changes neither the number of clusters nor the scale.
+    pub(crate) fn update(
+        &mut self,
+        params: &ValidParams,
+        population: &Population<'_>,
+        square_sum: i64,
+        threads: Threads,
+    ) -> Update {
+        let after = After { params, population, square_sum, threads };
+        let plan = self.plan(&after);
+        self.carry_out(plan, &after)
+    }
+
+    /// Fits the rows from scratch; `self` is empty.
+    pub(crate) fn fit(
+        &mut self,
+        params: &ValidParams,
+        population: &Population<'_>,
+        square_sum: i64,
+        threads: Threads,
+    ) -> Update {
+        let after = After { params, population, square_sum, threads };
+        let plan = self.plan_from_round(&after, 0, params.clusters(population.len()));
+        self.carry_out(plan, &after)
+    }
+
+    /// Takes up the seeds and the labels of all steps, by slot, that an equal model had; `self` is empty. Returns false
+    /// if the steps do not follow one from the other.
+    pub(crate) fn restore(
+        &mut self,
+        params: &ValidParams,
+        population: &Population<'_>,
+        square_sum: i64,
+        (seeds, labels): (&[u32], Vec<Vec<u16>>),
+        threads: Threads,
+    ) -> bool {
+        let after = After { params, population, square_sum, threads };
+        self.seeds = after.race().rerun(seeds);
+        let Some(steps) = after.replay(&[]).recount(after.race().centres(&self.seeds), labels) else { return false };
+        self.steps = steps;
+        self.stale = vec![true; self.seeds.len()];
+        self.steps.is_empty() == (population.len() == 0)
+    }
+
+    fn plan(&self, after: &After<'_>) -> Plan {
+        if let Some(round) = after.race().first_changed(&self.seeds) {
+            return self.plan_from_round(after, round, self.seeds.len());
+        }
+        let (old, new) = after.rules();
+        let certificate = certify(&self.steps, after.population, &old, &new);
+        let mut plan = Plan {
+            path: Path::Certified,
+            seeds: None,
+            added_labels: certificate.added_labels,
+            new_steps: Vec::new(),
+            work: certificate.work,
+        };
+        match certificate.verdict {
+            Verdict::Holds => {}
+            Verdict::Ends => plan.path = Path::Replayed,
+            Verdict::Breaks { centres, before } => {
+                let (steps, work) = after.replay(&self.steps).run(plan.added_labels.len(), centres, Some(before));
+                (plan.path, plan.new_steps) = (Path::Replayed, steps);
+                plan.work += work;
+            }
+        }
+        plan
+    }
+
+    /// All steps anew, from seeds of which those before `round` stay.
+    fn plan_from_round(&self, after: &After<'_>, round: usize, clusters: usize) -> Plan {
+        let race = after.race();
+        let (seeds, mut work) = race.run(&self.seeds[..round], clusters);
+        let mut new_steps = Vec::new();
+        if clusters > 0 {
+            let (steps, more) = after.replay(&self.steps).run(0, race.centres(&seeds), None);
+            new_steps = steps;
+            work += more;
+        }
+        Plan { path: Path::Reseeded, seeds: Some(seeds), added_labels: Vec::new(), new_steps, work }
+    }
+
+    fn carry_out(&mut self, plan: Plan, after: &After<'_>) -> Update {
+        let population = after.population;
+        let stay = plan.added_labels.len();
+        let certified = plan.path == Path::Certified;
+        let before = self.kept().filter(|_| !certified).map(|(t, step)| (t, step.summary.centres.clone()));
+        self.carry_out_certified(&plan.added_labels, after);
+        let replaced = self.replace_steps(stay, plan.new_steps, population.slots());
+        if let Some(seeds) = plan.seeds {
+            self.seeds = seeds;
+        }
+        self.stale = match (self.kept(), before) {
+            (None, _) => Vec::new(),
+            (Some((_, step)), _) if certified => vec![false; step.summary.counts.len()],
+            (Some((t, step)), Some((old_t, old))) if t == old_t && step.summary.centres.len() == old.len() => {
+                let moved = |j: usize| step.summary.centres.centre(j) != old.centre(j);
+                let touched = t.checked_sub(stay).map(|i| &replaced[i]);
+                (0..old.len()).map(|j| moved(j) || touched.is_some_and(|touched| touched[j])).collect()
+            }
+            (Some((_, step)), _) => vec![true; step.summary.counts.len()],
+        };
+        self.update_exemplars(population);
+        Update {
+            added: population.added().len(),
+            removed: population.removed().len(),
+            path: plan.path,
+            first_iteration: (!certified).then_some(stay),
+            work: plan.work,
+        }
+    }
+
+    /// Brings the sums and labels of the steps that stay up to date.
+    fn carry_out_certified(&mut self, added_labels: &[Vec<u16>], after: &After<'_>) {
+        let Some(first) = self.steps.first() else { return };
+        let (old, new) = after.rules();
+        let mut delta = Delta::new(first.summary.counts.len(), after.population.dim());
+        for (t, (step, labels)) in self.steps.iter_mut().zip(added_labels).enumerate() {
+            certificate::fill(&mut delta, step, after.population, labels);
+            step.summary.apply(&delta, &old, &new, t);
+            step.labels.extend(labels);
+        }
+    }
+
+    /// Puts new steps behind the first `stay`, in place of what is there. Returns for each the clusters whose rows are
+    /// others than in the step it replaces.
+    fn replace_steps(&mut self, stay: usize, new_steps: Vec<NewStep>, slots: usize) -> Vec<Vec<bool>> {
+        self.steps.truncate(stay + new_steps.len());
+        let mut touched = Vec::with_capacity(new_steps.len());
+        for (t, NewStep { summary, labels: relabel }) in (stay..).zip(new_steps) {
+            let mut labels = self.steps.get_mut(t).map(|step| std::mem::take(&mut step.labels)).unwrap_or_default();
+            touched.push(relabel.apply(&mut labels, slots, summary.counts.len()));
+            let step = Step { summary, labels };
+            match self.steps.get_mut(t) {
+                Some(old) => *old = step,
+                None => self.steps.push(step),
+            }
+        }
+        touched
+    }
+
+    /// Keeps the lists of exemplars that are not stale in step with the rows that go and come.
+    fn update_exemplars(&mut self, population: &Population<'_>) {
+        let Some(kept) = self.kept_index() else { return };
+        let step = &self.steps[kept];
+        for &slot in population.removed() {
+            let label = step.labels[slot as usize];
+            if !self.stale[usize::from(label)] {
+                self.exemplars.leave(label, slot);
+            }
+        }
+        for slot in population.added() {
+            let label = step.labels[slot];
+            if !self.stale[usize::from(label)] {
+                let count = step.summary.counts[usize::from(label)];
+                self.exemplars.join(label, slot_number(slot), &step.summary.centres, population, count);
+            }
+        }
+    }
+
+    /// Finds the exemplars that are stale or used up. To be called once the rows themselves have changed. Returns the
+    /// multiply-adds spent.
+    pub(crate) fn refresh_exemplars(&mut self, population: &Population<'_>, threads: Threads) -> u64 {
+        let Some(kept) = self.kept_index() else {
+            self.exemplars = Exemplars::default();
+            return 0;
+        };
+        let step = &self.steps[kept];
+        let mut wanted = std::mem::take(&mut self.stale);
+        self.exemplars.mark_exhausted(&step.summary.counts, &mut wanted);
+        self.exemplars.rebuild(&wanted, step, population, threads)
+    }
+
+    /// Takes out a slot; the last one moves there.
+    pub(crate) fn swap_remove(&mut self, slot: u32, last: u32) {
+        for step in &mut self.steps {
+            step.labels.swap_remove(slot as usize);
+        }
+        for seed in self.seeds.iter_mut().filter(|seed| seed.slot == last) {
+            seed.slot = slot;
+        }
+        self.exemplars.rename(last, slot);
+    }
+
+    fn kept_index(&self) -> Option<usize> {
+        match self.steps.as_slice() {
+            [] => None,
+            [.., before, last] if last.summary.loss >= before.summary.loss => Some(self.steps.len() - 2),
+            steps => Some(steps.len() - 1),
+        }
+    }
+
+    /// The step whose centres and labels are the model's: the last one, unless its loss did not fall.
+    pub(crate) fn kept(&self) -> Option<(usize, &Step)> {
+        self.kept_index().map(|t| (t, &self.steps[t]))
+    }
+
+    /// The exemplar of each cluster, by slot.
+    pub(crate) fn exemplars(&self) -> impl Iterator<Item = Option<u32>> {
+        self.exemplars.slots()
+    }
+}
+
+impl<'a> After<'a> {
+    /// The rules before and after the update.
+    fn rules(&self) -> (Rule, Rule) {
+        (Rule::new(self.params, self.population.base()), Rule::new(self.params, self.population.len()))
+    }
+
+    fn race(&self) -> Race<'a> {
+        Race { population: self.population, keyed: self.params.keyed(), threads: self.threads }
+    }
+
+    fn replay(&self, old: &'a [Step]) -> Replay<'a> {
+        let (old_rule, rule) = self.rules();
+        let Self { population, square_sum, threads, .. } = *self;
+        Replay { population, rule, old_rule, old, square_sum, threads }
+    }
+}

@@ -1,0 +1,56 @@
+//! Deterministic quantised k-means whose state after any removals and additions is, bit for bit, what a fit on the rows
+//! that remain gives.
+//!
+//! # The contract
+//!
+//! A [`Model`] is a pure function of the set of its rows with their ids, its parameters and its seed. It does not
+//! depend on the order in which rows came and went, on how they were batched, on the number of threads, on the
+//! platform, or on having been saved and loaded. [`Model::digest`] is a hash of the whole state, so that the contract
+//! can be tested with `==`. Nothing of a row that was removed is kept, and memory that held it is overwritten.
+//!
+//! # Where each part of it lives
+//!
+//! The algorithm is defined in `docs/algorithm.md`, how it is maintained in `docs/maintenance.md`. From the bottom up:
+//!
+//! - [`params`](Params): what may be asked for; `fixed`, `project`, `keyed`: rows and draws in integers;
+//! - `ids`, `rows`, `population`: the rows, and the rows as they will be after an update;
+//! - `assign`, `seed`, `lloyd`: nearest centres, k-means++ as a race, the steps and their cells;
+//! - `certificate`, `replay`, `exemplar`: what an update changes, found without changing anything;
+//! - `iteration` carries it out on all that is derived from the rows; `model` owns both;
+//! - `codec`: the model file, and the digest, which is the hash of that file;
+//! - `threads`, `wipe`: shards, and memory that leaves nothing behind.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod assign;
+mod certificate;
+mod codec;
+mod error;
+mod exemplar;
+mod fixed;
+mod ids;
+mod iteration;
+mod keyed;
+mod lloyd;
+mod model;
+mod params;
+mod population;
+mod predict;
+mod project;
+mod replay;
+mod rows;
+mod seed;
+mod threads;
+mod wipe;
+
+pub use codec::Digest;
+pub use error::Error;
+pub use ids::{IdRef, Ids};
+pub use iteration::{Path, Update};
+pub use model::Model;
+pub use params::{MAX_CLUSTERS, MAX_DENOMINATOR, MAX_DIM, MAX_ITER, Params, Projection, Ratio, ValidParams};
+pub use rows::{Batch, Matrix};
+pub use threads::Threads;
+
+#[cfg(test)]
+mod golden;

@@ -1,0 +1,263 @@
+//! Parameters: what a caller may ask for, checked once. A `ValidParams` is a proof that every bound of
+//! docs/algorithm.md holds.
+
+use crate::error::Error;
+use crate::fixed::{self, UNIT_BITS};
+use crate::keyed::Keyed;
+use crate::project::Projector;
+
+/// Widest row, before and after projection, for which the arithmetic is proven.
+pub const MAX_DIM: usize = 1 << 16;
+/// Most clusters: a label is 16 bits.
+pub const MAX_CLUSTERS: u32 = 1 << 16;
+/// Most iterations.
+pub const MAX_ITER: u32 = 1 << 16;
+/// Largest denominator of a rational parameter.
+pub const MAX_DENOMINATOR: u32 = 1_000_000;
+const MAX_EPSILON: u32 = 3;
+
+/// A rational parameter, so that it means the same on every platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ratio {
+    /// Numerator.
+    pub num: u32,
+    /// Denominator, from 1 to [`MAX_DENOMINATOR`].
+    pub den: u32,
+}
+
+impl Ratio {
+    fn lowest_terms(self) -> Self {
+        let (mut a, mut b) = (self.num, self.den);
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        Self { num: self.num / a, den: self.den / a }
+    }
+
+    fn exceeds(self, whole: u32) -> bool {
+        u64::from(self.num) > u64::from(self.den) * u64::from(whole)
+    }
+}
+
+impl std::fmt::Display for Ratio {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.num, self.den)
+    }
+}
+
+/// A linear map applied to every row before clustering. Never one that was fitted to the rows themselves: it would keep
+/// a trace of those that are removed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Projection {
+    /// Rows are clustered as they are.
+    None,
+    /// Random signs drawn from the seed, to this many dimensions (Achlioptas, JCSS 2003).
+    Signs(usize),
+    /// A matrix the caller vouches for: it must not depend on data that will have to be forgotten.
+    Matrix {
+        /// Number of dimensions after projection.
+        rows: usize,
+        /// Entries, row by row, each as wide as the data.
+        entries: Vec<f64>,
+    },
+}
+
+/// What to fit. Checked by [`Params::check`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Params {
+    /// Number of clusters `k`, from 1 to [`MAX_CLUSTERS`].
+    pub n_clusters: u32,
+    /// Pitch of the lattice on which centres lie, in units of `max_norm / sqrt(dim)`; above 0, at most 3.
+    pub epsilon: Ratio,
+    /// Balance correction, from 0 to 1: a cluster of fewer than `gamma * n / k` rows moves only in proportion.
+    pub gamma: Ratio,
+    /// Most updates of the centres `T`, from 1 to [`MAX_ITER`].
+    pub max_iter: u32,
+    /// Projection of the rows before clustering.
+    pub projection: Projection,
+    /// Bound of the rows' Euclidean norms; by default the smallest power of two that holds all rows present.
+    pub max_norm: Option<f64>,
+    /// Seed of every draw.
+    pub seed: u64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            n_clusters: 8,
+            epsilon: Ratio { num: 1, den: 2 },
+            gamma: Ratio { num: 1, den: 5 },
+            max_iter: 10,
+            projection: Projection::None,
+            max_norm: None,
+            seed: 0,
+        }
+    }
+}
+
+/// Parameters that hold every bound, for rows of one width.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidParams {
+    pub(crate) n_clusters: u32,
+    pub(crate) epsilon: Ratio,
+    pub(crate) gamma: Ratio,
+    pub(crate) max_iter: u32,
+    pub(crate) max_norm: Option<f64>,
+    pub(crate) seed: u64,
+    pub(crate) n_features: usize,
+    pub(crate) projector: Projector,
+}
+
+impl Params {
+    /// Checks every parameter against its bounds, for rows of `n_features` columns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Parameter`] names the first parameter that is out of bounds.
+    pub fn check(&self, n_features: usize) -> Result<ValidParams, Error> {
+        let dim_bound = format!("from 1 to {MAX_DIM}");
+        if !(1..=MAX_DIM).contains(&n_features) {
+            return Err(Error::parameter("the number of features", n_features, &dim_bound));
+        }
+        let projector = match &self.projection {
+            Projection::None => Projector::none(),
+            Projection::Signs(m) if (1..=MAX_DIM).contains(m) => Projector::signs(*m, n_features, self.keyed()),
+            Projection::Signs(m) => return Err(Error::parameter("projection", m, &dim_bound)),
+            Projection::Matrix { rows, entries } => {
+                if !(1..=MAX_DIM).contains(rows) || entries.len() != rows * n_features {
+                    let shape = format!("a matrix of shape (1 to {MAX_DIM}, {n_features})");
+                    return Err(Error::parameter("projection", format!("{} entries in {rows} rows", entries.len()), shape));
+                }
+                Projector::matrix(entries, n_features)?
+            }
+        };
+        self.check_with(n_features, projector)
+    }
+
+    /// As `check`, with the projection already made (as a model file has it).
+    pub(crate) fn check_with(&self, n_features: usize, projector: Projector) -> Result<ValidParams, Error> {
+        if !(1..=MAX_CLUSTERS).contains(&self.n_clusters) {
+            return Err(Error::parameter("n_clusters", self.n_clusters, format!("from 1 to {MAX_CLUSTERS}")));
+        }
+        if !(1..=MAX_ITER).contains(&self.max_iter) {
+            return Err(Error::parameter("max_iter", self.max_iter, format!("from 1 to {MAX_ITER}")));
+        }
+        for (name, ratio, most, least) in [("epsilon", self.epsilon, MAX_EPSILON, 1), ("gamma", self.gamma, 1, 0)] {
+            if ratio.num < least || !(1..=MAX_DENOMINATOR).contains(&ratio.den) || ratio.exceeds(most) {
+                let from = if least == 0 { "from 0" } else { "above 0 (at least 1e-6)" };
+                return Err(Error::parameter(name, ratio, format!("{from} and at most {most}")));
+            }
+        }
+        if let Some(max_norm) = self.max_norm {
+            fixed::norm_bound(max_norm)?;
+        }
+        Ok(ValidParams {
+            n_clusters: self.n_clusters,
+            epsilon: self.epsilon.lowest_terms(),
+            gamma: self.gamma.lowest_terms(),
+            max_iter: self.max_iter,
+            max_norm: self.max_norm,
+            seed: self.seed,
+            n_features,
+            projector,
+        })
+    }
+
+    fn keyed(&self) -> Keyed {
+        Keyed::new(self.seed)
+    }
+}
+
+/// What was asked for, as it is kept.
+impl ValidParams {
+    /// Number of clusters asked for.
+    #[must_use]
+    pub fn n_clusters(&self) -> u32 {
+        self.n_clusters
+    }
+
+    /// Pitch of the lattice, in lowest terms.
+    #[must_use]
+    pub fn epsilon(&self) -> Ratio {
+        self.epsilon
+    }
+
+    /// Balance correction, in lowest terms.
+    #[must_use]
+    pub fn gamma(&self) -> Ratio {
+        self.gamma
+    }
+
+    /// Most updates of the centres.
+    #[must_use]
+    pub fn max_iter(&self) -> u32 {
+        self.max_iter
+    }
+
+    /// Bound of the rows' norms.
+    #[must_use]
+    pub fn max_norm(&self) -> Option<f64> {
+        self.max_norm
+    }
+
+    /// Seed of every draw.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Width of the rows.
+    #[must_use]
+    pub fn n_features(&self) -> usize {
+        self.n_features
+    }
+
+    /// The projection; a matrix as it is used, in fixed point.
+    #[must_use]
+    pub fn projection(&self) -> Projection {
+        match (self.projector.dim(), self.projector.as_matrix()) {
+            (None, _) => Projection::None,
+            (Some(m), None) => Projection::Signs(m),
+            (Some(rows), Some((entries, exponent))) => {
+                let unit = fixed::power_of_two(exponent - UNIT_BITS);
+                Projection::Matrix { rows, entries: entries.iter().map(|&x| f64::from(x) * unit).collect() }
+            }
+        }
+    }
+}
+
+impl ValidParams {
+    pub(crate) fn keyed(&self) -> Keyed {
+        Keyed::new(self.seed)
+    }
+
+    /// `D`: dimension of the rows that are clustered.
+    pub(crate) fn dim(&self) -> usize {
+        self.projector.dim().unwrap_or(self.n_features)
+    }
+
+    /// `K` for `n` rows.
+    pub(crate) fn clusters(&self, n: usize) -> usize {
+        n.min(self.n_clusters as usize)
+    }
+
+    /// `e`: the lattice's pitch, even and at least 2.
+    pub(crate) fn pitch(&self) -> u32 {
+        let bits = if self.projector.is_signs() { UNIT_BITS - 1 } else { UNIT_BITS }.unsigned_abs();
+        let (p, q) = (u128::from(self.epsilon.num), u128::from(self.epsilon.den));
+        let half = ((p * p << (2 * bits)) / (4 * q * q * self.dim() as u128)).isqrt().max(1);
+        u32::try_from(2 * half).unwrap_or(u32::MAX).min(1 << UNIT_BITS)
+    }
+
+    /// `b`: the number of rows that a cluster needs to move freely, with `n` rows in all.
+    pub(crate) fn balance(&self, n: usize) -> i64 {
+        let clusters = self.clusters(n).max(1) as u64;
+        let share = u64::from(self.gamma.num) * n as u64;
+        (share.div_ceil(u64::from(self.gamma.den) * clusters)).cast_signed()
+    }
+
+    /// Exponent that `max_norm` fixes, if it is given, with the largest squared norm there.
+    pub(crate) fn fixed_exponent(&self) -> Option<(i16, i64)> {
+        self.max_norm.and_then(|max_norm| fixed::norm_bound(max_norm).ok())
+    }
+}

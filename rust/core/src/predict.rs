@@ -1,0 +1,100 @@
+//! Rows that are not part of the model: which cluster they fall into, and how far they are from each centre.
+
+use crate::assign::Centres;
+use crate::error::Error;
+use crate::fixed;
+use crate::model::Model;
+use crate::rows::Batch;
+
+/// A query row in the model's fixed point, if its norm is within the model's; else at its own, larger exponent.
+enum Query<'a> {
+    Near(&'a [i16]),
+    Far(&'a [i16], u32),
+}
+
+/// From here on a difference between two products outweighs every centre's norm, and more bits change nothing.
+const FAR_ENOUGH: u32 = 60;
+
+impl Model {
+    /// The nearest centre of each row of [`Batch::queries`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Empty`] for a model without rows.
+    pub fn predict(&self, queries: Batch) -> Result<Vec<u16>, Error> {
+        self.map_queries(queries, |centres, query| match query {
+            Query::Near(row) => centres.nearest(row),
+            Query::Far(row, shift) => nearest_far(centres, row, shift),
+        })
+    }
+
+    /// The distances of each row to all centres, row by row, in units of the data (after projection).
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::predict`].
+    pub fn transform(&self, queries: Batch) -> Result<Vec<f64>, Error> {
+        let unit = self.unit();
+        let distances = self.map_queries(queries, |centres, query| -> Vec<f64> {
+            (0..centres.len()).map(|j| square_distance(centres, j, &query).sqrt() * unit).collect()
+        })?;
+        Ok(distances.concat())
+    }
+
+    /// The squared distance of each row to its nearest centre, in units of the data (after projection).
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::predict`].
+    pub fn nearest_square_distances(&self, queries: Batch) -> Result<Vec<f64>, Error> {
+        let unit = self.unit();
+        self.map_queries(queries, |centres, query| {
+            let nearest = (0..centres.len()).map(|j| square_distance(centres, j, &query)).fold(f64::INFINITY, f64::min);
+            nearest * unit * unit
+        })
+    }
+
+    fn map_queries<R: Send>(
+        &self,
+        mut queries: Batch,
+        map: impl Fn(&Centres, Query<'_>) -> R + Sync,
+    ) -> Result<Vec<R>, Error> {
+        let (_, step) = self.iteration.kept().ok_or(Error::Empty)?;
+        let (centres, dim, exponent) = (&step.summary.centres, self.params.dim(), self.rows.exponent());
+        let exponents = queries.exponents.clone();
+        let mut rows: Vec<&mut [i16]> = queries.mantissas.chunks_exact_mut(dim).collect();
+        let parts = self.threads().map_mut(&mut rows, centres.len() * dim, |start, rows| {
+            let of_row = |(own, row): (&i16, &mut &mut [i16])| {
+                if *own <= exponent {
+                    fixed::align(row, *own, exponent);
+                    map(centres, Query::Near(row))
+                } else {
+                    map(centres, Query::Far(row, u32::from((own - exponent).unsigned_abs())))
+                }
+            };
+            exponents[start..].iter().zip(rows).map(of_row).collect::<Vec<_>>()
+        });
+        Ok(parts.into_iter().flatten().collect())
+    }
+}
+
+/// The nearest centre of a row that is `2^shift` times as long as its entries say.
+fn nearest_far(centres: &Centres, row: &[i16], shift: u32) -> u16 {
+    let key = |j: usize| {
+        let product = i128::from(crate::assign::dot(row, centres.centre(j)));
+        i128::from(centres.square(j)) - (product << (shift.min(FAR_ENOUGH) + 1))
+    };
+    let nearest = (0..centres.len()).min_by_key(|&j| key(j)).unwrap_or(0);
+    crate::assign::label(nearest)
+}
+
+fn square_distance(centres: &Centres, j: usize, query: &Query<'_>) -> f64 {
+    match query {
+        Query::Near(row) => f64::from(centres.distance(j, row)),
+        Query::Far(row, shift) => {
+            // The scale may be as large as 2^2000: a float's distance then is infinite, like the sum of squares itself.
+            let scale = 2_f64.powi(i32::try_from(*shift).unwrap_or(i32::MAX));
+            row.iter().zip(centres.centre(j)).map(|(&x, &c)| (f64::from(x) * scale - f64::from(c)).powi(2)).sum()
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Projection: an integer matrix applied to a row's mantissa, then a fixed rational scale. Algorithm:
+//! docs/algorithm.md, section 2.
+
+use crate::assign::dot;
+use crate::error::Error;
+use crate::fixed::{self, MIN_EXPONENT, UNIT_BITS, round_shift};
+use crate::keyed::Keyed;
+
+/// A projection in integers, ready to be applied.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Projector {
+    entries: Vec<i16>,
+    n_features: usize,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    None,
+    Signs { scale: i64 },
+    Matrix { exponent: i32 },
+}
+
+impl Projector {
+    pub(crate) fn none() -> Self {
+        Self { entries: Vec::new(), n_features: 0, kind: Kind::None }
+    }
+
+    pub(crate) fn signs(m: usize, n_features: usize, keyed: Keyed) -> Self {
+        let entries = (0..m as u64).flat_map(|output| keyed.signs(output, n_features)).collect();
+        Self { entries, n_features, kind: Kind::Signs { scale: ((1_i64 << 58) / m.cast_signed() as i64).isqrt() } }
+    }
+
+    /// Takes a matrix of floats, row by row, to fixed point at the smallest exponent that holds all its rows.
+    pub(crate) fn matrix(entries: &[f64], n_features: usize) -> Result<Self, Error> {
+        let refused = |what: String| Error::parameter("projection", what, "a finite matrix that is not all zeros");
+        let mut scratch = vec![0; n_features];
+        let mut exponent = MIN_EXPONENT;
+        for (i, row) in entries.chunks_exact(n_features).enumerate() {
+            let of_row = fixed::quantise(row, &mut scratch)
+                .map_err(|column| refused(format!("NaN or infinity at row {i}, column {column}")))?;
+            exponent = exponent.max(of_row);
+        }
+        let scaled: Vec<i16> = entries.iter().map(|&x| fixed::at_exponent(x, exponent)).collect();
+        if scaled.iter().all(|&x| x == 0) {
+            return Err(refused("a matrix of zeros".into()));
+        }
+        Ok(Self::from_entries(scaled, n_features, exponent.into()))
+    }
+
+    /// A matrix that is in fixed point already.
+    pub(crate) fn from_entries(entries: Vec<i16>, n_features: usize, exponent: i32) -> Self {
+        Self { entries, n_features, kind: Kind::Matrix { exponent } }
+    }
+
+    /// Dimension after projection, if there is one.
+    pub(crate) fn dim(&self) -> Option<usize> {
+        (self.kind != Kind::None).then(|| self.entries.len() / self.n_features)
+    }
+
+    pub(crate) fn is_signs(&self) -> bool {
+        matches!(self.kind, Kind::Signs { .. })
+    }
+
+    /// Entries and exponent of a given matrix.
+    pub(crate) fn as_matrix(&self) -> Option<(&[i16], i32)> {
+        match self.kind {
+            Kind::Matrix { exponent } => Some((&self.entries, exponent)),
+            _ => None,
+        }
+    }
+
+    /// By which power of two the projected rows are smaller than the data.
+    pub(crate) fn unit_exponent(&self) -> i32 {
+        match self.kind {
+            Kind::None => 0,
+            Kind::Signs { .. } => 1,
+            Kind::Matrix { exponent } => exponent,
+        }
+    }
+
+    /// Projects a mantissa.
+    pub(crate) fn apply(&self, mantissa: &[i16], row: &mut [i16]) {
+        let products = self.entries.chunks_exact(self.n_features.max(1)).map(|entries| i64::from(dot(entries, mantissa)));
+        match self.kind {
+            Kind::None => row.copy_from_slice(mantissa),
+            Kind::Signs { scale } => {
+                fixed::clip(&products.map(|z| round_shift(z * scale, 30)).collect::<Vec<_>>(), row);
+            }
+            Kind::Matrix { .. } => {
+                let shift = UNIT_BITS.unsigned_abs();
+                fixed::clip(&products.map(|z| round_shift(z, shift)).collect::<Vec<_>>(), row);
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A vector that leaves nothing behind: its memory is overwritten when it is freed, when it grows, and where an element
+//! is taken out. Rows, and sums from whose difference a row could be computed, live in it.
+
+use std::ops::{Deref, DerefMut};
+
+use zeroize::{DefaultIsZeroes, Zeroize};
+
+/// A `Vec` whose buffer is overwritten with zeros before it is given back to the allocator.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wiped<T: DefaultIsZeroes>(Vec<T>);
+
+impl<T: DefaultIsZeroes> Wiped<T> {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self(Vec::with_capacity(capacity))
+    }
+
+    pub(crate) fn zeros(len: usize) -> Self {
+        Self(vec![T::default(); len])
+    }
+
+    /// Appends; a buffer that is outgrown is overwritten before it is freed.
+    pub(crate) fn extend_from_slice(&mut self, more: &[T]) {
+        let needed = self.0.len() + more.len();
+        if needed > self.0.capacity() {
+            let mut larger = Vec::with_capacity(needed.max(self.0.capacity() * 2));
+            larger.extend_from_slice(&self.0);
+            self.0.zeroize();
+            self.0 = larger;
+        }
+        self.0.extend_from_slice(more);
+    }
+
+    /// Takes out the elements `index * width ..` of one record by moving the last record there, and overwrites what
+    /// the last record leaves.
+    pub(crate) fn swap_remove_record(&mut self, index: usize, width: usize) {
+        let last = self.0.len() - width;
+        self.0.copy_within(last.., index * width);
+        self.0[last..].zeroize();
+        self.0.truncate(last);
+    }
+}
+
+impl<T: DefaultIsZeroes> From<Vec<T>> for Wiped<T> {
+    fn from(vec: Vec<T>) -> Self {
+        Self(vec)
+    }
+}
+
+impl<T: DefaultIsZeroes> Clone for Wiped<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: DefaultIsZeroes> Drop for Wiped<T> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl<T: DefaultIsZeroes> Deref for Wiped<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T: DefaultIsZeroes> DerefMut for Wiped<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_taken_out_is_replaced_by_the_last() {
+        let mut v = Wiped::from(vec![1_i16, 2, 3, 4, 5, 6]);
+        v.swap_remove_record(0, 2);
+        assert_eq!(&*v, &[5, 6, 3, 4]);
+        v.swap_remove_record(1, 2);
+        assert_eq!(&*v, &[5, 6]);
+    }
+}

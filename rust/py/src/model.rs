@@ -1,0 +1,304 @@
+//! The model as a Python object. It is frozen: Python never holds a mutable borrow of it, and the lock inside lets any
+//! number of threads read and one write, with the interpreter let go of meanwhile.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
+
+use erase_core::{Batch, Error, IdRef, Ids, Params, Threads, Update};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::arguments::{Id, ProjectionArgument, Rational, Rows, id, ids};
+use crate::errors::{raise, to_python};
+use crate::report::UpdateReport;
+
+/// A fitted model. See `erase_core.QKMeans`, which owns one.
+#[pyclass(frozen, module = "erase_core._core")]
+pub struct Model {
+    inner: RwLock<erase_core::Model>,
+}
+
+impl Model {
+    fn new(inner: erase_core::Model) -> Self {
+        Self { inner: RwLock::new(inner) }
+    }
+
+    /// Reads with the interpreter let go of.
+    fn read<R: Send>(&self, py: Python<'_>, read: impl FnOnce(&erase_core::Model) -> R + Send) -> R {
+        py.detach(|| read(&self.readable()))
+    }
+
+    // A panic while the lock was held is a defect of the core; what it left behind can still be looked at.
+    fn readable(&self) -> RwLockReadGuard<'_, erase_core::Model> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes with the interpreter let go of, and reports.
+    fn write(
+        &self,
+        py: Python<'_>,
+        write: impl FnOnce(&mut erase_core::Model) -> Result<Update, Error> + Send,
+    ) -> PyResult<UpdateReport> {
+        let outcome = py.detach(|| {
+            let mut model: RwLockWriteGuard<'_, erase_core::Model> = self.inner.write().ok()?;
+            let start = Instant::now();
+            let update = write(&mut model);
+            Some(update.map(|update| UpdateReport::new(update, start.elapsed().as_secs_f64())))
+        });
+        let Some(report) = outcome else {
+            let message = "an internal error interrupted an earlier update of this model; fit it anew".to_owned();
+            return Err(raise(py, "EraseError", message));
+        };
+        report.map_err(|error| to_python(py, &error))
+    }
+}
+
+#[pymethods]
+impl Model {
+    /// Fits rows with their ids; integer ids from 0 on where none are given.
+    #[staticmethod]
+    #[pyo3(signature = (x, ids, *, n_clusters, epsilon, gamma, max_iter, projection, max_norm, seed, n_threads))]
+    #[expect(clippy::too_many_arguments, reason = "the parameters, by name")]
+    fn fit(
+        py: Python<'_>,
+        x: Rows<'_>,
+        ids: Option<&Bound<'_, PyList>>,
+        n_clusters: u32,
+        epsilon: Rational,
+        gamma: Rational,
+        max_iter: u32,
+        projection: Option<ProjectionArgument<'_>>,
+        max_norm: Option<f64>,
+        seed: u64,
+        n_threads: Option<usize>,
+    ) -> PyResult<Self> {
+        let projection = ProjectionArgument::projection(projection)?;
+        let (epsilon, gamma) = (epsilon.into(), gamma.into());
+        let params = Params { n_clusters, epsilon, gamma, max_iter, projection, max_norm, seed };
+        let params = params.check(x.width()).map_err(|error| to_python(py, &error))?;
+        let threads = Threads::new(n_threads);
+        let batch = Batch::quantise(&params, x.matrix()?, threads).map_err(|error| to_python(py, &error))?;
+        let ids = ids_or_next(ids, None, batch.len())?;
+        py.detach(|| erase_core::Model::fit_batch(params, ids, batch, threads))
+            .map(Self::new)
+            .map_err(|error| to_python(py, &error))
+    }
+
+    /// Adds rows; integer ids from the largest present on where none are given.
+    fn add(&self, py: Python<'_>, x: Rows<'_>, ids: Option<&Bound<'_, PyList>>) -> PyResult<UpdateReport> {
+        let (params, threads, largest, has_str_ids) = self.read(py, |model| {
+            (model.params().clone(), model.threads(), model.largest_id(), model.has_str_ids())
+        });
+        if ids.is_none() && has_str_ids {
+            let message = "ids must be given: those in the model are strings, so none can be counted up".to_owned();
+            return Err(raise(py, "IdKindError", message));
+        }
+        let batch = Batch::quantise(&params, x.matrix()?, threads).map_err(|error| to_python(py, &error))?;
+        let ids = ids_or_next(ids, largest, batch.len())?;
+        self.write(py, |model| model.add_batch(ids, batch))
+    }
+
+    /// Removes one id, or all of a list.
+    fn remove(&self, py: Python<'_>, which: &Bound<'_, PyAny>) -> PyResult<UpdateReport> {
+        match id(which)? {
+            Some(Id::Int(id)) => self.write(py, |model| model.remove_one(IdRef::Int(id))),
+            Some(Id::Str(id)) => self.write(py, |model| model.remove_one(IdRef::Str(&id))),
+            None => {
+                let Ok(list) = which.cast::<PyList>() else {
+                    let message = format!("an id must be an integer or a string, got {}", which.repr()?);
+                    return Err(raise(py, "IdKindError", message));
+                };
+                let ids = ids(list)?;
+                self.write(py, |model| model.remove(&ids))
+            }
+        }
+    }
+
+    /// The nearest centre of each row.
+    fn predict<'py>(&self, py: Python<'py>, x: Rows<'py>) -> PyResult<Bound<'py, PyArray1<i32>>> {
+        let labels = self.compare(py, &x, erase_core::Model::predict)?;
+        Ok(labels.into_iter().map(i32::from).collect::<Vec<_>>().into_pyarray(py))
+    }
+
+    /// The distances of each row to all centres.
+    fn transform<'py>(&self, py: Python<'py>, x: Rows<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let distances = self.compare(py, &x, erase_core::Model::transform)?;
+        let clusters = distances.len() / x.height().max(1);
+        distances.into_pyarray(py).reshape([x.height(), clusters])
+    }
+
+    /// The squared distance of each row to its nearest centre.
+    fn nearest_square_distances<'py>(&self, py: Python<'py>, x: Rows<'py>) -> PyResult<Bound<'py, PyArray1<f64>>> {
+        Ok(self.compare(py, &x, erase_core::Model::nearest_square_distances)?.into_pyarray(py))
+    }
+
+    /// Number of rows.
+    #[getter]
+    fn n_rows(&self, py: Python<'_>) -> usize {
+        self.read(py, erase_core::Model::len)
+    }
+
+    /// Sum of the squared distances to the centres.
+    #[getter]
+    fn inertia(&self, py: Python<'_>) -> f64 {
+        self.read(py, erase_core::Model::inertia)
+    }
+
+    /// Number of updates of the centres that were run.
+    #[getter]
+    fn n_iter(&self, py: Python<'_>) -> usize {
+        self.read(py, erase_core::Model::n_iter)
+    }
+
+    /// The ids, ascending.
+    fn ids(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.read(py, erase_core::Model::ids) {
+            Ids::Int(ids) => Ok(ids.into_pyarray(py).into_any().unbind()),
+            Ids::Str(ids) => Ok(PyList::new(py, ids)?.into_any().unbind()),
+        }
+    }
+
+    /// The cluster of each row, in the order of the ids.
+    fn labels<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i32>> {
+        self.read(py, |model| model.labels().into_iter().map(i32::from).collect::<Vec<_>>()).into_pyarray(py)
+    }
+
+    /// The centres.
+    fn centres<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let (centres, clusters, dim) = self.read(py, |model| (model.centres(), model.n_clusters(), model.dim()));
+        centres.into_pyarray(py).reshape([clusters, dim])
+    }
+
+    /// For each cluster the id of its exemplar, or None.
+    fn exemplars(&self, py: Python<'_>) -> PyResult<Py<PyList>> {
+        let model = self.readable();
+        let object = |id: Option<IdRef<'_>>| -> PyResult<Py<PyAny>> {
+            Ok(match id {
+                None => py.None(),
+                Some(IdRef::Int(id)) => id.into_pyobject(py)?.into_any().unbind(),
+                Some(IdRef::Str(id)) => id.into_pyobject(py)?.into_any().unbind(),
+            })
+        };
+        let objects: Vec<_> = model.exemplars().into_iter().map(object).collect::<PyResult<_>>()?;
+        Ok(PyList::new(py, objects)?.unbind())
+    }
+
+    /// The hash of the state, in hex.
+    fn digest(&self, py: Python<'_>) -> String {
+        self.read(py, |model| model.digest().to_string())
+    }
+
+    /// Writes the model file: beside its destination first, so that a crash leaves the old file or the new one.
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        self.read(py, |model| {
+            let mut partial = path.clone().into_os_string();
+            partial.push(format!(".partial-{}", std::process::id()));
+            let partial = PathBuf::from(partial);
+            let write = || {
+                let mut out = BufWriter::new(File::create(&partial)?);
+                model.encode(&mut out)?;
+                out.flush()?;
+                out.get_ref().sync_all()?;
+                fs::rename(&partial, &path)
+            };
+            write().inspect_err(|_| {
+                // The first error is the one to report.
+                let _ = fs::remove_file(&partial);
+            })
+        })?;
+        Ok(())
+    }
+
+    /// Reads a model file.
+    #[staticmethod]
+    fn load(py: Python<'_>, path: PathBuf, n_threads: Option<usize>) -> PyResult<Self> {
+        let bytes = py.detach(|| fs::read(path))?;
+        Self::decode(py, &bytes, n_threads)
+    }
+
+    /// The model file as bytes.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = self.read(py, |model| {
+            let mut bytes = Vec::new();
+            model.encode(&mut bytes).map(|()| bytes)
+        })?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    /// A model from the bytes of its file.
+    #[staticmethod]
+    fn from_bytes(py: Python<'_>, bytes: &[u8], n_threads: Option<usize>) -> PyResult<Self> {
+        Self::decode(py, bytes, n_threads)
+    }
+
+    /// Parameters as `fit` takes them, the projection aside.
+    fn params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyDict>> {
+        let params = self.read(py, |model| model.params().clone());
+        let dict = pyo3::types::PyDict::new(py);
+        dict.set_item("n_clusters", params.n_clusters())?;
+        dict.set_item("epsilon", (params.epsilon().num, params.epsilon().den))?;
+        dict.set_item("gamma", (params.gamma().num, params.gamma().den))?;
+        dict.set_item("max_iter", params.max_iter())?;
+        dict.set_item("max_norm", params.max_norm())?;
+        dict.set_item("seed", params.seed())?;
+        dict.set_item("n_features", params.n_features())?;
+        match params.projection() {
+            erase_core::Projection::None => dict.set_item("projection", py.None())?,
+            erase_core::Projection::Signs(m) => dict.set_item("projection", m)?,
+            erase_core::Projection::Matrix { rows, entries } => {
+                dict.set_item("projection", entries.into_pyarray(py).reshape([rows, params.n_features()])?)?;
+            }
+        }
+        Ok(dict)
+    }
+
+    fn __deepcopy__(&self, py: Python<'_>, _memo: &Bound<'_, PyAny>) -> Self {
+        Self::new(self.read(py, Clone::clone))
+    }
+
+    fn __copy__(&self, py: Python<'_>) -> Self {
+        Self::new(self.read(py, Clone::clone))
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>, Option<usize>))> {
+        let bytes = slf.get().to_bytes(slf.py())?;
+        let threads = slf.get().read(slf.py(), |model| model.threads().requested());
+        Ok((slf.get_type().getattr("from_bytes")?, (bytes, threads)))
+    }
+}
+
+impl Model {
+    /// Compares rows with the centres.
+    fn compare<R: Send>(
+        &self,
+        py: Python<'_>,
+        x: &Rows<'_>,
+        compare: impl FnOnce(&erase_core::Model, Batch) -> Result<R, Error> + Send,
+    ) -> PyResult<R> {
+        let (params, threads) = self.read(py, |model| (model.params().clone(), model.threads()));
+        let queries = Batch::queries(&params, x.matrix()?, threads).map_err(|error| to_python(py, &error))?;
+        self.read(py, |model| compare(model, queries)).map_err(|error| to_python(py, &error))
+    }
+
+    fn decode(py: Python<'_>, bytes: &[u8], n_threads: Option<usize>) -> PyResult<Self> {
+        let threads = Threads::new(n_threads);
+        py.detach(|| erase_core::Model::decode(bytes, threads))
+            .map(Self::new)
+            .map_err(|error| to_python(py, &error))
+    }
+}
+
+/// The ids given, or as many integers from the one after the largest present.
+fn ids_or_next(given: Option<&Bound<'_, PyList>>, largest: Option<i64>, rows: usize) -> PyResult<Ids> {
+    match given {
+        Some(list) => ids(list),
+        None => {
+            let first = largest.map_or(0, |largest| largest.saturating_add(1));
+            Ok(Ids::Int((first..).take(rows).collect()))
+        }
+    }
+}

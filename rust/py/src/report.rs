@@ -1,0 +1,52 @@
+//! The report of an update.
+
+use erase_core::{Path, Update};
+use pyo3::prelude::*;
+
+/// What one `add` or `remove` did, and what it cost.
+///
+/// Attributes
+/// ----------
+/// n_added, n_removed : int
+///     Rows that came and went.
+/// path : {"certified", "replayed", "reseeded"}
+///     ``certified``: every centre stayed, and no row but those named was looked at. ``replayed``: steps were run again
+///     from the first one whose centres changed. ``reseeded``: a seed changed, or the number of clusters or the scale.
+/// first_iteration : int or None
+///     The first step that was run again, counted from 0; None if certified.
+/// work : int
+///     Multiply-adds spent.
+/// seconds : float
+///     Wall-clock time in the core.
+#[pyclass(frozen, get_all, module = "erase_core")]
+pub struct UpdateReport {
+    n_added: usize,
+    n_removed: usize,
+    path: &'static str,
+    first_iteration: Option<usize>,
+    work: u64,
+    seconds: f64,
+}
+
+impl UpdateReport {
+    pub(crate) fn new(update: Update, seconds: f64) -> Self {
+        let path = match update.path {
+            Path::Certified => "certified",
+            Path::Replayed => "replayed",
+            Path::Reseeded => "reseeded",
+        };
+        let Update { added, removed, first_iteration, work, .. } = update;
+        Self { n_added: added, n_removed: removed, path, first_iteration, work, seconds }
+    }
+}
+
+#[pymethods]
+impl UpdateReport {
+    fn __repr__(&self) -> String {
+        let first = self.first_iteration.map_or("None".into(), |t| t.to_string());
+        format!(
+            "UpdateReport(n_added={}, n_removed={}, path='{}', first_iteration={first}, work={}, seconds={:.2e})",
+            self.n_added, self.n_removed, self.path, self.work, self.seconds
+        )
+    }
+}

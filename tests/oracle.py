@@ -1,0 +1,400 @@
+"""The definition of docs/algorithm.md, executed: slow, obvious, in Python integers.
+
+It is written from docs/algorithm.md and docs/file-format.md alone, one function or a few per section, and shares no
+code with the implementation it judges. Floats appear only where they are turned into exact fractions.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import lru_cache
+
+from blake3 import blake3
+
+Id = int | str
+Vector = list[int]
+
+U = 2**28 + 2**23
+LOWEST_EXPONENT = -900
+MASK32 = 2**32 - 1
+RACE, PHASE, SIGNS = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Params:
+    """What the caller chooses."""
+
+    n_clusters: int = 8
+    epsilon: Fraction = Fraction(1, 2)
+    gamma: Fraction = Fraction(1, 5)
+    max_iter: int = 10
+    projection: int | list[list[float]] | None = None
+    max_norm: float | None = None
+    seed: int = 0
+
+
+@dataclass
+class Step:
+    """One assignment: the centres it used and what came out, labels in the order of the ids."""
+
+    centres: list[Vector]
+    labels: list[int]
+    counts: list[int]
+    sums: list[Vector]
+    loss: int
+
+
+@dataclass
+class Fitted:
+    """A model: everything algorithm.md says about one set of rows under one set of parameters."""
+
+    params: Params
+    n_features: int
+    exponent: int
+    ids: list[Id]
+    exponents: list[int]
+    mantissas: list[Vector]
+    rows: list[Vector]
+    seeds: list[Id] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    kept: int | None = None
+    exemplars: list[Id | None] = field(default_factory=list)
+
+    @property
+    def centres(self) -> list[Vector]:
+        """The centres of the kept step."""
+        return [] if self.kept is None else self.steps[self.kept].centres
+
+    @property
+    def labels(self) -> list[int]:
+        """The labels of the kept step, in the order of the ids."""
+        return [] if self.kept is None else self.steps[self.kept].labels
+
+    @property
+    def inertia(self) -> int:
+        """The loss of the kept step, in squared integer units."""
+        return 0 if self.kept is None else self.steps[self.kept].loss
+
+    @property
+    def n_iter(self) -> int:
+        """The number of updates that were run."""
+        return max(0, len(self.steps) - 1)
+
+
+# ---- Notation ----
+def rhe(value: Fraction) -> int:
+    """The nearest integer, halves to the even one (which is what Python's round of a Fraction is)."""
+    return round(value)
+
+
+def square(x: Sequence[int]) -> int:
+    """The squared norm."""
+    return sum(v * v for v in x)
+
+
+def distance(x: Sequence[int], y: Sequence[int]) -> int:
+    """The squared distance."""
+    return sum((v - w) ** 2 for v, w in zip(x, y, strict=True))
+
+
+# ---- 1. Fixed point ----
+def at_exponent(x: Sequence[float], p: int) -> Vector:
+    """x^(p): each float at its exact value, times 2^(14 - p), rounded."""
+    scale = Fraction(2) ** (14 - p)
+    return [rhe(Fraction(v) * scale) for v in x]
+
+
+def smallest_exponent(vectors: Sequence[Sequence[float]]) -> int:
+    """The smallest p >= -900 at which every vector has a squared norm of at most U."""
+    if not all(math.isfinite(v) for x in vectors for v in x):
+        raise ValueError("not finite")
+    largest = max(abs(v) for x in vectors for v in x)
+    p = LOWEST_EXPONENT
+    if largest > 0:
+        # 2^(e - 1) <= largest < 2^e. At any exponent below e - 2 the largest entry alone is 2^16 or more: too large.
+        p = max(p, math.frexp(largest)[1] - 2)
+    while any(square(at_exponent(x, p)) > U for x in vectors):
+        p += 1
+    return p
+
+
+def fixed_point(x: Sequence[float]) -> tuple[int, Vector]:
+    """The row's own exponent and its mantissa."""
+    p = smallest_exponent([x])
+    return p, at_exponent(x, p)
+
+
+# ---- 2. Projection ----
+def matrix_fixed_point(matrix: Sequence[Sequence[float]], d: int) -> tuple[int, list[Vector]]:
+    """p_M and B."""
+    if not matrix or any(len(row) != d for row in matrix):
+        raise ValueError("a projection matrix must have the shape (m, n_features)")
+    p = smallest_exponent(matrix)
+    if all(v == 0 for row in matrix for v in row):
+        raise ValueError("a projection matrix of zeros")
+    return p, [at_exponent(row, p) for row in matrix]
+
+
+def times(matrix: Sequence[Vector], a: Vector) -> Vector:
+    """The matrix applied to the vector."""
+    return [sum(v * w for v, w in zip(row, a, strict=True)) for row in matrix]
+
+
+def clipped(y: Vector) -> Vector:
+    """y, or y shortened to a norm of at most 2^14 if its squared norm is above U."""
+    q = square(y)
+    if q <= U:
+        return y
+    size = math.isqrt(q) + 1
+    return [abs(v) * 2**14 // size * (1 if v >= 0 else -1) for v in y]
+
+
+def projected(a: list[Vector], params: Params, n_features: int) -> list[Vector]:
+    """The row y of every mantissa a."""
+    projection = params.projection
+    if projection is None:
+        return a
+    if isinstance(projection, int):
+        signs = [[sign(params.seed, i, j) for j in range(n_features)] for i in range(projection)]
+        s = math.isqrt(2**58 // projection)
+        return [clipped([rhe(Fraction(z * s, 2**30)) for z in times(signs, x)]) for x in a]
+    _, b = matrix_fixed_point(projection, n_features)
+    return [clipped([rhe(Fraction(z, 2**14)) for z in times(b, x)]) for x in a]
+
+
+# ---- 3. Alignment ----
+def model_exponent(max_norm: float | None, exponents: Sequence[int]) -> int:
+    """The model's exponent pR."""
+    if max_norm is None:
+        return max(exponents, default=LOWEST_EXPONENT)
+    p = math.frexp(max_norm)[1]  # max_norm < 2^p
+    while Fraction(max_norm) <= Fraction(2) ** (p - 1):
+        p -= 1
+    if any(q > p for q in exponents):
+        raise ValueError("a row is larger than max_norm")
+    return p
+
+
+def aligned(y: Vector, p: int, model_p: int) -> Vector:
+    """The row as the rest of the algorithm sees it."""
+    return [rhe(Fraction(v, 2 ** (model_p - p))) for v in y]
+
+
+# ---- 4. Keyed draws ----
+def philox(key: tuple[int, int], counter: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Philox4x32 with 10 rounds."""
+    k0, k1 = key
+    c0, c1, c2, c3 = counter
+    for _ in range(10):
+        product0, product1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
+        c0, c1 = (product1 >> 32) ^ c1 ^ k0, product1 & MASK32
+        c2, c3 = (product0 >> 32) ^ c3 ^ k1, product0 & MASK32
+        k0, k1 = (k0 + 0x9E3779B9) & MASK32, (k1 + 0xBB67AE85) & MASK32
+    return c0, c1, c2, c3
+
+
+@lru_cache(maxsize=65536)
+def draw(seed: int, a: int, b: int, purpose: int) -> tuple[int, int, int, int]:
+    """The four words of one keyed draw."""
+    return philox((seed % 2**32, seed // 2**32), (a % 2**32, a // 2**32, b, purpose))
+
+
+def row_key(id_: Id) -> int:
+    """A row's 64-bit key."""
+    if isinstance(id_, int):
+        return id_ % 2**64
+    return int.from_bytes(blake3(id_.encode("utf-8")).digest()[:8], "little")
+
+
+def log2_fixed(u: int) -> int:
+    """L(u): the base-2 logarithm of a 64-bit u >= 1, in units of 2^-48."""
+    b = u.bit_length() - 1
+    v = u * 2 ** (63 - b)
+    log = b
+    for _ in range(48):
+        v = v * v // 2**63
+        if v >= 2**64:
+            log, v = 2 * log + 1, v // 2
+        else:
+            log = 2 * log
+    return log
+
+
+def race_key(seed: int, round_: int, row_key: int) -> int:
+    """E_r of the row with that key."""
+    w = draw(seed, row_key, round_, RACE)
+    return 64 * 2**48 - log2_fixed((w[0] + 2**32 * w[1]) | 1)
+
+
+def phase(seed: int, t: int, e: int, dim: int) -> Vector:
+    """The phase phi of update t, one entry in [0, e) per coordinate."""
+    return [draw(seed, i // 4, t, PHASE)[i % 4] * e // 2**32 for i in range(dim)]
+
+
+def sign(seed: int, i: int, j: int) -> int:
+    """P_ij."""
+    word = draw(seed, i, j // 128, SIGNS)[j % 128 // 32]
+    return -1 if word >> (j % 32) & 1 else 1
+
+
+# ---- 5. Seeding ----
+def id_order(id_: Id) -> int | bytes:
+    """What ids are sorted by: integers as integers, strings by their UTF-8 bytes."""
+    return id_ if isinstance(id_, int) else id_.encode("utf-8")
+
+
+def seeding(ids: Sequence[Id], rows: Sequence[Vector], k: int, seed: int) -> list[int]:
+    """The positions of the rows chosen, round by round. Ids ascend, so a smaller position is a smaller id."""
+    chosen: list[int] = []
+    weights = [1] * len(ids)
+    for r in range(k):
+        if r > 0:
+            weights = [min(distance(x, rows[c]) for c in chosen) for x in rows]
+        runners = [i for i, w in enumerate(weights) if w > 0]
+        if runners:
+            best = min(runners, key=lambda i: (Fraction(race_key(seed, r, row_key(ids[i])), weights[i]), i))
+        else:
+            rest = [i for i in range(len(ids)) if i not in chosen]
+            best = min(rest, key=lambda i: (race_key(seed, r, row_key(ids[i])), i))
+        chosen.append(best)
+    return chosen
+
+
+# ---- 6. Steps ----
+def pitch(params: Params, dim: int) -> int:
+    """The lattice pitch e."""
+    h = 13 if isinstance(params.projection, int) else 14
+    p_e, q_e = params.epsilon.numerator, params.epsilon.denominator
+    return min(2**14, 2 * max(1, math.isqrt(p_e**2 * 2 ** (2 * h) // (4 * q_e**2 * dim))))
+
+
+def balance(gamma: Fraction, n: int, k: int) -> int:
+    """The balance b."""
+    return math.ceil(Fraction(gamma.numerator * n, gamma.denominator * k))
+
+
+def assign(rows: Sequence[Vector], centres: list[Vector]) -> Step:
+    """Every row to its nearest centre, ties to the lowest index."""
+    counts = [0] * len(centres)
+    sums = [[0] * len(c) for c in centres]
+    labels: list[int] = []
+    loss = 0
+    for x in rows:
+        d, j = min((distance(x, c), j) for j, c in enumerate(centres))
+        labels.append(j)
+        counts[j] += 1
+        sums[j] = [s + v for s, v in zip(sums[j], x, strict=True)]
+        loss += d
+    return Step(centres, labels, counts, sums, loss)
+
+
+def new_centre(old: Vector, count: int, total: Vector, b: int, e: int, phi: Vector) -> Vector:
+    """One cluster's centre after an update."""
+    den = max(count, b)
+    if den == 0:
+        return old
+    num = [s + max(0, b - count) * c for s, c in zip(total, old, strict=True)]
+    corner = [(v + f * den) // (e * den) * e - f for v, f in zip(num, phi, strict=True)]
+    new = [v + e // 2 for v in corner]
+    if any(abs(v) > 32767 for v in new) or square(new) > 33 * 2**26:
+        return old
+    return new
+
+
+def run(rows: Sequence[Vector], centres: list[Vector], params: Params) -> tuple[list[Step], int]:
+    """Steps 0, 1, ... and the index of the one that is kept."""
+    dim = len(centres[0])
+    e, b = pitch(params, dim), balance(params.gamma, len(rows), len(centres))
+    steps: list[Step] = []
+    for t in range(params.max_iter + 1):
+        step = assign(rows, centres)
+        steps.append(step)
+        if t >= 1 and step.loss >= steps[t - 1].loss:
+            return steps, t - 1
+        if t == params.max_iter:
+            return steps, t
+        phi = phase(params.seed, t + 1, e, dim)
+        clusters = zip(step.centres, step.counts, step.sums, strict=True)
+        centres = [new_centre(c, count, total, b, e, phi) for c, count, total in clusters]
+    raise AssertionError("the last step always returns")
+
+
+# ---- 7. Result ----
+def exemplars_of(ids: Sequence[Id], rows: Sequence[Vector], step: Step) -> list[Id | None]:
+    """Per cluster the row nearest to the centre among the rows of its label, ties to the smaller id."""
+    result: list[Id | None] = []
+    for j, centre in enumerate(step.centres):
+        members = [i for i, label in enumerate(step.labels) if label == j]
+        nearest = min(members, key=lambda i: (distance(rows[i], centre), i), default=None)
+        result.append(None if nearest is None else ids[nearest])
+    return result
+
+
+def fit(rows: Mapping[int, Sequence[float]] | Mapping[str, Sequence[float]], params: Params, n_features: int) -> Fitted:
+    """The model of a set of rows."""
+    given: dict[Id, Sequence[float]] = dict(rows.items())
+    ids = sorted(given, key=id_order)
+    if n_features < 1 or any(len(row) != n_features for row in given.values()):
+        raise ValueError("every row must have n_features entries, at least one")
+    points = [fixed_point(given[i]) for i in ids]
+    exponents = [p for p, _ in points]
+    mantissas = projected([a for _, a in points], params, n_features)
+    exponent = model_exponent(params.max_norm, exponents)
+    xs = [aligned(y, p, exponent) for y, p in zip(mantissas, exponents, strict=True)]
+    fitted = Fitted(params, n_features, exponent, ids, exponents, mantissas, xs)
+    if ids:
+        chosen = seeding(ids, xs, min(params.n_clusters, len(ids)), params.seed)
+        fitted.seeds = [ids[i] for i in chosen]
+        fitted.steps, fitted.kept = run(xs, [xs[i] for i in chosen], params)
+        fitted.exemplars = exemplars_of(ids, xs, fitted.steps[fitted.kept])
+    return fitted
+
+
+# ---- docs/file-format.md ----
+def encode_header(params: Params, n_features: int) -> bytes:
+    """The parameters, up to and including n_features."""
+    out = b"eraseqkm" + struct.pack("<III", 1, params.n_clusters, params.max_iter)
+    for ratio in (params.epsilon, params.gamma):
+        out += struct.pack("<II", ratio.numerator, ratio.denominator)
+    out += struct.pack("<Q", params.seed)
+    out += struct.pack("<Bd", 0, 0.0) if params.max_norm is None else struct.pack("<Bd", 1, params.max_norm)
+    if params.projection is None:
+        out += struct.pack("<B", 0)
+    elif isinstance(params.projection, int):
+        out += struct.pack("<BI", 1, params.projection)
+    else:
+        p, b = matrix_fixed_point(params.projection, n_features)
+        out += struct.pack("<BIIi", 2, len(b), n_features, p)
+        out += b"".join(struct.pack(f"<{n_features}h", *row) for row in b)
+    return out + struct.pack("<I", n_features)
+
+
+def encode_ids(ids: Sequence[Id]) -> bytes:
+    """The kind, the number and the ids."""
+    kind = 1 if ids and isinstance(ids[0], str) else 0
+    out = struct.pack("<BQ", kind, len(ids))
+    for id_ in ids:
+        text = b"" if isinstance(id_, int) else id_.encode("utf-8")
+        out += struct.pack("<q", id_) if isinstance(id_, int) else struct.pack("<I", len(text)) + text
+    return out
+
+
+def encode(fitted: Fitted) -> bytes:
+    """The model file, with its digest."""
+    n = len(fitted.ids)
+    out = encode_header(fitted.params, fitted.n_features) + encode_ids(fitted.ids)
+    out += struct.pack(f"<{n}h", *fitted.exponents)
+    out += b"".join(struct.pack(f"<{len(y)}h", *y) for y in fitted.mantissas)
+    out += struct.pack(f"<{len(fitted.seeds)}I", *(fitted.ids.index(i) for i in fitted.seeds))
+    out += struct.pack("<I", len(fitted.steps))
+    out += b"".join(struct.pack(f"<{n}H", *step.labels) for step in fitted.steps)
+    return out + blake3(out).digest()
+
+
+def digest(fitted: Fitted) -> str:
+    """The digest at the end of the file, in hex."""
+    return encode(fitted)[-32:].hex()

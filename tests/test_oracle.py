@@ -1,0 +1,288 @@
+"""Sanity of the oracle by itself: each part against a second, cruder definition of the same thing."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+from collections import Counter
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from typing import Any
+
+import make_vectors
+import oracle
+import pytest
+from blake3 import blake3
+from oracle import Params
+
+# The quantile of chi-square at 1 - 1e-4 with 23 degrees of freedom.
+CHI2_23 = 57.07
+# The same with 255.
+CHI2_255 = 347.65
+
+
+def read(name: str) -> Any:
+    """One file of golden vectors."""
+    return json.loads((make_vectors.OUT / name).read_text(encoding="ascii"))
+
+
+def blob_rows(seed: int, n: int, d: int, k: int) -> dict[int, list[float]]:
+    """Rows in a few blobs."""
+    return dict(enumerate(make_vectors.blobs(random.Random(seed), n, d, k)))
+
+
+# ---- draws ----
+def test_philox_known_answers() -> None:
+    """The three published vectors of Random123."""
+    assert len(make_vectors.philox_vectors()) == 3
+
+
+def exact_log2(u: int) -> Decimal:
+    """log2(u) in units of 2^-48, to about 60 digits."""
+    with localcontext() as context:
+        context.prec = 80
+        return Decimal(u).ln() / Decimal(2).ln() * 2**48
+
+
+def test_logarithm_is_the_floor_but_for_its_own_rounding() -> None:
+    """0 <= log2(u) - L(u) < 1 + 2^-13, in units of 2^-48; powers of two are exact."""
+    rng = random.Random(1)
+    us = [
+        1,
+        3,
+        2**63 + 1,
+        2**64 - 1,
+        2**64 - 2**17 + 1,
+        *(rng.getrandbits(rng.randrange(1, 65)) | 1 for _ in range(500)),
+    ]
+    for u in us:
+        error = exact_log2(u) - oracle.log2_fixed(u)
+        assert -(Decimal(10) ** -50) <= error < 1 + Decimal(2) ** -13
+    assert [oracle.log2_fixed(2**k) for k in range(64)] == [k * 2**48 for k in range(64)]
+
+
+def test_race_key_is_an_exponential() -> None:
+    """E is -log2 of the drawn uniform to a relative 2^-40, and within its stated range."""
+    for key in range(500):
+        w = oracle.philox((77, 0), (key, 0, 3, oracle.RACE))
+        u = (w[0] + 2**32 * w[1]) | 1
+        true = 64 * 2**48 - exact_log2(u)
+        got = oracle.race_key(77, 3, key)
+        assert abs(got - true) <= true * Decimal(2) ** -40 + 2
+        assert 1 <= got <= 2**54
+    assert 64 * 2**48 - oracle.log2_fixed(1) == 2**54
+    assert 64 * 2**48 - oracle.log2_fixed(2**64 - 1) == 1
+
+
+def test_race_key_uses_all_of_seed_round_and_row() -> None:
+    """Neighbouring draws differ in the high and the low half of every argument."""
+    arguments = [(s, r, k) for s in (0, 1, 2**32) for r in (0, 1) for k in (0, 1, 2**32)]
+    assert len({oracle.race_key(*a) for a in arguments}) == len(arguments)
+
+
+def test_row_keys() -> None:
+    """Integers wrap, strings are hashed."""
+    assert oracle.row_key(-1) == 2**64 - 1
+    assert oracle.row_key(-(2**63)) == 2**63
+    assert oracle.row_key("") == int.from_bytes(bytes.fromhex("af1349b9f5f9a1a6"), "little")  # published BLAKE3 of b""
+
+
+def test_phase_is_uniform() -> None:
+    """256 cells of phi, each coordinate and update its own draw."""
+    e = 2**14
+    values = [v for t in range(1, 201) for v in oracle.phase(5, t, e, 64)]
+    assert all(0 <= v < e for v in values)
+    cells, expected = Counter(v // 64 for v in values), len(values) / 256
+    assert sum((cells[c] - expected) ** 2 / expected for c in range(256)) < CHI2_255
+
+
+# ---- rows ----
+def brute_fixed_point(x: list[float]) -> tuple[int, list[int]]:
+    """Section 1 by counting exponents up from -900, halves decided by hand."""
+    for p in range(-900, 1100):
+        a = []
+        for v in x:
+            exact = Fraction(v) * Fraction(2) ** (14 - p)
+            low = exact.numerator // exact.denominator
+            rest = exact - low
+            up = rest > Fraction(1, 2) or (rest == Fraction(1, 2) and low % 2 == 1)
+            a.append(low + 1 if up else low)
+        if sum(v * v for v in a) <= 2**28 + 2**23:
+            return p, a
+    raise AssertionError
+
+
+def test_fixed_point_against_brute_force() -> None:
+    """The rows of the vectors, counted up from -900."""
+    rows = [row for row in make_vectors.fixed_point_rows(random.Random(2)) if len(row) < 20]
+    for row in rows[::2]:
+        assert oracle.fixed_point(row) == brute_fixed_point(row)
+
+
+def test_mantissas_fit_and_are_not_wasteful() -> None:
+    """Every entry fits 16 bits, and no smaller exponent would do (brute force at p - 1)."""
+    for row in make_vectors.fixed_point_rows(random.Random(3)):
+        p, a = oracle.fixed_point(row)
+        assert max(abs(v) for v in a) <= math.isqrt(oracle.U)
+        assert p == -900 or oracle.square(oracle.at_exponent(row, p - 1)) > oracle.U
+
+
+def test_clipping() -> None:
+    """A clipped vector has a norm in (2^14 - sqrt(D) - 2, 2^14], and its signs."""
+    rng = random.Random(4)
+    for _ in range(200):
+        y = [rng.randrange(-60000, 60000) for _ in range(rng.randrange(1, 9))]
+        got = oracle.clipped(y)
+        if oracle.square(y) <= oracle.U:
+            assert got == y
+        else:
+            assert 2**14 - math.sqrt(len(y)) - 2 < math.sqrt(oracle.square(got)) <= 2**14
+            assert all(v * w >= 0 for v, w in zip(y, got, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("norm", "exponent"), [(1.0, 0), (0.75, 0), (0.5, -1), (1.5, 1), (2.0**-3, -3), (math.nextafter(4.0, 9.0), 3)]
+)
+def test_max_norm(norm: float, exponent: int) -> None:
+    """The smallest power of two not below it."""
+    assert oracle.model_exponent(norm, []) == exponent
+
+
+@pytest.mark.parametrize(
+    "params", [Params(max_norm=1.0), Params(projection=[[0.0, -0.0]]), Params(projection=[[math.inf, 1.0]])]
+)
+def test_refusals(params: Params) -> None:
+    """A row beyond max_norm, a matrix of zeros, a matrix that is not finite."""
+    with pytest.raises(ValueError, match=r"max_norm|zeros|finite"):
+        oracle.fit({1: [3.0, 4.0]}, params, 2)
+
+
+# ---- seeding ----
+def exact_kmeans_pp(rows: list[list[int]], k: int) -> dict[tuple[int, ...], Fraction]:
+    """The probability of every ordered choice of k rows under k-means++."""
+    result: dict[tuple[int, ...], Fraction] = {}
+    for order in itertools.permutations(range(len(rows)), k):
+        chance = Fraction(1, len(rows))
+        for r in range(1, k):
+            weights = [min(oracle.distance(x, rows[c]) for c in order[:r]) for x in rows]
+            chance *= Fraction(weights[order[r]], sum(weights))
+        result[order] = chance
+    return result
+
+
+def test_the_race_is_kmeans_plus_plus() -> None:
+    """All 24 ordered choices of 3 of 4 rows, over 6000 seeds, against their exact probabilities."""
+    rows, ids, runs = [[0, 0], [3, 1], [-2, 4], [5, 5]], [-5, 0, 9, 2**40], 6000
+    chances = exact_kmeans_pp(rows, 3)
+    assert sum(chances.values()) == 1
+    assert len(chances) == 24
+    assert min(chances.values()) * runs > 5
+    seen = Counter(tuple(oracle.seeding(ids, rows, 3, seed)) for seed in range(runs))
+    statistic = sum(float((seen[o] - p * runs) ** 2 / (p * runs)) for o, p in chances.items())
+    assert statistic < CHI2_23
+
+
+def test_seeding_without_distinct_rows_left() -> None:
+    """Equal rows are chosen once each, by the race alone."""
+    chosen = oracle.seeding([1, 2, 3, 4], [[7]] * 4, 4, 0)
+    assert sorted(chosen) == [0, 1, 2, 3]
+    assert chosen[0] == min(range(4), key=lambda i: oracle.race_key(0, 0, i + 1))
+
+
+# ---- models ----
+@pytest.mark.parametrize("projection", [None, 3, [[1.0, 0.0, 2.0, 0.5], [0.0, -1.0, 0.0, 0.5]]])
+def test_no_order_of_rows_matters(projection: int | list[list[float]] | None) -> None:
+    """Shuffled rows give the same bytes."""
+    rows, rng = blob_rows(6, 25, 4, 4), random.Random(6)
+    params = Params(n_clusters=4, projection=projection, seed=6)
+    expected = oracle.encode(oracle.fit(rows, params, 4))
+    for _ in range(5):
+        items = list(rows.items())
+        rng.shuffle(items)
+        assert oracle.encode(oracle.fit(dict(items), params, 4)) == expected
+
+
+def test_loss_falls_up_to_the_kept_step() -> None:
+    """Strictly, and the run ends by the stop rule or at T; labels, counts and sums belong together."""
+    for seed in range(40):
+        epsilon = Fraction(1, 1 + seed)
+        fitted = oracle.fit(blob_rows(seed, 30, 3, 5), Params(n_clusters=5, epsilon=epsilon, seed=seed, max_iter=6), 3)
+        losses, kept = [step.loss for step in fitted.steps], fitted.kept
+        assert kept is not None
+        assert all(a > b for a, b in itertools.pairwise(losses[: kept + 1]))
+        assert (kept == 6 and len(losses) == 7) or (len(losses) == kept + 2 and losses[-1] >= losses[-2])
+        for step in fitted.steps:
+            assert sum(step.counts) == 30
+            assert [sum(s) for s in zip(*step.sums, strict=True)] == [sum(x) for x in zip(*fitted.rows, strict=True)]
+        for j, exemplar in enumerate(fitted.exemplars):
+            assert (exemplar is None) == (fitted.steps[kept].counts[j] == 0)
+            assert exemplar is None or fitted.labels[fitted.ids.index(exemplar)] == j
+
+
+def test_new_centres_lie_on_the_lattice_next_to_the_mean() -> None:
+    """Within e / 2 of the mean, and off the phase by half a pitch."""
+    rng = random.Random(8)
+    for _ in range(300):
+        e, count = 2 * rng.randrange(1, 2**13), rng.randrange(1, 9)
+        phi, total = [rng.randrange(e) for _ in range(3)], [rng.randrange(-9000, 9000) * count + 1 for _ in range(3)]
+        new = oracle.new_centre([0, 0, 0], count, total, 0, e, phi)
+        for c, f, s in zip(new, phi, total, strict=True):
+            assert (c - e // 2 + f) % e == 0
+            assert -Fraction(e, 2) <= Fraction(s, count) - c < Fraction(e, 2)
+
+
+def test_the_balance_pulls_toward_the_old_centre() -> None:
+    """A cluster of one under a balance of four moves a quarter of the way, up to the pitch of 2."""
+    assert abs(oracle.new_centre([0], 1, [400], 4, 2, [0])[0] - 100) <= 1
+    assert abs(oracle.new_centre([80], 0, [0], 4, 2, [1])[0] - 80) <= 1
+    assert oracle.new_centre([80], 0, [0], 0, 2, [1]) == [80]
+
+
+def test_pitch_and_balance() -> None:
+    """Hand-computed."""
+    assert oracle.pitch(Params(epsilon=Fraction(1)), 4) == 2**13
+    assert oracle.pitch(Params(epsilon=Fraction(1), projection=4), 4) == 2**12
+    assert oracle.pitch(Params(epsilon=Fraction(3)), 1) == 2**14
+    assert oracle.pitch(Params(epsilon=Fraction(1, 10**6)), 1) == 2
+    assert [oracle.balance(Fraction(1, 5), n, 4) for n in (1, 20, 21, 40)] == [1, 1, 2, 2]
+    assert oracle.balance(Fraction(0), 100, 3) == 0
+
+
+# ---- the file ----
+def test_file_of_an_empty_model() -> None:
+    """Byte by byte, from docs/file-format.md."""
+    body = b"eraseqkm" + bytes.fromhex(
+        "01000000 08000000 0a000000"  # version, n_clusters, max_iter
+        "01000000 02000000 01000000 05000000"  # epsilon, gamma
+        "0900000000000000 01 000000000000f03f"  # seed, max_norm
+        "02 01000000 02000000 01000000 0020 00e0"  # projection: m, d, p_M, B
+        "02000000 00 0000000000000000 00000000"  # n_features, id kind, n, steps
+    )
+    data = oracle.encode(oracle.fit({}, Params(seed=9, max_norm=1.0, projection=[[1.0, -1.0]]), 2))
+    assert data == body + blake3(body).digest()
+
+
+def test_file_of_a_small_model() -> None:
+    """Its end: ids, exponents, rows, seeds, steps, labels."""
+    fitted = oracle.fit({"b": [0.5], "a": [-1.0]}, Params(n_clusters=1), 1)
+    data = oracle.encode(fitted)
+    first = "01000000" if fitted.seeds == ["b"] else "00000000"
+    tail = "01 0200000000000000 01000000 61 01000000 62 0000 ffff 00c0 0040" + first
+    tail += len(fitted.steps).to_bytes(4, "little").hex() + "00000000" * len(fitted.steps)
+    assert data[:-32].endswith(bytes.fromhex(tail))
+    assert oracle.digest(fitted) == blake3(data[:-32]).hexdigest()
+
+
+# ---- the vectors ----
+def test_vectors_are_what_the_oracle_says() -> None:
+    """The files are those that make_vectors.py writes, and the models cover what they should."""
+    models = read("models.json")
+    makers = (make_vectors.small_cases, make_vectors.scale_cases, make_vectors.projection_cases)
+    cases = [case for k, maker in enumerate(makers) for case in maker(random.Random(k))]
+    assert models[: len(cases)] == json.loads(json.dumps([make_vectors.model_vector(case) for case in cases]))
+    assert read("philox.json") == make_vectors.philox_vectors()
+    assert read("race.json") == make_vectors.race_vectors(random.Random(1))
+    assert read("rows.json") == make_vectors.row_vectors(random.Random(2))
+    assert sum("exception of section 6" in model["covers"] for model in models) >= 3
