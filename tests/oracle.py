@@ -104,8 +104,7 @@ def distance(x: Sequence[int], y: Sequence[int]) -> int:
 # ---- 1. Fixed point ----
 def at_exponent(x: Sequence[float], p: int) -> Vector:
     """x^(p): each float at its exact value, times 2^(14 - p), rounded."""
-    scale = Fraction(2) ** (14 - p)
-    return [rhe(Fraction(v) * scale) for v in x]
+    return [rhe(Fraction(v) * Fraction(2) ** (14 - p)) for v in x]
 
 
 def smallest_exponent(vectors: Sequence[Sequence[float]]) -> int:
@@ -387,8 +386,9 @@ def encode(fitted: Fitted) -> bytes:
     """The model file, with its digest."""
     n = len(fitted.ids)
     out = encode_header(fitted.params, fitted.n_features) + encode_ids(fitted.ids)
-    out += struct.pack(f"<{n}h", *fitted.exponents)
-    out += b"".join(struct.pack(f"<{len(y)}h", *y) for y in fitted.mantissas)
+    fixed = fitted.params.max_norm is not None  # then (pR, x) is kept of a row, else (p, y)
+    out += struct.pack(f"<{n}h", *([fitted.exponent] * n if fixed else fitted.exponents))
+    out += b"".join(struct.pack(f"<{len(y)}h", *y) for y in (fitted.rows if fixed else fitted.mantissas))
     out += struct.pack(f"<{len(fitted.seeds)}I", *(fitted.ids.index(i) for i in fitted.seeds))
     out += struct.pack("<I", len(fitted.steps))
     out += b"".join(struct.pack(f"<{n}H", *step.labels) for step in fitted.steps)

@@ -275,6 +275,17 @@ def test_file_of_a_small_model() -> None:
     assert oracle.digest(fitted) == blake3(data[:-32]).hexdigest()
 
 
+def test_file_under_max_norm_keeps_the_aligned_rows() -> None:
+    """(pR, x), from which rows that differ before alignment alone cannot be told apart."""
+    params = Params(n_clusters=1, max_norm=4.0)
+    fitted = oracle.fit({1: [0.5], 2: [-3.0]}, params, 1)
+    assert (fitted.exponents, fitted.mantissas, fitted.rows) == ([-1, 2], [[16384], [-12288]], [[2048], [-12288]])
+    assert bytes.fromhex("0200 0200 0008 00d0") in oracle.encode(fitted)
+    other = oracle.fit({1: [0.5 + 2.0**-14], 2: [-3.0]}, params, 1)
+    assert other.mantissas != fitted.mantissas
+    assert oracle.digest(other) == oracle.digest(fitted)
+
+
 # ---- the vectors ----
 def test_vectors_are_what_the_oracle_says() -> None:
     """The files are those that make_vectors.py writes, and the models cover what they should."""

@@ -12,7 +12,8 @@ use crate::population::Population;
 pub(crate) enum Verdict {
     /// All steps stay, with their sums updated.
     Holds,
-    /// The steps that were certified stay, and the last of them is now the last: its loss does not fall any more.
+    /// The steps that were certified stay, but another one is kept: the last of them ends the iteration now, or did so
+    /// before by `max_iter` alone and its loss has begun or ceased to fall.
     Ends,
     /// The steps that were certified stay; the next one assigns to other centres, or did not exist.
     Breaks {
@@ -45,7 +46,10 @@ pub(crate) fn certify(steps: &[Step], population: &Population<'_>, old: &Rule, n
         let loss = step.summary.loss + delta.loss();
         let is_last = new.is_last(t, before, loss);
         let was_last = t + 1 == steps.len();
-        if is_last && !was_last {
+        let old_before = t.checked_sub(1).map(|t| steps[t].summary.loss);
+        let kept = |loss, before: Option<i64>| before.is_none_or(|before| loss < before);
+        let other_kept = kept(step.summary.loss, old_before) != kept(loss, before);
+        if is_last && (!was_last || other_kept) {
             certificate.verdict = Verdict::Ends;
         } else if was_last != is_last || !was_last && !step.summary.holds(&delta, old, new) {
             let mut summary = step.summary.clone();

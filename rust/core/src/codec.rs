@@ -228,7 +228,7 @@ impl<'a> Reader<'a> {
         let matrix = if kind == 2 {
             let d = self.u32()? as usize;
             let exponent = i32::from_le_bytes(self.array()?);
-            let entries = self.list(m.checked_mul(d).unwrap_or(usize::MAX), i16::from_le_bytes)?;
+            let entries = self.list(m.saturating_mul(d), i16::from_le_bytes)?;
             Some((d, exponent, entries))
         } else {
             None
@@ -277,11 +277,11 @@ impl<'a> Reader<'a> {
     fn batch(&mut self, params: &ValidParams, n: usize) -> Result<Batch, Error> {
         let dim = params.dim();
         let exponents: Vec<i16> = self.list(n, i16::from_le_bytes)?;
-        let mantissas: Vec<i16> = self.list(n.checked_mul(dim).unwrap_or(usize::MAX), i16::from_le_bytes)?;
+        let mantissas: Vec<i16> = self.list(n.saturating_mul(dim), i16::from_le_bytes)?;
         let fixed = params.fixed_exponent().map(|(exponent, _)| exponent);
-        let sound = exponents.iter().all(|&own| {
-            (MIN_EXPONENT..=MAX_EXPONENT).contains(&own) && fixed.is_none_or(|fixed| own == fixed)
-        });
+        let sound = exponents
+            .iter()
+            .all(|&own| (MIN_EXPONENT..=MAX_EXPONENT).contains(&own) && fixed.is_none_or(|fixed| own == fixed));
         if !sound || mantissas.chunks_exact(dim).any(|row| fixed::square(row) > fixed::MAX_SQUARE) {
             return Err(Error::format("a row is out of bounds"));
         }

@@ -1,6 +1,8 @@
 //! Every way a call can fail, as one typed error. What a message says is part of the interface: it names the parameter,
 //! the value and the bound, and what to do.
 
+use std::fmt::Display;
+
 /// A failed call. The model it was made on is as it was before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -76,8 +78,8 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn parameter(name: &'static str, value: impl ToString, bound: impl ToString) -> Self {
-        Self::Parameter { name, value: value.to_string(), bound: bound.to_string() }
+    pub(crate) fn parameter(name: &'static str, value: &dyn Display, bound: impl Into<String>) -> Self {
+        Self::Parameter { name, value: value.to_string(), bound: bound.into() }
     }
 
     pub(crate) fn format(what: impl Into<String>) -> Self {
@@ -88,9 +90,6 @@ impl Error {
 /// A list of ids for a message: all of a few, the first ten of many.
 fn summary(ids: &[String]) -> String {
     const SHOWN: usize = 10;
-    let mut text = ids.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if ids.len() > SHOWN {
-        text.push_str(&format!(" and {} more", ids.len() - SHOWN));
-    }
-    text
+    let shown = ids[..ids.len().min(SHOWN)].join(", ");
+    if ids.len() > SHOWN { format!("{shown} and {} more", ids.len() - SHOWN) } else { shown }
 }

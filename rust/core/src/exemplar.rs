@@ -65,7 +65,13 @@ impl Exemplars {
     }
 
     /// Makes the lists of some clusters anew, in one pass over the labels. Returns the multiply-adds spent.
-    pub(crate) fn rebuild(&mut self, wanted: &[bool], step: &Step, population: &Population<'_>, threads: Threads) -> u64 {
+    pub(crate) fn rebuild(
+        &mut self,
+        wanted: &[bool],
+        step: &Step,
+        population: &Population<'_>,
+        threads: Threads,
+    ) -> u64 {
         self.lists.resize(wanted.len(), Vec::new());
         if !wanted.contains(&true) {
             return 0;
@@ -90,7 +96,9 @@ impl Exemplars {
         let mut seen = 0;
         for (lists, rows) in parts {
             seen += rows;
-            for (j, near) in lists.into_iter().enumerate().flat_map(|(j, list)| list.into_iter().map(move |near| (j, near))) {
+            for (j, near) in
+                lists.into_iter().enumerate().flat_map(|(j, list)| list.into_iter().map(move |near| (j, near)))
+            {
                 insert(&mut self.lists[j], near, population);
             }
         }

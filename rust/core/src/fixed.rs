@@ -92,8 +92,7 @@ fn guess<T: Into<f64> + Copy>(row: &[T], largest: f64) -> i32 {
 /// The smallest `e` with `x < 2^e`, for a positive normal `x`; something very small for the others.
 fn binary_exponent(x: f64) -> i32 {
     let biased = x.to_bits() >> 52 & 0x7FF;
-    #[expect(clippy::cast_possible_truncation, reason = "eleven bits")]
-    let biased = biased as i32;
+    let biased = i32::try_from(biased).unwrap_or(i32::MAX);
     biased - 1022
 }
 
@@ -130,7 +129,7 @@ pub(crate) fn align(row: &mut [i16], exponent: i16, model_exponent: i16) {
 /// The smallest `p` with `max_norm <= 2^p`, and the largest squared norm that a row may have at that exponent.
 pub(crate) fn norm_bound(max_norm: f64) -> Result<(i16, i64), Error> {
     if !(max_norm.is_finite() && max_norm >= power_of_two(MIN_EXPONENT.into())) {
-        return Err(Error::parameter("max_norm", max_norm, "a positive finite number, or None"));
+        return Err(Error::parameter("max_norm", &max_norm, "a positive finite number, or None"));
     }
     let upper = binary_exponent(max_norm);
     let exponent = if max_norm.to_bits() << 12 == 0 { upper - 1 } else { upper };

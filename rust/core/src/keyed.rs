@@ -48,8 +48,7 @@ impl Keyed {
         for block in 0..(dim as u64).div_ceil(4) {
             for word in self.draw(Purpose::Phase, block, update) {
                 let scaled = (u64::from(word) * u64::from(pitch)) >> 32;
-                #[expect(clippy::cast_possible_truncation, reason = "below the pitch, which is at most 2^14")]
-                phase.push(scaled as i32);
+                phase.push(i32::try_from(scaled).unwrap_or(i32::MAX));
             }
         }
         phase.truncate(dim);
@@ -88,7 +87,7 @@ impl RaceDraw {
 /// The base-2 logarithm of a non-zero integer in units of `2^-48`, rounded down, digit by digit: squaring a number
 /// doubles its logarithm, and passing 2 gives the next binary digit.
 fn log2(u: u64) -> u64 {
-    let whole = 63 - u.leading_zeros();
+    let whole = u.ilog2();
     let mut v = u << (63 - whole);
     let mut digits = u64::from(whole);
     for _ in 0..ENERGY_BITS {

@@ -112,7 +112,14 @@ struct Shift<'a> {
 
 impl Summary {
     /// The summary of an assignment with these counts and sums.
-    pub(crate) fn new(centres: Centres, counts: Vec<i64>, sums: &[i64], square_sum: i64, rule: &Rule, t: usize) -> Self {
+    pub(crate) fn new(
+        centres: Centres,
+        counts: Vec<i64>,
+        sums: &[i64],
+        square_sum: i64,
+        rule: &Rule,
+        t: usize,
+    ) -> Self {
         let dim = sums.len() / counts.len();
         let mut loss = square_sum;
         for (j, (&count, sum)) in counts.iter().zip(sums.chunks_exact(dim)).enumerate() {
@@ -217,11 +224,12 @@ impl Summary {
             return old.den(self.counts[j]) == 0 && shift.limit == 0;
         }
         let cells = self.slack[self.span(j)].iter().zip(&self.corners[self.span(j)]);
-        let moved = cells.zip(shift.sum).zip(self.centres.centre(j)).map(|(((&v, &l), &s), &c)| {
-            v + s + shift.lack * i64::from(c) - shift.den * i64::from(l)
-        });
-        // No early exit: the loop is short, and without one it runs in vectors.
-        moved.fold(true, |holds, v| holds & (v >= 0) & (v < shift.limit))
+        let moved = cells
+            .zip(shift.sum)
+            .zip(self.centres.centre(j))
+            .map(|(((&v, &l), &s), &c)| v + s + shift.lack * i64::from(c) - shift.den * i64::from(l));
+        // No early exit: the loop is short, and without one it runs in vectors. Either difference is negative outside.
+        moved.fold(0, |signs, v| signs | v | (shift.limit - 1 - v)) >= 0
     }
 
     /// Carries out a change; cells that do not hold are found anew.

@@ -117,16 +117,20 @@ impl Params {
     pub fn check(&self, n_features: usize) -> Result<ValidParams, Error> {
         let dim_bound = format!("from 1 to {MAX_DIM}");
         if !(1..=MAX_DIM).contains(&n_features) {
-            return Err(Error::parameter("the number of features", n_features, &dim_bound));
+            return Err(Error::parameter("the number of features", &n_features, &dim_bound));
         }
         let projector = match &self.projection {
             Projection::None => Projector::none(),
             Projection::Signs(m) if (1..=MAX_DIM).contains(m) => Projector::signs(*m, n_features, self.keyed()),
-            Projection::Signs(m) => return Err(Error::parameter("projection", m, &dim_bound)),
+            Projection::Signs(m) => return Err(Error::parameter("projection", &m, &dim_bound)),
             Projection::Matrix { rows, entries } => {
                 if !(1..=MAX_DIM).contains(rows) || entries.len() != rows * n_features {
                     let shape = format!("a matrix of shape (1 to {MAX_DIM}, {n_features})");
-                    return Err(Error::parameter("projection", format!("{} entries in {rows} rows", entries.len()), shape));
+                    return Err(Error::parameter(
+                        "projection",
+                        &format_args!("{} entries in {rows} rows", entries.len()),
+                        shape,
+                    ));
                 }
                 Projector::matrix(entries, n_features)?
             }
@@ -137,15 +141,15 @@ impl Params {
     /// As `check`, with the projection already made (as a model file has it).
     pub(crate) fn check_with(&self, n_features: usize, projector: Projector) -> Result<ValidParams, Error> {
         if !(1..=MAX_CLUSTERS).contains(&self.n_clusters) {
-            return Err(Error::parameter("n_clusters", self.n_clusters, format!("from 1 to {MAX_CLUSTERS}")));
+            return Err(Error::parameter("n_clusters", &self.n_clusters, format!("from 1 to {MAX_CLUSTERS}")));
         }
         if !(1..=MAX_ITER).contains(&self.max_iter) {
-            return Err(Error::parameter("max_iter", self.max_iter, format!("from 1 to {MAX_ITER}")));
+            return Err(Error::parameter("max_iter", &self.max_iter, format!("from 1 to {MAX_ITER}")));
         }
         for (name, ratio, most, least) in [("epsilon", self.epsilon, MAX_EPSILON, 1), ("gamma", self.gamma, 1, 0)] {
             if ratio.num < least || !(1..=MAX_DENOMINATOR).contains(&ratio.den) || ratio.exceeds(most) {
                 let from = if least == 0 { "from 0" } else { "above 0 (at least 1e-6)" };
-                return Err(Error::parameter(name, ratio, format!("{from} and at most {most}")));
+                return Err(Error::parameter(name, &ratio, format!("{from} and at most {most}")));
             }
         }
         if let Some(max_norm) = self.max_norm {
@@ -245,7 +249,7 @@ impl ValidParams {
     pub(crate) fn pitch(&self) -> u32 {
         let bits = if self.projector.is_signs() { UNIT_BITS - 1 } else { UNIT_BITS }.unsigned_abs();
         let (p, q) = (u128::from(self.epsilon.num), u128::from(self.epsilon.den));
-        let half = ((p * p << (2 * bits)) / (4 * q * q * self.dim() as u128)).isqrt().max(1);
+        let half = (((p * p) << (2 * bits)) / (4 * q * q * self.dim() as u128)).isqrt().max(1);
         u32::try_from(2 * half).unwrap_or(u32::MAX).min(1 << UNIT_BITS)
     }
 

@@ -61,18 +61,17 @@ impl Model {
     ) -> Result<Vec<R>, Error> {
         let (_, step) = self.iteration.kept().ok_or(Error::Empty)?;
         let (centres, dim, exponent) = (&step.summary.centres, self.params.dim(), self.rows.exponent());
-        let exponents = queries.exponents.clone();
-        let mut rows: Vec<&mut [i16]> = queries.mantissas.chunks_exact_mut(dim).collect();
-        let parts = self.threads().map_mut(&mut rows, centres.len() * dim, |start, rows| {
-            let of_row = |(own, row): (&i16, &mut &mut [i16])| {
-                if *own <= exponent {
-                    fixed::align(row, *own, exponent);
+        let mut rows: Vec<_> = queries.mantissas.chunks_exact_mut(dim).zip(queries.exponents.iter()).collect();
+        let parts = self.threads().map_mut(&mut rows, centres.len() * dim, |_, rows| {
+            let of_row = |(row, own): &mut (&mut [i16], &i16)| {
+                if **own <= exponent {
+                    fixed::align(row, **own, exponent);
                     map(centres, Query::Near(row))
                 } else {
-                    map(centres, Query::Far(row, u32::from((own - exponent).unsigned_abs())))
+                    map(centres, Query::Far(row, u32::from((**own - exponent).unsigned_abs())))
                 }
             };
-            exponents[start..].iter().zip(rows).map(of_row).collect::<Vec<_>>()
+            rows.iter_mut().map(of_row).collect::<Vec<_>>()
         });
         Ok(parts.into_iter().flatten().collect())
     }

@@ -33,7 +33,7 @@ impl Projector {
 
     /// Takes a matrix of floats, row by row, to fixed point at the smallest exponent that holds all its rows.
     pub(crate) fn matrix(entries: &[f64], n_features: usize) -> Result<Self, Error> {
-        let refused = |what: String| Error::parameter("projection", what, "a finite matrix that is not all zeros");
+        let refused = |what: String| Error::parameter("projection", &what, "a finite matrix that is not all zeros");
         let mut scratch = vec![0; n_features];
         let mut exponent = MIN_EXPONENT;
         for (i, row) in entries.chunks_exact(n_features).enumerate() {
@@ -81,7 +81,8 @@ impl Projector {
 
     /// Projects a mantissa.
     pub(crate) fn apply(&self, mantissa: &[i16], row: &mut [i16]) {
-        let products = self.entries.chunks_exact(self.n_features.max(1)).map(|entries| i64::from(dot(entries, mantissa)));
+        let products =
+            self.entries.chunks_exact(self.n_features.max(1)).map(|entries| i64::from(dot(entries, mantissa)));
         match self.kind {
             Kind::None => row.copy_from_slice(mantissa),
             Kind::Signs { scale } => {

@@ -169,7 +169,12 @@ impl Replay<'_> {
         (NewStep { summary, labels: Relabel::Some(total.moves) }, total.distances)
     }
 
-    fn reduce(&self, slots: Range<usize>, centres: &Centres, map: impl Fn(Range<usize>, &mut Partial) + Sync) -> Partial {
+    fn reduce(
+        &self,
+        slots: Range<usize>,
+        centres: &Centres,
+        map: impl Fn(Range<usize>, &mut Partial) + Sync,
+    ) -> Partial {
         let (clusters, dim) = (centres.len(), self.population.dim());
         let partials = self.threads.map(slots.len(), clusters * dim, |range| {
             let mut partial = Partial::new(clusters, dim);

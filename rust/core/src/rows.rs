@@ -1,6 +1,7 @@
 //! The rows: quantised, projected, aligned to the model's exponent, addressed by slot. Owns what it takes to align
 //! them anew when that exponent changes, and overwrites a row that goes.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crate::error::Error;
@@ -84,8 +85,7 @@ impl Batch {
         if i32::try_from(n).is_err() {
             return Err(Error::TooManyRows(n));
         }
-        let mut batch =
-            Self { dim, exponents: Wiped::zeros(n), mantissas: Wiped::zeros(n * dim) };
+        let mut batch = Self { dim, exponents: Wiped::zeros(n), mantissas: Wiped::zeros(n * dim) };
         let mut records: Vec<_> = batch.exponents.iter_mut().zip(batch.mantissas.chunks_exact_mut(dim)).collect();
         let cost = width * (PASSES + params.projector.dim().unwrap_or(0));
         let results = threads.map_mut(&mut records, cost, |start, records| {
@@ -216,7 +216,12 @@ impl Rows {
             self.exponent = self.fixed.unwrap_or(batch.largest_exponent());
         }
         let exponent = self.exponent;
-        let changed = |i: usize| batch.exponents[i] != exponent && batch.row(i).iter().any(|&y| y != 0);
+        // A smaller exponent changes the row that comes, unless it is zero; a larger one changes those that are here.
+        let changed = |i: usize| match batch.exponents[i].cmp(&exponent) {
+            Ordering::Less => batch.row(i).iter().any(|&y| y != 0),
+            Ordering::Equal => false,
+            Ordering::Greater => true,
+        };
         if self.mantissas.is_none() && (0..batch.len()).any(changed) {
             self.mantissas = Some(self.aligned.clone());
         }

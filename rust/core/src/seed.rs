@@ -137,10 +137,10 @@ impl Race<'_> {
         for slot in self.population.added() {
             let row = self.population.row(slot);
             let mut weight = 1;
-            for round in 0..first {
+            for (round, &winner) in seeds[..first].iter().enumerate() {
                 let draw = self.keyed.race(slot_number(round), self.population.row_key(slot_number(slot)));
                 let candidate = Seed { slot: slot_number(slot), energy: draw.energy(), weight };
-                if self.beats(candidate, seeds[round]) {
+                if self.beats(candidate, winner) {
                     first = round;
                     break;
                 }

@@ -55,9 +55,9 @@ impl Threads {
     ) -> Vec<P> {
         let size = self.shard_size(slice.len(), cost);
         match self.pool(slice.len().div_ceil(size)) {
-            Some(pool) => pool.install(|| {
-                slice.par_chunks_mut(size).enumerate().map(|(i, part)| map(i * size, part)).collect()
-            }),
+            Some(pool) => {
+                pool.install(|| slice.par_chunks_mut(size).enumerate().map(|(i, part)| map(i * size, part)).collect())
+            }
             None => slice.chunks_mut(size).enumerate().map(|(i, part)| map(i * size, part)).collect(),
         }
     }
@@ -100,7 +100,7 @@ mod tests {
     fn shards_cover_everything_once_and_in_order() {
         for threads in [1, 2, 8] {
             for len in [0, 1, 7, 1000] {
-                let parts = Threads::new(Some(threads)).map(len, GRAIN, |range| range.collect::<Vec<_>>());
+                let parts = Threads::new(Some(threads)).map(len, GRAIN, Iterator::collect::<Vec<_>>);
                 assert_eq!(parts.concat(), (0..len).collect::<Vec<_>>());
                 let mut slice = vec![0; len];
                 Threads::new(Some(threads)).map_mut(&mut slice, GRAIN, |start, part| {

@@ -1,6 +1,8 @@
 //! The model as a Python object. It is frozen: Python never holds a mutable borrow of it, and the lock inside lets any
 //! number of threads read and one write, with the interpreter let go of meanwhile.
 
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
+
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -15,6 +17,9 @@ use pyo3::types::{PyBytes, PyList};
 use crate::arguments::{Id, ProjectionArgument, Rational, Rows, id, ids};
 use crate::errors::{raise, to_python};
 use crate::report::UpdateReport;
+
+/// How to make a model again from its bytes: the function and its arguments.
+type Recipe<'py> = (Bound<'py, PyAny>, (Bound<'py, PyBytes>, Option<usize>));
 
 /// A fitted model. See `erase_core.QKMeans`, which owns one.
 #[pyclass(frozen, module = "erase_core._core")]
@@ -90,9 +95,8 @@ impl Model {
 
     /// Adds rows; integer ids from the largest present on where none are given.
     fn add(&self, py: Python<'_>, x: Rows<'_>, ids: Option<&Bound<'_, PyList>>) -> PyResult<UpdateReport> {
-        let (params, threads, largest, has_str_ids) = self.read(py, |model| {
-            (model.params().clone(), model.threads(), model.largest_id(), model.has_str_ids())
-        });
+        let (params, threads, largest, has_str_ids) =
+            self.read(py, |model| (model.params().clone(), model.threads(), model.largest_id(), model.has_str_ids()));
         if ids.is_none() && has_str_ids {
             let message = "ids must be given: those in the model are strings, so none can be counted up".to_owned();
             return Err(raise(py, "IdKindError", message));
@@ -174,17 +178,15 @@ impl Model {
     }
 
     /// For each cluster the id of its exemplar, or None.
-    fn exemplars(&self, py: Python<'_>) -> PyResult<Py<PyList>> {
+    fn exemplars(&self, py: Python<'_>) -> PyResult<Vec<Option<Py<PyAny>>>> {
         let model = self.readable();
-        let object = |id: Option<IdRef<'_>>| -> PyResult<Py<PyAny>> {
-            Ok(match id {
-                None => py.None(),
-                Some(IdRef::Int(id)) => id.into_pyobject(py)?.into_any().unbind(),
-                Some(IdRef::Str(id)) => id.into_pyobject(py)?.into_any().unbind(),
-            })
-        };
-        let objects: Vec<_> = model.exemplars().into_iter().map(object).collect::<PyResult<_>>()?;
-        Ok(PyList::new(py, objects)?.unbind())
+        model.exemplars().into_iter().map(|id| id.map(|id| id_object(py, id)).transpose()).collect()
+    }
+
+    /// The ids of the rows chosen as seeds, round by round.
+    fn seeds(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
+        let model = self.readable();
+        model.seeds().into_iter().map(|id| id_object(py, id)).collect()
     }
 
     /// The hash of the state, in hex.
@@ -264,7 +266,7 @@ impl Model {
         Self::new(self.read(py, Clone::clone))
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>, Option<usize>))> {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Recipe<'py>> {
         let bytes = slf.get().to_bytes(slf.py())?;
         let threads = slf.get().read(slf.py(), |model| model.threads().requested());
         Ok((slf.get_type().getattr("from_bytes")?, (bytes, threads)))
@@ -286,19 +288,22 @@ impl Model {
 
     fn decode(py: Python<'_>, bytes: &[u8], n_threads: Option<usize>) -> PyResult<Self> {
         let threads = Threads::new(n_threads);
-        py.detach(|| erase_core::Model::decode(bytes, threads))
-            .map(Self::new)
-            .map_err(|error| to_python(py, &error))
+        py.detach(|| erase_core::Model::decode(bytes, threads)).map(Self::new).map_err(|error| to_python(py, &error))
     }
+}
+
+fn id_object(py: Python<'_>, id: IdRef<'_>) -> PyResult<Py<PyAny>> {
+    Ok(match id {
+        IdRef::Int(id) => id.into_pyobject(py)?.into_any().unbind(),
+        IdRef::Str(id) => id.into_pyobject(py)?.into_any().unbind(),
+    })
 }
 
 /// The ids given, or as many integers from the one after the largest present.
 fn ids_or_next(given: Option<&Bound<'_, PyList>>, largest: Option<i64>, rows: usize) -> PyResult<Ids> {
-    match given {
-        Some(list) => ids(list),
-        None => {
-            let first = largest.map_or(0, |largest| largest.saturating_add(1));
-            Ok(Ids::Int((first..).take(rows).collect()))
-        }
+    if let Some(list) = given {
+        return ids(list);
     }
+    let first = largest.map_or(0, |largest| largest.saturating_add(1));
+    Ok(Ids::Int((first..).take(rows).collect()))
 }

@@ -18,6 +18,7 @@ use pyo3::prelude::*;
 ///     Multiply-adds spent.
 /// seconds : float
 ///     Wall-clock time in the core.
+#[expect(clippy::doc_markdown, reason = "numpydoc")]
 #[pyclass(frozen, get_all, module = "erase_core")]
 pub struct UpdateReport {
     n_added: usize,
