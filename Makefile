@@ -1,0 +1,63 @@
+# The front door: everything a newcomer types. Needs Rust, Python 3.10 or later, and the package indexes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell git ls-files Cargo.toml Cargo.lock pyproject.toml README.md rust python 2>/dev/null)
+
+.PHONY: help build test test-slow lint format bench choose clean
+
+help:
+	@echo "make test       build, install into $(VENV), and run the tests (minutes)"
+	@echo "make test-slow  the long versions of the property tests, mutations, real embeddings (an hour)"
+	@echo "make lint       formatters, linters, type checkers, documentation"
+	@echo "make bench      the benchmarks"
+	@echo "make choose     the table behind the defaults (docs/choosing.md)"
+
+build: $(VENV)/.installed
+
+$(VENV)/.venv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.venv $(SOURCES)
+	$(BIN)/pip install --quiet . --group test
+	touch $@
+
+test: build
+	cargo test --workspace --quiet
+	$(BIN)/pytest -q
+
+test-slow: build
+	$(BIN)/pip install --quiet --group embeddings
+	PROPTEST_CASES=50000 cargo test --workspace --quiet
+	$(BIN)/pytest --slow
+
+lint: build
+	$(BIN)/pip install --quiet --group lint --group bench
+	cargo fmt --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/stubtest erase_core._core --mypy-config-file pyproject.toml
+
+format:
+	cargo fmt
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: build
+	$(BIN)/pip install --quiet --group bench
+	cargo bench --workspace
+	$(BIN)/pytest benches -q -o python_files='bench_*.py' -o filterwarnings= --benchmark-group-by=param:n --benchmark-columns=median,mean,max,rounds
+
+choose: build
+	$(BIN)/pip install --quiet --group bench --group embeddings
+	$(BIN)/python benches/choose.py $(if $(DATA),--data $(DATA))
+
+clean:
+	cargo clean
+	rm -rf $(VENV)

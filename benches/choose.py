@@ -1,0 +1,162 @@
+"""What a setting costs and what it keeps: the table behind the defaults and behind docs/choosing.md.
+
+For each setting: the *gain* kept of k-means' over a random partition, ``(I_random - I) / (I_random - I_kmeans)``, with all
+inertias those of the partition around its exact means in the original space, and scikit-learn's KMeans (k-means++, the
+same k and number of iterations) as 100 %; and what removals of random rows do: the share of each path, and the
+mean and 99th percentile of their work (as a share of a fit's) and of their time.
+
+    python benches/choose.py                     blobs, and embeddings if the package for them is installed
+    python benches/choose.py --data TASKS.json   embeddings of the inputs of BIG-bench tasks instead of the built-in texts
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from embeddings import embed
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.datasets import make_blobs
+
+from erase_core import QKMeans
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of the table."""
+
+    n: int
+    k: int
+    projection: int | None
+    epsilon: float
+    gamma: float = 0.2
+    max_iter: int = 10
+
+
+def partition_inertia(X: Matrix, labels: NDArray[np.int32]) -> float:
+    """Sum of squared distances to the exact means of the clusters."""
+    k = int(labels.max()) + 1
+    counts = np.bincount(labels, minlength=k)
+    sums = np.zeros((k, X.shape[1]))
+    np.add.at(sums, labels, X)
+    means = sums / np.maximum(counts, 1)[:, None]
+    return float(((X - means[labels]) ** 2).sum())
+
+
+def references(X: Matrix, k: int, max_iter: int, seeds: int) -> tuple[float, float]:
+    """Mean inertia of a random partition, and of scikit-learn's KMeans."""
+    random, kmeans = [], []
+    for seed in range(seeds):
+        labels = np.random.default_rng(seed).integers(k, size=len(X)).astype(np.int32)
+        random.append(partition_inertia(X, labels))
+        peer = KMeans(k, n_init=1, max_iter=max_iter, tol=0, random_state=seed, algorithm="lloyd")
+        kmeans.append(partition_inertia(X, peer.fit(X).labels_))
+    return float(np.mean(random)), float(np.mean(kmeans))
+
+
+def measure(X: Matrix, setting: Setting, seeds: int, removals: int) -> dict[str, float]:
+    """Fit and forget with several seeds."""
+    rng = np.random.default_rng(0)
+    X = X[rng.permutation(len(X))[: setting.n]]
+    random, kmeans = references(X, setting.k, setting.max_iter, seeds)
+    paths: Counter[str] = Counter()
+    gains, work, seconds, iterations = [], [], [], []
+    for seed in range(seeds):
+        model = QKMeans(
+            setting.k,
+            epsilon=setting.epsilon,
+            gamma=setting.gamma,
+            max_iter=setting.max_iter,
+            projection=setting.projection,
+            random_state=seed,
+        ).fit(X)
+        gains.append((random - partition_inertia(X, model.labels_)) / (random - kmeans))
+        iterations.append(model.n_iter_)
+        # Seeding is one pass of all distances, every step another.
+        fit_work = setting.n * setting.k * model.cluster_centers_.shape[1] * (model.n_iter_ + 2)
+        for id_ in rng.choice(setting.n, size=removals, replace=False).tolist():
+            start = time.perf_counter()
+            report = model.remove(id_)
+            seconds.append(time.perf_counter() - start)
+            paths[report.path] += 1
+            work.append(report.work / fit_work)
+    total = sum(paths.values())
+    return {
+        "gain": float(np.mean(gains)),
+        "gain_std": float(np.std(gains)),
+        "iterations": float(np.mean(iterations)),
+        **{path: paths[path] / total for path in ("certified", "replayed", "reseeded")},
+        "work_mean": float(np.mean(work)),
+        "work_p99": float(np.quantile(work, 0.99)),
+        "us_mean": 1e6 * float(np.mean(seconds)),
+        "us_p99": 1e6 * float(np.quantile(seconds, 0.99)),
+    }
+
+
+HEADER = "| data | n | k | projection | epsilon | gamma | gain | n_iter | certified | replayed | reseeded | work mean | work 99 % | us mean | us 99 % |"
+
+
+def line(name: str, s: Setting, m: dict[str, float]) -> str:
+    """One row of the table, in Markdown."""
+    return (
+        f"| {name} | {s.n} | {s.k} | {s.projection or '-'} | {s.epsilon:g} | {s.gamma:g} "
+        f"| {m['gain']:.1%} ± {m['gain_std']:.1%} | {m['iterations']:.1f} "
+        f"| {m['certified']:.1%} | {m['replayed']:.1%} | {m['reseeded']:.1%} "
+        f"| {m['work_mean']:.1%} | {m['work_p99']:.1%} | {m['us_mean']:.0f} | {m['us_p99']:.0f} |"
+    )
+
+
+def settings(sizes: list[int], dim: int) -> Iterator[Setting]:
+    """The grid."""
+    for n in sizes:
+        for epsilon in (0.1, 0.25, 0.5, 1.0, 2.0):
+            yield Setting(n, 8, None, epsilon)
+        for projection in (128, 64, 32):
+            if projection < dim:
+                for epsilon in (0.5, 1.0):
+                    yield Setting(n, 8, projection, epsilon)
+        yield Setting(n, 8, None, 0.5, gamma=0.0)
+        yield Setting(n, 8, None, 0.5, gamma=0.5)
+        for k in (4, 32):
+            yield Setting(n, k, None, 0.5)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, nargs="*", help="BIG-bench task files, or .npy files of embeddings")
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--removals", type=int, default=50, help="random removals for each seed")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 4000, 16000])
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    options = parser.parse_args()
+
+    data: dict[str, Matrix] = {}
+    if options.data:
+        data["embeddings"] = embed(options.data)
+    blobs, _ = make_blobs(max(options.sizes), n_features=32, centers=8, cluster_std=2.0, random_state=0)
+    data["blobs"] = blobs.astype(np.float32)
+
+    rows = []
+    print(HEADER, "|" + "---|" * (HEADER.count("|") - 1), sep="\n", flush=True)
+    for name, X in data.items():
+        sizes = sorted({min(n, len(X)) for n in options.sizes})
+        for setting in settings(sizes, X.shape[1]):
+            figures = measure(X, setting, options.seeds, options.removals)
+            rows.append({"data": name, **vars(setting), **figures})
+            print(line(name, setting, figures), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

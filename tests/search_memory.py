@@ -1,0 +1,86 @@
+"""Fits a model, removes one row, and counts how often that row is found in the process's memory, before and after.
+
+A program of its own, run by test_erasure.py: other tests' memory would be searched too. The row is looked for as the
+16-bit integers that the core keeps; it is never assembled here except while searching.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erase_core import QKMeans
+
+DIM = 64
+HEAD = 24
+SETTINGS = {
+    "certified": {"epsilon": 3.0, "max_norm": 2.0},
+    "replayed": {"epsilon": 0.001, "max_norm": 2.0},
+    "reseeded": {"epsilon": 0.5, "max_norm": 2.0},
+    "rescaled": {"epsilon": 0.5},
+    "grown": {"epsilon": 0.001, "max_norm": 2.0},
+    "emptied": {"epsilon": 0.5, "max_norm": 2.0},
+}
+
+
+def occurrences(row: NDArray[np.int64]) -> int:
+    """Count the row in all writable memory: a hit of its head whose tail is right, entry by entry, too."""
+    head, tail = row[:HEAD].astype("<i2").tobytes(), row[HEAD:].tolist()
+    found = 0
+    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
+        for line in maps:
+            match = re.match(r"(\w+)-(\w+) rw", line)
+            if match is None or "[v" in line:
+                continue
+            start, end = (int(address, 16) for address in match.groups())
+            memory.seek(start)
+            block = memory.read(end - start)
+            at = block.find(head)
+            while at >= 0:
+                behind = np.frombuffer(block[at + len(head) : at + 2 * DIM], "<i2").tolist()
+                found += behind == tail
+                at = block.find(head, at + 1)
+            del block
+    return found
+
+
+def main(scenario: str) -> None:
+    """Print the path that the removal took, and the counts before and after it."""
+    rng = np.random.default_rng(5)
+    X = rng.integers(-1000, 1000, size=(2000, DIM)) / 8192.0
+    X[:, 0] = 0.9
+    names = [f"row-{i}" for i in range(len(X))]
+    victim, exponent = 123, 1
+    if scenario == "rescaled":
+        X[victim] *= 2
+        exponent = 2
+    model = QKMeans(n_clusters=4, **SETTINGS[scenario]).fit(X, ids=names)
+    if scenario == "reseeded":
+        victim = names.index(str(model._model.seeds()[1]))
+    # What the core keeps of the row, as two parts that show nothing of it each.
+    mask = rng.integers(-30000, 30000, size=DIM)
+    rest = np.rint(X[victim] * 2.0 ** (14 - exponent)).astype(np.int64) - mask
+    name = names[victim]
+    if scenario == "grown":
+        model.add(rng.integers(-1000, 1000, size=(5000, DIM)) / 8192.0, ids=[f"more-{i}" for i in range(5000)])
+    del X, names
+    gc.collect()
+
+    def count() -> int:
+        row = rest + mask
+        found = occurrences(row)
+        row[:] = 0
+        return found
+
+    before = count()
+    report = model.remove(list(model.ids_) if scenario == "emptied" else name)
+    gc.collect()
+    print(report.path, before, count())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
