@@ -1,12 +1,12 @@
 """What a setting costs and what it keeps: the table behind the defaults and behind docs/choosing.md.
 
-For each setting: the *gain* kept of k-means' over a random partition, ``(I_random - I) / (I_random - I_kmeans)``, with all
-inertias those of the partition around its exact means in the original space, and scikit-learn's KMeans (k-means++, the
-same k and number of iterations) as 100 %; and what removals of random rows do: the share of each path, and the
-mean and 99th percentile of their work (as a share of a fit's) and of their time.
+For each setting: the *gain* kept of k-means' over a random partition, ``(I_random - I) / (I_random - I_kmeans)``, with
+all inertias those of the partition around its exact means in the original space, and scikit-learn's KMeans (greedy
+k-means++, one start, the same k and number of iterations) as 100 %; and what removals of random rows do: the share of
+each path, and the mean and 99th percentile of their work (as a share of a fit's) and of their time.
 
-    python benches/choose.py                     blobs, and embeddings if the package for them is installed
-    python benches/choose.py --data TASKS.json   embeddings of the inputs of BIG-bench tasks instead of the built-in texts
+    make choose                      blobs
+    make choose DATA='TASKS.json'    and embeddings of the inputs of BIG-bench task files
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from embeddings import embed
+from erase_core import QKMeans
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
-
-from erase_core import QKMeans
 
 Matrix = NDArray[np.float32]
 
@@ -102,7 +102,10 @@ def measure(X: Matrix, setting: Setting, seeds: int, removals: int) -> dict[str,
     }
 
 
-HEADER = "| data | n | k | projection | epsilon | gamma | gain | n_iter | certified | replayed | reseeded | work mean | work 99 % | us mean | us 99 % |"
+HEADER = (
+    "| data | n | k | projection | epsilon | gamma | gain | n_iter | certified | replayed | reseeded "
+    "| work mean | work 99 % | us mean | us 99 % |"
+)
 
 
 def line(name: str, s: Setting, m: dict[str, float]) -> str:
@@ -122,12 +125,45 @@ def settings(sizes: list[int], dim: int) -> Iterator[Setting]:
             yield Setting(n, 8, None, epsilon)
         for projection in (128, 64, 32):
             if projection < dim:
-                for epsilon in (0.5, 1.0):
+                for epsilon in (0.25, 0.5, 1.0):
                     yield Setting(n, 8, projection, epsilon)
         yield Setting(n, 8, None, 0.5, gamma=0.0)
         yield Setting(n, 8, None, 0.5, gamma=0.5)
         for k in (4, 32):
             yield Setting(n, k, None, 0.5)
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw the gain kept and the mean work of a removal by epsilon, for the first data set and k = 8."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    chosen = [row for row in rows if row["data"] == rows[0]["data"] and row["k"] == 8 and row["gamma"] == 0.2]
+    sizes = sorted({row["n"] for row in chosen})
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for i, n in enumerate(sizes):
+        for projection, dash in ((None, "-"), (64, "--")):
+            line = sorted(
+                (r for r in chosen if (r["n"], r["projection"]) == (n, projection)), key=lambda r: r["epsilon"]
+            )
+            if not line:
+                continue
+            label = f"n = {n:,}, {f'projected to {projection}' if projection else 'unprojected'}"
+            for ax, figure_name in zip(axes, ("gain", "work_mean"), strict=True):
+                values = [100 * r[figure_name] for r in line]
+                ax.plot([r["epsilon"] for r in line], values, dash, marker="o", color=f"C{i}", label=label)
+    for ax, title in zip(axes, ("gain kept of k-means, %", "work of a removal, % of a fit"), strict=True):
+        ax.set_xscale("log")
+        ax.set_xticks(ticks := [0.1, 0.25, 0.5, 1, 2], [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
+        ax.set_xlabel("epsilon")
+        ax.set_title(title, fontsize=10)
+        ax.set_ylim(0, 105 if "gain" in title else None)
+        ax.grid(alpha=0.3)
+    axes[1].legend(fontsize=7.5)
+    figure.savefig(path, dpi=130)
 
 
 def main() -> None:
@@ -137,6 +173,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--removals", type=int, default=50, help="random removals for each seed")
     parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 4000, 16000])
+    parser.add_argument("--plot", type=Path, help="draw gain and work by epsilon")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
 
@@ -156,6 +193,8 @@ def main() -> None:
             print(line(name, setting, figures), flush=True)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
+    if options.plot:
+        plot(rows, options.plot)
 
 
 if __name__ == "__main__":

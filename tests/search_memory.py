@@ -9,15 +9,15 @@ from __future__ import annotations
 import gc
 import re
 import sys
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from erase_core import QKMeans
+from numpy.typing import NDArray
 
 DIM = 64
 HEAD = 24
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "certified": {"epsilon": 3.0, "max_norm": 2.0},
     "replayed": {"epsilon": 0.001, "max_norm": 2.0},
     "reseeded": {"epsilon": 0.5, "max_norm": 2.0},

@@ -40,7 +40,7 @@ def nearest_float(value: Fraction) -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def unit(config: Config, exponent: int) -> Fraction:
@@ -158,9 +158,8 @@ def check_golden(model: Model, vector: dict[str, Any]) -> None:
     assert model.digest() == expected["digest"]
     if expected["file"] is not None:
         assert model.to_bytes().hex() == expected["file"]
-    kept: dict[str, Any] = (
-        {"labels": [], "loss": 0, "centres": []} if expected["kept"] is None else expected["steps"][expected["kept"]]
-    )
+    steps, number = expected["steps"], expected["kept"]
+    kept: dict[str, Any] = {"labels": [], "loss": 0, "centres": []} if number is None else steps[number]
     assert list(model.ids()) == vector["ids"]
     assert model.labels().tolist() == kept["labels"]
     assert model.seeds() == expected["seeds"]

@@ -63,7 +63,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_suite(workspace: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"CARGO_TARGET_DIR": str(workspace.parent / "target"), "PROPTEST_CASES": "20000"}
+    environment = os.environ | {
+        "CARGO_TARGET_DIR": str(workspace.parent / "target"),
+        "PROPTEST_CASES": "20000",
+        "RUST_BACKTRACE": "0",
+    }
     command = ["cargo", "test", "--quiet", "--package", "erase-core", "--lib", "--test", "contract", "--no-fail-fast"]
     # Mutants that the compiler can tell are dead code are none the less wanted.
     environment["RUSTFLAGS"] = "--cap-lints=allow"

@@ -1,4 +1,4 @@
-"""Every error that erase_core raises on purpose: one base class, and subclasses that are also the builtin they are like.
+"""Every error that erase_core raises on purpose: one base class, and subclasses that are also builtin ones.
 
 A call that raises one of them has changed nothing.
 """

@@ -37,8 +37,8 @@ _MAX_DENOMINATOR = 1_000_000
 class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Quantised k-means that forgets exactly.
 
-    After any sequence of `add` and `remove` the model is, bit for bit, the one that `fit` gives on the rows that remain,
-    with the same ids, parameters and seed: `digest` is equal, whatever the order, the batches and the number of
+    After any sequence of `add` and `remove` the model is, bit for bit, the one that `fit` gives on the rows that
+    remain, with the same ids, parameters and seed: `digest` is equal, whatever the order, the batches and the number of
     threads were. Centres lie on a lattice with a random phase, so that most small changes of a cluster's mean do not
     move them; arithmetic is in integers throughout.
 
@@ -87,8 +87,8 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     Notes
     -----
     Quantised k-means: Ginart, Guan, Valiant and Zou, "Making AI Forget You", NeurIPS 2019, section 4.1. The seeding is
-    k-means++ (Arthur and Vassilvitskii, SODA 2007), drawn as an exponential race so that it can be maintained. The whole
-    algorithm, to the bit, is docs/algorithm.md.
+    k-means++ (Arthur and Vassilvitskii, SODA 2007), drawn as an exponential race so that it can be maintained. The
+    whole algorithm, to the bit, is docs/algorithm.md.
 
     Examples
     --------
@@ -102,6 +102,10 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     >>> model.digest() == QKMeans(n_clusters=4).fit(X[ids], ids=ids).digest()
     True
     """
+
+    # What was read from the model since its last change. Not part of the state.
+    _results: dict[str, object]
+    _model: _core.Model
 
     def __init__(
         self,
@@ -406,12 +410,12 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
-        before = vars(self).copy()
+        before = self.__dict__.copy()
         try:
             yield
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
 
     # The model changes in place: a copy that shared it would forget along with the original.
@@ -427,7 +431,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._results: dict[str, object] = {}
+        self._results = {}
 
 
 def _integer(name: str, value: object, least: int, most: int) -> int:

@@ -298,8 +298,8 @@ impl<'a> Reader<'a> {
         let clusters = params.clusters(n);
         let seeds: Vec<u32> = self.list(clusters, u32::from_le_bytes)?;
         let steps = self.u32()? as usize;
-        if steps > params.max_iter as usize + 1 {
-            return Err(Error::format("it has more steps than max_iter allows"));
+        if steps > params.max_iter as usize + 1 || (steps == 0) != (n == 0) {
+            return Err(Error::format("its number of steps is not possible"));
         }
         let mut labels = Vec::new();
         for _ in 0..steps {

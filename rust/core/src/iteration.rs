@@ -110,7 +110,7 @@ impl Iteration {
         let Some(steps) = after.replay(&[]).recount(after.race().centres(&self.seeds), labels) else { return false };
         self.steps = steps;
         self.stale = vec![true; self.seeds.len()];
-        self.steps.is_empty() == (population.len() == 0)
+        true
     }
 
     fn plan(&self, after: &After<'_>) -> Plan {

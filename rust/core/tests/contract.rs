@@ -1,5 +1,6 @@
 //! The contract as a law: after any sequence of additions, removals, saves and loads the state is that of a fresh fit
 //! on the rows that are there. Small integer grids, so that ties, duplicates and rows on the borders of cells abound.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 
@@ -7,6 +8,7 @@ use erase_core::{Error, Ids, Matrix, Model, Params, Projection, Ratio, Threads, 
 use proptest::prelude::*;
 
 type Rows = BTreeMap<i64, Vec<f64>>;
+type Scenario = (ValidParams, Vec<(i64, Vec<f64>)>, Vec<Operation>);
 
 #[derive(Debug, Clone)]
 enum Operation {
@@ -60,7 +62,7 @@ fn params(width: usize) -> impl Strategy<Value = ValidParams> {
     )
 }
 
-fn scenario() -> impl Strategy<Value = (ValidParams, Vec<(i64, Vec<f64>)>, Vec<Operation>)> {
+fn scenario() -> impl Strategy<Value = Scenario> {
     (1_usize..5).prop_flat_map(|width| (params(width), rows(width, 40), prop::collection::vec(operation(width), 1..25)))
 }
 

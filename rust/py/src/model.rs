@@ -233,8 +233,8 @@ impl Model {
 
     /// A model from the bytes of its file.
     #[staticmethod]
-    fn from_bytes(py: Python<'_>, bytes: &[u8], n_threads: Option<usize>) -> PyResult<Self> {
-        Self::decode(py, bytes, n_threads)
+    fn from_bytes(py: Python<'_>, data: &[u8], n_threads: Option<usize>) -> PyResult<Self> {
+        Self::decode(py, data, n_threads)
     }
 
     /// Parameters as `fit` takes them, the projection aside.
