@@ -17,6 +17,7 @@ from blake3 import blake3
 
 Id = int | str
 Vector = list[int]
+Round = list[tuple[int, int]]  # position and potential of every trial's proposal
 
 U = 2**28 + 2**23
 LOWEST_EXPONENT = -900
@@ -59,6 +60,7 @@ class Fitted:
     exponents: list[int]
     mantissas: list[Vector]
     rows: list[Vector]
+    rounds: list[list[tuple[Id, int]]] = field(default_factory=list)  # every trial's proposal and its potential
     seeds: list[Id] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     kept: int | None = None
@@ -112,10 +114,8 @@ def smallest_exponent(vectors: Sequence[Sequence[float]]) -> int:
     if not all(math.isfinite(v) for x in vectors for v in x):
         raise ValueError("not finite")
     largest = max(abs(v) for x in vectors for v in x)
-    p = LOWEST_EXPONENT
-    if largest > 0:
-        # 2^(e - 1) <= largest < 2^e. At any exponent below e - 2 the largest entry alone is 2^16 or more: too large.
-        p = max(p, math.frexp(largest)[1] - 2)
+    # 2^(e - 1) <= largest < 2^e. At any exponent below e - 2 the largest entry alone is 2^16 or more: too large.
+    p = max(LOWEST_EXPONENT, math.frexp(largest)[1] - 2) if largest > 0 else LOWEST_EXPONENT
     while any(square(at_exponent(x, p)) > U for x in vectors):
         p += 1
     return p
@@ -138,11 +138,6 @@ def matrix_fixed_point(matrix: Sequence[Sequence[float]], d: int) -> tuple[int, 
     return p, [at_exponent(row, p) for row in matrix]
 
 
-def times(matrix: Sequence[Vector], a: Vector) -> Vector:
-    """The matrix applied to the vector."""
-    return [sum(v * w for v, w in zip(row, a, strict=True)) for row in matrix]
-
-
 def clipped(y: Vector) -> Vector:
     """y, or y shortened to a norm of at most 2^14 if its squared norm is above U."""
     q = square(y)
@@ -158,11 +153,12 @@ def projected(a: list[Vector], params: Params, n_features: int) -> list[Vector]:
     if projection is None:
         return a
     if isinstance(projection, int):
-        signs = [[sign(params.seed, i, j) for j in range(n_features)] for i in range(projection)]
-        s = math.isqrt(2**58 // projection)
-        return [clipped([rhe(Fraction(z * s, 2**30)) for z in times(signs, x)]) for x in a]
-    _, b = matrix_fixed_point(projection, n_features)
-    return [clipped([rhe(Fraction(z, 2**14)) for z in times(b, x)]) for x in a]
+        matrix = [[sign(params.seed, i, j) for j in range(n_features)] for i in range(projection)]
+        factor = Fraction(math.isqrt(2**58 // projection), 2**30)
+    else:
+        matrix, factor = matrix_fixed_point(projection, n_features)[1], Fraction(1, 2**14)
+    products = [[sum(v * w for v, w in zip(row, x, strict=True)) for row in matrix] for x in a]
+    return [clipped([rhe(z * factor) for z in zs]) for zs in products]
 
 
 # ---- 3. Alignment ----
@@ -216,17 +212,15 @@ def log2_fixed(u: int) -> int:
     log = b
     for _ in range(48):
         v = v * v // 2**63
-        if v >= 2**64:
-            log, v = 2 * log + 1, v // 2
-        else:
-            log = 2 * log
+        log, v = (2 * log + 1, v // 2) if v >= 2**64 else (2 * log, v)
     return log
 
 
-def race_key(seed: int, round_: int, row_key: int) -> int:
-    """E_r of the row with that key."""
+def race_key(seed: int, round_: int, row_key: int, trial: int = 0) -> int:
+    """E_(r,l) of the row with that key."""
     w = draw(seed, row_key, round_, RACE)
-    return 64 * 2**48 - log2_fixed((w[0] + 2**32 * w[1]) | 1)
+    bits = (w[0] + 2**32 * w[1] + 2**64 * w[2] + 2**96 * w[3]) // 2 ** (42 * trial)
+    return 64 * 2**48 - log2_fixed(2**22 * (bits % 2**42) + 2**21)
 
 
 def phase(seed: int, t: int, e: int, dim: int) -> Vector:
@@ -246,21 +240,25 @@ def id_order(id_: Id) -> int | bytes:
     return id_ if isinstance(id_, int) else id_.encode("utf-8")
 
 
-def seeding(ids: Sequence[Id], rows: Sequence[Vector], k: int, seed: int) -> list[int]:
-    """The positions of the rows chosen, round by round. Ids ascend, so a smaller position is a smaller id."""
-    chosen: list[int] = []
-    weights = [1] * len(ids)
-    for r in range(k):
-        if r > 0:
-            weights = [min(distance(x, rows[c]) for c in chosen) for x in rows]
-        runners = [i for i, w in enumerate(weights) if w > 0]
-        if runners:
-            best = min(runners, key=lambda i: (Fraction(race_key(seed, r, row_key(ids[i])), weights[i]), i))
-        else:
-            rest = [i for i in range(len(ids)) if i not in chosen]
-            best = min(rest, key=lambda i: (race_key(seed, r, row_key(ids[i])), i))
-        chosen.append(best)
-    return chosen
+def proposed(ids: Sequence[Id], weights: Sequence[int], chosen: Sequence[int], seed: int, r: int, trial: int) -> int:
+    """The position that one trial proposes. Ids ascend, so a smaller position is a smaller id."""
+    keys = [race_key(seed, r, row_key(i), trial) for i in ids]
+    if any(weights):
+        return min((i for i, w in enumerate(weights) if w > 0), key=lambda i: (Fraction(keys[i], weights[i]), i))
+    return min((i for i in range(len(ids)) if i not in chosen), key=lambda i: (keys[i], i))
+
+
+def seeding(ids: Sequence[Id], rows: Sequence[Vector], k: int, seed: int) -> tuple[list[int], list[Round]]:
+    """The positions of the rows chosen, round by round, and all proposals; the one of round 0 has the potential 0."""
+    first = proposed(ids, [1] * len(ids), [], seed, 0, 0)
+    chosen, rounds = [first], [[(first, 0)]]
+    for r in range(1, k):
+        weights = [min(distance(x, rows[c]) for c in chosen) for x in rows]
+        proposals = [proposed(ids, weights, chosen, seed, r, trial) for trial in range(3)]
+        potentials = [sum(min(w, distance(x, rows[c])) for x, w in zip(rows, weights, strict=True)) for c in proposals]
+        chosen.append(proposals[potentials.index(min(potentials))])  # index: the first of several
+        rounds.append(list(zip(proposals, potentials, strict=True)))
+    return chosen, rounds
 
 
 # ---- 6. Steps ----
@@ -297,11 +295,9 @@ def new_centre(old: Vector, count: int, total: Vector, b: int, e: int, phi: Vect
     if den == 0:
         return old
     num = [s + max(0, b - count) * c for s, c in zip(total, old, strict=True)]
-    corner = [(v + f * den) // (e * den) * e - f for v, f in zip(num, phi, strict=True)]
-    new = [v + e // 2 for v in corner]
-    if any(abs(v) > 32767 for v in new) or square(new) > 33 * 2**26:
-        return old
-    return new
+    new = [(v + f * den) // (e * den) * e - f + e // 2 for v, f in zip(num, phi, strict=True)]
+    outside = any(abs(v) > 32767 for v in new) or square(new) > 33 * 2**26
+    return old if outside else new
 
 
 def run(rows: Sequence[Vector], centres: list[Vector], params: Params) -> tuple[list[Step], int]:
@@ -346,7 +342,8 @@ def fit(rows: Mapping[int, Sequence[float]] | Mapping[str, Sequence[float]], par
     xs = [aligned(y, p, exponent) for y, p in zip(mantissas, exponents, strict=True)]
     fitted = Fitted(params, n_features, exponent, ids, exponents, mantissas, xs)
     if ids:
-        chosen = seeding(ids, xs, min(params.n_clusters, len(ids)), params.seed)
+        chosen, rounds = seeding(ids, xs, min(params.n_clusters, len(ids)), params.seed)
+        fitted.rounds = [[(ids[i], potential) for i, potential in proposals] for proposals in rounds]
         fitted.seeds = [ids[i] for i in chosen]
         fitted.steps, fitted.kept = run(xs, [xs[i] for i in chosen], params)
         fitted.exemplars = exemplars_of(ids, xs, fitted.steps[fitted.kept])
@@ -389,7 +386,9 @@ def encode(fitted: Fitted) -> bytes:
     fixed = fitted.params.max_norm is not None  # then (pR, x) is kept of a row, else (p, y)
     out += struct.pack(f"<{n}h", *([fitted.exponent] * n if fixed else fitted.exponents))
     out += b"".join(struct.pack(f"<{len(y)}h", *y) for y in (fitted.rows if fixed else fitted.mantissas))
-    out += struct.pack(f"<{len(fitted.seeds)}I", *(fitted.ids.index(i) for i in fitted.seeds))
+    for r, proposals in enumerate(fitted.rounds):
+        for i, potential in proposals:
+            out += struct.pack("<I", fitted.ids.index(i)) + (struct.pack("<Q", potential) if r > 0 else b"")
     out += struct.pack("<I", len(fitted.steps))
     out += b"".join(struct.pack(f"<{n}H", *step.labels) for step in fitted.steps)
     return out + blake3(out).digest()

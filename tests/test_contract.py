@@ -208,14 +208,14 @@ class Tally:
 
 def churn_one(rng: np.random.Generator, tally: Tally, steps: int) -> None:
     """One random model through `steps` random operations, each compared with a fresh fit."""
-    d, most = int(rng.integers(1, 9)), int(rng.choice([8, 40, 40, 150]))
+    d, most = int(rng.integers(1, 9)), int(rng.choice([8, 40, 80, 200]))
     x, config = random_rows(rng, 2 * most, d), random_config(rng, d)
     names: list[Id] = [f"r{i}" for i in range(2 * most)] if rng.random() < 0.2 else list(range(-most, most))
     pool = {id_: row.tolist() for id_, row in zip(names, x, strict=True)}
     present: list[Id] = [names[i] for i in rng.permutation(2 * most)[: rng.integers(1, most + 1)]]
     model = fresh({id_: pool[id_] for id_ in present}, config)
     for _ in range(steps):
-        coin, batch = rng.random(), int(rng.choice([1, 1, 1, 2, 5, most // 2]))
+        coin, batch = rng.random(), int(rng.choice([1] * 12 + [2, 5, most // 2]))
         if present and (coin < 0.5 or len(present) >= most):
             candidates = model.seeds() if coin < 0.05 else [e for e in model.exemplars() if e is not None]
             candidates = candidates if coin < 0.15 else present

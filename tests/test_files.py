@@ -1,7 +1,6 @@
 """Model files and pickles: what is saved comes back whole, equal models are equal bytes, and a bad file is refused.
 
-The bytes themselves are pinned by the golden vectors (test_against_oracle). Here a forged file, whose checksum was made
-anew, must be refused or give a model whose bytes are the file: never crash, hang or repair.
+A forged file, with a checksum made anew, is refused or gives a model whose bytes are the file: no crash, no repair.
 """
 
 from __future__ import annotations
@@ -9,10 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
-import random
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +18,7 @@ from blake3 import blake3
 from erase_core import ModelFileError, QKMeans
 from erase_core._core import Model
 from numpy.typing import NDArray
-from support import state
+from support import forgeries, run, sealed, state
 
 X: NDArray[np.float64] = np.random.default_rng(0).normal(size=(40, 3))
 MATRIX = [[0.6, 0.8, 0.0], [0.0, 0.6, 0.8]]
@@ -36,14 +32,9 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def small(kind: str, n: int = 6, text: bool = False) -> QKMeans:
-    """A model of a few rows."""
-    ids = [f"row {i}" for i in range(n)] if text else list(range(-2, n - 2))
+    """A model of a few rows, which stand in the order of their ids."""
+    ids = [f"row {i:02}" for i in range(n)] if text else list(range(-2, n - 2))
     return QKMeans(3, n_threads=1, **KINDS[kind]).fit(X[:n], ids=ids)
-
-
-def sealed(body: bytes) -> bytes:
-    """A file with the checksum of its body."""
-    return body + blake3(body).digest()
 
 
 def load(data: bytes) -> Model:
@@ -77,12 +68,9 @@ def test_a_loaded_model_is_the_saved_one(kind: str, text: bool, n: int, tmp_path
 @each_kind
 def test_an_emptied_model_is_saved_and_loaded(kind: str, tmp_path: Path) -> None:
     model = small(kind)
-    model.remove(list(model.ids_))
+    model.remove(model.ids_)
     model.save(tmp_path / "model")
-    loaded = QKMeans.load(tmp_path / "model")
-    assert state(loaded) == state(model)
-    loaded.add(X[:6], ids=small(kind).ids_)
-    assert state(loaded) == state(small(kind))
+    assert state(QKMeans.load(tmp_path / "model")) == state(model)
 
 
 @each_kind
@@ -126,22 +114,22 @@ def test_every_truncation_is_refused(kind: str) -> None:
                 load(part)
 
 
-def test_appended_bytes_are_refused() -> None:
+@pytest.mark.parametrize("tail", [b"\0", b"x" * 32, small("plain")._model.to_bytes()], ids=len)
+def test_appended_bytes_are_refused(tail: bytes) -> None:
     data = small("plain")._model.to_bytes()
-    for tail in (b"\0", b"x" * 32, data):
-        for forged in (data + tail, sealed(data + tail), sealed(data[:-32] + tail)):
-            with pytest.raises(ModelFileError):
-                load(forged)
+    for forged in (data + tail, sealed(data + tail), sealed(data[:-32] + tail)):
+        with pytest.raises(ModelFileError):
+            load(forged)
 
 
 @pytest.mark.parametrize("version", [0, 2, 7, 2**32 - 1])
 def test_another_version_is_named(version: int) -> None:
     data = small("plain")._model.to_bytes()
-    for forged in (data[:8] + version.to_bytes(4, "little") + data[12:],):
-        for each in (forged, sealed(forged[:-32])):
-            with pytest.raises(ModelFileError, match=f"version is {version}, this software reads 1") as caught:
-                load(each)
-            assert ("newer" in str(caught.value)) == (version > 1)
+    forged = data[:8] + version.to_bytes(4, "little") + data[12:]
+    for each in (forged, sealed(forged[:-32])):
+        with pytest.raises(ModelFileError, match=f"version is {version}, this software reads 1") as caught:
+            load(each)
+        assert ("newer" in str(caught.value)) == (version > 1)
 
 
 @pytest.mark.parametrize(
@@ -164,20 +152,14 @@ def test_a_path_that_cannot_be_read_is_an_os_error(tmp_path: Path) -> None:
 def test_a_path_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "directory").mkdir()
+    (tmp_path / "locked").mkdir(0o500)
+    locked = ["locked/model"] if os.geteuid() else []  # root writes everywhere
     model, before = small("plain"), small("plain").digest()
-    for path in ("file/model", "missing/model", "directory"):
-        with pytest.raises(OSError, match="os error"):
+    for path in ["file/model", "missing/model", "directory", *locked]:
+        with pytest.raises(OSError):  # noqa: PT011
             model.save(tmp_path / path)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["directory", "file"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["directory", "file", "locked"]
     assert model.digest() == before
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_an_unwritable_directory_is_left_alone(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError):
-        small("plain").save(tmp_path / "model")
-    assert not list(tmp_path.iterdir())
 
 
 SAVE_BEYOND_THE_LIMIT = """
@@ -191,12 +173,6 @@ try:
 except OSError:
     print(model.digest())
 """
-
-
-def run(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """The program in a process of its own."""
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of a file")
@@ -218,29 +194,6 @@ def test_a_save_replaces_a_longer_file(tmp_path: Path) -> None:
 
 
 # ---- forged files ----
-def forgeries(data: bytes, count: int) -> Iterator[bytes]:
-    """Bodies with fields of 1 to 8 bytes set to extremes, bytes flipped, parts cut, doubled and moved."""
-    rng, body = random.Random(0), data[:-32]
-    extremes = [b"\0", b"\1", b"\xff", b"\x7f", b"\x80"]
-    for _ in range(count):
-        forged = bytearray(body)
-        for _ in range(rng.choice([1, 1, 2, 4])):
-            a, width = rng.randrange(len(forged)), rng.choice([1, 2, 4, 8])
-            b = rng.randrange(len(forged))
-            change = rng.randrange(5)
-            if change == 0:
-                forged[a : a + width] = rng.choice(extremes) * width
-            elif change == 1:
-                forged[a : a + width] = rng.choice([0, 1, 2, 3, 2**15, 2**31, 2**16]).to_bytes(8, "little")[:width]
-            elif change == 2:
-                forged[a] ^= 1 << rng.randrange(8)
-            elif change == 3:
-                forged[a : a + width] = forged[b : b + width]
-            else:
-                forged[a : a + rng.choice([0, width])] = forged[b : b + rng.choice([0, width])]
-        yield bytes(forged)
-
-
 def survives(forged: bytes) -> bool:
     """Whether the file is taken. Then its bytes are kept, and the model can be asked, emptied and filled."""
     try:
@@ -249,13 +202,12 @@ def survives(forged: bytes) -> bool:
         return False
     assert model.to_bytes() == forged
     assert model.digest() == forged[-32:].hex()
-    zeros = np.zeros((2, model.params()["n_features"]))
-    if model.n_rows:
+    zeros, ids = np.zeros((2, model.params()["n_features"])), list(model.ids())
+    if ids:
         model.predict(zeros)
-    seeds, ids = model.seeds(), model.ids()
-    model.remove(seeds[0]) if seeds else None
-    text = isinstance(ids, list) and len(ids) > 1
-    model.add(zeros, ["\0new", "\0newer"] if text else [-(2**62) - 1, -(2**62) - 2])
+        model.remove(model.seeds()[0])
+    text = bool(ids) and isinstance(ids[0], str)
+    model.add(zeros, ["row 9a", "row 9b"] if text else [5**9, 7**9])
     assert load(model.to_bytes()).digest() == model.digest()
     model.remove(list(model.ids()))
     assert load(model.to_bytes()).digest() == model.digest()
@@ -267,8 +219,7 @@ def survives(forged: bytes) -> bool:
 def test_forged_files_are_refused_or_taken_at_their_bytes(kind: str, text: bool) -> None:
     data = small(kind, 5, text)._model.to_bytes()
     assert survives(data)
-    results = [survives(sealed(body)) for body in forgeries(data, 3000)]
-    assert 0 < sum(results) < len(results) / 2
+    assert 0 < sum(survives(sealed(body)) for body in forgeries(data, 3000)) < 1500
 
 
 def test_every_change_of_one_byte_under_a_new_checksum_is_refused_or_taken_at_its_bytes() -> None:
@@ -276,6 +227,16 @@ def test_every_change_of_one_byte_under_a_new_checksum_is_refused_or_taken_at_it
     flips = ((place, value) for place in range(len(body)) for value in range(1, 256))
     results = [survives(sealed(body[:i] + bytes([body[i] ^ v]) + body[i + 1 :])) for i, v in flips]
     assert 0 < sum(results) < len(results) / 2
+
+
+@each_kind
+def test_steps_of_an_empty_model_are_refused(kind: str) -> None:
+    model = small(kind)
+    model.remove(model.ids_)
+    body = model._model.to_bytes()[:-32]
+    assert survives(sealed(body))
+    for steps in (1, 2, 11, 2**32 - 1):
+        assert not survives(sealed(body[:-4] + steps.to_bytes(4, "little")))
 
 
 LOAD_IN_LITTLE_MEMORY = """
@@ -303,6 +264,7 @@ def test_a_tiny_file_does_not_ask_for_gigabytes(tmp_path: Path) -> None:
 
 
 # ---- pickles and copies ----
+PICKLES = [lambda model, p=p: pickle.loads(pickle.dumps(model, p)) for p in range(2, pickle.HIGHEST_PROTOCOL + 1)]
 UNPICKLE = """
 import pickle, sys
 with open(sys.argv[1], "rb") as file:
@@ -313,7 +275,7 @@ print(model.digest())
 """
 
 
-@each_kind
+@pytest.mark.parametrize("kind", ["bound", "matrix"])
 def test_a_pickle_is_the_model_in_another_process(kind: str, tmp_path: Path) -> None:
     model = small(kind)
     (tmp_path / "pickle").write_bytes(pickle.dumps(model))
@@ -323,14 +285,7 @@ def test_a_pickle_is_the_model_in_another_process(kind: str, tmp_path: Path) -> 
     assert result.stdout == f"{expected}{model.digest()}\n", result.stderr
 
 
-@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-@each_kind
-def test_a_pickle_of_any_protocol_is_the_model(kind: str, protocol: int) -> None:
-    model = small(kind)
-    assert state(pickle.loads(pickle.dumps(model, protocol))) == state(model)
-
-
-@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, *PICKLES])
 @each_kind
 def test_a_copy_forgets_for_itself(kind: str, duplicate: Any) -> None:
     model = small(kind)
@@ -342,11 +297,3 @@ def test_a_copy_forgets_for_itself(kind: str, duplicate: Any) -> None:
     assert state(model) == before
     model.remove(list(model.ids_))
     assert state(other) == after
-
-
-@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
-def test_a_copy_of_an_unfitted_estimator_is_unfitted(duplicate: Any) -> None:
-    model = duplicate(QKMeans(5, epsilon=0.25))
-    assert (model.n_clusters, model.epsilon) == (5, 0.25)
-    assert not hasattr(model, "digest_")
-    assert not hasattr(model, "labels_")

@@ -38,7 +38,18 @@ MUTATIONS = {
         "stay.min(centres.nearest_among(moved.iter().copied(), row)).1",
         "{ let m = centres.nearest_among(moved.iter().copied(), row); if m.0 < stay.0 { m.1 } else { own } }",
     ),
-    "added rows never win the race": ("seed.rs", "if self.beats(candidate, winner) {", "if false {"),
+    "added rows never win the race": ("seed.rs", "*broken = self.beats(candidate, proposal);", "*broken = false;"),
+    "potentials not followed": (
+        "seed.rs",
+        "sign * i64::from(distance.min(weight))",
+        "0 * sign * i64::from(distance.min(weight))",
+    ),
+    "weights of later rounds not narrowed": ("seed.rs", "weight.min(to_chosen) };", "to_chosen };"),
+    "other choices of a round overlooked": (
+        "seed.rs",
+        "if updated[round].chosen() != rounds[round].chosen() {",
+        "if false {",
+    ),
     "ties of the race by slot": (
         "seed.rs",
         "self.population.id(a.slot).cmp(&self.population.id(b.slot))",

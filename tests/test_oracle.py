@@ -17,9 +17,10 @@ import pytest
 from blake3 import blake3
 from oracle import Params
 
-# The quantile of chi-square at 1 - 1e-4 with 23 degrees of freedom.
-CHI2_23 = 57.07
-# The same with 255.
+# The quantile of chi-square at 1 - 1e-4 with 11 degrees of freedom.
+CHI2_11 = 37.37
+# The same with 107, and with 255.
+CHI2_107 = 170.12
 CHI2_255 = 347.65
 
 
@@ -65,21 +66,23 @@ def test_logarithm_is_the_floor_but_for_its_own_rounding() -> None:
 
 def test_race_key_is_an_exponential() -> None:
     """E is -log2 of the drawn uniform to a relative 2^-40, and within its stated range."""
-    for key in range(500):
+    for key, trial in itertools.product(range(200), range(3)):
         w = oracle.philox((77, 0), (key, 0, 3, oracle.RACE))
-        u = (w[0] + 2**32 * w[1]) | 1
+        text = "".join(f"{word:032b}" for word in reversed(w))[2:]  # the 126 lowest bits, the highest first
+        u = int(text[84 - 42 * trial : 126 - 42 * trial] + "1" + "0" * 21, 2)
         true = 64 * 2**48 - exact_log2(u)
-        got = oracle.race_key(77, 3, key)
+        got = oracle.race_key(77, 3, key, trial)
         assert abs(got - true) <= true * Decimal(2) ** -40 + 2
         assert 1 <= got <= 2**54
-    assert 64 * 2**48 - oracle.log2_fixed(1) == 2**54
-    assert 64 * 2**48 - oracle.log2_fixed(2**64 - 1) == 1
+    assert 64 * 2**48 - oracle.log2_fixed(2**21) == 43 * 2**48
+    assert 64 * 2**48 - oracle.log2_fixed(2**64 - 2**21) >= 1
 
 
-def test_race_key_uses_all_of_seed_round_and_row() -> None:
-    """Neighbouring draws differ in the high and the low half of every argument."""
-    arguments = [(s, r, k) for s in (0, 1, 2**32) for r in (0, 1) for k in (0, 1, 2**32)]
+def test_race_key_uses_all_of_seed_round_row_and_trial() -> None:
+    """Neighbouring draws differ in the high and the low half of every argument; trial 0 is the default."""
+    arguments = list(itertools.product((0, 1, 2**32), (0, 1), (0, 1, 2**32), (0, 1, 2)))
     assert len({oracle.race_key(*a) for a in arguments}) == len(arguments)
+    assert oracle.race_key(1, 2, 3) == oracle.race_key(1, 2, 3, 0)
 
 
 def test_row_keys() -> None:
@@ -160,35 +163,69 @@ def test_refusals(params: Params) -> None:
 
 
 # ---- seeding ----
-def exact_kmeans_pp(rows: list[list[int]], k: int) -> dict[tuple[int, ...], Fraction]:
-    """The probability of every ordered choice of k rows under k-means++."""
-    result: dict[tuple[int, ...], Fraction] = {}
-    for order in itertools.permutations(range(len(rows)), k):
-        chance = Fraction(1, len(rows))
-        for r in range(1, k):
-            weights = [min(oracle.distance(x, rows[c]) for c in order[:r]) for x in rows]
-            chance *= Fraction(weights[order[r]], sum(weights))
-        result[order] = chance
-    return result
+FOUR, FOUR_IDS = [[0, 0], [3, 1], [-2, 4], [5, 5]], [-5, 0, 9, 2**40]
 
 
-def test_the_race_is_kmeans_plus_plus() -> None:
-    """All 24 ordered choices of 3 of 4 rows, over 6000 seeds, against their exact probabilities."""
-    rows, ids, runs = [[0, 0], [3, 1], [-2, 4], [5, 5]], [-5, 0, 9, 2**40], 6000
-    chances = exact_kmeans_pp(rows, 3)
+def chi_square(seen: Counter[Any], chances: dict[Any, Fraction]) -> float:
+    """Pearson's statistic, where every class is expected at least five times."""
+    runs = sum(seen.values())
     assert sum(chances.values()) == 1
-    assert len(chances) == 24
-    assert min(chances.values()) * runs > 5
-    seen = Counter(tuple(oracle.seeding(ids, rows, 3, seed)) for seed in range(runs))
-    statistic = sum(float((seen[o] - p * runs) ** 2 / (p * runs)) for o, p in chances.items())
-    assert statistic < CHI2_23
+    assert min(chances.values()) * runs >= 5
+    assert seen.keys() <= chances.keys()
+    return sum(float((seen[o] - p * runs) ** 2 / (p * runs)) for o, p in chances.items())
+
+
+def test_the_trials_are_kmeans_plus_plus_and_the_choice_is_greedy() -> None:
+    """Each trial of round 1 by itself, all three together, and the row chosen, against their exact probabilities."""
+    trials: dict[tuple[int, int], Fraction] = {}
+    triples: dict[tuple[int, ...], Fraction] = {}
+    greedy = dict.fromkeys(itertools.permutations(range(4), 2), Fraction(0))
+    for first in range(4):
+        weights = [oracle.distance(x, FOUR[first]) for x in FOUR]
+        others = [c for c in range(4) if c != first]
+        left = {c: sum(min(w, oracle.distance(x, FOUR[c])) for x, w in zip(FOUR, weights, strict=True)) for c in others}
+        assert len(set(left.values())) == 3, "no two rows tie"
+        chance = {c: Fraction(weights[c], sum(weights)) for c in others}
+        trials.update({(first, c): p / 4 for c, p in chance.items()})
+        for triple in itertools.product(others, repeat=3):
+            p = Fraction(1, 4) * math.prod(chance[c] for c in triple)
+            triples[(first, *triple)] = p
+            greedy[first, min(triple, key=lambda c: left[c])] += p
+    runs = [oracle.seeding(FOUR_IDS, FOUR, 2, seed) for seed in range(8000)]
+    proposals = [(chosen[0], *(c for c, _ in rounds[1])) for chosen, rounds in runs]
+    for trial in range(3):
+        assert chi_square(Counter((p[0], p[1 + trial]) for p in proposals), trials) < CHI2_11
+    assert chi_square(Counter(proposals), triples) < CHI2_107
+    assert chi_square(Counter((chosen[0], chosen[1]) for chosen, _ in runs), greedy) < CHI2_11
+
+
+def test_potentials_and_choices() -> None:
+    """A potential is the loss to the seeds with the proposal; the smallest wins, the first trial of those."""
+    ties = 0
+    for seed in range(60):
+        rows = [[x, y] for x in range(4) for y in range(3)] if seed % 2 else [[7 * x % 40, x] for x in range(15)]
+        chosen, rounds = oracle.seeding(range(len(rows)), rows, 6, seed)
+        assert [len(proposals) for proposals in rounds] == [1, 3, 3, 3, 3, 3]
+        assert rounds[0] == [(chosen[0], 0)]
+        for r in range(1, 6):
+            for c, potential in rounds[r]:
+                assert potential == sum(min(oracle.distance(x, rows[o]) for o in [*chosen[:r], c]) for x in rows)
+            best = min(potential for _, potential in rounds[r])
+            winners = [c for c, potential in rounds[r] if potential == best]
+            assert chosen[r] == winners[0]
+            ties += len(set(winners)) > 1
+    assert ties > 10
 
 
 def test_seeding_without_distinct_rows_left() -> None:
-    """Equal rows are chosen once each, by the race alone."""
-    chosen = oracle.seeding([1, 2, 3, 4], [[7]] * 4, 4, 0)
+    """Equal rows are chosen once each, by the race of trial 0 alone, for all potentials are 0."""
+    chosen, rounds = oracle.seeding([1, 2, 3, 4], [[7]] * 4, 4, 0)
     assert sorted(chosen) == [0, 1, 2, 3]
-    assert chosen[0] == min(range(4), key=lambda i: oracle.race_key(0, 0, i + 1))
+    for r, proposals in enumerate(rounds):
+        rest = [i for i in range(4) if i not in chosen[:r]]
+        raced = [min(rest, key=lambda i: oracle.race_key(0, r, i + 1, trial)) for trial in range(len(proposals))]
+        assert proposals == [(i, 0) for i in raced]
+        assert chosen[r] == raced[0]
 
 
 # ---- models ----
@@ -275,6 +312,21 @@ def test_file_of_a_small_model() -> None:
     assert oracle.digest(fitted) == blake3(data[:-32]).hexdigest()
 
 
+def test_file_keeps_the_proposals() -> None:
+    """Round 0 a position; round 1 three positions, each with its potential (the third row is 2^13 away); then steps."""
+    seen = set()
+    for seed in range(20):
+        fitted = oracle.fit({"c": [1.0], "a": [0.0], "b": [0.5]}, Params(n_clusters=2, seed=seed, max_norm=1.0), 1)
+        (first, _), *later = [(ord(str(i)) - ord("a"), p) for proposals in fitted.rounds for i, p in proposals]
+        text = "0000 0020 0040" + f"{first:02x}000000" + "".join(f"{c:02x}000000 0000000400000000" for c, _ in later)
+        text += f"{len(fitted.steps):02x}000000"
+        text += "".join(f"{label:02x}00" for step in fitted.steps for label in step.labels)
+        assert oracle.encode(fitted)[:-32].endswith(bytes.fromhex(text))
+        assert [p for _, p in later] == [2**26] * 3
+        seen.add((first, *(c for c, _ in later)))
+    assert len(seen) > 8
+
+
 def test_file_under_max_norm_keeps_the_aligned_rows() -> None:
     """(pR, x), from which rows that differ before alignment alone cannot be told apart."""
     params = Params(n_clusters=1, max_norm=4.0)
@@ -296,4 +348,8 @@ def test_vectors_are_what_the_oracle_says() -> None:
     assert read("philox.json") == make_vectors.philox_vectors()
     assert read("race.json") == make_vectors.race_vectors(random.Random(1))
     assert read("rows.json") == make_vectors.row_vectors(random.Random(2))
-    assert sum("exception of section 6" in model["covers"] for model in models) >= 3
+    covered = Counter(name for model in models for name in model["covers"])
+    assert covered["exception of section 6"] >= 3
+    assert covered["fallback of several rounds"] >= 3
+    for name in ("trial 1 wins", "trial 2 wins", "two trials propose one row", "potentials of two rows tie"):
+        assert covered[name] >= 5

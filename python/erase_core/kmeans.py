@@ -87,8 +87,8 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     Notes
     -----
     Quantised k-means: Ginart, Guan, Valiant and Zou, "Making AI Forget You", NeurIPS 2019, section 4.1. The seeding is
-    k-means++ (Arthur and Vassilvitskii, SODA 2007), drawn as an exponential race so that it can be maintained. The
-    whole algorithm, to the bit, is docs/algorithm.md.
+    greedy k-means++ (Arthur and Vassilvitskii, SODA 2007), each trial drawn as an exponential race so that it can be
+    maintained. The whole algorithm, to the bit, is docs/algorithm.md.
 
     Examples
     --------

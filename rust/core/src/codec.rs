@@ -6,10 +6,12 @@ use std::io::{self, Write};
 use crate::error::Error;
 use crate::fixed::{self, MIN_EXPONENT};
 use crate::ids::{IdRef, Ids};
+use crate::iteration::Record;
 use crate::model::Model;
 use crate::params::{MAX_DIM, Params, Projection, Ratio, ValidParams};
 use crate::project::Projector;
 use crate::rows::Batch;
+use crate::seed::trials_of;
 use crate::threads::Threads;
 
 const MAGIC: &[u8; 8] = b"eraseqkm";
@@ -137,8 +139,13 @@ impl<W: Write> Writer<W> {
         }
         let mut positions = vec![0; order.len()];
         (0..).zip(&order).for_each(|(position, &slot)| positions[slot as usize] = position);
-        for seed in &model.iteration.seeds {
-            self.count(positions[seed.slot as usize])?;
+        for (number, round) in model.iteration.rounds.iter().enumerate() {
+            for (slot, potential) in round.trials() {
+                self.count(positions[slot as usize])?;
+                if number > 0 {
+                    self.bytes(&potential.cast_unsigned().to_le_bytes())?;
+                }
+            }
         }
         self.count(model.iteration.steps.len())?;
         for step in &model.iteration.steps {
@@ -288,6 +295,19 @@ impl<'a> Reader<'a> {
         Ok(Batch { dim, exponents: exponents.into(), mantissas: mantissas.into() })
     }
 
+    /// Slot and potential of each trial of a round of the seeding.
+    fn round(&mut self, number: usize, n: usize) -> Result<Vec<(u32, i64)>, Error> {
+        let trial = |_| {
+            let slot = self.u32()?;
+            let potential = if number == 0 { 0 } else { self.u64()? };
+            if slot as usize >= n || potential > (n as u64) << 32 {
+                return Err(Error::format("a trial of the seeding is out of bounds"));
+            }
+            Ok((slot, potential.cast_signed()))
+        };
+        (0..trials_of(number)).map(trial).collect()
+    }
+
     fn model(&mut self, threads: Threads) -> Result<Model, Error> {
         let params = self.params()?;
         let kind = self.u8()?;
@@ -296,7 +316,7 @@ impl<'a> Reader<'a> {
         let ids = self.ids(kind, n)?;
         let batch = self.batch(&params, n)?;
         let clusters = params.clusters(n);
-        let seeds: Vec<u32> = self.list(clusters, u32::from_le_bytes)?;
+        let rounds = (0..clusters).map(|number| self.round(number, n)).collect::<Result<Vec<_>, Error>>()?;
         let steps = self.u32()? as usize;
         if steps > params.max_iter as usize + 1 || (steps == 0) != (n == 0) {
             return Err(Error::format("its number of steps is not possible"));
@@ -306,13 +326,13 @@ impl<'a> Reader<'a> {
             labels.push(self.list(n, u16::from_le_bytes)?);
         }
         let in_range = labels.iter().flatten().all(|&label| usize::from(label) < clusters);
-        if !in_range || seeds.iter().any(|&seed| seed as usize >= n) {
-            return Err(Error::format("a label or a seed is out of bounds"));
+        if !in_range {
+            return Err(Error::format("a label is out of bounds"));
         }
         let mut model = Model::empty(params, threads);
         model.rows.extend(batch);
         model.ids.extend(ids);
-        if !model.restore(&seeds, labels) {
+        if !model.restore(Record { rounds, labels }) {
             return Err(Error::format("its steps do not follow from its rows"));
         }
         Ok(model)

@@ -244,6 +244,10 @@ impl IdTable {
                 ids.swap_remove(slot as usize).zeroize();
             }
         }
+        if last == 0 {
+            // Which kind of ids there was is forgotten with the last one.
+            *self = Self::new();
+        }
     }
 
     /// All slots in the order of their ids.

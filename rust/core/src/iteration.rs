@@ -8,7 +8,7 @@ use crate::lloyd::{Delta, Rule, Step};
 use crate::params::ValidParams;
 use crate::population::Population;
 use crate::replay::{NewStep, Replay};
-use crate::seed::{Race, Seed};
+use crate::seed::{Race, Round, Seeding};
 use crate::threads::Threads;
 
 /// Which way an update took.
@@ -18,7 +18,8 @@ pub enum Path {
     Certified,
     /// Steps were run again from the first one whose centres changed.
     Replayed,
-    /// A seed changed, so every step was run again; or the number of clusters or the scale did, and all was fitted.
+    /// A row that the seeding had proposed went, or one that came was proposed, so that rounds of it were run again; if
+    /// a seed changed by that, all steps too. Or the number of clusters or the scale changed, and all was fitted.
     Reseeded,
 }
 
@@ -31,7 +32,7 @@ pub struct Update {
     pub removed: usize,
     /// Which way it took.
     pub path: Path,
-    /// The first step that was run again or dropped; step 0 assigns to the seeds. None if certified.
+    /// The first step that was run again or dropped; step 0 assigns to the seeds. None if all stay.
     pub first_iteration: Option<usize>,
     /// Multiply-adds spent.
     pub work: u64,
@@ -40,23 +41,32 @@ pub struct Update {
 /// What an update will do.
 struct Plan {
     path: Path,
-    /// Seeds that replace the present ones.
-    seeds: Option<Vec<Seed>>,
+    rounds: Vec<Round>,
     /// Labels of the rows that come, for each step that stays.
     added_labels: Vec<Vec<u16>>,
     /// Steps after those that stay.
     new_steps: Vec<NewStep>,
+    /// The first step that is run again or dropped.
+    first: Option<usize>,
     work: u64,
 }
 
 /// The derived state of a model.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Iteration {
-    pub(crate) seeds: Vec<Seed>,
+    pub(crate) rounds: Vec<Round>,
     pub(crate) steps: Vec<Step>,
     exemplars: Exemplars,
     /// Clusters whose exemplars have to be found anew.
     stale: Vec<bool>,
+}
+
+/// What a model file records of an iteration; all else follows.
+pub(crate) struct Record {
+    /// Slot and potential of each trial, round by round.
+    pub(crate) rounds: Vec<Vec<(u32, i64)>>,
+    /// Labels by slot, step by step.
+    pub(crate) labels: Vec<Vec<u16>>,
 }
 
 /// What is given about the rows after an update.
@@ -91,79 +101,76 @@ impl Iteration {
         threads: Threads,
     ) -> Update {
         let after = After { params, population, square_sum, threads };
-        let plan = self.plan_from_round(&after, 0, params.clusters(population.len()));
+        let plan = self.plan_steps(&after, after.race().run(params.clusters(population.len())));
         self.carry_out(plan, &after)
     }
 
-    /// Takes up the seeds and the labels of all steps, by slot, that an equal model had; `self` is empty. Returns false
+    /// Takes up what an equal model had; `self` is empty. Returns false
     /// if the steps do not follow one from the other.
     pub(crate) fn restore(
         &mut self,
         params: &ValidParams,
         population: &Population<'_>,
         square_sum: i64,
-        (seeds, labels): (&[u32], Vec<Vec<u16>>),
+        record: Record,
         threads: Threads,
     ) -> bool {
         let after = After { params, population, square_sum, threads };
-        self.seeds = after.race().rerun(seeds);
-        let Some(steps) = after.replay(&[]).recount(after.race().centres(&self.seeds), labels) else { return false };
+        self.rounds = after.race().restore(&record.rounds);
+        let Some(steps) = after.replay(&[]).recount(after.race().chosen(&self.rounds), record.labels) else {
+            return false;
+        };
         self.steps = steps;
-        self.stale = vec![true; self.seeds.len()];
+        self.stale = vec![true; self.rounds.len()];
         true
     }
 
     fn plan(&self, after: &After<'_>) -> Plan {
-        if let Some(round) = after.race().first_changed(&self.seeds) {
-            return self.plan_from_round(after, round, self.seeds.len());
+        let seeding = after.race().update(&self.rounds);
+        if seeding.changed {
+            return self.plan_steps(after, seeding);
         }
         let (old, new) = after.rules();
         let certificate = certify(&self.steps, after.population, &old, &new);
-        let mut plan = Plan {
-            path: Path::Certified,
-            seeds: None,
-            added_labels: certificate.added_labels,
-            new_steps: Vec::new(),
-            work: certificate.work,
-        };
-        match certificate.verdict {
-            Verdict::Holds => {}
-            Verdict::Ends => plan.path = Path::Replayed,
+        let stay = certificate.added_labels.len();
+        let (first, (new_steps, work)) = match certificate.verdict {
+            Verdict::Holds => (None, (Vec::new(), 0)),
+            Verdict::Ends => (Some(stay), (Vec::new(), 0)),
             Verdict::Breaks { centres, before } => {
-                let (steps, work) = after.replay(&self.steps).run(plan.added_labels.len(), centres, Some(before));
-                (plan.path, plan.new_steps) = (Path::Replayed, steps);
-                plan.work += work;
+                (Some(stay), after.replay(&self.steps).run(stay, centres, Some(before)))
             }
-        }
-        plan
+        };
+        let path = match first {
+            _ if seeding.raced => Path::Reseeded,
+            None => Path::Certified,
+            Some(_) => Path::Replayed,
+        };
+        let work = seeding.work + certificate.work + work;
+        Plan { path, rounds: seeding.rounds, added_labels: certificate.added_labels, new_steps, first, work }
     }
 
-    /// All steps anew, from seeds of which those before `round` stay.
-    fn plan_from_round(&self, after: &After<'_>, round: usize, clusters: usize) -> Plan {
-        let race = after.race();
-        let (seeds, mut work) = race.run(&self.seeds[..round], clusters);
+    /// All steps anew, from other seeds.
+    fn plan_steps(&self, after: &After<'_>, seeding: Seeding) -> Plan {
+        let Seeding { rounds, mut work, .. } = seeding;
         let mut new_steps = Vec::new();
-        if clusters > 0 {
-            let (steps, more) = after.replay(&self.steps).run(0, race.centres(&seeds), None);
+        if !rounds.is_empty() {
+            let (steps, more) = after.replay(&self.steps).run(0, after.race().chosen(&rounds), None);
             new_steps = steps;
             work += more;
         }
-        Plan { path: Path::Reseeded, seeds: Some(seeds), added_labels: Vec::new(), new_steps, work }
+        Plan { path: Path::Reseeded, rounds, added_labels: Vec::new(), new_steps, first: Some(0), work }
     }
 
     fn carry_out(&mut self, plan: Plan, after: &After<'_>) -> Update {
         let population = after.population;
         let stay = plan.added_labels.len();
-        let certified = plan.path == Path::Certified;
-        let before = self.kept().filter(|_| !certified).map(|(t, step)| (t, step.summary.centres.clone()));
+        let before = self.kept().filter(|_| plan.first.is_some()).map(|(t, step)| (t, step.summary.centres.clone()));
         self.carry_out_certified(&plan.added_labels, after);
         let replaced = self.replace_steps(stay, plan.new_steps, population.slots());
-        if let Some(seeds) = plan.seeds {
-            self.seeds = seeds;
-        }
+        self.rounds = plan.rounds;
         self.stale = match (self.kept(), before) {
             (None, _) => Vec::new(),
-            (Some((_, step)), _) if certified => vec![false; step.summary.counts.len()],
+            (Some((_, step)), _) if plan.first.is_none() => vec![false; step.summary.counts.len()],
             (Some((t, step)), Some((old_t, old))) if t == old_t && step.summary.centres.len() == old.len() => {
                 let moved = |j: usize| step.summary.centres.centre(j) != old.centre(j);
                 let touched = t.checked_sub(stay).map(|i| &replaced[i]);
@@ -176,7 +183,7 @@ impl Iteration {
             added: population.added().len(),
             removed: population.removed().len(),
             path: plan.path,
-            first_iteration: (!certified).then_some(stay),
+            first_iteration: plan.first,
             work: plan.work,
         }
     }
@@ -247,9 +254,7 @@ impl Iteration {
         for step in &mut self.steps {
             step.labels.swap_remove(slot as usize);
         }
-        for seed in self.seeds.iter_mut().filter(|seed| seed.slot == last) {
-            seed.slot = slot;
-        }
+        self.rounds.iter_mut().for_each(|round| round.rename(last, slot));
         self.exemplars.rename(last, slot);
     }
 

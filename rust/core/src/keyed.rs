@@ -36,10 +36,10 @@ impl Keyed {
         philox(split(self.seed), [split(a)[0], split(a)[1], b, purpose as u32])
     }
 
-    /// `E_r(id)`: an exponential variate in units of `2^-48`, up to a constant factor.
-    pub(crate) fn race(self, round: u32, row_key: u64) -> RaceDraw {
+    /// The draws of a row for all trials of a round.
+    pub(crate) fn race(self, round: u32, row_key: u64) -> RaceDraws {
         let words = self.draw(Purpose::Race, row_key, round);
-        RaceDraw((u64::from(words[0]) | u64::from(words[1]) << 32) | 1)
+        RaceDraws(words.iter().rev().fold(0, |wide, &word| wide << 32 | u128::from(word)))
     }
 
     /// `phi_t`: the lattice's phase for update `update`, one entry in `[0, pitch)` for each coordinate.
@@ -68,7 +68,19 @@ impl Keyed {
     }
 }
 
-/// The uniform variate behind a race energy, so that the logarithm is taken only where it can matter.
+/// One draw of the generator, which is enough for three trials of 42 bits each.
+#[derive(Clone, Copy)]
+pub(crate) struct RaceDraws(u128);
+
+impl RaceDraws {
+    pub(crate) fn trial(self, trial: usize) -> RaceDraw {
+        #[expect(clippy::cast_possible_truncation, reason = "masked to 42 bits")]
+        let bits = (self.0 >> (42 * trial)) as u64 & ((1 << 42) - 1);
+        RaceDraw(bits << 22 | 1 << 21)
+    }
+}
+
+/// The uniform variate behind `E_(r,l)(id)`, so that the logarithm is taken only where it can matter.
 #[derive(Clone, Copy)]
 pub(crate) struct RaceDraw(u64);
 
@@ -138,15 +150,17 @@ mod tests {
         for case in load("race")["race"].as_array().unwrap() {
             let number = |name: &str| case[name].as_u64().unwrap();
             let round = u32::try_from(number("round")).unwrap();
-            assert_eq!(Keyed::new(number("seed")).race(round, number("row_key")).energy(), number("e"));
+            let draws = Keyed::new(number("seed")).race(round, number("row_key"));
+            assert_eq!(draws.trial(usize::try_from(number("trial")).unwrap()).energy(), number("e"));
         }
     }
 
     #[test]
     fn the_bound_never_exceeds_the_energy() {
         let keyed = Keyed::new(7);
-        let near_one = [u64::MAX, u64::MAX - 2, 1 << 63 | 1, 1, 3].map(RaceDraw);
-        for draw in (0..20_000).map(|id| keyed.race(3, id)).chain(near_one) {
+        let extremes = [0, u128::MAX, 1, 1 << 41].map(|bits| RaceDraws(bits).trial(0));
+        let drawn = (0..20_000).flat_map(|id| (0..3).map(move |trial| keyed.race(3, id).trial(trial)));
+        for draw in drawn.chain(extremes) {
             assert!(draw.lower_bound() <= draw.energy());
             assert!((1..=1 << 54).contains(&draw.energy()));
         }

@@ -4,7 +4,7 @@
 use crate::error::Error;
 use crate::fixed;
 use crate::ids::{IdRef, IdTable, Ids, slot_number};
-use crate::iteration::{Iteration, Update};
+use crate::iteration::{Iteration, Record, Update};
 use crate::params::ValidParams;
 use crate::population::Population;
 use crate::rows::{Batch, Matrix, Rows};
@@ -167,11 +167,11 @@ impl Model {
         Update { work: update.work + more, ..update }
     }
 
-    /// Takes up seeds and labels, by slot, that an equal model had; false if they do not follow from the rows.
-    pub(crate) fn restore(&mut self, seeds: &[u32], labels: Vec<Vec<u16>>) -> bool {
+    /// Takes up the record of an equal model; false if they do not follow from the rows.
+    pub(crate) fn restore(&mut self, record: Record) -> bool {
         let population = Population::whole(&self.rows, &self.ids);
         let square_sum = self.rows.square_sum();
-        let restored = self.iteration.restore(&self.params, &population, square_sum, (seeds, labels), self.threads);
+        let restored = self.iteration.restore(&self.params, &population, square_sum, record, self.threads);
         self.refresh_exemplars();
         restored
     }
@@ -278,13 +278,13 @@ impl Model {
     /// The ids of the rows chosen as seeds, round by round.
     #[must_use]
     pub fn seeds(&self) -> Vec<IdRef<'_>> {
-        self.iteration.seeds.iter().map(|seed| self.ids.get(seed.slot)).collect()
+        self.iteration.rounds.iter().map(|round| self.ids.get(round.chosen())).collect()
     }
 
     /// The length of one unit of the fixed point in units of the data.
     pub(crate) fn unit(&self) -> f64 {
         let exponent = i32::from(self.rows.exponent()) - fixed::UNIT_BITS + self.params.projector.unit_exponent();
-        // In two factors: the exponent of extreme data is beyond that of a float.
-        fixed::power_of_two(exponent / 2) * fixed::power_of_two(exponent - exponent / 2)
+        // In two factors, so that an exponent at the ends of a float's range is not lost on the way.
+        2_f64.powi(exponent / 2) * 2_f64.powi(exponent - exponent / 2)
     }
 }

@@ -11,9 +11,10 @@ use pyo3::prelude::*;
 ///     Rows that came and went.
 /// path : {"certified", "replayed", "reseeded"}
 ///     ``certified``: every centre stayed, and no row but those named was looked at. ``replayed``: steps were run again
-///     from the first one whose centres changed. ``reseeded``: a seed changed, or the number of clusters or the scale.
+///     from the first one whose centres changed. ``reseeded``: a race of the seeding was run again, and all steps too if
+///     a seed changed by it; or the number of clusters or the scale changed.
 /// first_iteration : int or None
-///     The first step that was run again, counted from 0; None if certified.
+///     The first step that was run again or dropped, counted from 0; None if all stayed.
 /// work : int
 ///     Multiply-adds spent.
 /// seconds : float
