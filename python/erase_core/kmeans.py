@@ -32,6 +32,7 @@ _Result = TypeVar("_Result")
 _MAX_CLUSTERS = _MAX_ITER = _MAX_DIM = 65_536
 _MAX_EPSILON = 3
 _MAX_DENOMINATOR = 1_000_000
+_MIN_NORM = 2.0**-900
 
 
 class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -155,7 +156,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
             `X` is not a matrix of finite numbers.
         """
         with self._unchanged_on_error():
-            rows = validate_data(self, X, dtype=[np.float64, np.float32], order="C")
+            rows = self._rows(X, reset=True)
             n_clusters = _integer("n_clusters", self.n_clusters, 1, _MAX_CLUSTERS)
             if len(rows) < n_clusters:
                 raise ParameterError(f"n_samples={len(rows)} should be >= n_clusters={n_clusters}")
@@ -217,7 +218,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
             `fit` has not been called.
         """
         model = self._fitted()
-        rows = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
+        rows = self._rows(X)
         report = model.add(rows, _id_list(ids))
         self._results = {}
         return report
@@ -269,7 +270,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         NotFittedError
             `fit` has not been called.
         """
-        return self._fitted().predict(self._queries(X))
+        return self._fitted().predict(self._rows(X))
 
     def transform(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the Euclidean distances of each row to all centres, after projection.
@@ -287,7 +288,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         EmptyModelError, NotFittedError
             As for `predict`.
         """
-        return self._fitted().transform(self._queries(X))
+        return self._fitted().transform(self._rows(X))
 
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Return the negative sum of the squared distances of the rows to their nearest centres, after projection.
@@ -306,7 +307,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         EmptyModelError, NotFittedError
             As for `predict`.
         """
-        return -float(np.sum(self._fitted().nearest_square_distances(self._queries(X))))
+        return -float(np.sum(self._fitted().nearest_square_distances(self._rows(X))))
 
     def digest(self) -> str:
         """Return the 256-bit hash of the whole state, in hex: equal exactly for equal models.
@@ -394,11 +395,9 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
                 "using this estimator."
             ) from None
 
-    def _queries(self, X: ArrayLike) -> NDArray[np.float32] | NDArray[np.float64]:
-        return cast(
-            "NDArray[np.float32] | NDArray[np.float64]",
-            validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C"),
-        )
+    def _rows(self, X: ArrayLike, *, reset: bool = False) -> NDArray[np.float32] | NDArray[np.float64]:
+        rows = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], order="C")
+        return np.require(rows, requirements=["C", "A"])
 
     def _result(self, name: str, read: Callable[[_core.Model], _Result]) -> _Result:
         """Return what is read from the model, kept until the next change: some of it takes a sort of all ids."""
@@ -454,8 +453,8 @@ def _ratio(name: str, value: object, above: int | None, most: int) -> tuple[int,
 def _max_norm(value: object) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < np.inf:
-        raise ParameterError(f"max_norm must be a positive finite number or None, got {value!r}")
+    if not isinstance(value, Real) or isinstance(value, bool) or not _MIN_NORM <= float(value) < np.inf:
+        raise ParameterError(f"max_norm must be None or a positive finite number of at least 2**-900, got {value!r}")
     return float(value)
 
 
@@ -480,12 +479,15 @@ def _seed(random_state: object) -> int:
 def _projection(projection: Any, n_features: int) -> int | NDArray[np.float64] | None:
     if projection is None:
         return None
-    if np.ndim(projection) == 0:
+    if isinstance(projection, (Integral, Real, str)):
         return _integer("projection", projection, 1, _MAX_DIM)
     try:
-        matrix = np.ascontiguousarray(projection, dtype=np.float64)
+        given = np.asarray(projection)
+        matrix = np.ascontiguousarray(given, dtype=None if np.iscomplexobj(given) else np.float64)
     except (TypeError, ValueError) as error:
         raise ParameterError(f"projection must be None, an integer or a matrix of numbers: {error}") from None
+    if np.iscomplexobj(matrix):
+        raise ParameterError("projection must be None, an integer or a matrix of real numbers, got complex ones")
     if matrix.ndim != 2 or matrix.shape[1] != n_features or len(matrix) == 0:
         raise ParameterError(f"projection must have the shape (m, n_features={n_features}), got {matrix.shape}")
     return matrix

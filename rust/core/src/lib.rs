@@ -48,7 +48,9 @@ pub use error::Error;
 pub use ids::{IdRef, Ids};
 pub use iteration::{Path, Update};
 pub use model::Model;
-pub use params::{MAX_CLUSTERS, MAX_DENOMINATOR, MAX_DIM, MAX_ITER, Params, Projection, Ratio, ValidParams};
+pub use params::{
+    MAX_CLUSTERS, MAX_DENOMINATOR, MAX_DIM, MAX_ITER, MAX_PROJECTION, Params, Projection, Ratio, ValidParams,
+};
 pub use rows::{Batch, Matrix};
 pub use threads::Threads;
 

@@ -12,6 +12,8 @@ pub const MAX_DIM: usize = 1 << 16;
 pub const MAX_CLUSTERS: u32 = 1 << 16;
 /// Most iterations.
 pub const MAX_ITER: u32 = 1 << 16;
+/// Most entries of a projection: 128 MiB of them.
+pub const MAX_PROJECTION: usize = 1 << 26;
 /// Largest denominator of a rational parameter.
 pub const MAX_DENOMINATOR: u32 = 1_000_000;
 const MAX_EPSILON: u32 = 3;
@@ -118,6 +120,14 @@ impl Params {
         let dim_bound = format!("from 1 to {MAX_DIM}");
         if !(1..=MAX_DIM).contains(&n_features) {
             return Err(Error::parameter("the number of features", &n_features, &dim_bound));
+        }
+        let entries = match &self.projection {
+            Projection::None => 0,
+            Projection::Signs(m) | Projection::Matrix { rows: m, .. } => m.saturating_mul(n_features),
+        };
+        if entries > MAX_PROJECTION {
+            let bound = format!("of at most {MAX_PROJECTION} entries (m * n_features)");
+            return Err(Error::parameter("projection", &entries, bound));
         }
         let projector = match &self.projection {
             Projection::None => Projector::none(),

@@ -50,7 +50,11 @@ pub(crate) enum Id {
 /// One id, or None for a value of another type.
 pub(crate) fn id(value: &Bound<'_, PyAny>) -> PyResult<Option<Id>> {
     if let Ok(text) = value.cast::<PyString>() {
-        return Ok(Some(Id::Str(text.to_str()?.to_owned())));
+        let utf8 = text.to_str().map_err(|_| {
+            let message = format!("ids must be valid Unicode, got a lone surrogate in {}", repr(value));
+            raise(value.py(), "IdKindError", message)
+        })?;
+        return Ok(Some(Id::Str(utf8.to_owned())));
     }
     if value.is_instance_of::<PyBool>() {
         return Ok(None);
@@ -64,6 +68,10 @@ pub(crate) fn id(value: &Bound<'_, PyAny>) -> PyResult<Option<Id>> {
         Err(error) if error.is_instance_of::<PyTypeError>(value.py()) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn repr(value: &Bound<'_, PyAny>) -> String {
+    value.repr().map_or_else(|_| "a value".to_owned(), |repr| repr.to_string())
 }
 
 /// A list of ids of one kind.

@@ -87,7 +87,7 @@ impl Model {
         let params = params.check(x.width()).map_err(|error| to_python(py, &error))?;
         let threads = Threads::new(n_threads);
         let batch = Batch::quantise(&params, x.matrix()?, threads).map_err(|error| to_python(py, &error))?;
-        let ids = ids_or_next(ids, None, batch.len())?;
+        let ids = ids_or_next(py, ids, None, batch.len())?;
         py.detach(|| erase_core::Model::fit_batch(params, ids, batch, threads))
             .map(Self::new)
             .map_err(|error| to_python(py, &error))
@@ -102,7 +102,7 @@ impl Model {
             return Err(raise(py, "IdKindError", message));
         }
         let batch = Batch::quantise(&params, x.matrix()?, threads).map_err(|error| to_python(py, &error))?;
-        let ids = ids_or_next(ids, largest, batch.len())?;
+        let ids = ids_or_next(py, ids, largest, batch.len())?;
         self.write(py, |model| model.add_batch(ids, batch))
     }
 
@@ -300,10 +300,14 @@ fn id_object(py: Python<'_>, id: IdRef<'_>) -> PyResult<Py<PyAny>> {
 }
 
 /// The ids given, or as many integers from the one after the largest present.
-fn ids_or_next(given: Option<&Bound<'_, PyList>>, largest: Option<i64>, rows: usize) -> PyResult<Ids> {
+fn ids_or_next(py: Python<'_>, given: Option<&Bound<'_, PyList>>, largest: Option<i64>, rows: usize) -> PyResult<Ids> {
     if let Some(list) = given {
         return ids(list);
     }
-    let first = largest.map_or(0, |largest| largest.saturating_add(1));
-    Ok(Ids::Int((first..).take(rows).collect()))
+    let first = largest.map_or(Some(0), |largest| largest.checked_add(1));
+    let range = first.and_then(|first| Some(first..first.checked_add(i64::try_from(rows).ok()?)?));
+    range.map(|range| Ids::Int(range.collect())).ok_or_else(|| {
+        let message = format!("ids must be given: {rows} cannot be counted up from the largest present, {largest:?}");
+        raise(py, "DataError", message)
+    })
 }
