@@ -4,8 +4,8 @@
 #
 #     tests/other_architectures.sh [arguments for cargo test, such as --release]
 #
-# Needs 6 GB and some 15 minutes, nearly all to build; to have later runs take one, let ERASE_ARCHITECTURES name a
-# folder to keep. Results go to stdout, progress to stderr.
+# Needs 8 GB and, on two processors, some 20 minutes, nearly all to build the dependencies; let ERASE_ARCHITECTURES name
+# a folder to keep for later runs. Results go to stdout, progress to stderr.
 set -euo pipefail
 
 repository=$(cd "$(dirname "$0")/.." && pwd)
@@ -57,14 +57,14 @@ failed=()
 # check NAME TARGET LINKER EMULATOR [more arguments for cargo]
 check() {
     local name=$1 target=$2 linker=$3 emulator=$4
-    local test=(
-        nice cargo test --locked --manifest-path /source/Cargo.toml --package erase-core --tests --target "$target"
+    local options=(
+        --locked --manifest-path /source/Cargo.toml --package erase-core --tests --target "$target"
         --target-dir /build --config "target.$target.linker='$linker'" --config "target.$target.runner='$emulator'"
         "${@:5}" "${arguments[@]}"
     )
     printf '\n=== %s: %s under %s\n' "$name" "$target" "$emulator"
     # Two commands, so that the second prints results alone.
-    if ! { inside "${test[@]}" --no-run >&2 && inside "${test[@]}"; }; then
+    if ! { inside nice cargo test --no-run "${options[@]}" >&2 && inside nice cargo test "${options[@]}"; }; then
         failed+=("$name")
     fi
 }

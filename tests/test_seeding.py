@@ -84,7 +84,7 @@ def chi_square(seen: Iterable[Choice], chances: Chances) -> tuple[float, int]:
     assert not counts.keys() - {what for what, p in chances.items() if p > 0}
     total = counts.total()
     cells: list[tuple[int, Fraction]] = [(counts[what], total * p) for what, p in chances.items() if total * p >= 8]
-    rare = total - sum(p for _, p in cells)
+    rare = total - sum((p for _, p in cells), Fraction(0))
     if rare:
         cells.append((total - sum(n for n, _ in cells), rare))
     return float(sum((n - p) ** 2 / p for n, p in cells)), len(cells) - 1

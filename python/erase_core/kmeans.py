@@ -47,7 +47,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     ----------
     n_clusters : int, default=8
         Number of clusters, 1 to 65536. If removals leave fewer rows than this, every row is a cluster of its own.
-    epsilon : float, default=0.5
+    epsilon : float, default=1.0
         Pitch of the lattice, above 0 and at most 3, in units of the largest row norm (rounded up to a power of two)
         over the square root of the dimension. Larger: removals are cheaper, clusters worse. See docs/choosing.md.
     gamma : float, default=0.2
@@ -112,7 +112,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         self,
         n_clusters: int = 8,
         *,
-        epsilon: float = 0.5,
+        epsilon: float = 1.0,
         gamma: float = 0.2,
         max_iter: int = 10,
         projection: int | ArrayLike | None = None,

@@ -87,7 +87,7 @@ impl Default for Params {
     fn default() -> Self {
         Self {
             n_clusters: 8,
-            epsilon: Ratio { num: 1, den: 2 },
+            epsilon: Ratio { num: 1, den: 1 },
             gamma: Ratio { num: 1, den: 5 },
             max_iter: 10,
             projection: Projection::None,
