@@ -397,7 +397,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     def _rows(self, X: ArrayLike, *, reset: bool = False) -> NDArray[np.float32] | NDArray[np.float64]:
         rows = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], order="C")
-        return np.require(rows, requirements=["C", "A"])
+        return cast("NDArray[np.float32] | NDArray[np.float64]", np.require(rows, requirements=["C", "A"]))
 
     def _result(self, name: str, read: Callable[[_core.Model], _Result]) -> _Result:
         """Return what is read from the model, kept until the next change: some of it takes a sort of all ids."""
