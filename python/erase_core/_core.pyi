@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-__all__: list[str]
+__all__ = ["DEBUG_BUILD", "Model", "UpdateReport", "__version__"]
 __version__: str
 DEBUG_BUILD: bool
 
