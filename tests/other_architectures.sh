@@ -22,6 +22,7 @@ root=$folder/trixie
 # Nothing of the host's own toolchain may leak in. Nothing is mounted either, so that the folder can simply be removed.
 inside() {
     chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
+        CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0 \
         http_proxy="${http_proxy:-}" https_proxy="${https_proxy:-}" "$@"
 }
 

@@ -200,7 +200,7 @@ BAD_PARAMETERS: dict[str, tuple[str, list[Any]]] = {
     "gamma": ("from 0 and at most 1", [*COMMON, -1, -1e-9, 1.0000001, 2, 1e300, 2**70, Fraction(4, 3)]),
     "max_norm": ("positive finite", [*(v for v in COMMON if v is not None), 0, 0.0, -1, -0.5]),
     "random_state": ("0 to 2**64 - 1", [*(v for v in COMMON if v is not None), *NO_INTEGER]),
-    "projection": ("1 to 65536", [*(v for v in COMMON if v not in (None, [3])), *NO_INTEGER, 0, 65537]),
+    "projection": ("1 to 65536", [True, "3", NAN, INF, -INF, *NO_INTEGER, 0, 65537]),
 }
 
 
@@ -234,6 +234,9 @@ BAD_PROJECTIONS: dict[str, tuple[Any, str]] = {
     "ragged": ([[1.0, 2.0, 3.0], [1.0]], "inhomogeneous"),
     "complex": (np.ones((2, 3)) * (1 + 1j), "omplex"),
     "too many rows": (np.ones((65537, 3)), "65536"),
+    "numpy boolean": (np.True_, "n_features=3"),
+    "complex number": (1j, "omplex"),
+    "an object": (object(), "'object'"),
 }
 
 

@@ -172,14 +172,15 @@ def test_it_finds_clusters_that_are_there() -> None:
 
 
 def test_results_of_one_state_are_not_shown_for_the_next(x: NDArray[np.float64]) -> None:
-    model = QKMeans(4).fit(x)
+    config = Config(n_clusters=4, d=3)
+    model = config.estimator().fit(x)
     shown = [(model.ids_, model.labels_, model.exemplars_, model.cluster_centers_)]
     model.remove(range(20))
     shown.append((model.ids_, model.labels_, model.exemplars_, model.cluster_centers_))
     assert [len(ids) for ids, *_ in shown] == [40, 20]
     assert [len(labels) for _, labels, *_ in shown] == [40, 20]
     rows: dict[Id, list[float]] = {i: x[i].tolist() for i in range(20, 40)}
-    assert state(model) == state(fresh(rows, Config(n_clusters=4, d=3)))
+    assert state(model) == state(fresh(rows, config))
 
 
 # ---- before a fit, and at the second ----

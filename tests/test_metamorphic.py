@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from erase_core import QKMeans
+from erase_core import DataError, QKMeans
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -247,12 +247,14 @@ def test_default_ids_count_up(small: NDArray[np.float64]) -> None:
     assert list(negative.ids_) == list(range(-20, -8))
 
 
-def test_default_ids_never_wrap_around(small: NDArray[np.float64]) -> None:
+def test_default_ids_go_up_to_the_largest_there_is_and_never_around(small: NDArray[np.float64]) -> None:
     model = QKMeans(2).fit(small[:3], ids=[0, 1, 2**63 - 2])
     before = model.digest()
-    with pytest.raises(ValueError, match="ids"):
+    with pytest.raises(DataError, match=f"ids .*{2**63 - 2}$"):
         model.add(small[3:5])
     assert model.digest() == before
+    model.add(small[3:4])
+    assert list(model.ids_) == [0, 1, 2**63 - 2, 2**63 - 1]
 
 
 def test_an_emptied_model_takes_ids_of_either_kind(small: NDArray[np.float64]) -> None:
