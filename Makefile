@@ -26,12 +26,12 @@ $(VENV)/.installed: $(VENV)/.venv $(SOURCES)
 	touch $@
 
 test: build
-	cargo test --workspace --quiet
+	cargo test --quiet
 	$(BIN)/pytest -q
 
 test-slow: build
 	$(BIN)/pip install --quiet --group embeddings
-	PROPTEST_CASES=50000 cargo test --workspace --quiet
+	PROPTEST_CASES=50000 cargo test --quiet
 	$(BIN)/pytest --slow
 
 lint: build
@@ -51,7 +51,7 @@ format:
 
 bench: build
 	$(BIN)/pip install --quiet --group bench
-	cargo bench --workspace
+	cargo bench --package erase-core-benches
 	$(BIN)/pytest benches -q -o python_files='bench_*.py' -o filterwarnings= --benchmark-group-by=param:n --benchmark-columns=median,mean,max,rounds
 
 choose: build

@@ -89,7 +89,8 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     -----
     Quantised k-means: Ginart, Guan, Valiant and Zou, "Making AI Forget You", NeurIPS 2019, section 4.1. The seeding is
     greedy k-means++ (Arthur and Vassilvitskii, SODA 2007), each trial drawn as an exponential race so that it can be
-    maintained. The whole algorithm, to the bit, is docs/algorithm.md.
+    maintained. The whole algorithm, to the bit, is docs/algorithm.md. For rows near the largest floats the figures in
+    units of the data (centres, inertia, distances) may be infinite; labels, exemplars and digests are right all the same.
 
     Examples
     --------
@@ -441,13 +442,13 @@ def _integer(name: str, value: object, least: int, most: int) -> int:
 
 def _ratio(name: str, value: object, above: int | None, most: int) -> tuple[int, int]:
     """Return a number as numerator and denominator: a float is the simplest fraction near it, 0.2 being 1/5."""
-    least = "above 0" if above == 0 else "from 0"
+    least, hint = ("above 0", f" (and no less than {1 / _MAX_DENOMINATOR})") if above == 0 else ("from 0", "")
     if isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(float(value)):
         exact = Fraction(value) if isinstance(value, Rational) else Fraction(float(value))
         near = exact.limit_denominator(_MAX_DENOMINATOR)
         if 0 <= exact <= most and (above is None or near > above):
             return near.numerator, near.denominator
-    raise ParameterError(f"{name} must be a number {least} and at most {most}, got {value!r}")
+    raise ParameterError(f"{name} must be a number {least} and at most {most}{hint}, got {value!r}")
 
 
 def _max_norm(value: object) -> float | None:

@@ -42,10 +42,12 @@ pub enum Error {
         rows: usize,
     },
     /// A row's norm is larger than `max_norm`.
-    #[error("the norm of row {row} of X exceeds max_norm={max_norm}; scale the row or raise max_norm")]
+    #[error("the norm of row {row} of X, {norm}, exceeds max_norm={max_norm}; scale the row or raise max_norm")]
     Norm {
         /// Position of the row in the data given.
         row: usize,
+        /// Its norm.
+        norm: String,
         /// The parameter.
         max_norm: String,
     },

@@ -145,6 +145,13 @@ pub(crate) fn square(row: &[i16]) -> i64 {
     row.iter().map(|&x| i64::from(x) * i64::from(x)).sum()
 }
 
+/// The norm of a row in units of the data, to be looked at.
+pub(crate) fn norm(mantissa: &[i16], exponent: i16) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
+    let norm = (square(mantissa) as f64).sqrt();
+    norm * 2_f64.powi(i32::from(exponent) - UNIT_BITS)
+}
+
 /// Brings the entries of a projected row into the ball that the arithmetic is proven for, and into 16 bits.
 pub(crate) fn clip(wide: &[i64], row: &mut [i16]) {
     // At most d * 2^26 under random signs and m * 2^29 under a matrix: far from overflow.

@@ -55,8 +55,12 @@ impl Batch {
                 let shift = 2 * u32::from((fixed - exponent).unsigned_abs());
                 shift >= 32 || fixed::square(mantissa) <= bound << shift
             };
-            let max_norm = || params.max_norm.unwrap_or_default().to_string();
-            if within { Ok(()) } else { Err(Error::Norm { row, max_norm: max_norm() }) }
+            if within {
+                return Ok(());
+            }
+            let norm = fixed::norm(mantissa, exponent);
+            let max_norm = params.max_norm.unwrap_or_default();
+            Err(Error::Norm { row, norm: format!("{norm:e}"), max_norm: format!("{max_norm:?}") })
         })?;
         batch.align(fixed);
         Ok(batch)

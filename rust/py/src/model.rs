@@ -5,12 +5,13 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
 use erase_core::{Batch, Error, IdRef, Ids, Params, Threads, Update};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
+use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -211,14 +212,14 @@ impl Model {
                 // The first error is the one to report.
                 let _ = fs::remove_file(&partial);
             })
-        })?;
-        Ok(())
+        })
+        .map_err(|error| os_error(&error, &path))
     }
 
     /// Reads a model file.
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf, n_threads: Option<usize>) -> PyResult<Self> {
-        let bytes = py.detach(|| fs::read(path))?;
+        let bytes = py.detach(|| fs::read(&path)).map_err(|error| os_error(&error, &path))?;
         Self::decode(py, &bytes, n_threads)
     }
 
@@ -292,6 +293,18 @@ impl Model {
     }
 }
 
+/// Python's own error for a failed call of the operating system, with the file that it was about.
+fn os_error(error: &std::io::Error, path: &Path) -> PyErr {
+    match error.raw_os_error() {
+        Some(code) => {
+            let text = error.to_string();
+            let text = text.split(" (os error").next().unwrap_or_default().to_owned();
+            PyOSError::new_err((code, text, path.to_path_buf()))
+        }
+        None => PyOSError::new_err(format!("{}: {error}", path.display())),
+    }
+}
+
 fn id_object(py: Python<'_>, id: IdRef<'_>) -> PyResult<Py<PyAny>> {
     Ok(match id {
         IdRef::Int(id) => id.into_pyobject(py)?.into_any().unbind(),
@@ -304,10 +317,11 @@ fn ids_or_next(py: Python<'_>, given: Option<&Bound<'_, PyList>>, largest: Optio
     if let Some(list) = given {
         return ids(list);
     }
-    let first = largest.map_or(Some(0), |largest| largest.checked_add(1));
-    let range = first.and_then(|first| Some(first..first.checked_add(i64::try_from(rows).ok()?)?));
-    range.map(|range| Ids::Int(range.collect())).ok_or_else(|| {
-        let message = format!("ids must be given: {rows} cannot be counted up from the largest present, {largest:?}");
+    // Up to the largest integer there is, and not around to the smallest.
+    let last = i64::try_from(rows).ok().and_then(|rows| largest.unwrap_or(-1).checked_add(rows));
+    last.map(|last| Ids::Int((largest.unwrap_or(-1)..last).map(|before| before + 1).collect())).ok_or_else(|| {
+        let largest = largest.unwrap_or_default();
+        let message = format!("ids must be given: {rows} cannot be counted up from the largest present, {largest}");
         raise(py, "DataError", message)
     })
 }

@@ -1,0 +1,1 @@
+//! Nothing: this package is for the benches beside this file.
