@@ -90,7 +90,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     Quantised k-means: Ginart, Guan, Valiant and Zou, "Making AI Forget You", NeurIPS 2019, section 4.1. The seeding is
     greedy k-means++ (Arthur and Vassilvitskii, SODA 2007), each trial drawn as an exponential race so that it can be
     maintained. The whole algorithm, to the bit, is docs/algorithm.md. For rows near the largest floats the figures in
-    units of the data (centres, inertia, distances) may be infinite; labels, exemplars and digests are right all the same.
+    units of the data (centres, inertia, distances) may be infinite; labels, exemplars and digests are right anyway.
 
     Examples
     --------
