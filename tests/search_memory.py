@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import re
 import sys
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "rescaled": {"epsilon": 0.5},
     "grown": {"epsilon": 0.001, "max_norm": 2.0},
     "emptied": {"epsilon": 0.5, "max_norm": 2.0},
+    "loaded": {"epsilon": 0.001, "max_norm": 2.0},
+    "saved": {"epsilon": 0.001, "max_norm": 2.0},
 }
 
 
@@ -67,6 +70,11 @@ def main(scenario: str) -> None:
     name = names[victim]
     if scenario == "grown":
         model.add(rng.integers(-1000, 1000, size=(5000, DIM)) / 8192.0, ids=[f"more-{i}" for i in range(5000)])
+    if scenario in ("loaded", "saved"):
+        with tempfile.TemporaryDirectory() as folder:
+            model.save(f"{folder}/model")
+            if scenario == "loaded":
+                model = QKMeans.load(f"{folder}/model")
     del X, names
     gc.collect()
 

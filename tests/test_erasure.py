@@ -15,6 +15,8 @@ PATHS = {
     "rescaled": "reseeded",  # the removed row had set the scale
     "grown": "replayed",  # its buffer had been outgrown before
     "emptied": "reseeded",
+    "loaded": "replayed",
+    "saved": "replayed",
 }
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from numbers import Integral, Rational, Real
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -17,9 +15,9 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 
-from erase_core import _core
+from erase_core import _core, parameters
 from erase_core._core import UpdateReport
-from erase_core.errors import IdKindError, ParameterError
+from erase_core.errors import ParameterError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,12 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["QKMeans"]
 
 _Result = TypeVar("_Result")
-
-# The bounds of the core (rust/core/src/params.rs), checked here too so that a message shows what the caller wrote.
-_MAX_CLUSTERS = _MAX_ITER = _MAX_DIM = 65_536
-_MAX_EPSILON = 3
-_MAX_DENOMINATOR = 1_000_000
-_MIN_NORM = 2.0**-900
 
 
 class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
@@ -158,21 +150,21 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         """
         with self._unchanged_on_error():
             rows = self._rows(X, reset=True)
-            n_clusters = _integer("n_clusters", self.n_clusters, 1, _MAX_CLUSTERS)
+            n_clusters = parameters.integer("n_clusters", self.n_clusters, 1, parameters.MAX_CLUSTERS)
             if len(rows) < n_clusters:
                 raise ParameterError(f"n_samples={len(rows)} should be >= n_clusters={n_clusters}")
-            seed = _seed(self.random_state)
+            seed = parameters.seed(self.random_state)
             model = _core.Model.fit(
                 rows,
-                _id_list(ids),
+                parameters.id_list(ids),
                 n_clusters=n_clusters,
-                epsilon=_ratio("epsilon", self.epsilon, 0, _MAX_EPSILON),
-                gamma=_ratio("gamma", self.gamma, None, 1),
-                max_iter=_integer("max_iter", self.max_iter, 1, _MAX_ITER),
-                projection=_projection(self.projection, rows.shape[1]),
-                max_norm=_max_norm(self.max_norm),
+                epsilon=parameters.ratio("epsilon", self.epsilon, 0, parameters.MAX_EPSILON),
+                gamma=parameters.ratio("gamma", self.gamma, None, 1),
+                max_iter=parameters.integer("max_iter", self.max_iter, 1, parameters.MAX_ITER),
+                projection=parameters.projection(self.projection, rows.shape[1]),
+                max_norm=parameters.max_norm(self.max_norm),
                 seed=seed,
-                n_threads=_n_threads(self.n_threads),
+                n_threads=parameters.n_threads(self.n_threads),
             )
             self._model, self.seed_ = model, seed
             self._results = {}
@@ -189,10 +181,10 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         -------
         ndarray of shape (n_rows,)
         """
-        given = _id_list(ids)
+        given = parameters.id_list(ids)
         labels = self.fit(X, ids=given).labels_
         if given is None:
-            return labels
+            return labels.copy()
         in_order_given = np.empty_like(labels)
         in_order_given[sorted(range(len(given)), key=given.__getitem__)] = labels
         return in_order_given
@@ -220,7 +212,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         """
         model = self._fitted()
         rows = self._rows(X)
-        report = model.add(rows, _id_list(ids))
+        report = model.add(rows, parameters.id_list(ids))
         self._results = {}
         return report
 
@@ -248,7 +240,9 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
             `fit` has not been called.
         """
         model = self._fitted()
-        report = model.remove(ids if isinstance(ids, (int, str, np.integer)) else cast("list[int]", _id_list(ids)))
+        report = model.remove(
+            ids if isinstance(ids, (int, str, np.integer)) else cast("list[int]", parameters.id_list(ids))
+        )
         self._results = {}
         return report
 
@@ -336,7 +330,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         OSError
             The file cannot be read.
         """
-        model = _core.Model.load(path, _n_threads(n_threads))
+        model = _core.Model.load(path, parameters.n_threads(n_threads))
         params = model.params()
         estimator = cls(
             params["n_clusters"],
@@ -406,7 +400,12 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         results = self._results
         if name not in results:
             results[name] = read(model)
-        return cast("_Result", results[name])
+        result = results[name]
+        if isinstance(result, np.ndarray):
+            # Shared by all who ask; nobody may change what the others see.
+            result.flags.writeable = False
+            return cast("_Result", result)
+        return cast("_Result", copy.copy(result))
 
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
@@ -414,8 +413,10 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         try:
             yield
         except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
+            for name in self.__dict__.keys() - before.keys():
+                del self.__dict__[name]
+            # Results are read again: the model may have changed meanwhile.
+            self.__dict__.update(before | ({"_results": {}} if "_results" in before else {}))
             raise
 
     # The model changes in place: a copy that shared it would forget along with the original.
@@ -432,76 +433,3 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._results = {}
-
-
-def _integer(name: str, value: object, least: int, most: int) -> int:
-    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= most:
-        raise ParameterError(f"{name} must be an integer from {least} to {most}, got {value!r}")
-    return int(value)
-
-
-def _ratio(name: str, value: object, above: int | None, most: int) -> tuple[int, int]:
-    """Return a number as numerator and denominator: a float is the simplest fraction near it, 0.2 being 1/5."""
-    least, hint = ("above 0", f" (and no less than {1 / _MAX_DENOMINATOR})") if above == 0 else ("from 0", "")
-    if isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(float(value)):
-        exact = Fraction(value) if isinstance(value, Rational) else Fraction(float(value))
-        near = exact.limit_denominator(_MAX_DENOMINATOR)
-        if 0 <= exact <= most and (above is None or near > above):
-            return near.numerator, near.denominator
-    raise ParameterError(f"{name} must be a number {least} and at most {most}{hint}, got {value!r}")
-
-
-def _max_norm(value: object) -> float | None:
-    if value is None:
-        return None
-    if not isinstance(value, Real) or isinstance(value, bool) or not _MIN_NORM <= float(value) < np.inf:
-        raise ParameterError(f"max_norm must be None or a positive finite number of at least 2**-900, got {value!r}")
-    return float(value)
-
-
-def _n_threads(value: object) -> int | None:
-    return None if value is None else _integer("n_threads", value, 1, 1024)
-
-
-def _seed(random_state: object) -> int:
-    if random_state is None:
-        return secrets.randbits(64)
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(2**63 - 1, dtype=np.int64))
-    if isinstance(random_state, np.random.Generator):
-        return int(random_state.integers(2**63 - 1))
-    if isinstance(random_state, Integral) and not isinstance(random_state, bool) and 0 <= int(random_state) < 2**64:
-        return int(random_state)
-    raise ParameterError(
-        f"random_state must be an integer from 0 to 2**64 - 1, a numpy generator or None, got {random_state!r}"
-    )
-
-
-def _projection(projection: Any, n_features: int) -> int | NDArray[np.float64] | None:
-    if projection is None:
-        return None
-    if isinstance(projection, (Integral, Real, str)):
-        return _integer("projection", projection, 1, _MAX_DIM)
-    try:
-        given = np.asarray(projection)
-        matrix = np.ascontiguousarray(given, dtype=None if np.iscomplexobj(given) else np.float64)
-    except (TypeError, ValueError) as error:
-        raise ParameterError(f"projection must be None, an integer or a matrix of numbers: {error}") from None
-    if np.iscomplexobj(matrix):
-        raise ParameterError("projection must be None, an integer or a matrix of real numbers, got complex ones")
-    if matrix.ndim != 2 or matrix.shape[1] != n_features or len(matrix) == 0:
-        raise ParameterError(f"projection must have the shape (m, n_features={n_features}), got {matrix.shape}")
-    return matrix
-
-
-def _id_list(ids: object) -> list[int] | list[str] | None:
-    if ids is None:
-        return None
-    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
-        raise IdKindError(f"ids must be an iterable of integers or of strings, got {ids!r}")
-    if hasattr(ids, "__array__"):
-        array = np.asarray(ids)
-        if array.ndim != 1:
-            raise IdKindError(f"ids must be one-dimensional, got an array of shape {array.shape}")
-        return cast("list[int] | list[str]", array.tolist())
-    return cast("list[int] | list[str]", list(ids))

@@ -13,6 +13,7 @@ use crate::project::Projector;
 use crate::rows::Batch;
 use crate::seed::trials_of;
 use crate::threads::Threads;
+use crate::wipe::Wiped;
 
 const MAGIC: &[u8; 8] = b"eraseqkm";
 const VERSION: u32 = 1;
@@ -46,6 +47,15 @@ impl Model {
     pub fn encode(&self, mut out: impl Write) -> io::Result<()> {
         let digest = self.write_hashed(&mut out)?;
         out.write_all(&digest.0)
+    }
+
+    /// Length of the model file in bytes.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        let mut count = Count(0);
+        // Counting cannot fail.
+        let _ = self.encode(&mut count);
+        count.0
     }
 
     /// Reads a model file.
@@ -94,6 +104,20 @@ fn check_frame(bytes: &[u8]) -> Result<&[u8], Error> {
     Ok(&bytes[head..end])
 }
 
+/// Counts what is written.
+struct Count(usize);
+
+impl Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 struct Writer<W> {
     out: W,
     hasher: blake3::Hasher,
@@ -111,7 +135,10 @@ impl<W: Write> Writer<W> {
     }
 
     fn entries(&mut self, entries: &[i16]) -> io::Result<()> {
-        let bytes: Vec<u8> = entries.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let mut bytes = Wiped::<u8>::zeros(2 * entries.len());
+        for (pair, x) in bytes.chunks_exact_mut(2).zip(entries) {
+            pair.copy_from_slice(&x.to_le_bytes());
+        }
         self.bytes(&bytes)
     }
 

@@ -51,7 +51,7 @@ pub enum Error {
         /// The parameter.
         max_norm: String,
     },
-    /// An id was given twice, or is in the model already.
+    /// An id was given twice.
     #[error("duplicate id {0}: every row needs an id of its own")]
     DuplicateId(String),
     /// An id that is in the model already was added.
@@ -67,6 +67,14 @@ pub enum Error {
         expected: &'static str,
         /// The kind that was given.
         got: &'static str,
+    },
+    /// No ids were given, and none can be counted up.
+    #[error("ids must be given: {rows} cannot be counted up from the largest present, {largest}")]
+    NoNextIds {
+        /// Number of rows that need an id.
+        rows: usize,
+        /// The largest id in the model.
+        largest: i64,
     },
     /// More rows than the arithmetic is proven for.
     #[error("the model would have {0} rows, but at most 2147483647 are supported")]

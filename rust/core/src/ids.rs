@@ -1,5 +1,7 @@
 //! Ids: integers or strings, one kind in a model; their order; the table that finds a row by its id.
 
+use std::collections::HashSet;
+
 use hashbrown::HashTable;
 use zeroize::Zeroize;
 
@@ -185,6 +187,8 @@ impl IdTable {
             }
         }
         if !unknown.is_empty() {
+            let mut seen = HashSet::new();
+            unknown.retain(|id| seen.insert(id.clone()));
             return Err(Error::UnknownIds(unknown));
         }
         slots.sort_unstable();

@@ -126,6 +126,11 @@ impl Iteration {
     }
 
     fn plan(&self, after: &After<'_>) -> Plan {
+        let changed = after.population.removed().len() + after.population.added().len();
+        if changed > after.population.len() {
+            // To follow so many rows through every round and step would cost more than a fit.
+            return self.plan_steps(after, after.race().run(self.rounds.len()));
+        }
         let seeding = after.race().update(&self.rounds);
         if seeding.changed {
             return self.plan_steps(after, seeding);
@@ -135,7 +140,8 @@ impl Iteration {
         let stay = certificate.added_labels.len();
         let (first, (new_steps, work)) = match certificate.verdict {
             Verdict::Holds => (None, (Vec::new(), 0)),
-            Verdict::Ends => (Some(stay), (Vec::new(), 0)),
+            // Nothing is run again; if nothing is dropped either, it is the last step that is kept now, or no more.
+            Verdict::Ends => (Some(stay.min(self.steps.len() - 1)), (Vec::new(), 0)),
             Verdict::Breaks { centres, before } => {
                 (Some(stay), after.replay(&self.steps).run(stay, centres, Some(before)))
             }

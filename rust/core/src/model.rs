@@ -230,16 +230,19 @@ impl Model {
         self.ids.sorted()
     }
 
-    /// Whether the ids are strings.
-    #[must_use]
-    pub fn has_str_ids(&self) -> bool {
-        self.ids.is_str()
-    }
-
-    /// The largest integer id.
-    #[must_use]
-    pub fn largest_id(&self) -> Option<i64> {
-        self.ids.largest_int()
+    /// The ids that so many rows get if none are given: the integers after the largest one present.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IdKind`] if the ids are strings, [`Error::NoNextIds`] if there are not as many integers left.
+    pub fn next_ids(&self, rows: usize) -> Result<Ids, Error> {
+        if self.ids.is_str() {
+            return Err(Error::IdKind { expected: "given as strings", got: "none" });
+        }
+        let largest = self.ids.largest_int().unwrap_or(-1);
+        let last = i64::try_from(rows).ok().and_then(|rows| largest.checked_add(rows));
+        let last = last.ok_or(Error::NoNextIds { rows, largest })?;
+        Ok(Ids::Int((largest..last).map(|before| before + 1).collect()))
     }
 
     /// The cluster of each row, in the order of the ids.
@@ -283,7 +286,12 @@ impl Model {
 
     /// The length of one unit of the fixed point in units of the data.
     pub(crate) fn unit(&self) -> f64 {
-        let exponent = i32::from(self.rows.exponent()) - fixed::UNIT_BITS + self.params.projector.unit_exponent();
+        self.unit_at(self.rows.exponent())
+    }
+
+    /// The same for rows that are aligned to another exponent.
+    pub(crate) fn unit_at(&self, exponent: i16) -> f64 {
+        let exponent = i32::from(exponent) - fixed::UNIT_BITS + self.params.projector.unit_exponent();
         // In two factors, so that an exponent at the ends of a float's range is not lost on the way.
         2_f64.powi(exponent / 2) * 2_f64.powi(exponent - exponent / 2)
     }

@@ -9,7 +9,7 @@ use crate::rows::Batch;
 /// A query row in the model's fixed point, if its norm is within the model's; else at its own, larger exponent.
 enum Query<'a> {
     Near(&'a [i16]),
-    Far(&'a [i16], u32),
+    Far { row: &'a [i16], exponent: i16, shift: u32 },
 }
 
 /// From here on a difference between two products outweighs every centre's norm, and more bits change nothing.
@@ -24,7 +24,7 @@ impl Model {
     pub fn predict(&self, queries: Batch) -> Result<Vec<u16>, Error> {
         self.map_queries(queries, |centres, query| match query {
             Query::Near(row) => centres.nearest(row),
-            Query::Far(row, shift) => nearest_far(centres, row, shift),
+            Query::Far { row, shift, .. } => nearest_far(centres, row, shift),
         })
     }
 
@@ -34,9 +34,9 @@ impl Model {
     ///
     /// As [`Model::predict`].
     pub fn transform(&self, queries: Batch) -> Result<Vec<f64>, Error> {
-        let unit = self.unit();
         let distances = self.map_queries(queries, |centres, query| -> Vec<f64> {
-            (0..centres.len()).map(|j| square_distance(centres, j, &query).sqrt() * unit).collect()
+            let distance = |(square, unit): (f64, f64)| square.sqrt() * unit;
+            (0..centres.len()).map(|j| distance(self.square_distance(centres, j, &query))).collect()
         })?;
         Ok(distances.concat())
     }
@@ -47,11 +47,26 @@ impl Model {
     ///
     /// As [`Model::predict`].
     pub fn nearest_square_distances(&self, queries: Batch) -> Result<Vec<f64>, Error> {
-        let unit = self.unit();
         self.map_queries(queries, |centres, query| {
-            let nearest = (0..centres.len()).map(|j| square_distance(centres, j, &query)).fold(f64::INFINITY, f64::min);
-            nearest * unit * unit
+            let squares = (0..centres.len()).map(|j| {
+                let (square, unit) = self.square_distance(centres, j, &query);
+                square * unit * unit
+            });
+            squares.fold(f64::INFINITY, f64::min)
         })
+    }
+
+    /// The squared distance of a row to a centre, and the unit that it is in the square of.
+    fn square_distance(&self, centres: &Centres, j: usize, query: &Query<'_>) -> (f64, f64) {
+        match *query {
+            Query::Near(row) => (f64::from(centres.distance(j, row)), self.unit()),
+            Query::Far { row, exponent, shift } => {
+                // The centre is brought to the row's scale, where nothing overflows.
+                let scale = 2_f64.powi(-i32::try_from(shift).unwrap_or(i32::MAX));
+                let differences = row.iter().zip(centres.centre(j)).map(|(&x, &c)| f64::from(x) - f64::from(c) * scale);
+                (differences.map(|difference| difference * difference).sum(), self.unit_at(exponent))
+            }
+        }
     }
 
     fn map_queries<R: Send>(
@@ -68,7 +83,10 @@ impl Model {
                     fixed::align(row, **own, exponent);
                     map(centres, Query::Near(row))
                 } else {
-                    map(centres, Query::Far(row, u32::from((**own - exponent).unsigned_abs())))
+                    map(
+                        centres,
+                        Query::Far { row, exponent: **own, shift: u32::from((**own - exponent).unsigned_abs()) },
+                    )
                 }
             };
             rows.iter_mut().map(of_row).collect::<Vec<_>>()
@@ -85,15 +103,4 @@ fn nearest_far(centres: &Centres, row: &[i16], shift: u32) -> u16 {
     };
     let nearest = (0..centres.len()).min_by_key(|&j| key(j)).unwrap_or(0);
     crate::assign::label(nearest)
-}
-
-fn square_distance(centres: &Centres, j: usize, query: &Query<'_>) -> f64 {
-    match query {
-        Query::Near(row) => f64::from(centres.distance(j, row)),
-        Query::Far(row, shift) => {
-            // The scale may be as large as 2^2000: a float's distance then is infinite, like the sum of squares itself.
-            let scale = 2_f64.powi(i32::try_from(*shift).unwrap_or(i32::MAX));
-            row.iter().zip(centres.centre(j)).map(|(&x, &c)| (f64::from(x) * scale - f64::from(c)).powi(2)).sum()
-        }
-    }
 }

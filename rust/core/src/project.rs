@@ -1,15 +1,19 @@
 //! Projection: an integer matrix applied to a row's mantissa, then a fixed rational scale. Algorithm:
 //! docs/algorithm.md, section 2.
 
+use std::sync::Arc;
+
 use crate::assign::dot;
 use crate::error::Error;
 use crate::fixed::{self, MIN_EXPONENT, UNIT_BITS, round_shift};
 use crate::keyed::Keyed;
+use crate::wipe::Wiped;
 
 /// A projection in integers, ready to be applied.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Projector {
-    entries: Vec<i16>,
+    /// Shared: parameters are copied for every batch of rows.
+    entries: Arc<[i16]>,
     n_features: usize,
     kind: Kind,
 }
@@ -23,7 +27,7 @@ enum Kind {
 
 impl Projector {
     pub(crate) fn none() -> Self {
-        Self { entries: Vec::new(), n_features: 0, kind: Kind::None }
+        Self { entries: Arc::default(), n_features: 0, kind: Kind::None }
     }
 
     pub(crate) fn signs(m: usize, n_features: usize, keyed: Keyed) -> Self {
@@ -50,7 +54,7 @@ impl Projector {
 
     /// A matrix that is in fixed point already.
     pub(crate) fn from_entries(entries: Vec<i16>, n_features: usize, exponent: i32) -> Self {
-        Self { entries, n_features, kind: Kind::Matrix { exponent } }
+        Self { entries: entries.into(), n_features, kind: Kind::Matrix { exponent } }
     }
 
     /// Dimension after projection, if there is one.
@@ -86,11 +90,11 @@ impl Projector {
         match self.kind {
             Kind::None => row.copy_from_slice(mantissa),
             Kind::Signs { scale } => {
-                fixed::clip(&products.map(|z| round_shift(z * scale, 30)).collect::<Vec<_>>(), row);
+                fixed::clip(&Wiped::from(products.map(|z| round_shift(z * scale, 30)).collect::<Vec<_>>()), row);
             }
             Kind::Matrix { .. } => {
                 let shift = UNIT_BITS.unsigned_abs();
-                fixed::clip(&products.map(|z| round_shift(z, shift)).collect::<Vec<_>>(), row);
+                fixed::clip(&Wiped::from(products.map(|z| round_shift(z, shift)).collect::<Vec<_>>()), row);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Python values taken apart.
 
-use erase_core::{Ids, Matrix, Projection, Ratio};
+use erase_core::{IdRef, Ids, Matrix, Projection, Ratio};
 use numpy::{PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
@@ -42,9 +42,19 @@ impl Rows<'_> {
 }
 
 /// One id.
+#[derive(IntoPyObject)]
 pub(crate) enum Id {
     Int(i64),
     Str(String),
+}
+
+impl From<IdRef<'_>> for Id {
+    fn from(id: IdRef<'_>) -> Self {
+        match id {
+            IdRef::Int(id) => Self::Int(id),
+            IdRef::Str(id) => Self::Str(id.to_owned()),
+        }
+    }
 }
 
 /// One id, or None for a value of another type.

@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
@@ -14,10 +15,14 @@ use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::arguments::{Id, ProjectionArgument, Rational, Rows, id, ids};
 use crate::errors::{raise, to_python};
 use crate::report::UpdateReport;
+
+/// Numbers the calls of `save`, so that each has a partial file of its own: several threads may save to one path.
+static SAVES: AtomicU64 = AtomicU64::new(0);
 
 /// How to make a model again from its bytes: the function and its arguments.
 type Recipe<'py> = (Bound<'py, PyAny>, (Bound<'py, PyBytes>, Option<usize>));
@@ -88,7 +93,10 @@ impl Model {
         let params = params.check(x.width()).map_err(|error| to_python(py, &error))?;
         let threads = Threads::new(n_threads);
         let batch = Batch::quantise(&params, x.matrix()?, threads).map_err(|error| to_python(py, &error))?;
-        let ids = ids_or_next(py, ids, None, batch.len())?;
+        let ids = match ids {
+            Some(list) => crate::arguments::ids(list)?,
+            None => Ids::Int((0_i64..).take(batch.len()).collect()),
+        };
         py.detach(|| erase_core::Model::fit_batch(params, ids, batch, threads))
             .map(Self::new)
             .map_err(|error| to_python(py, &error))
@@ -96,15 +104,13 @@ impl Model {
 
     /// Adds rows; integer ids from the largest present on where none are given.
     fn add(&self, py: Python<'_>, x: Rows<'_>, ids: Option<&Bound<'_, PyList>>) -> PyResult<UpdateReport> {
-        let (params, threads, largest, has_str_ids) =
-            self.read(py, |model| (model.params().clone(), model.threads(), model.largest_id(), model.has_str_ids()));
-        if ids.is_none() && has_str_ids {
-            let message = "ids must be given: those in the model are strings, so none can be counted up".to_owned();
-            return Err(raise(py, "IdKindError", message));
-        }
+        let given = ids.map(crate::arguments::ids).transpose()?;
+        let (params, threads) = self.read(py, |model| (model.params().clone(), model.threads()));
         let batch = Batch::quantise(&params, x.matrix()?, threads).map_err(|error| to_python(py, &error))?;
-        let ids = ids_or_next(py, ids, largest, batch.len())?;
-        self.write(py, |model| model.add_batch(ids, batch))
+        self.write(py, |model| {
+            let ids = given.map_or_else(|| model.next_ids(batch.len()), Ok)?;
+            model.add_batch(ids, batch)
+        })
     }
 
     /// Removes one id, or all of a list.
@@ -179,15 +185,13 @@ impl Model {
     }
 
     /// For each cluster the id of its exemplar, or None.
-    fn exemplars(&self, py: Python<'_>) -> PyResult<Vec<Option<Py<PyAny>>>> {
-        let model = self.readable();
-        model.exemplars().into_iter().map(|id| id.map(|id| id_object(py, id)).transpose()).collect()
+    fn exemplars(&self, py: Python<'_>) -> Vec<Option<Id>> {
+        self.read(py, |model| model.exemplars().into_iter().map(|id| id.map(Id::from)).collect())
     }
 
     /// The ids of the rows chosen as seeds, round by round.
-    fn seeds(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
-        let model = self.readable();
-        model.seeds().into_iter().map(|id| id_object(py, id)).collect()
+    fn seeds(&self, py: Python<'_>) -> Vec<Id> {
+        self.read(py, |model| model.seeds().into_iter().map(Id::from).collect())
     }
 
     /// The hash of the state, in hex.
@@ -199,13 +203,15 @@ impl Model {
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         self.read(py, |model| {
             let mut partial = path.clone().into_os_string();
-            partial.push(format!(".partial-{}", std::process::id()));
+            partial.push(format!(".partial-{}-{}", std::process::id(), SAVES.fetch_add(1, Ordering::Relaxed)));
             let partial = PathBuf::from(partial);
             let write = || {
                 let mut out = BufWriter::new(File::create(&partial)?);
                 model.encode(&mut out)?;
                 out.flush()?;
-                out.get_ref().sync_all()?;
+                let (file, buffer) = out.into_parts();
+                buffer.map(|mut buffer| buffer.zeroize()).unwrap_or_default();
+                file.sync_all()?;
                 fs::rename(&partial, &path)
             };
             write().inspect_err(|_| {
@@ -219,15 +225,15 @@ impl Model {
     /// Reads a model file.
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf, n_threads: Option<usize>) -> PyResult<Self> {
-        let bytes = py.detach(|| fs::read(&path)).map_err(|error| os_error(&error, &path))?;
+        let bytes = py.detach(|| fs::read(&path)).map(Zeroizing::new).map_err(|error| os_error(&error, &path))?;
         Self::decode(py, &bytes, n_threads)
     }
 
     /// The model file as bytes.
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = self.read(py, |model| {
-            let mut bytes = Vec::new();
-            model.encode(&mut bytes).map(|()| bytes)
+            let mut bytes = Zeroizing::new(Vec::with_capacity(model.encoded_len()));
+            model.encode(&mut *bytes).map(|()| bytes)
         })?;
         Ok(PyBytes::new(py, &bytes))
     }
@@ -303,25 +309,4 @@ fn os_error(error: &std::io::Error, path: &Path) -> PyErr {
         }
         None => PyOSError::new_err(format!("{}: {error}", path.display())),
     }
-}
-
-fn id_object(py: Python<'_>, id: IdRef<'_>) -> PyResult<Py<PyAny>> {
-    Ok(match id {
-        IdRef::Int(id) => id.into_pyobject(py)?.into_any().unbind(),
-        IdRef::Str(id) => id.into_pyobject(py)?.into_any().unbind(),
-    })
-}
-
-/// The ids given, or as many integers from the one after the largest present.
-fn ids_or_next(py: Python<'_>, given: Option<&Bound<'_, PyList>>, largest: Option<i64>, rows: usize) -> PyResult<Ids> {
-    if let Some(list) = given {
-        return ids(list);
-    }
-    // Up to the largest integer there is, and not around to the smallest.
-    let last = i64::try_from(rows).ok().and_then(|rows| largest.unwrap_or(-1).checked_add(rows));
-    last.map(|last| Ids::Int((largest.unwrap_or(-1)..last).map(|before| before + 1).collect())).ok_or_else(|| {
-        let largest = largest.unwrap_or_default();
-        let message = format!("ids must be given: {rows} cannot be counted up from the largest present, {largest}");
-        raise(py, "DataError", message)
-    })
 }

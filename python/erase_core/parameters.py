@@ -1,0 +1,113 @@
+"""Parameters and ids as a caller writes them, checked and turned into what the core takes.
+
+The core checks again; here a message can show what the caller wrote.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from fractions import Fraction
+from numbers import Integral, Rational, Real
+from typing import Any, TypeGuard, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erase_core.errors import IdKindError, ParameterError
+
+# The bounds of rust/core/src/params.rs.
+MAX_CLUSTERS = MAX_ITER = MAX_DIM = 65_536
+MAX_EPSILON = 3
+MAX_DENOMINATOR = 1_000_000
+MIN_NORM = 2.0**-900
+
+
+def integer(name: str, value: object, least: int, most: int) -> int:
+    """Return an integer within bounds."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= most:
+        raise ParameterError(f"{name} must be an integer from {least} to {most}, got {value!r}")
+    return int(value)
+
+
+def ratio(name: str, value: object, above: int | None, most: int) -> tuple[int, int]:
+    """Return a number as numerator and denominator: a float is the simplest fraction near it, 0.2 being 1/5."""
+    least, hint = ("above 0", f" (and no less than {1 / MAX_DENOMINATOR})") if above == 0 else ("from 0", "")
+    if _is_finite(value):
+        exact = Fraction(value) if isinstance(value, Rational) else Fraction(float(value))
+        near = exact.limit_denominator(MAX_DENOMINATOR)
+        if 0 <= exact <= most and (above is None or near > above):
+            return near.numerator, near.denominator
+    raise ParameterError(f"{name} must be a number {least} and at most {most}{hint}, got {value!r}")
+
+
+def _is_finite(value: object) -> TypeGuard[Real]:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return bool(np.isfinite(float(value)))
+    except OverflowError:
+        return False
+
+
+def max_norm(value: object) -> float | None:
+    """Return the bound of the norms."""
+    if value is None:
+        return None
+    if not _is_finite(value) or float(value) < MIN_NORM:
+        raise ParameterError(f"max_norm must be None or a positive finite number of at least 2**-900, got {value!r}")
+    return float(value)
+
+
+def n_threads(value: object) -> int | None:
+    """Return the number of threads."""
+    return None if value is None else integer("n_threads", value, 1, 1024)
+
+
+def seed(random_state: object) -> int:
+    """Return the seed that a `random_state` stands for; None draws one."""
+    if random_state is None:
+        return secrets.randbits(64)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**63 - 1, dtype=np.int64))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**63 - 1))
+    if isinstance(random_state, Integral) and not isinstance(random_state, bool) and 0 <= int(random_state) < 2**64:
+        return int(random_state)
+    raise ParameterError(
+        f"random_state must be an integer from 0 to 2**64 - 1, a numpy generator or None, got {random_state!r}"
+    )
+
+
+def projection(projection: Any, n_features: int) -> int | NDArray[np.float64] | None:
+    """Return a projection as a number of dimensions or a matrix."""
+    if projection is None:
+        return None
+    if isinstance(projection, (Integral, Real, str)):
+        return integer("projection", projection, 1, MAX_DIM)
+    try:
+        given = np.asarray(projection)
+        matrix = np.ascontiguousarray(given, dtype=None if np.iscomplexobj(given) else np.float64)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"projection must be None, an integer or a matrix of numbers: {error}") from None
+    if np.iscomplexobj(matrix):
+        raise ParameterError("projection must be None, an integer or a matrix of real numbers, got complex ones")
+    if matrix.ndim != 2 or matrix.shape[1] != n_features or len(matrix) == 0:
+        raise ParameterError(f"projection must have the shape (m, n_features={n_features}), got {matrix.shape}")
+    return matrix
+
+
+def id_list(ids: object) -> list[int] | list[str] | None:
+    """Return ids as a list; what stands in it is checked by the core."""
+    if ids is None:
+        return None
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+        raise IdKindError(f"ids must be an iterable of integers or of strings, got {ids!r}")
+    if hasattr(ids, "__array__"):
+        array = np.asarray(ids)
+        if array.ndim != 1:
+            raise IdKindError(f"ids must be one-dimensional, got an array of shape {array.shape}")
+        if array.dtype.kind in "mM":  # times and dates would become integers
+            raise IdKindError(f"ids must be integers or strings, got an array of {array.dtype}")
+        return cast("list[int] | list[str]", array.tolist())
+    return cast("list[int] | list[str]", list(ids))
