@@ -165,7 +165,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         ax.set_title(title, fontsize=10)
         ax.set_ylim(0, 105 if "gain" in title else None)
         ax.grid(alpha=0.3)
-    axes[1].legend(fontsize=7.5)
+    axes[0].legend(fontsize=7.5, loc="lower left")
     figure.savefig(path, dpi=130)
 
 
