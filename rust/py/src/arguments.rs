@@ -66,7 +66,8 @@ pub(crate) fn id(value: &Bound<'_, PyAny>) -> PyResult<Option<Id>> {
         })?;
         return Ok(Some(Id::Str(utf8.to_owned())));
     }
-    if value.is_instance_of::<PyBool>() {
+    // numpy's booleans of some versions can pass for integers too.
+    if value.is_instance_of::<PyBool>() || value.get_type().name()?.to_str()?.starts_with("bool") {
         return Ok(None);
     }
     match value.extract::<i64>() {
