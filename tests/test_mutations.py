@@ -50,13 +50,7 @@ MUTATIONS = {
         "if updated[round].chosen() != rounds[round].chosen() {",
         "if false {",
     ),
-    "ties of the race by slot": (
-        "seed.rs",
-        "self.population.id(a.slot).cmp(&self.population.id(b.slot))",
-        "a.slot.cmp(&b.slot)",
-    ),
     "coarser scale without a new alignment": ("rows.rs", "Ordering::Greater => true", "Ordering::Greater => false"),
-    "runner-up beyond an incomplete list": ("exemplar.rs", "place < list.len() || complete", "true"),
 }
 
 
