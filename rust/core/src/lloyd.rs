@@ -35,6 +35,11 @@ impl Rule {
     fn lack(&self, count: i64) -> i64 {
         (self.balance - count).max(0)
     }
+
+    /// The phase of the update that follows step `t`.
+    fn phase_after(&self, t: usize, dim: usize) -> Vec<i32> {
+        self.keyed.phase(crate::ids::slot_number(t + 1), self.pitch, dim)
+    }
 }
 
 /// One executed step.
@@ -248,12 +253,5 @@ impl Summary {
             }
         }
         self.loss += delta.loss;
-    }
-}
-
-impl Rule {
-    /// The phase of the update that follows step `t`.
-    fn phase_after(&self, t: usize, dim: usize) -> Vec<i32> {
-        self.keyed.phase(crate::ids::slot_number(t + 1), self.pitch, dim)
     }
 }

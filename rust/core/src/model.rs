@@ -219,11 +219,6 @@ impl Model {
         self.threads
     }
 
-    /// Sets how many threads the model may use.
-    pub fn set_threads(&mut self, threads: Threads) {
-        self.threads = threads;
-    }
-
     /// The ids, ascending.
     #[must_use]
     pub fn ids(&self) -> Ids {
