@@ -1,7 +1,7 @@
 """Fits a model, removes one row, and counts how often that row is found in the process's memory, before and after.
 
 A program of its own, run by test_erasure.py: other tests' memory would be searched too. The row is looked for as the
-16-bit integers that the core keeps; it is never assembled here except while searching.
+16-bit integers that the core keeps, in either of its layouts; it is never assembled here except while searching.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from erase_core import QKMeans
 from numpy.typing import NDArray
 
 DIM = 64
-HEAD = 24
+LANES = 16
 SETTINGS: dict[str, dict[str, Any]] = {
     "certified": {"epsilon": 3.0, "max_norm": 2.0},
     "replayed": {"epsilon": 0.001, "max_norm": 2.0},
@@ -31,8 +31,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def occurrences(row: NDArray[np.int64]) -> int:
-    """Count the row in all writable memory: a hit of its head whose tail is right, entry by entry, too."""
-    head, tail = row[:HEAD].astype("<i2").tobytes(), row[HEAD:].tolist()
+    """Count the row in all writable memory, plain or in a block: its pairs side by side, or 16 pairs apart."""
+
+    def pair(i: int) -> int:
+        # One at a time: all of them would be found.
+        return int(row[2 * i]) % 2**16 + 2**16 * (int(row[2 * i + 1]) % 2**16)
+
+    count = len(row) // 2
     found = 0
     with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
         for line in maps:
@@ -42,11 +47,13 @@ def occurrences(row: NDArray[np.int64]) -> int:
             start, end = (int(address, 16) for address in match.groups())
             memory.seek(start)
             block = memory.read(end - start)
-            at = block.find(head)
-            while at >= 0:
-                behind = np.frombuffer(block[at + len(head) : at + 2 * DIM], "<i2").tolist()
-                found += behind == tail
-                at = block.find(head, at + 1)
+            # A plain row may begin at any even address, one in a block at any multiple of 4.
+            for offset, stride in ((0, 1), (2, 1), (0, LANES)):
+                words = np.frombuffer(block, "<u4", offset=offset, count=(len(block) - offset) // 4)
+                starts = np.flatnonzero(words[: max(0, len(words) - (count - 1) * stride)] == pair(0))
+                for i in range(1, count):
+                    starts = starts[words[starts + i * stride] == pair(i)]
+                found += len(starts)
             del block
     return found
 

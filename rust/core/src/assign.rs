@@ -1,14 +1,15 @@
-//! The nearest centre: the inner loop of everything. Algorithm: docs/algorithm.md, section 6, step 1.
+//! Centres, and how rows compare to them: the inner loop of everything. Algorithm: docs/algorithm.md, section 6, step 1.
 //!
 //! Distances are compared, and mostly computed, without the row's own norm: the *key* of a row for a centre `c` is
 //! `|c|^2 - 2 x.c + OFFSET`, taken modulo 2^32. By the bounds of docs/algorithm.md it never leaves that range, so that
 //! wrapping arithmetic is exact.
 
-use crate::fixed;
+use erase_core_kernel::{self as kernel, padded};
+
 use crate::wipe::Wiped;
 
 /// Makes every key non-negative: no row has a larger squared norm.
-const OFFSET: i64 = (1 << 28) + (1 << 24);
+pub(crate) const OFFSET: u32 = (1 << 28) + (1 << 24);
 /// Largest squared norm of a centre.
 pub(crate) const MAX_CENTRE_SQUARE: i64 = 33 << 26;
 
@@ -17,19 +18,28 @@ pub(crate) fn dot(a: &[i16], b: &[i16]) -> i32 {
     a.iter().zip(b).fold(0_i32, |sum, (&x, &y)| sum.wrapping_add(i32::from(x) * i32::from(y)))
 }
 
-/// The centres of one step.
-#[derive(Debug, Clone)]
+/// Some centres: those of a step, or rows that others are compared with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Centres {
     dim: usize,
-    values: Wiped<i16>,
+    /// One after the other, as the kernel wants vectors.
+    vectors: Wiped<i16>,
     /// `|c|^2 + OFFSET`, modulo 2^32.
     biases: Vec<u32>,
 }
 
 impl Centres {
-    pub(crate) fn new(values: Wiped<i16>, dim: usize) -> Self {
-        let biases = values.chunks_exact(dim).map(|centre| modulo(fixed::square(centre) + OFFSET)).collect();
-        Self { dim, values, biases }
+    pub(crate) fn with_capacity(dim: usize, centres: usize) -> Self {
+        let vectors = Wiped::with_capacity(centres * padded(dim));
+        Self { dim, vectors, biases: Vec::with_capacity(centres) }
+    }
+
+    /// Appends a centre, padded or not.
+    pub(crate) fn push(&mut self, centre: &[i16]) {
+        let len = self.vectors.len() + padded(self.dim);
+        self.vectors.extend_from_slice(&centre[..self.dim]);
+        self.vectors.grow(len);
+        self.biases.push(dot(centre, centre).cast_unsigned().wrapping_add(OFFSET));
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -37,46 +47,54 @@ impl Centres {
     }
 
     pub(crate) fn centre(&self, j: usize) -> &[i16] {
-        &self.values[j * self.dim..(j + 1) * self.dim]
+        &self.padded(j)[..self.dim]
     }
 
-    pub(crate) fn values(&self) -> &[i16] {
-        &self.values
+    /// A centre with the zero behind an odd last coordinate.
+    pub(crate) fn padded(&self, j: usize) -> &[i16] {
+        let width = padded(self.dim);
+        &self.vectors[j * width..(j + 1) * width]
+    }
+
+    /// What all keys for a centre contain.
+    pub(crate) fn bias(&self, j: usize) -> u32 {
+        self.biases[j]
     }
 
     /// Squared norm of a centre.
-    pub(crate) fn square(&self, j: usize) -> i64 {
-        fixed::square(self.centre(j))
+    pub(crate) fn square(&self, j: usize) -> u32 {
+        self.biases[j].wrapping_sub(OFFSET)
     }
 
-    /// Comparable to the keys of other centres for the same row, and to nothing else.
-    pub(crate) fn key(&self, j: usize, row: &[i16]) -> u32 {
-        self.biases[j].wrapping_sub(dot(row, self.centre(j)).cast_unsigned().wrapping_mul(2))
+    /// The keys of a block's rows for all centres, lane by lane for each centre.
+    pub(crate) fn keys(&self, block: &[i16], keys: &mut [u32]) {
+        kernel::keys(block, &self.vectors, &self.biases, keys);
     }
 
-    /// Squared distance of a row to a centre.
-    pub(crate) fn distance(&self, j: usize, row: &[i16]) -> u32 {
-        self.distance_of_norm(j, row, dot(row, row).cast_unsigned())
+    /// The keys of one row, padded, for all centres.
+    pub(crate) fn row_keys(&self, row: &[i16], keys: &mut [u32]) {
+        kernel::row_keys(row, &self.vectors, &self.biases, keys);
     }
 
-    /// Squared distance to a centre of a row whose squared norm is known.
-    pub(crate) fn distance_of_norm(&self, j: usize, row: &[i16], square: u32) -> u32 {
-        self.key(j, row).wrapping_sub(modulo(OFFSET)).wrapping_add(square)
+    /// Squared distance of a row, padded and of known squared norm, to one centre.
+    pub(crate) fn distance(&self, j: usize, row: &[i16], square: u32) -> u32 {
+        let mut key = [0];
+        kernel::row_keys(row, self.padded(j), &self.biases[j..=j], &mut key);
+        distance(key[0], square)
     }
 
-    /// The nearest of all centres, ties to the lowest index.
+    /// The nearest of all centres, ties to the lowest index, of a row, padded.
     pub(crate) fn nearest(&self, row: &[i16]) -> u16 {
-        self.nearest_among(0..self.len(), row).1
+        let mut keys = vec![0; self.len()];
+        self.row_keys(row, &mut keys);
+        let nearest = keys.iter().enumerate().min_by_key(|(_, key)| **key);
+        label(nearest.map_or(0, |(j, _)| j))
     }
+}
 
-    /// Key and index of the nearest of some centres, named in ascending order, ties to the lowest index.
-    pub(crate) fn nearest_among(&self, centres: impl IntoIterator<Item = usize>, row: &[i16]) -> (u32, u16) {
-        let mut best = (u32::MAX, u16::MAX);
-        for j in centres {
-            best = best.min((self.key(j, row), label(j)));
-        }
-        best
-    }
+/// The squared distance that a key stands for, of a row of known squared norm.
+pub(crate) fn distance(key: u32, square: u32) -> u32 {
+    key.wrapping_sub(OFFSET).wrapping_add(square)
 }
 
 /// A cluster's index as a label.
@@ -88,16 +106,10 @@ pub(crate) fn label(j: usize) -> u16 {
     }
 }
 
-fn modulo(v: i64) -> u32 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "arithmetic modulo 2^32")]
-    {
-        v as u32
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixed;
 
     /// The extremes of docs/algorithm.md, "Bounds": opposite directions, largest norms, in one and in many dimensions.
     #[test]
@@ -111,9 +123,13 @@ mod tests {
             for sign in [-1_i16, 1] {
                 let row: Vec<i16> = spread(fixed::MAX_SQUARE).iter().map(|x| x * sign).collect();
                 let exact: i64 = row.iter().zip(&centre).map(|(&x, &c)| (i64::from(x) - i64::from(c)).pow(2)).sum();
-                let centres = Centres::new([centre.clone(), row.clone()].concat().into(), dim);
-                assert_eq!(i64::from(centres.distance(0, &row)), exact);
-                assert_eq!(centres.nearest(&row), 1);
+                let mut centres = Centres::with_capacity(dim, 2);
+                centres.push(&centre);
+                centres.push(&row);
+                let mut padded = row.clone();
+                padded.resize(dim.next_multiple_of(2), 0);
+                assert_eq!(i64::from(centres.distance(0, &padded, fixed::small_square(&row))), exact);
+                assert_eq!(centres.nearest(&padded), 1);
             }
         }
     }

@@ -5,8 +5,9 @@
 //! that go or come has to be looked at.
 
 use crate::assign::Centres;
-use crate::lloyd::{Delta, Rule, Step};
+use crate::lloyd::{Change, Delta, Rule, Step, falls};
 use crate::population::Population;
+use crate::threads::Threads;
 
 /// How far the certificate reaches.
 pub(crate) enum Verdict {
@@ -32,28 +33,33 @@ pub(crate) struct Certificate {
 }
 
 /// Checks the steps of a model against an update of its rows.
-pub(crate) fn certify(steps: &[Step], population: &Population<'_>, old: &Rule, new: &Rule) -> Certificate {
+pub(crate) fn certify(
+    steps: &[Step],
+    population: &Population<'_>,
+    old: &Rule,
+    new: &Rule,
+    threads: Threads,
+) -> Certificate {
     let mut certificate = Certificate { verdict: Verdict::Holds, added_labels: Vec::new(), work: 0 };
     let Some(first) = steps.first() else { return certificate };
     let mut delta = Delta::new(first.summary.counts.len(), population.dim());
     let mut before = None;
     for (t, step) in steps.iter().enumerate() {
-        let labels: Vec<u16> =
-            population.added().map(|slot| step.summary.centres.nearest(population.row(slot))).collect();
-        fill(&mut delta, step, population, &labels);
+        let labels = added_labels(step, population, threads);
+        fill(&mut delta, step, population, &labels, threads);
         certificate.work += cost(population, step.summary.counts.len());
         certificate.added_labels.push(labels);
+        let change = Change { delta: &delta, old, new };
         let loss = step.summary.loss + delta.loss();
         let is_last = new.is_last(t, before, loss);
         let was_last = t + 1 == steps.len();
         let old_before = t.checked_sub(1).map(|t| steps[t].summary.loss);
-        let kept = |loss, before: Option<i64>| before.is_none_or(|before| loss < before);
-        let other_kept = kept(step.summary.loss, old_before) != kept(loss, before);
+        let other_kept = falls(old_before, step.summary.loss) != falls(before, loss);
         if is_last && (!was_last || other_kept) {
             certificate.verdict = Verdict::Ends;
-        } else if was_last != is_last || !was_last && !step.summary.holds(&delta, old, new) {
+        } else if was_last != is_last || !was_last && !step.summary.holds(change) {
             let mut summary = step.summary.clone();
-            summary.apply(&delta, old, new, t);
+            summary.apply(change, t);
             certificate.verdict = Verdict::Breaks { centres: summary.next_centres(new), before: loss };
         }
         if !matches!(certificate.verdict, Verdict::Holds) {
@@ -64,20 +70,49 @@ pub(crate) fn certify(steps: &[Step], population: &Population<'_>, old: &Rule, n
     certificate
 }
 
+/// The clusters that rows which come join in a step whose centres stay.
+fn added_labels(step: &Step, population: &Population<'_>, threads: Threads) -> Vec<u16> {
+    let (going, centres) = (population.removed().len(), &step.summary.centres);
+    let parts = threads.map(population.added().len(), centres.len() * population.dim(), |range| {
+        let mut labels = Vec::with_capacity(range.len());
+        population.each_change(going + range.start..going + range.end, |_, row, _| labels.push(centres.nearest(row)));
+        labels
+    });
+    parts.concat()
+}
+
 /// What an update does to the clusters of one step.
-pub(crate) fn fill(delta: &mut Delta, step: &Step, population: &Population<'_>, added_labels: &[u16]) {
-    delta.clear();
+pub(crate) fn fill(
+    delta: &mut Delta,
+    step: &Step,
+    population: &Population<'_>,
+    added_labels: &[u16],
+    threads: Threads,
+) {
     let centres = &step.summary.centres;
-    for &slot in population.removed() {
-        delta.row(centres, step.labels[slot as usize], population.row(slot as usize), -1);
+    let count = |delta: &mut Delta, range| {
+        population.each_change(range, |slot, row, sign| {
+            let label = step.labels.get(slot).copied().unwrap_or_else(|| added_labels[slot - population.base()]);
+            delta.row(label, row, sign, centres.distance(label.into(), row, population.square(slot)));
+        });
+    };
+    delta.clear();
+    let changes = population.changes();
+    if changes == 1 {
+        return count(delta, 0..1);
     }
-    for (slot, &label) in population.added().zip(added_labels) {
-        delta.row(centres, label, population.row(slot), 1);
+    let parts = threads.map(changes, 4 * population.dim(), |range| {
+        let mut part = Delta::new(centres.len(), population.dim());
+        count(&mut part, range);
+        part
+    });
+    for part in &parts {
+        delta.merge(part);
     }
 }
 
 /// Multiply-adds of one step's certificate: a distance and a slack for each row, and all distances of one that comes.
 fn cost(population: &Population<'_>, clusters: usize) -> u64 {
     let rows = 2 * population.removed().len() + (2 + clusters) * population.added().len();
-    (rows * population.dim()) as u64
+    rows as u64 * population.dim() as u64
 }

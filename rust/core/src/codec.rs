@@ -10,9 +10,9 @@ use crate::iteration::Record;
 use crate::model::Model;
 use crate::params::{MAX_DIM, Params, Projection, Ratio, ValidParams};
 use crate::project::Projector;
+use crate::resources::Resources;
 use crate::rows::Batch;
 use crate::seed::trials_of;
-use crate::threads::Threads;
 use crate::wipe::Wiped;
 
 const MAGIC: &[u8; 8] = b"eraseqkm";
@@ -63,10 +63,10 @@ impl Model {
     /// # Errors
     ///
     /// [`Error::Format`] for bytes that are not a whole, sound model file of this version.
-    pub fn decode(bytes: &[u8], threads: Threads) -> Result<Self, Error> {
+    pub fn decode(bytes: &[u8], resources: impl Into<Resources>) -> Result<Self, Error> {
         let body = check_frame(bytes)?;
         let mut reader = Reader { rest: body };
-        let model = reader.model(threads)?;
+        let model = reader.model(resources.into())?;
         if !reader.rest.is_empty() {
             return Err(Error::format(format!("{} bytes are left over at its end", reader.rest.len())));
         }
@@ -159,15 +159,15 @@ impl<W: Write> Writer<W> {
             }
         }
         for &slot in &order {
-            self.bytes(&model.rows.kept(slot as usize).0.to_le_bytes())?;
+            self.bytes(&model.rows.own_exponent(slot as usize).to_le_bytes())?;
         }
         for &slot in &order {
-            self.entries(model.rows.kept(slot as usize).1)?;
+            self.entries(&model.rows.kept(slot as usize))?;
         }
         let mut positions = vec![0; order.len()];
         (0..).zip(&order).for_each(|(position, &slot)| positions[slot as usize] = position);
-        for (number, round) in model.iteration.rounds.iter().enumerate() {
-            for (slot, potential) in round.trials() {
+        for (number, trials) in model.iteration.seeds.trials().enumerate() {
+            for (slot, potential) in trials {
                 self.count(positions[slot as usize])?;
                 if number > 0 {
                     self.bytes(&potential.cast_unsigned().to_le_bytes())?;
@@ -311,7 +311,7 @@ impl<'a> Reader<'a> {
     fn batch(&mut self, params: &ValidParams, n: usize) -> Result<Batch, Error> {
         let dim = params.dim();
         let exponents: Vec<i16> = self.list(n, i16::from_le_bytes)?;
-        let mantissas: Vec<i16> = self.list(n.saturating_mul(dim), i16::from_le_bytes)?;
+        let mantissas = Wiped::from(self.list(n.saturating_mul(dim), i16::from_le_bytes)?);
         let fixed = params.fixed_exponent().map(|(exponent, _)| exponent);
         let sound = exponents
             .iter()
@@ -319,7 +319,7 @@ impl<'a> Reader<'a> {
         if !sound || mantissas.chunks_exact(dim).any(|row| fixed::square(row) > fixed::MAX_SQUARE) {
             return Err(Error::format("a row is out of bounds"));
         }
-        Ok(Batch { dim, exponents: exponents.into(), mantissas: mantissas.into() })
+        Ok(Batch::from_rows(dim, exponents.into(), &mantissas))
     }
 
     /// Slot and potential of each trial of a round of the seeding.
@@ -335,7 +335,7 @@ impl<'a> Reader<'a> {
         (0..trials_of(number)).map(trial).collect()
     }
 
-    fn model(&mut self, threads: Threads) -> Result<Model, Error> {
+    fn model(&mut self, resources: Resources) -> Result<Model, Error> {
         let params = self.params()?;
         let kind = self.u8()?;
         let n = usize::try_from(self.u64()?).ok().filter(|&n| i32::try_from(n).is_ok());
@@ -356,7 +356,7 @@ impl<'a> Reader<'a> {
         if !in_range {
             return Err(Error::format("a label is out of bounds"));
         }
-        let mut model = Model::empty(params, threads);
+        let mut model = Model::empty(params, resources);
         model.rows.extend(batch);
         model.ids.extend(ids);
         if !model.restore(Record { rounds, labels }) {

@@ -2,10 +2,13 @@
 //! cluster's exemplar; the others are runners-up, so that its removal needs no pass over the rows. Derived, not part of
 //! the state. Algorithm: docs/algorithm.md, section 7.
 
-use crate::assign::Centres;
+use erase_core_kernel::LANES;
+
+use crate::assign::distance;
 use crate::ids::slot_number;
 use crate::lloyd::Step;
-use crate::population::Population;
+use crate::population::{Population, lanes};
+use crate::scores::Known;
 use crate::threads::Threads;
 
 /// Rows kept for each cluster.
@@ -37,8 +40,7 @@ impl Exemplars {
 
     /// Takes in a row that comes to a cluster, which has `count` rows with it. A row beyond the last of an incomplete
     /// list is not taken: rows nearer than it may be missing.
-    pub(crate) fn join(&mut self, cluster: u16, slot: u32, centres: &Centres, population: &Population<'_>, count: i64) {
-        let distance = centres.distance(cluster.into(), population.row(slot as usize));
+    pub(crate) fn join(&mut self, cluster: u16, slot: u32, distance: u32, population: &Population<'_>, count: i64) {
         let list = &mut self.lists[usize::from(cluster)];
         let complete = i64::try_from(list.len()).is_ok_and(|len| len + 1 == count);
         let place = place(list, Near { distance, slot }, population);
@@ -64,11 +66,13 @@ impl Exemplars {
         }
     }
 
-    /// Makes the lists of some clusters anew, in one pass over the labels. Returns the multiply-adds spent.
+    /// Makes the lists of some clusters anew, in one pass over the labels. Distances come from the step's scores if they
+    /// are known. Returns the multiply-adds spent.
     pub(crate) fn rebuild(
         &mut self,
         wanted: &[bool],
         step: &Step,
+        known: Option<&Known>,
         population: &Population<'_>,
         threads: Threads,
     ) -> u64 {
@@ -77,32 +81,40 @@ impl Exemplars {
             return 0;
         }
         let centres = &step.summary.centres;
-        let parts = threads.map(population.slots(), population.dim(), |range| {
+        let known = known.filter(|known| known.are_for(centres));
+        let work_of_row = if known.is_some() { 0 } else { centres.len() * population.dim() };
+        let parts = threads.map(population.blocks(), LANES * (work_of_row + LANES), |range| {
             let mut lists = vec![Vec::new(); wanted.len()];
-            let mut seen = 0;
-            population.for_each(range, |slot, row| {
-                let j = usize::from(step.labels[slot]);
-                if wanted[j] {
-                    seen += 1;
-                    let near = Near { distance: centres.distance(j, row), slot: slot_number(slot) };
-                    insert(&mut lists[j], near, population);
+            let mut scratch = vec![0; centres.len() * LANES];
+            for b in range {
+                let block = population.block(b);
+                let keys = known.map_or_else(
+                    || {
+                        centres.keys(block.values, &mut scratch);
+                        scratch.as_slice()
+                    },
+                    |known| known.of_block(b),
+                );
+                for lane in lanes(block.live()) {
+                    let slot = block.first + lane;
+                    let j = usize::from(step.labels[slot]);
+                    if wanted[j] {
+                        let distance = distance(keys[j * LANES + lane], block.squares[lane]);
+                        insert(&mut lists[j], Near { distance, slot: slot_number(slot) }, population);
+                    }
                 }
-            });
-            (lists, seen)
+            }
+            lists
         });
         for (list, _) in self.lists.iter_mut().zip(wanted).filter(|(_, wanted)| **wanted) {
             list.clear();
         }
-        let mut seen = 0;
-        for (lists, rows) in parts {
-            seen += rows;
-            for (j, near) in
-                lists.into_iter().enumerate().flat_map(|(j, list)| list.into_iter().map(move |near| (j, near)))
-            {
+        for (j, near) in parts.into_iter().flat_map(|lists| lists.into_iter().enumerate()) {
+            for near in near {
                 insert(&mut self.lists[j], near, population);
             }
         }
-        seen * population.dim() as u64
+        (work_of_row * population.len()) as u64
     }
 }
 

@@ -1,7 +1,11 @@
 //! Fixed point: floats become 16-bit integers with one exponent a row, and rows are aligned to one exponent for the
 //! model. The only place of the core where rows are floats. Algorithm: docs/algorithm.md, sections 1 and 3.
 
+use erase_core_kernel as kernel;
+
+use crate::assign::dot;
 use crate::error::Error;
+use crate::wipe::Wiped;
 
 /// Bits of the fixed point: a norm of 1 at exponent 0 is `2^14`.
 pub(crate) const UNIT_BITS: i32 = 14;
@@ -16,77 +20,106 @@ pub(crate) fn power_of_two(exponent: i32) -> f64 {
     f64::from_bits(u64::from((1023 + exponent).unsigned_abs()) << 52)
 }
 
-/// Rounds to the nearest integer, halves to even, for magnitudes below 2^51: adding 1.5 * 2^52 leaves no room for a
-/// fraction, and the hardware rounds it off in just this way. (`round_ties_even` is a call without SSE 4.1.)
-fn round_half_even(x: f64) -> f64 {
-    const SHIFT: f64 = 6_755_399_441_055_744.0;
-    (x + SHIFT) - SHIFT
+/// A float of either precision, read by the kernel in vectors.
+pub(crate) trait Float: Copy {
+    /// About the squared norm of a row; not finite if an entry is not.
+    fn energy(row: &[Self]) -> f64;
+    /// The row times `scale`, rounded; returns the squared norm, at least `2^40` if an entry is beyond 20 bits.
+    fn round(row: &[Self], scale: f64, out: &mut [i16]) -> i64;
+    /// The exact value, whatever the processor is told to do with subnormal numbers.
+    fn widen(self) -> f64;
 }
 
-/// `x * 2^(14 - exponent)` rounded; saturates far outside of what `MAX_SQUARE` admits.
-fn scaled(x: f64, scale: f64) -> i32 {
-    const LIMIT: f64 = 1_073_741_824.0;
-    #[expect(clippy::cast_possible_truncation, reason = "clamped to 2^30 before")]
-    let v = round_half_even((x * scale).clamp(-LIMIT, LIMIT)) as i32;
-    v
+impl Float for f32 {
+    fn energy(row: &[Self]) -> f64 {
+        kernel::energy_single(row)
+    }
+
+    fn round(row: &[Self], scale: f64, out: &mut [i16]) -> i64 {
+        kernel::round_single(row, scale, out)
+    }
+
+    fn widen(self) -> f64 {
+        if self.to_bits() << 1 >> 24 != 0 {
+            return self.into();
+        }
+        let mantissa = f64::from(self.to_bits() & 0x007F_FFFF) * power_of_two(-149);
+        if self.is_sign_negative() { -mantissa } else { mantissa }
+    }
 }
 
-fn square_at<T: Into<f64> + Copy>(row: &[T], exponent: i32) -> i64 {
-    let scale = power_of_two(UNIT_BITS - exponent);
-    row.iter()
-        .map(|&x| {
-            let v = i64::from(scaled(x.into(), scale));
-            v * v
-        })
-        .fold(0, i64::saturating_add)
+impl Float for f64 {
+    fn energy(row: &[Self]) -> f64 {
+        kernel::energy_double(row)
+    }
+
+    fn round(row: &[Self], scale: f64, out: &mut [i16]) -> i64 {
+        kernel::round_double(row, scale, out)
+    }
+
+    /// Doubles that are subnormal are zero in fixed point at every exponent.
+    fn widen(self) -> f64 {
+        self
+    }
 }
+
+/// Below this a row of floats may have subnormal entries that matter.
+const FAINT: f64 = 1e-60;
 
 /// Writes the row's mantissa and returns its exponent, or the column of a value that is not finite.
 ///
 /// The exponent is the smallest one with a squared norm of at most `MAX_SQUARE`. A float estimate says where to look;
 /// integers decide.
-pub(crate) fn quantise<T: Into<f64> + Copy>(row: &[T], mantissa: &mut [i16]) -> Result<i16, usize> {
-    let largest = row.iter().fold(0.0_f64, |m, &x| m.max(x.into().abs()));
-    if let Some(column) = row.iter().position(|&x| !x.into().is_finite()) {
+pub(crate) fn quantise<T: Float>(row: &[T], mantissa: &mut [i16]) -> Result<i16, usize> {
+    let energy = T::energy(row);
+    if (FAINT..f64::INFINITY).contains(&energy) {
+        return Ok(quantise_near(row, mantissa, guess(energy)));
+    }
+    // Very small or large, or not finite: doubles, and the exponent from the largest of them.
+    let wide = Wiped::from(row.iter().map(|x| x.widen()).collect::<Vec<_>>());
+    if let Some(column) = wide.iter().position(|x| !x.is_finite()) {
         return Err(column);
     }
-    let mut exponent = guess(row, largest);
-    let mut square = square_at(row, exponent);
+    let largest = wide.iter().fold(0.0_f64, |m, &x| m.max(x.abs()));
+    Ok(quantise_near(&wide, mantissa, binary_exponent(largest).max(MIN_EXPONENT.into())))
+}
+
+/// Quantises at the right exponent, looked for from a first guess on.
+fn quantise_near<T: Float>(row: &[T], mantissa: &mut [i16], guess: i32) -> i16 {
+    let at = |exponent: i32, out: &mut [i16]| T::round(row, power_of_two(UNIT_BITS - exponent), out);
+    let mut exponent = guess;
+    let mut square = at(exponent, mantissa);
     while square > MAX_SQUARE {
         exponent += 1;
-        square = square_at(row, exponent);
+        square = at(exponent, mantissa);
     }
     while exponent > i32::from(MIN_EXPONENT) && may_be_finer(square, row.len()) {
-        let finer = square_at(row, exponent - 1);
-        if finer > MAX_SQUARE {
+        let mut finer = Wiped::<i16>::zeros(row.len());
+        let finer_square = at(exponent - 1, &mut finer);
+        if finer_square > MAX_SQUARE {
             break;
         }
         exponent -= 1;
-        square = finer;
-    }
-    let scale = power_of_two(UNIT_BITS - exponent);
-    for (m, &x) in mantissa.iter_mut().zip(row) {
-        *m = narrow(scaled(x.into(), scale).into());
+        square = finer_square;
+        mantissa.copy_from_slice(&finer);
     }
     #[expect(clippy::cast_possible_truncation, reason = "between -900 and 1040")]
-    Ok(exponent as i16)
+    {
+        exponent as i16
+    }
 }
 
 /// One value in fixed point at an exponent that is known to hold it.
 pub(crate) fn at_exponent(x: f64, exponent: i16) -> i16 {
-    narrow(scaled(x, power_of_two(UNIT_BITS - i32::from(exponent))).into())
+    let mut out = [0];
+    Float::round(&[x], power_of_two(UNIT_BITS - i32::from(exponent)), &mut out);
+    out[0]
 }
 
 /// A first exponent, right for all but a few rows; never below the smallest.
-fn guess<T: Into<f64> + Copy>(row: &[T], largest: f64) -> i32 {
-    let square: f64 = row.iter().map(|&x| x.into() * x.into()).sum();
-    let exponent = if (1e-200..1e200).contains(&square) {
-        // 4^p * (1 + 2^-5) >= square
-        (binary_exponent(square / (1.0 + 1.0 / 32.0)) + 1).div_euclid(2)
-    } else {
-        binary_exponent(largest)
-    };
-    exponent.max(MIN_EXPONENT.into())
+fn guess(energy: f64) -> i32 {
+    // 4^p * (1 + 2^-5) >= energy
+    (binary_exponent(energy / (1.0 + 1.0 / 32.0)) + 1).div_euclid(2).max(MIN_EXPONENT.into())
 }
 
 /// The smallest `e` with `x < 2^e`, for a positive normal `x`; something very small for the others.
@@ -138,6 +171,11 @@ pub(crate) fn norm_bound(max_norm: f64) -> Result<(i16, i64), Error> {
     let square = (ratio * ratio * MAX_SQUARE as f64) as i64;
     #[expect(clippy::cast_possible_truncation, reason = "between -900 and 1024")]
     Ok((exponent as i16, square))
+}
+
+/// Squared norm of a row that is within bounds.
+pub(crate) fn small_square(row: &[i16]) -> u32 {
+    dot(row, row).cast_unsigned()
 }
 
 /// Squared norm.

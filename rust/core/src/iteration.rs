@@ -1,14 +1,16 @@
 //! Seeds, steps and exemplars: all of a model but its rows. An update is planned first, on a read-only view of the rows
 //! as they will be, and carried out only then; the rows themselves are `model`'s.
 
+use crate::assign::Centres;
 use crate::certificate::{self, Verdict, certify};
 use crate::exemplar::Exemplars;
 use crate::ids::slot_number;
-use crate::lloyd::{Delta, Rule, Step};
+use crate::lloyd::{Change, Delta, Rule, Step, falls};
 use crate::params::ValidParams;
 use crate::population::Population;
 use crate::replay::{NewStep, Replay};
-use crate::seed::{Race, Round, Seeding};
+use crate::scores::{CacheSize, Scores};
+use crate::seed::{Race, Reseeding, Seeding, Seeds};
 use crate::threads::Threads;
 
 /// Which way an update took.
@@ -41,7 +43,7 @@ pub struct Update {
 /// What an update will do.
 struct Plan {
     path: Path,
-    rounds: Vec<Round>,
+    seeds: Reseeding,
     /// Labels of the rows that come, for each step that stays.
     added_labels: Vec<Vec<u16>>,
     /// Steps after those that stay.
@@ -54,8 +56,9 @@ struct Plan {
 /// The derived state of a model.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Iteration {
-    pub(crate) rounds: Vec<Round>,
+    pub(crate) seeds: Seeds,
     pub(crate) steps: Vec<Step>,
+    scores: Scores,
     exemplars: Exemplars,
     /// Clusters whose exemplars have to be found anew.
     stale: Vec<bool>,
@@ -79,6 +82,11 @@ struct After<'a> {
 }
 
 impl Iteration {
+    /// Of no rows.
+    pub(crate) fn new(cache: CacheSize) -> Self {
+        Self { scores: Scores::new(cache), ..Self::default() }
+    }
+
     /// Follows an update of the rows that changes neither the number of clusters nor the scale.
     pub(crate) fn update(
         &mut self,
@@ -101,7 +109,8 @@ impl Iteration {
         threads: Threads,
     ) -> Update {
         let after = After { params, population, square_sum, threads };
-        let plan = self.plan_steps(&after, after.race().run(params.clusters(population.len())));
+        let seeding = after.race().run(params.clusters(population.len()));
+        let plan = self.plan_steps(&after, seeding);
         self.carry_out(plan, &after)
     }
 
@@ -116,55 +125,69 @@ impl Iteration {
         threads: Threads,
     ) -> bool {
         let after = After { params, population, square_sum, threads };
-        self.rounds = after.race().restore(&record.rounds);
-        let Some(steps) = after.replay(&[]).recount(after.race().chosen(&self.rounds), record.labels) else {
+        self.seeds = after.race().restore(&record.rounds);
+        let Some(steps) = after.replay(&[]).recount(after.race().chosen(&self.seeds), record.labels) else {
             return false;
         };
         self.steps = steps;
-        self.stale = vec![true; self.rounds.len()];
+        self.stale = vec![true; self.seeds.len()];
         true
     }
 
-    fn plan(&self, after: &After<'_>) -> Plan {
-        let changed = after.population.removed().len() + after.population.added().len();
-        if changed > after.population.len() {
+    /// Finds out what an update does. Changes nothing of the state; known scores run ahead of it.
+    fn plan(&mut self, after: &After<'_>) -> Plan {
+        if after.population.changes() > after.population.len() {
             // To follow so many rows through every round and step would cost more than a fit.
-            return self.plan_steps(after, after.race().run(self.rounds.len()));
+            let seeding = after.race().run(self.seeds.len());
+            return self.plan_steps(after, seeding);
         }
-        let seeding = after.race().update(&self.rounds);
+        let seeding = after.race().update(&self.seeds);
         if seeding.changed {
             return self.plan_steps(after, seeding);
         }
         let (old, new) = after.rules();
-        let certificate = certify(&self.steps, after.population, &old, &new);
+        let certificate = certify(&self.steps, after.population, &old, &new, after.threads);
         let stay = certificate.added_labels.len();
         let (first, (new_steps, work)) = match certificate.verdict {
             Verdict::Holds => (None, (Vec::new(), 0)),
             // Nothing is run again; if nothing is dropped either, it is the last step that is kept now, or no more.
             Verdict::Ends => (Some(stay.min(self.steps.len() - 1)), (Vec::new(), 0)),
-            Verdict::Breaks { centres, before } => {
-                (Some(stay), after.replay(&self.steps).run(stay, centres, Some(before)))
-            }
+            Verdict::Breaks { centres, before } => (Some(stay), self.replay(after, stay, centres, Some(before))),
         };
-        let path = match first {
-            _ if seeding.raced => Path::Reseeded,
-            None => Path::Certified,
-            Some(_) => Path::Replayed,
+        let path = match (&seeding.seeds, first) {
+            (Reseeding::Raced(_), _) => Path::Reseeded,
+            (Reseeding::Followed(_), None) => Path::Certified,
+            (Reseeding::Followed(_), Some(_)) => Path::Replayed,
         };
         let work = seeding.work + certificate.work + work;
-        Plan { path, rounds: seeding.rounds, added_labels: certificate.added_labels, new_steps, first, work }
+        Plan { path, seeds: seeding.seeds, added_labels: certificate.added_labels, new_steps, first, work }
     }
 
     /// All steps anew, from other seeds.
-    fn plan_steps(&self, after: &After<'_>, seeding: Seeding) -> Plan {
-        let Seeding { rounds, mut work, .. } = seeding;
+    fn plan_steps(&mut self, after: &After<'_>, seeding: Seeding) -> Plan {
+        let Seeding { seeds, mut work, .. } = seeding;
         let mut new_steps = Vec::new();
-        if !rounds.is_empty() {
-            let (steps, more) = after.replay(&self.steps).run(0, after.race().chosen(&rounds), None);
+        if let Some(centres) = after.race().chosen_anew(&seeds) {
+            let (steps, more) = self.replay(after, 0, centres, None);
             new_steps = steps;
             work += more;
         }
-        Plan { path: Path::Reseeded, rounds, added_labels: Vec::new(), new_steps, first: Some(0), work }
+        Plan { path: Path::Reseeded, seeds, added_labels: Vec::new(), new_steps, first: Some(0), work }
+    }
+
+    /// Runs steps. Scores that are worked on are out of the model meanwhile: should it fail, they are lost, not wrong.
+    fn replay(
+        &mut self,
+        after: &After<'_>,
+        first: usize,
+        centres: Centres,
+        before: Option<i64>,
+    ) -> (Vec<NewStep>, u64) {
+        let mut scores = self.scores.start();
+        let replay = after.replay(&self.steps);
+        let outcome = replay.run(first, centres, before, &mut scores);
+        self.scores = scores;
+        outcome
     }
 
     fn carry_out(&mut self, plan: Plan, after: &After<'_>) -> Update {
@@ -173,7 +196,11 @@ impl Iteration {
         let before = self.kept().filter(|_| plan.first.is_some()).map(|(t, step)| (t, step.summary.centres.clone()));
         self.carry_out_certified(&plan.added_labels, after);
         let replaced = self.replace_steps(stay, plan.new_steps, population.slots());
-        self.rounds = plan.rounds;
+        plan.seeds.apply(&mut self.seeds);
+        self.scores.truncate(self.steps.len());
+        if let Some(added) = population.added_rows() {
+            self.scores.extend(population.base(), added);
+        }
         self.stale = match (self.kept(), before) {
             (None, _) => Vec::new(),
             (Some((_, step)), _) if plan.first.is_none() => vec![false; step.summary.counts.len()],
@@ -200,8 +227,8 @@ impl Iteration {
         let (old, new) = after.rules();
         let mut delta = Delta::new(first.summary.counts.len(), after.population.dim());
         for (t, (step, labels)) in self.steps.iter_mut().zip(added_labels).enumerate() {
-            certificate::fill(&mut delta, step, after.population, labels);
-            step.summary.apply(&delta, &old, &new, t);
+            certificate::fill(&mut delta, step, after.population, labels, after.threads);
+            step.summary.apply(Change { delta: &delta, old: &old, new: &new }, t);
             step.labels.extend(labels);
         }
     }
@@ -237,7 +264,10 @@ impl Iteration {
             let label = step.labels[slot];
             if !self.stale[usize::from(label)] {
                 let count = step.summary.counts[usize::from(label)];
-                self.exemplars.join(label, slot_number(slot), &step.summary.centres, population, count);
+                let mut row = population.blank_row();
+                population.read(slot, &mut row);
+                let distance = step.summary.centres.distance(label.into(), &row, population.square(slot));
+                self.exemplars.join(label, slot_number(slot), distance, population, count);
             }
         }
     }
@@ -252,7 +282,7 @@ impl Iteration {
         let step = &self.steps[kept];
         let mut wanted = std::mem::take(&mut self.stale);
         self.exemplars.mark_exhausted(&step.summary.counts, &mut wanted);
-        self.exemplars.rebuild(&wanted, step, population, threads)
+        self.exemplars.rebuild(&wanted, step, self.scores.of_step(kept), population, threads)
     }
 
     /// Takes out a slot; the last one moves there.
@@ -260,14 +290,15 @@ impl Iteration {
         for step in &mut self.steps {
             step.labels.swap_remove(slot as usize);
         }
-        self.rounds.iter_mut().for_each(|round| round.rename(last, slot));
+        self.seeds.rename(last, slot);
+        self.scores.swap_remove(slot as usize, last as usize);
         self.exemplars.rename(last, slot);
     }
 
     fn kept_index(&self) -> Option<usize> {
         match self.steps.as_slice() {
             [] => None,
-            [.., before, last] if last.summary.loss >= before.summary.loss => Some(self.steps.len() - 2),
+            [.., before, last] if !falls(Some(before.summary.loss), last.summary.loss) => Some(self.steps.len() - 2),
             steps => Some(steps.len() - 1),
         }
     }

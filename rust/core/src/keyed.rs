@@ -6,9 +6,7 @@
 //! multiple of the distance it stands beside. What it does not do is resist someone who knows the seed and may choose
 //! ids; neither would a stronger generator under a known seed.
 
-const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
-const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
-const ROUNDS: usize = 10;
+use erase_core_kernel::{self as kernel, LANES};
 
 /// Fractional bits of a race energy.
 const ENERGY_BITS: u32 = 48;
@@ -38,17 +36,27 @@ impl Keyed {
 
     /// The draws of a row for all trials of a round.
     pub(crate) fn race(self, round: u32, row_key: u64) -> RaceDraws {
-        let words = self.draw(Purpose::Race, row_key, round);
-        RaceDraws(words.iter().rev().fold(0, |wide, &word| wide << 32 | u128::from(word)))
+        RaceDraws::from_words(self.draw(Purpose::Race, row_key, round))
+    }
+
+    /// The words that the draws of several rows are made of.
+    pub(crate) fn race_words(self, round: u32, row_keys: &[u64; LANES]) -> [[u32; LANES]; 4] {
+        let (low, high) = (row_keys.map(|key| split(key)[0]), row_keys.map(|key| split(key)[1]));
+        kernel::philox(split(self.seed), &low, &high, round, Purpose::Race as u32)
     }
 
     /// `phi_t`: the lattice's phase for update `update`, one entry in `[0, pitch)` for each coordinate.
     pub(crate) fn phase(self, update: u32, pitch: u32, dim: usize) -> Vec<i32> {
-        let mut phase = Vec::with_capacity(dim + 3);
-        for block in 0..(dim as u64).div_ceil(4) {
-            for word in self.draw(Purpose::Phase, block, update) {
-                let scaled = (u64::from(word) * u64::from(pitch)) >> 32;
-                phase.push(i32::try_from(scaled).unwrap_or(i32::MAX));
+        let mut phase = Vec::with_capacity(dim.next_multiple_of(4 * LANES));
+        let [low, high] = split(self.seed);
+        for first in (0_u32..).step_by(LANES).take(dim.div_ceil(4 * LANES)) {
+            let blocks = std::array::from_fn(|lane| first + crate::ids::slot_number(lane));
+            let words = kernel::philox([low, high], &blocks, &[0; LANES], update, Purpose::Phase as u32);
+            for lane in 0..LANES {
+                for word in words {
+                    let scaled = (u64::from(word[lane]) * u64::from(pitch)) >> 32;
+                    phase.push(i32::try_from(scaled).unwrap_or(i32::MAX));
+                }
             }
         }
         phase.truncate(dim);
@@ -73,6 +81,10 @@ impl Keyed {
 pub(crate) struct RaceDraws(u128);
 
 impl RaceDraws {
+    pub(crate) fn from_words(words: [u32; 4]) -> Self {
+        Self(words.iter().rev().fold(0, |wide, &word| wide << 32 | u128::from(word)))
+    }
+
     pub(crate) fn trial(self, trial: usize) -> RaceDraw {
         #[expect(clippy::cast_possible_truncation, reason = "masked to 42 bits")]
         let bits = (self.0 >> (42 * trial)) as u64 & ((1 << 42) - 1);
@@ -114,15 +126,10 @@ fn log2(u: u64) -> u64 {
     digits
 }
 
-/// Philox4x32 with ten rounds.
-fn philox(mut key: [u32; 2], mut counter: [u32; 4]) -> [u32; 4] {
-    for _ in 0..ROUNDS {
-        let [low0, high0] = split(u64::from(MULTIPLIERS[0]) * u64::from(counter[0]));
-        let [low1, high1] = split(u64::from(MULTIPLIERS[1]) * u64::from(counter[2]));
-        counter = [high1 ^ counter[1] ^ key[0], low1, high0 ^ counter[3] ^ key[1], low0];
-        key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
-    }
-    counter
+/// Philox4x32 with ten rounds: one lane of the kernel's.
+fn philox(key: [u32; 2], counter: [u32; 4]) -> [u32; 4] {
+    let [low, high, third, fourth] = counter;
+    kernel::philox(key, &[low; LANES], &[high; LANES], third, fourth).map(|words| words[0])
 }
 
 /// Low and high half.

@@ -23,6 +23,7 @@
 #![deny(missing_docs)]
 
 mod assign;
+mod blocks;
 mod certificate;
 mod codec;
 mod error;
@@ -38,7 +39,9 @@ mod population;
 mod predict;
 mod project;
 mod replay;
+mod resources;
 mod rows;
+mod scores;
 mod seed;
 mod threads;
 mod wipe;
@@ -51,7 +54,9 @@ pub use model::Model;
 pub use params::{
     MAX_CLUSTERS, MAX_DENOMINATOR, MAX_DIM, MAX_ITER, MAX_PROJECTION, Params, Projection, Ratio, ValidParams,
 };
+pub use resources::Resources;
 pub use rows::{Batch, Matrix};
+pub use scores::CacheSize;
 pub use threads::Threads;
 
 #[cfg(test)]

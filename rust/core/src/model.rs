@@ -7,8 +7,8 @@ use crate::ids::{IdRef, IdTable, Ids, slot_number};
 use crate::iteration::{Iteration, Record, Update};
 use crate::params::ValidParams;
 use crate::population::Population;
+use crate::resources::Resources;
 use crate::rows::{Batch, Matrix, Rows};
-use crate::threads::Threads;
 
 /// A fitted model: a pure function of its rows with their ids, its parameters and its seed.
 ///
@@ -30,7 +30,7 @@ pub struct Model {
     pub(crate) rows: Rows,
     pub(crate) ids: IdTable,
     pub(crate) iteration: Iteration,
-    threads: Threads,
+    resources: Resources,
 }
 
 impl Model {
@@ -40,9 +40,15 @@ impl Model {
     ///
     /// [`Error::NotFinite`], [`Error::Norm`], [`Error::Width`], [`Error::Length`], [`Error::DuplicateId`] or
     /// [`Error::TooManyRows`] for data that are not accepted.
-    pub fn fit(params: ValidParams, ids: Ids, matrix: Matrix<'_>, threads: Threads) -> Result<Self, Error> {
-        let batch = Batch::quantise(&params, matrix, threads)?;
-        Self::fit_batch(params, ids, batch, threads)
+    pub fn fit(
+        params: ValidParams,
+        ids: Ids,
+        matrix: Matrix<'_>,
+        resources: impl Into<Resources>,
+    ) -> Result<Self, Error> {
+        let resources = resources.into();
+        let batch = Batch::quantise(&params, matrix, resources.threads)?;
+        Self::fit_batch(params, ids, batch, resources)
     }
 
     /// As [`Model::fit`], with rows that are quantised already.
@@ -50,15 +56,21 @@ impl Model {
     /// # Errors
     ///
     /// [`Error::Length`] or [`Error::DuplicateId`].
-    pub fn fit_batch(params: ValidParams, ids: Ids, batch: Batch, threads: Threads) -> Result<Self, Error> {
-        let mut model = Self::empty(params, threads);
+    pub fn fit_batch(
+        params: ValidParams,
+        ids: Ids,
+        batch: Batch,
+        resources: impl Into<Resources>,
+    ) -> Result<Self, Error> {
+        let mut model = Self::empty(params, resources.into());
         model.add_batch(ids, batch)?;
         Ok(model)
     }
 
-    pub(crate) fn empty(params: ValidParams, threads: Threads) -> Self {
+    pub(crate) fn empty(params: ValidParams, resources: Resources) -> Self {
         let rows = Rows::new(params.dim(), params.fixed_exponent().map(|(exponent, _)| exponent));
-        Self { params, rows, ids: IdTable::new(), iteration: Iteration::default(), threads }
+        let iteration = Iteration::new(resources.cache);
+        Self { params, rows, ids: IdTable::new(), iteration, resources }
     }
 
     /// Adds rows, as if they had been there at the fit.
@@ -68,7 +80,7 @@ impl Model {
     /// As [`Model::fit`], and [`Error::PresentId`] or [`Error::IdKind`] for ids that do not go with those present. The
     /// model is then as it was.
     pub fn add(&mut self, ids: Ids, matrix: Matrix<'_>) -> Result<Update, Error> {
-        let batch = Batch::quantise(&self.params, matrix, self.threads)?;
+        let batch = Batch::quantise(&self.params, matrix, self.resources.threads)?;
         self.add_batch(ids, batch)
     }
 
@@ -94,10 +106,10 @@ impl Model {
         }
         let mut aligned = batch.clone();
         aligned.align(exponent);
-        let gained: i64 = aligned.mantissas.chunks_exact(aligned.dim).map(fixed::square).sum();
+        let gained: i64 = aligned.squares.iter().map(|&square| i64::from(square)).sum();
         let square_sum = self.rows.square_sum() + gained;
-        let population = Population::with(&self.rows, &self.ids, &ids, aligned.mantissas);
-        let update = self.iteration.update(&self.params, &population, square_sum, self.threads);
+        let population = Population::with(&self.rows, &self.ids, &ids, aligned);
+        let update = self.iteration.update(&self.params, &population, square_sum, self.resources.threads);
         self.rows.extend(batch);
         self.ids.extend(ids);
         let more = self.refresh_exemplars();
@@ -130,14 +142,14 @@ impl Model {
         let removed = slots.len();
         let exponent = self.rows.exponent_after(slots, None);
         if self.must_refit(self.len() - removed, exponent) {
-            self.iteration = Iteration::default();
+            self.iteration = Iteration::new(self.resources.cache);
             self.vacate(slots);
             return Update { removed, ..self.refit() };
         }
-        let lost: i64 = slots.iter().map(|&slot| fixed::square(self.rows.row(slot as usize))).sum();
+        let lost: i64 = slots.iter().map(|&slot| i64::from(self.rows.squares()[slot as usize])).sum();
         let square_sum = self.rows.square_sum() - lost;
         let population = Population::without(&self.rows, &self.ids, slots);
-        let update = self.iteration.update(&self.params, &population, square_sum, self.threads);
+        let update = self.iteration.update(&self.params, &population, square_sum, self.resources.threads);
         self.vacate(slots);
         let more = self.refresh_exemplars();
         Update { removed, work: update.work + more, ..update }
@@ -161,8 +173,8 @@ impl Model {
     fn refit(&mut self) -> Update {
         self.rows.settle();
         let population = Population::whole(&self.rows, &self.ids);
-        self.iteration = Iteration::default();
-        let update = self.iteration.fit(&self.params, &population, self.rows.square_sum(), self.threads);
+        self.iteration = Iteration::new(self.resources.cache);
+        let update = self.iteration.fit(&self.params, &population, self.rows.square_sum(), self.resources.threads);
         let more = self.refresh_exemplars();
         Update { work: update.work + more, ..update }
     }
@@ -171,13 +183,13 @@ impl Model {
     pub(crate) fn restore(&mut self, record: Record) -> bool {
         let population = Population::whole(&self.rows, &self.ids);
         let square_sum = self.rows.square_sum();
-        let restored = self.iteration.restore(&self.params, &population, square_sum, record, self.threads);
+        let restored = self.iteration.restore(&self.params, &population, square_sum, record, self.resources.threads);
         self.refresh_exemplars();
         restored
     }
 
     fn refresh_exemplars(&mut self) -> u64 {
-        self.iteration.refresh_exemplars(&Population::whole(&self.rows, &self.ids), self.threads)
+        self.iteration.refresh_exemplars(&Population::whole(&self.rows, &self.ids), self.resources.threads)
     }
 }
 
@@ -213,10 +225,10 @@ impl Model {
         self.params.dim()
     }
 
-    /// How many threads the model may use. Not part of its state.
+    /// What the model may use of the machine. Not part of its state.
     #[must_use]
-    pub fn threads(&self) -> Threads {
-        self.threads
+    pub fn resources(&self) -> Resources {
+        self.resources
     }
 
     /// The ids, ascending.
@@ -251,7 +263,8 @@ impl Model {
     #[must_use]
     pub fn centres(&self) -> Vec<f64> {
         let Some((_, step)) = self.iteration.kept() else { return Vec::new() };
-        step.summary.centres.values().iter().map(|&c| f64::from(c) * self.unit()).collect()
+        let centres = &step.summary.centres;
+        (0..centres.len()).flat_map(|j| centres.centre(j)).map(|&c| f64::from(c) * self.unit()).collect()
     }
 
     /// Sum of the squared distances of the rows to their centres, in units of the data (after projection).
@@ -276,7 +289,7 @@ impl Model {
     /// The ids of the rows chosen as seeds, round by round.
     #[must_use]
     pub fn seeds(&self) -> Vec<IdRef<'_>> {
-        self.iteration.rounds.iter().map(|round| self.ids.get(round.chosen())).collect()
+        self.iteration.seeds.chosen().map(|slot| self.ids.get(slot)).collect()
     }
 
     /// The length of one unit of the fixed point in units of the data.

@@ -1,10 +1,14 @@
 //! The rows as they will be after an update, without changing anything yet: those of the model less the ones that go,
-//! then the ones that come. Every pass runs over such a view, so that a fit, a replay and a reseeding are one code.
+//! then the ones that come. Every pass runs over such a view, block by block, so that a fit, a replay and a reseeding are
+//! one code.
 
 use std::ops::Range;
 
-use crate::ids::{IdRef, IdTable, Ids};
-use crate::rows::Rows;
+use erase_core_kernel::{LANES, padded};
+
+use crate::blocks::{Blocks, Row};
+use crate::ids::{IdRef, IdTable, Ids, slot_number};
+use crate::rows::{Batch, Rows};
 use crate::wipe::Wiped;
 
 /// A read-only view of the rows after an update. Rows that come have the slots after the model's last.
@@ -12,29 +16,79 @@ pub(crate) struct Population<'a> {
     rows: &'a Rows,
     ids: &'a IdTable,
     removed: &'a [u32],
+    /// The rows that go, one after the other: each is looked at in every step.
+    removed_rows: Wiped<i16>,
     added: Option<Added<'a>>,
 }
 
 struct Added<'a> {
     ids: &'a Ids,
+    row_keys: Wiped<u64>,
     /// Aligned to the model's exponent.
-    rows: Wiped<i16>,
+    batch: Batch,
+}
+
+/// Rows that lie together, and which of them there are.
+#[derive(Clone, Copy)]
+pub(crate) struct Block<'a> {
+    pub(crate) values: &'a [i16],
+    /// Squared norms; none for lanes beyond the last row.
+    pub(crate) squares: &'a [u32],
+    /// Slot of the first lane.
+    pub(crate) first: usize,
+    /// A bit for each lane that is a row of the population.
+    live: u32,
+}
+
+impl Block<'_> {
+    /// A bit for each lane that is a row of the population.
+    pub(crate) fn live(&self) -> u32 {
+        self.live
+    }
+
+    /// Number of lanes that are rows of the population.
+    pub(crate) fn len(&self) -> usize {
+        self.live.count_ones() as usize
+    }
+
+    /// Squared norms, and zeros for lanes beyond the last row.
+    pub(crate) fn padded_squares(&self) -> [u32; LANES] {
+        let mut squares = [0; LANES];
+        squares[..self.squares.len()].copy_from_slice(self.squares);
+        squares
+    }
+}
+
+/// The lanes whose bits are set.
+pub(crate) fn lanes(mut bits: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lane = bits.trailing_zeros();
+        bits &= bits.wrapping_sub(1);
+        (lane < u32::BITS).then_some(lane as usize)
+    })
 }
 
 impl<'a> Population<'a> {
     /// The model's rows as they are.
     pub(crate) fn whole(rows: &'a Rows, ids: &'a IdTable) -> Self {
-        Self { rows, ids, removed: &[], added: None }
+        Self::without(rows, ids, &[])
     }
 
     /// Without some slots, in ascending order.
     pub(crate) fn without(rows: &'a Rows, ids: &'a IdTable, removed: &'a [u32]) -> Self {
-        Self { rows, ids, removed, added: None }
+        let width = padded(rows.dim());
+        let mut removed_rows = Wiped::zeros(removed.len() * width);
+        for (&slot, row) in removed.iter().zip(removed_rows.chunks_exact_mut(width)) {
+            rows.aligned().read(slot as usize, row);
+        }
+        Self { rows, ids, removed, removed_rows, added: None }
     }
 
     /// With more rows, aligned to the model's exponent.
-    pub(crate) fn with(rows: &'a Rows, ids: &'a IdTable, new: &'a Ids, aligned: Wiped<i16>) -> Self {
-        Self { rows, ids, removed: &[], added: Some(Added { ids: new, rows: aligned }) }
+    pub(crate) fn with(rows: &'a Rows, ids: &'a IdTable, new: &'a Ids, batch: Batch) -> Self {
+        let row_keys = new.iter().map(IdRef::row_key).collect::<Vec<_>>().into();
+        let added = Some(Added { ids: new, row_keys, batch });
+        Self { added, ..Self::whole(rows, ids) }
     }
 
     pub(crate) fn dim(&self) -> usize {
@@ -60,6 +114,11 @@ impl<'a> Population<'a> {
         self.removed
     }
 
+    /// The rows that go, in the order of `removed`.
+    pub(crate) fn removed_rows(&self) -> std::slice::ChunksExact<'_, i16> {
+        self.removed_rows.chunks_exact(padded(self.dim()))
+    }
+
     pub(crate) fn is_removed(&self, slot: u32) -> bool {
         self.removed.binary_search(&slot).is_ok()
     }
@@ -69,10 +128,49 @@ impl<'a> Population<'a> {
         self.base()..self.slots()
     }
 
-    pub(crate) fn row(&self, slot: usize) -> &[i16] {
+    /// The rows that come.
+    pub(crate) fn added_rows(&self) -> Option<&Blocks> {
+        self.added.as_ref().map(|added| &added.batch.rows)
+    }
+
+    /// Number of rows that go and come.
+    pub(crate) fn changes(&self) -> usize {
+        self.removed.len() + self.added().len()
+    }
+
+    /// Calls `visit` with the slot, the row and the sign, -1 or 1, of some of the rows that go and come, counted from
+    /// the first that goes on.
+    pub(crate) fn each_change(&self, range: Range<usize>, mut visit: impl FnMut(usize, &[i16], i64)) {
+        let (going, end) = (self.removed.len(), range.end);
+        let width = padded(self.dim());
+        for i in range.start..end.min(going) {
+            visit(self.removed[i] as usize, &self.removed_rows[i * width..(i + 1) * width], -1);
+        }
+        if let Some(added) = &self.added {
+            let mut row = self.blank_row();
+            for i in range.start.max(going)..end {
+                added.batch.rows.read(i - going, &mut row);
+                visit(self.base() + i - going, &row, 1);
+            }
+        }
+    }
+
+    pub(crate) fn blank_row(&self) -> Row {
+        self.rows.aligned().blank_row()
+    }
+
+    pub(crate) fn read(&self, slot: usize, row: &mut [i16]) {
         match (&self.added, slot.checked_sub(self.base())) {
-            (Some(added), Some(i)) => &added.rows[i * self.dim()..(i + 1) * self.dim()],
-            _ => self.rows.row(slot),
+            (Some(added), Some(i)) => added.batch.rows.read(i, row),
+            _ => self.rows.aligned().read(slot, row),
+        }
+    }
+
+    /// Squared norm of a row.
+    pub(crate) fn square(&self, slot: usize) -> u32 {
+        match (&self.added, slot.checked_sub(self.base())) {
+            (Some(added), Some(i)) => added.batch.squares[i],
+            _ => self.rows.squares()[slot],
         }
     }
 
@@ -85,44 +183,48 @@ impl<'a> Population<'a> {
 
     pub(crate) fn row_key(&self, slot: u32) -> u64 {
         match (&self.added, (slot as usize).checked_sub(self.base())) {
-            (Some(added), Some(i)) => added.ids.get(i).row_key(),
+            (Some(added), Some(i)) => added.row_keys[i],
             _ => self.ids.row_key(slot),
         }
     }
 
-    /// Calls `visit` with the slot and the row of every row in a range of slots.
-    pub(crate) fn for_each(&self, range: Range<usize>, mut visit: impl FnMut(usize, &[i16])) {
-        self.segments(range, |first, rows| {
-            for (slot, row) in (first..).zip(rows.chunks_exact(self.dim())) {
-                visit(slot, row);
-            }
-        });
+    /// The row keys of a block; those of lanes that are no rows are anything.
+    pub(crate) fn row_keys(&self, block: &Block<'_>) -> [u64; LANES] {
+        let mut keys = [0; LANES];
+        for (lane, key) in keys.iter_mut().enumerate().take(block.squares.len()) {
+            *key = self.row_key(slot_number(block.first + lane));
+        }
+        keys
     }
 
-    /// Calls `visit` with runs of rows that lie side by side in memory: the first slot and the rows.
-    fn segments(&self, range: Range<usize>, mut visit: impl FnMut(usize, &[i16])) {
-        let mut start = range.start;
-        let end = range.end.min(self.base());
-        let skipped = self.removed.partition_point(|&slot| (slot as usize) < start);
-        for &slot in &self.removed[skipped..] {
-            let slot = slot as usize;
-            if slot >= end {
-                break;
-            }
-            if start < slot {
-                visit(start, self.rows.block(start..slot));
-            }
-            start = slot + 1;
+    /// Number of blocks of the model's rows.
+    pub(crate) fn base_blocks(&self) -> usize {
+        self.rows.aligned().count()
+    }
+
+    /// Number of blocks: those of the model's rows, then those of the rows that come.
+    pub(crate) fn blocks(&self) -> usize {
+        self.base_blocks() + self.added.as_ref().map_or(0, |added| added.batch.rows.count())
+    }
+
+    pub(crate) fn block(&self, b: usize) -> Block<'_> {
+        match (&self.added, b.checked_sub(self.base_blocks())) {
+            (Some(added), Some(b)) => self.block_of(&added.batch.rows, &added.batch.squares, b, self.base()),
+            _ => self.block_of(self.rows.aligned(), self.rows.squares(), b, 0),
         }
-        if start < end {
-            visit(start, self.rows.block(start..end));
-        }
-        if let Some(added) = &self.added {
-            let (first, last) = (range.start.max(self.base()), range.end);
-            if first < last {
-                let at = |slot: usize| (slot - self.base()) * self.dim();
-                visit(first, &added.rows[at(first)..at(last)]);
+    }
+
+    fn block_of<'b>(&self, rows: &'b Blocks, squares: &'b [u32], b: usize, first_slot: usize) -> Block<'b> {
+        let start = b * LANES;
+        let squares = &squares[start..rows.len().min(start + LANES)];
+        let first = first_slot + start;
+        let mut live = (1_u32 << squares.len()) - 1;
+        if self.removed.last().is_some_and(|&last| last as usize >= first) {
+            let from = self.removed.partition_point(|&slot| (slot as usize) < first);
+            for &slot in self.removed[from..].iter().take_while(|&&slot| (slot as usize) < first + LANES) {
+                live &= !(1 << (slot as usize - first));
             }
         }
+        Block { values: rows.block(b), squares, first, live }
     }
 }

@@ -21,7 +21,7 @@ impl Model {
     /// # Errors
     ///
     /// [`Error::Empty`] for a model without rows.
-    pub fn predict(&self, queries: Batch) -> Result<Vec<u16>, Error> {
+    pub fn predict(&self, queries: &Batch) -> Result<Vec<u16>, Error> {
         self.map_queries(queries, |centres, query| match query {
             Query::Near(row) => centres.nearest(row),
             Query::Far { row, shift, .. } => nearest_far(centres, row, shift),
@@ -33,7 +33,7 @@ impl Model {
     /// # Errors
     ///
     /// As [`Model::predict`].
-    pub fn transform(&self, queries: Batch) -> Result<Vec<f64>, Error> {
+    pub fn transform(&self, queries: &Batch) -> Result<Vec<f64>, Error> {
         let distances = self.map_queries(queries, |centres, query| -> Vec<f64> {
             let distance = |(square, unit): (f64, f64)| square.sqrt() * unit;
             (0..centres.len()).map(|j| distance(self.square_distance(centres, j, &query))).collect()
@@ -46,7 +46,7 @@ impl Model {
     /// # Errors
     ///
     /// As [`Model::predict`].
-    pub fn nearest_square_distances(&self, queries: Batch) -> Result<Vec<f64>, Error> {
+    pub fn nearest_square_distances(&self, queries: &Batch) -> Result<Vec<f64>, Error> {
         self.map_queries(queries, |centres, query| {
             let squares = (0..centres.len()).map(|j| {
                 let (square, unit) = self.square_distance(centres, j, &query);
@@ -59,11 +59,11 @@ impl Model {
     /// The squared distance of a row to a centre, and the unit that it is in the square of.
     fn square_distance(&self, centres: &Centres, j: usize, query: &Query<'_>) -> (f64, f64) {
         match *query {
-            Query::Near(row) => (f64::from(centres.distance(j, row)), self.unit()),
+            Query::Near(row) => (f64::from(centres.distance(j, row, fixed::small_square(row))), self.unit()),
             Query::Far { row, exponent, shift } => {
                 // The centre is brought to the row's scale, where nothing overflows.
                 let scale = 2_f64.powi(-i32::try_from(shift).unwrap_or(i32::MAX));
-                let differences = row.iter().zip(centres.centre(j)).map(|(&x, &c)| f64::from(x) - f64::from(c) * scale);
+                let differences = row.iter().zip(centres.padded(j)).map(|(&x, &c)| f64::from(x) - f64::from(c) * scale);
                 (differences.map(|difference| difference * difference).sum(), self.unit_at(exponent))
             }
         }
@@ -71,25 +71,25 @@ impl Model {
 
     fn map_queries<R: Send>(
         &self,
-        mut queries: Batch,
+        queries: &Batch,
         map: impl Fn(&Centres, Query<'_>) -> R + Sync,
     ) -> Result<Vec<R>, Error> {
         let (_, step) = self.iteration.kept().ok_or(Error::Empty)?;
-        let (centres, dim, exponent) = (&step.summary.centres, self.params.dim(), self.rows.exponent());
-        let mut rows: Vec<_> = queries.mantissas.chunks_exact_mut(dim).zip(queries.exponents.iter()).collect();
-        let parts = self.threads().map_mut(&mut rows, centres.len() * dim, |_, rows| {
-            let of_row = |(row, own): &mut (&mut [i16], &i16)| {
-                if **own <= exponent {
-                    fixed::align(row, **own, exponent);
-                    map(centres, Query::Near(row))
+        let (centres, exponent) = (&step.summary.centres, self.rows.exponent());
+        let parts = self.resources().threads.map(queries.len(), centres.len() * self.params.dim(), |range| {
+            let mut row = queries.rows.blank_row();
+            let of_row = |number: usize| {
+                queries.rows.read(number, &mut row);
+                let own = queries.exponents[number];
+                if own <= exponent {
+                    fixed::align(&mut row, own, exponent);
+                    map(centres, Query::Near(&row))
                 } else {
-                    map(
-                        centres,
-                        Query::Far { row, exponent: **own, shift: u32::from((**own - exponent).unsigned_abs()) },
-                    )
+                    let shift = u32::from((own - exponent).unsigned_abs());
+                    map(centres, Query::Far { row: &row, exponent: own, shift })
                 }
             };
-            rows.iter_mut().map(of_row).collect::<Vec<_>>()
+            range.map(of_row).collect::<Vec<_>>()
         });
         Ok(parts.into_iter().flatten().collect())
     }
@@ -98,7 +98,7 @@ impl Model {
 /// The nearest centre of a row that is `2^shift` times as long as its entries say.
 fn nearest_far(centres: &Centres, row: &[i16], shift: u32) -> u16 {
     let key = |j: usize| {
-        let product = i128::from(crate::assign::dot(row, centres.centre(j)));
+        let product = i128::from(crate::assign::dot(row, centres.padded(j)));
         i128::from(centres.square(j)) - (product << (shift.min(FAR_ENOUGH) + 1))
     };
     let nearest = (0..centres.len()).min_by_key(|&j| key(j)).unwrap_or(0);

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::assign::dot;
+use erase_core_kernel as kernel;
+
 use crate::error::Error;
 use crate::fixed::{self, MIN_EXPONENT, UNIT_BITS, round_shift};
 use crate::keyed::Keyed;
@@ -85,17 +86,20 @@ impl Projector {
 
     /// Projects a mantissa.
     pub(crate) fn apply(&self, mantissa: &[i16], row: &mut [i16]) {
-        let products =
-            self.entries.chunks_exact(self.n_features.max(1)).map(|entries| i64::from(dot(entries, mantissa)));
         match self.kind {
             Kind::None => row.copy_from_slice(mantissa),
-            Kind::Signs { scale } => {
-                fixed::clip(&Wiped::from(products.map(|z| round_shift(z * scale, 30)).collect::<Vec<_>>()), row);
-            }
+            Kind::Signs { scale } => fixed::clip(&self.products(mantissa, |z| round_shift(z * scale, 30)), row),
             Kind::Matrix { .. } => {
-                let shift = UNIT_BITS.unsigned_abs();
-                fixed::clip(&Wiped::from(products.map(|z| round_shift(z, shift)).collect::<Vec<_>>()), row);
+                fixed::clip(&self.products(mantissa, |z| round_shift(z, UNIT_BITS.unsigned_abs())), row);
             }
         }
+    }
+
+    /// The product with each row of the matrix, which is below 2^30: with a bias of 0 the kernel gives twice its negative.
+    fn products(&self, mantissa: &[i16], scaled: impl Fn(i64) -> i64) -> Wiped<i64> {
+        let outputs = self.entries.len() / self.n_features;
+        let mut keys = Wiped::<u32>::zeros(outputs);
+        kernel::row_keys(mantissa, &self.entries, &vec![0; outputs], &mut keys);
+        keys.iter().map(|key| scaled(-i64::from(key.cast_signed() / 2))).collect::<Vec<_>>().into()
     }
 }

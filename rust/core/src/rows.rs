@@ -1,9 +1,12 @@
 //! The rows: quantised, projected, aligned to the model's exponent, addressed by slot. Owns what it takes to align
-//! them anew when that exponent changes, and overwrites a row that goes.
+//! them anew when that exponent changes.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use erase_core_kernel::{LANES, block_len, write_lane};
+
+use crate::blocks::{Blocks, Row};
 use crate::error::Error;
 use crate::fixed::{self, MIN_EXPONENT};
 use crate::params::ValidParams;
@@ -34,9 +37,17 @@ impl Matrix<'_> {
 /// Rows in fixed point, each at its own exponent: what is kept of a row (docs/algorithm.md, section 3).
 #[derive(Debug, Clone)]
 pub struct Batch {
-    pub(crate) dim: usize,
+    pub(crate) rows: Blocks,
     pub(crate) exponents: Wiped<i16>,
-    pub(crate) mantissas: Wiped<i16>,
+    /// Squared norms.
+    pub(crate) squares: Wiped<u32>,
+}
+
+/// What one task of `Batch::read` fills.
+struct Task<'a> {
+    block: &'a mut [i16],
+    exponents: &'a mut [i16],
+    squares: &'a mut [u32],
 }
 
 impl Batch {
@@ -75,6 +86,13 @@ impl Batch {
         Self::read(params, matrix, threads, |_, _, _| Ok(()))
     }
 
+    /// Rows in fixed point that lie one after the other, with their exponents.
+    pub(crate) fn from_rows(dim: usize, exponents: Wiped<i16>, rows: &[i16]) -> Self {
+        let squares = rows.chunks_exact(dim).map(fixed::small_square).collect::<Vec<_>>();
+        Self { rows: Blocks::from_rows(dim, rows), exponents, squares: squares.into() }
+    }
+
+    /// Row by row, so that nothing of the size of the data is needed but the result.
     fn read(
         params: &ValidParams,
         matrix: Matrix<'_>,
@@ -89,20 +107,29 @@ impl Batch {
         if i32::try_from(n).is_err() {
             return Err(Error::TooManyRows(n));
         }
-        let mut batch = Self { dim, exponents: Wiped::zeros(n), mantissas: Wiped::zeros(n * dim) };
-        let mut records: Vec<_> = batch.exponents.iter_mut().zip(batch.mantissas.chunks_exact_mut(dim)).collect();
-        let cost = width * (PASSES + params.projector.dim().unwrap_or(0));
-        let results = threads.map_mut(&mut records, cost, |start, records| {
+        let mut batch = Self { rows: Blocks::zeros(dim, n), exponents: Wiped::zeros(n), squares: Wiped::zeros(n) };
+        let blocks = batch.rows.values_mut().chunks_exact_mut(block_len(dim));
+        let columns = batch.exponents.chunks_mut(LANES).zip(batch.squares.chunks_mut(LANES));
+        let mut tasks: Vec<_> =
+            blocks.zip(columns).map(|(block, (exponents, squares))| Task { block, exponents, squares }).collect();
+        let cost = LANES * width * (PASSES + params.projector.dim().unwrap_or(0));
+        let results = threads.map_mut(&mut tasks, 1, cost, |start, tasks| {
             let mut mantissa = Wiped::<i16>::zeros(width);
-            for (number, (exponent, row)) in (start..).zip(records) {
-                let span = number * width..(number + 1) * width;
-                let quantised = match matrix {
-                    Matrix::F32(values) => fixed::quantise(&values[span], &mut mantissa),
-                    Matrix::F64(values) => fixed::quantise(&values[span], &mut mantissa),
-                };
-                **exponent = quantised.map_err(|column| Error::NotFinite { row: number, column })?;
-                check(number, **exponent, &mantissa)?;
-                params.projector.apply(&mantissa, row);
+            let mut projected = Wiped::zeros(erase_core_kernel::padded(dim));
+            for (b, task) in (start..).zip(tasks) {
+                for (lane, (own, square)) in task.exponents.iter_mut().zip(task.squares.iter_mut()).enumerate() {
+                    let number = b * LANES + lane;
+                    let span = number * width..(number + 1) * width;
+                    let quantised = match matrix {
+                        Matrix::F32(values) => fixed::quantise(&values[span], &mut mantissa),
+                        Matrix::F64(values) => fixed::quantise(&values[span], &mut mantissa),
+                    };
+                    *own = quantised.map_err(|column| Error::NotFinite { row: number, column })?;
+                    check(number, *own, &mantissa)?;
+                    params.projector.apply(&mantissa, &mut projected[..dim]);
+                    *square = fixed::small_square(&projected);
+                    write_lane(task.block, lane, &projected);
+                }
             }
             Ok(())
         });
@@ -122,19 +149,26 @@ impl Batch {
         self.exponents.is_empty()
     }
 
-    pub(crate) fn row(&self, i: usize) -> &[i16] {
-        &self.mantissas[i * self.dim..(i + 1) * self.dim]
-    }
-
     pub(crate) fn largest_exponent(&self) -> i16 {
         self.exponents.iter().copied().max().unwrap_or(MIN_EXPONENT)
     }
 
     /// All rows brought to one exponent, no smaller than theirs.
     pub(crate) fn align(&mut self, exponent: i16) {
-        for (row, own) in self.mantissas.chunks_exact_mut(self.dim).zip(self.exponents.iter_mut()) {
-            fixed::align(row, *own, exponent);
-            *own = exponent;
+        align(&mut self.rows, &mut self.squares, &self.exponents, 0, exponent);
+        self.exponents.fill(exponent);
+    }
+}
+
+/// Aligns rows from a slot on that have an exponent below the one given.
+fn align(rows: &mut Blocks, squares: &mut [u32], exponents: &[i16], first: usize, exponent: i16) {
+    let mut row = rows.blank_row();
+    for slot in first..rows.len() {
+        if exponents[slot] < exponent {
+            rows.read(slot, &mut row);
+            fixed::align(&mut row, exponents[slot], exponent);
+            rows.write(slot, &row);
+            squares[slot] = fixed::small_square(&row);
         }
     }
 }
@@ -142,27 +176,33 @@ impl Batch {
 /// The rows of a model by slot, aligned to one exponent.
 #[derive(Debug, Clone)]
 pub(crate) struct Rows {
-    dim: usize,
     /// Exponent that `max_norm` fixes.
     fixed: Option<i16>,
     exponent: i16,
-    aligned: Wiped<i16>,
+    aligned: Blocks,
+    /// Squared norms of the aligned rows.
+    squares: Wiped<u32>,
     exponents: Wiped<i16>,
-    /// The rows before alignment; absent as long as alignment has changed none of them, which is the rule for
-    /// embeddings, whose norms are all alike.
-    mantissas: Option<Wiped<i16>>,
+    /// The rows before alignment, with their squared norms; absent as long as alignment has changed none of them, which
+    /// is the rule for embeddings, whose norms are all alike.
+    mantissas: Option<(Blocks, Wiped<u32>)>,
     /// How many rows have each exponent: tells at once whether a change of rows changes the model's.
     tally: BTreeMap<i16, usize>,
-    /// Sum of the squared norms of the aligned rows.
     square_sum: i64,
 }
 
 impl Rows {
     pub(crate) fn new(dim: usize, fixed: Option<i16>) -> Self {
-        let empty = || Wiped::with_capacity(0);
-        let exponent = fixed.unwrap_or(MIN_EXPONENT);
-        let (aligned, exponents) = (empty(), empty());
-        Self { dim, fixed, exponent, aligned, exponents, mantissas: None, tally: BTreeMap::new(), square_sum: 0 }
+        Self {
+            fixed,
+            exponent: fixed.unwrap_or(MIN_EXPONENT),
+            aligned: Blocks::zeros(dim, 0),
+            squares: Wiped::zeros(0),
+            exponents: Wiped::zeros(0),
+            mantissas: None,
+            tally: BTreeMap::new(),
+            square_sum: 0,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -170,7 +210,7 @@ impl Rows {
     }
 
     pub(crate) fn dim(&self) -> usize {
-        self.dim
+        self.aligned.dim()
     }
 
     /// `pR`.
@@ -178,24 +218,32 @@ impl Rows {
         self.exponent
     }
 
+    /// Sum of the squared norms of the aligned rows.
     pub(crate) fn square_sum(&self) -> i64 {
         self.square_sum
     }
 
-    /// The aligned rows of a range of slots.
-    pub(crate) fn block(&self, slots: std::ops::Range<usize>) -> &[i16] {
-        &self.aligned[slots.start * self.dim..slots.end * self.dim]
+    /// The aligned rows.
+    pub(crate) fn aligned(&self) -> &Blocks {
+        &self.aligned
     }
 
-    /// One aligned row.
-    pub(crate) fn row(&self, slot: usize) -> &[i16] {
-        self.block(slot..slot + 1)
+    /// Squared norms of the aligned rows, by slot.
+    pub(crate) fn squares(&self) -> &[u32] {
+        &self.squares
     }
 
-    /// What is kept of a row: its exponent and the row before alignment.
-    pub(crate) fn kept(&self, slot: usize) -> (i16, &[i16]) {
-        let rows = self.mantissas.as_ref().unwrap_or(&self.aligned);
-        (self.exponents[slot], &rows[slot * self.dim..(slot + 1) * self.dim])
+    /// What is kept of a row, besides its exponent: the row before alignment.
+    pub(crate) fn kept(&self, slot: usize) -> Row {
+        let rows = self.mantissas.as_ref().map_or(&self.aligned, |(rows, _)| rows);
+        let mut row = rows.row(slot);
+        row.truncate(self.dim());
+        row
+    }
+
+    /// Exponent of a row before alignment.
+    pub(crate) fn own_exponent(&self, slot: usize) -> i16 {
+        self.exponents[slot]
     }
 
     /// The model's exponent once these rows have gone and come.
@@ -222,32 +270,30 @@ impl Rows {
         let exponent = self.exponent;
         // A smaller exponent changes the row that comes, unless it is zero; a larger one changes those that are here.
         let changed = |i: usize| match batch.exponents[i].cmp(&exponent) {
-            Ordering::Less => batch.row(i).iter().any(|&y| y != 0),
+            Ordering::Less => batch.squares[i] > 0,
             Ordering::Equal => false,
             Ordering::Greater => true,
         };
         if self.mantissas.is_none() && (0..batch.len()).any(changed) {
-            self.mantissas = Some(self.aligned.clone());
+            self.mantissas = Some((self.aligned.clone(), self.squares.clone()));
         }
-        if let Some(mantissas) = &mut self.mantissas {
-            mantissas.extend_from_slice(&batch.mantissas);
+        if let Some((rows, squares)) = &mut self.mantissas {
+            rows.extend(batch.rows.clone());
+            squares.extend_from_slice(&batch.squares);
         }
         for &own in batch.exponents.iter() {
             *self.tally.entry(own).or_default() += 1;
         }
         let first = self.len();
         self.exponents.extend_from_slice(&batch.exponents);
-        if self.aligned.is_empty() {
-            self.aligned = batch.mantissas;
-        } else {
-            self.aligned.extend_from_slice(&batch.mantissas);
-        }
+        self.aligned.extend(batch.rows);
+        self.squares.extend_from_slice(&batch.squares);
         self.align_from(first);
     }
 
     /// Takes out a slot; the last slot moves there.
     pub(crate) fn swap_remove(&mut self, slot: usize) {
-        self.square_sum -= fixed::square(self.row(slot));
+        self.square_sum -= i64::from(self.squares[slot]);
         let own = self.exponents[slot];
         if let Some(count) = self.tally.get_mut(&own) {
             *count -= 1;
@@ -256,9 +302,11 @@ impl Rows {
             }
         }
         self.exponents.swap_remove_record(slot, 1);
-        self.aligned.swap_remove_record(slot, self.dim);
-        if let Some(mantissas) = &mut self.mantissas {
-            mantissas.swap_remove_record(slot, self.dim);
+        self.squares.swap_remove_record(slot, 1);
+        self.aligned.swap_remove(slot);
+        if let Some((rows, squares)) = &mut self.mantissas {
+            rows.swap_remove(slot);
+            squares.swap_remove_record(slot, 1);
         }
     }
 
@@ -270,8 +318,8 @@ impl Rows {
             return;
         }
         self.exponent = exponent;
-        if let Some(mantissas) = &self.mantissas {
-            self.aligned = mantissas.clone();
+        if let Some((rows, squares)) = &self.mantissas {
+            (self.aligned, self.squares) = (rows.clone(), squares.clone());
         }
         self.square_sum = 0;
         self.align_from(0);
@@ -282,13 +330,7 @@ impl Rows {
 
     /// Aligns the rows from a slot on and counts their norms in. Rows above the model's exponent wait for `settle`.
     fn align_from(&mut self, first: usize) {
-        let (exponent, dim) = (self.exponent, self.dim);
-        let rows = self.aligned[first * dim..].chunks_exact_mut(dim);
-        for (row, &own) in rows.zip(&self.exponents[first..]) {
-            if own <= exponent {
-                fixed::align(row, own, exponent);
-            }
-            self.square_sum += fixed::square(row);
-        }
+        align(&mut self.aligned, &mut self.squares, &self.exponents, first, self.exponent);
+        self.square_sum += self.squares[first..].iter().map(|&square| i64::from(square)).sum::<i64>();
     }
 }

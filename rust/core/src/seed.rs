@@ -1,22 +1,21 @@
 //! Seeding: greedy k-means++, each trial an exponential race, in which a row's key depends on no other row but the seeds
 //! before it. Run from scratch, or brought up to date after a change of the rows. Algorithm: docs/algorithm.md, section 5.
 
-use std::ops::Range;
+use erase_core_kernel::{self as kernel, LANES};
 
-use crate::assign::Centres;
+use crate::assign::{Centres, OFFSET, distance};
 use crate::ids::slot_number;
-use crate::keyed::{Keyed, RaceDraw};
-use crate::population::Population;
+use crate::keyed::{Keyed, RaceDraw, RaceDraws};
+use crate::population::{Block, Population, lanes};
 use crate::threads::Threads;
-use crate::wipe::Wiped;
 
 /// Trials in every round but the first.
 pub(crate) const TRIALS: usize = 3;
 
 /// The row that won a trial, with the key it won by. A weight of 0 means that no row had a positive one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Proposal {
-    pub(crate) slot: u32,
+struct Proposal {
+    slot: u32,
     energy: u64,
     weight: u32,
 }
@@ -29,29 +28,32 @@ impl Proposal {
 
 /// One round: what each trial proposed, and its potential. Round 0 has one trial, without a potential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Round {
+struct Round {
     trials: usize,
     proposals: [Proposal; TRIALS],
-    potentials: [i64; TRIALS],
+    potentials: Potentials,
 }
 
+/// One for each trial of a round.
+type Potentials = [i64; TRIALS];
+
 impl Round {
-    /// The row that is chosen: of the smallest potential, ties to the first trial.
-    pub(crate) fn chosen(&self) -> u32 {
-        let best = (0..self.trials).min_by_key(|&trial| self.potentials[trial]).unwrap_or(0);
-        self.proposals[best].slot
+    fn blank(number: usize) -> Self {
+        let nobody = Proposal { slot: 0, energy: 0, weight: 0 };
+        Self { trials: trials_of(number), proposals: [nobody; TRIALS], potentials: [0; TRIALS] }
     }
 
-    /// The rows proposed, and their potentials.
-    pub(crate) fn trials(&self) -> impl Iterator<Item = (u32, i64)> {
-        self.proposals.iter().map(|proposal| proposal.slot).zip(self.potentials).take(self.trials)
+    /// The trial whose row is chosen: of the smallest potential, ties to the first, if potentials change by so much.
+    fn best(&self, changes: &Potentials) -> usize {
+        (0..self.trials).min_by_key(|&trial| self.potentials[trial] + changes[trial]).unwrap_or(0)
     }
 
-    /// A row has a new slot.
-    pub(crate) fn rename(&mut self, from: u32, to: u32) {
-        for proposal in self.proposals.iter_mut().filter(|proposal| proposal.slot == from) {
-            proposal.slot = to;
-        }
+    fn chosen(&self) -> u32 {
+        self.proposals[self.best(&[0; TRIALS])].slot
+    }
+
+    fn proposals(&self) -> &[Proposal] {
+        &self.proposals[..self.trials]
     }
 }
 
@@ -60,11 +62,67 @@ pub(crate) fn trials_of(round: usize) -> usize {
     if round == 0 { 1 } else { TRIALS }
 }
 
+/// The outcome of all rounds.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seeds {
+    rounds: Vec<Round>,
+    /// The rows proposed, round by round: what every row that goes or comes is compared with. Derived.
+    proposed: Centres,
+}
+
+impl Seeds {
+    /// Number of rounds.
+    pub(crate) fn len(&self) -> usize {
+        self.rounds.len()
+    }
+
+    /// The rows chosen, by slot.
+    pub(crate) fn chosen(&self) -> impl Iterator<Item = u32> {
+        self.rounds.iter().map(Round::chosen)
+    }
+
+    /// For each round the slots of the rows proposed, and their potentials.
+    pub(crate) fn trials(&self) -> impl Iterator<Item = impl Iterator<Item = (u32, i64)>> {
+        self.rounds.iter().map(|round| round.proposals().iter().map(|proposal| proposal.slot).zip(round.potentials))
+    }
+
+    /// A row has a new slot.
+    pub(crate) fn rename(&mut self, from: u32, to: u32) {
+        for proposal in self.rounds.iter_mut().flat_map(|round| &mut round.proposals) {
+            if proposal.slot == from {
+                proposal.slot = to;
+            }
+        }
+    }
+
+    fn shift(&mut self, changes: &[Potentials]) {
+        for (round, changes) in self.rounds.iter_mut().zip(changes) {
+            round.potentials.iter_mut().zip(changes).for_each(|(potential, change)| *potential += change);
+        }
+    }
+}
+
+/// What an update does to the seeds.
+pub(crate) enum Reseeding {
+    /// Every proposal stays; the potentials change by so much.
+    Followed(Vec<Potentials>),
+    /// Some trials were run again.
+    Raced(Seeds),
+}
+
+impl Reseeding {
+    /// Carries it out.
+    pub(crate) fn apply(self, seeds: &mut Seeds) {
+        match self {
+            Self::Followed(changes) => seeds.shift(&changes),
+            Self::Raced(new) => *seeds = new,
+        }
+    }
+}
+
 /// All rounds after an update.
 pub(crate) struct Seeding {
-    pub(crate) rounds: Vec<Round>,
-    /// Whether some trial was run again.
-    pub(crate) raced: bool,
+    pub(crate) seeds: Reseeding,
     /// Whether another row is chosen in some round.
     pub(crate) changed: bool,
     /// Multiply-adds spent.
@@ -78,19 +136,45 @@ pub(crate) struct Race<'a> {
     pub(crate) threads: Threads,
 }
 
-/// What a race knows at each row: its squared norm, and its squared distance to the nearest of the first `seeds` seeds.
-/// Empty until it is needed.
+/// What a race knows at each row. Empty until it is needed.
 #[derive(Default)]
 struct Field {
-    runners: Vec<Runner>,
+    blocks: Vec<Runners>,
+    /// Number of seeds that the weights include.
     seeds: usize,
+    /// The rows of the latest trials, whose distances are known.
+    proposals: Vec<u32>,
+    /// Distances computed so far.
     distances: usize,
 }
 
-#[derive(Clone, Copy)]
-struct Runner {
-    square: u32,
-    weight: u32,
+/// The part of a field that belongs to one block.
+#[derive(Clone)]
+struct Runners {
+    /// Squared distance to the nearest seed.
+    weights: [u32; LANES],
+    /// Squared distances to the rows of the latest trials.
+    distances: [u32; TRIALS * LANES],
+}
+
+/// How the rows that go and come change the rounds, as long as every round chooses as before.
+struct Following {
+    potentials: Vec<Potentials>,
+    /// Trials that have to be run again.
+    broken: Vec<[bool; TRIALS]>,
+}
+
+impl Following {
+    fn new(rounds: usize) -> Self {
+        Self { potentials: vec![[0; TRIALS]; rounds], broken: vec![[false; TRIALS]; rounds] }
+    }
+
+    fn merge(mut self, other: &Self) -> Self {
+        let sums = self.potentials.iter_mut().flatten().zip(other.potentials.iter().flatten());
+        sums.for_each(|(a, b)| *a += b);
+        self.broken.iter_mut().flatten().zip(other.broken.iter().flatten()).for_each(|(a, b)| *a |= b);
+        self
+    }
 }
 
 impl Race<'_> {
@@ -99,75 +183,104 @@ impl Race<'_> {
         self.run_from(Vec::with_capacity(clusters), clusters, &mut Field::default())
     }
 
-    /// Brings rounds up to date with the population: trials whose proposal goes, or is beaten by a row that comes, are
+    /// Brings seeds up to date with the population: trials whose proposal goes, or is beaten by a row that comes, are
     /// run again; and once another row is chosen, so are all rounds behind.
-    pub(crate) fn update(&self, rounds: &[Round]) -> Seeding {
-        let mut field = Field::default();
-        let (mut updated, broken, distances) = self.follow(rounds);
-        field.distances += distances;
-        let mut raced = false;
-        for round in 0..rounds.len() {
-            let trials: Vec<usize> = (0..trials_of(round)).filter(|&trial| broken[round][trial]).collect();
+    pub(crate) fn update(&self, seeds: &Seeds) -> Seeding {
+        let Following { potentials, broken } = self.follow(seeds);
+        let stays = |(round, changes): (&Round, &Potentials)| round.best(changes) == round.best(&[0; TRIALS]);
+        let is_whole = !broken.iter().flatten().any(|&broken| broken);
+        let work = (self.population.changes() * seeds.proposed.len() * self.population.dim()) as u64;
+        if is_whole && seeds.rounds.iter().zip(&potentials).all(stays) {
+            return Seeding { seeds: Reseeding::Followed(potentials), changed: false, work };
+        }
+        let mut updated = seeds.clone();
+        updated.shift(&potentials);
+        let (mut updated, mut field) = (updated.rounds, Field::default());
+        for (number, old) in seeds.rounds.iter().enumerate() {
+            let trials: Vec<usize> = (0..old.trials).filter(|&trial| broken[number][trial]).collect();
             if !trials.is_empty() {
-                raced = true;
-                let (before, rest) = updated.split_at_mut(round);
+                let (before, rest) = updated.split_at_mut(number);
                 self.run_trials(before, &mut rest[0], &trials, &mut field);
             }
-            if updated[round].chosen() != rounds[round].chosen() {
-                updated.truncate(round + 1);
-                return self.run_from(updated, rounds.len(), &mut field);
+            if updated[number].chosen() != old.chosen() {
+                updated.truncate(number + 1);
+                let seeding = self.run_from(updated, seeds.len(), &mut field);
+                return Seeding { work: seeding.work + work, ..seeding };
             }
         }
-        Seeding { rounds: updated, raced, changed: false, work: self.work(&field) }
+        let work = work + self.work(&field);
+        Seeding { seeds: Reseeding::Raced(self.seeds(updated)), changed: false, work }
     }
 
-    /// The rounds with the potentials as the rows that go and come leave them, and which trials have to be run again.
-    /// Valid up to the first round that chooses another row.
-    fn follow(&self, rounds: &[Round]) -> (Vec<Round>, Vec<[bool; TRIALS]>, usize) {
-        let mut updated = rounds.to_vec();
-        let mut broken: Vec<[bool; TRIALS]> = rounds
-            .iter()
-            .map(|round| round.proposals.map(|proposal| self.population.is_removed(proposal.slot)))
-            .collect();
-        let going = self.population.removed().iter().map(|&slot| (slot, -1));
-        let coming = self.population.added().map(|slot| (slot_number(slot), 1));
-        let mut distances = 0;
-        for (slot, sign) in going.chain(coming) {
-            let row = self.population.row(slot as usize);
-            let square = square(row);
-            let mut weight = 1;
-            for (number, round) in rounds.iter().enumerate() {
-                let mut to_chosen = u32::MAX;
-                let proposals = round.proposals.iter().take(round.trials).zip(&mut broken[number]);
-                for (trial, (&proposal, broken)) in proposals.enumerate() {
-                    if sign > 0 && !*broken {
-                        let candidate = Proposal::new(self.draw(number, slot, trial), slot, weight);
-                        *broken = self.beats(candidate, proposal);
-                    }
-                    let distance = self.distance(proposal.slot, row, square);
-                    distances += 1;
-                    if number > 0 {
-                        updated[number].potentials[trial] += sign * i64::from(distance.min(weight));
-                    }
-                    if proposal.slot == round.chosen() {
-                        to_chosen = distance;
-                    }
+    /// How the rows that go and come change the rounds. Valid up to the first round that chooses another row.
+    fn follow(&self, seeds: &Seeds) -> Following {
+        let cost = seeds.proposed.len() * self.population.dim();
+        let parts = self.threads.map(self.population.changes(), cost, |range| {
+            let mut part = Following::new(seeds.len());
+            let mut keys = vec![0; seeds.proposed.len()];
+            self.population.each_change(range, |slot, row, sign| {
+                seeds.proposed.row_keys(row, &mut keys);
+                let square = self.population.square(slot);
+                for key in &mut keys {
+                    *key = distance(*key, square);
                 }
-                weight = if number == 0 { to_chosen } else { weight.min(to_chosen) };
+                self.follow_row(&seeds.rounds, &keys, slot_number(slot), sign, &mut part);
+            });
+            part
+        });
+        let mut following = Following::new(seeds.len());
+        for part in &parts {
+            following = following.merge(part);
+        }
+        if !self.population.removed().is_empty() {
+            for (round, broken) in seeds.rounds.iter().zip(&mut following.broken) {
+                for (proposal, broken) in round.proposals().iter().zip(broken) {
+                    *broken |= self.population.is_removed(proposal.slot);
+                }
             }
         }
-        (updated, broken, distances)
+        following
+    }
+
+    /// What one row, with its distances to all proposals, does.
+    fn follow_row(&self, rounds: &[Round], distances: &[u32], slot: u32, sign: i64, part: &mut Following) {
+        let mut weight = 1;
+        let mut distances = distances;
+        for (number, round) in rounds.iter().enumerate() {
+            let (here, behind) = distances.split_at(round.trials);
+            distances = behind;
+            if sign > 0 {
+                let draws = self.keyed.race(slot_number(number), self.population.row_key(slot));
+                for (trial, &proposal) in round.proposals().iter().enumerate() {
+                    let best = self.better(Some(proposal), draws.trial(trial), slot, weight, &[]);
+                    part.broken[number][trial] |= best != Some(proposal);
+                }
+            }
+            let to_chosen = here[round.best(&[0; TRIALS])];
+            if number == 0 {
+                weight = to_chosen;
+            } else {
+                for (potential, &distance) in part.potentials[number].iter_mut().zip(here) {
+                    *potential += sign * i64::from(distance.min(weight));
+                }
+                weight = weight.min(to_chosen);
+            }
+        }
     }
 
     fn run_from(&self, mut rounds: Vec<Round>, clusters: usize, field: &mut Field) -> Seeding {
         while rounds.len() < clusters {
-            let nobody = Proposal { slot: 0, energy: 0, weight: 0 };
-            let trials = trials_of(rounds.len());
-            let mut round = Round { trials, proposals: [nobody; TRIALS], potentials: [0; TRIALS] };
-            self.run_trials(&rounds, &mut round, &[0, 1, 2][..trials], field);
+            let mut round = Round::blank(rounds.len());
+            let trials = &[0, 1, 2][..round.trials];
+            self.run_trials(&rounds, &mut round, trials, field);
             rounds.push(round);
         }
-        Seeding { rounds, raced: true, changed: true, work: self.work(field) }
+        Seeding { seeds: Reseeding::Raced(self.seeds(rounds)), changed: true, work: self.work(field) }
+    }
+
+    fn seeds(&self, rounds: Vec<Round>) -> Seeds {
+        let proposed = self.centres(rounds.iter().flat_map(Round::proposals).map(|proposal| proposal.slot));
+        Seeds { rounds, proposed }
     }
 
     /// Runs some trials of the round after those before.
@@ -181,7 +294,7 @@ impl Race<'_> {
         }
         if !before.is_empty() {
             let slots: Vec<u32> = trials.iter().map(|&trial| round.proposals[trial].slot).collect();
-            for (&trial, potential) in trials.iter().zip(self.potentials(&slots, field)) {
+            for (&trial, potential) in trials.iter().zip(self.potentials(slots, field)) {
                 round.potentials[trial] = potential;
             }
         }
@@ -191,31 +304,33 @@ impl Race<'_> {
     fn propose(&self, before: &[Round], trials: &[usize], field: &mut Field) -> Vec<Option<Proposal>> {
         let number = before.len();
         let seeds: Vec<u32> = before.iter().map(Round::chosen).collect();
-        let newest = self.centres(&seeds[field.seeds..]);
-        let is_fresh = field.runners.is_empty();
-        if is_fresh {
-            field.runners = vec![Runner { square: 0, weight: u32::MAX }; self.population.slots()];
+        if field.blocks.is_empty() {
+            let runners = Runners { weights: [u32::MAX; LANES], distances: [0; TRIALS * LANES] };
+            field.blocks = vec![runners; self.population.blocks()];
         }
-        field.distances += (newest.len() + usize::from(is_fresh)) * self.population.len();
+        // The last seed was proposed, and its distances are known, if the field has seen that round.
+        let newest = &seeds[field.seeds..];
+        let known = newest.last().and_then(|last| field.proposals.iter().position(|slot| slot == last));
+        let newest = self.centres(newest[..newest.len() - usize::from(known.is_some())].iter().copied());
+        field.distances += newest.len() * self.population.len();
         field.seeds = number;
-        let cost = self.population.dim() * newest.len().max(1);
-        let shards = self.threads.map_mut(&mut field.runners, cost, |start, runners| {
-            let mut best = vec![None; trials.len()];
-            self.population.for_each(start..start + runners.len(), |slot, row| {
-                let runner = &mut runners[slot - start];
-                if is_fresh {
-                    runner.square = square(row);
+        let cost = LANES * (self.population.dim() * newest.len() + LANES);
+        let shards = self.threads.map_mut(&mut field.blocks, 1, cost, |start, blocks| {
+            let mut heat = Heat::new(self, slot_number(number), trials, &seeds);
+            let mut keys = vec![0; newest.len() * LANES];
+            for (b, runners) in (start..).zip(blocks) {
+                let block = self.population.block(b);
+                newest.keys(block.values, &mut keys);
+                kernel::to_distances(&mut keys, &block.padded_squares(), OFFSET);
+                if let Some(trial) = known {
+                    kernel::least(&mut runners.weights, &runners.distances[trial * LANES..(trial + 1) * LANES]);
                 }
-                for j in 0..newest.len() {
-                    runner.weight = runner.weight.min(newest.distance_of_norm(j, row, runner.square));
+                for distances in keys.chunks_exact(LANES) {
+                    kernel::least(&mut runners.weights, distances);
                 }
-                let weight = if number == 0 { 1 } else { runner.weight };
-                let draws = self.keyed.race(slot_number(number), self.population.row_key(slot_number(slot)));
-                for (best, &trial) in best.iter_mut().zip(trials) {
-                    *best = self.better(*best, draws.trial(trial), slot_number(slot), weight, &seeds);
-                }
-            });
-            best
+                heat.run(&block, if number == 0 { &[1; LANES] } else { &runners.weights });
+            }
+            heat.best
         });
         (0..trials.len())
             .map(|i| shards.iter().filter_map(|best| best[i]).reduce(|a, b| if self.beats(b, a) { b } else { a }))
@@ -223,21 +338,25 @@ impl Race<'_> {
     }
 
     /// One pass: the potential of each proposal.
-    fn potentials(&self, slots: &[u32], field: &mut Field) -> Vec<i64> {
-        let proposals = self.centres(slots);
+    fn potentials(&self, slots: Vec<u32>, field: &mut Field) -> Vec<i64> {
+        let proposals = self.centres(slots.iter().copied());
         field.distances += slots.len() * self.population.len();
-        let runners = &field.runners;
-        let shards = self.threads.map(runners.len(), self.population.dim() * slots.len(), |range: Range<usize>| {
+        let cost = LANES * self.population.dim() * slots.len();
+        let shards = self.threads.map_mut(&mut field.blocks, 1, cost, |start, blocks| {
             let mut sums = vec![0_i64; slots.len()];
-            self.population.for_each(range, |slot, row| {
-                let Runner { square, weight } = runners[slot];
-                for (j, sum) in sums.iter_mut().enumerate() {
-                    *sum += i64::from(proposals.distance_of_norm(j, row, square).min(weight));
-                }
-            });
+            for (b, Runners { weights, distances }) in (start..).zip(blocks) {
+                let block = self.population.block(b);
+                let distances = &mut distances[..slots.len() * LANES];
+                proposals.keys(block.values, distances);
+                kernel::to_distances(distances, &block.padded_squares(), OFFSET);
+                kernel::least_sums(weights, distances, block.live(), &mut sums);
+            }
             sums
         });
-        (0..slots.len()).map(|j| shards.iter().map(|sums| sums[j]).sum()).collect()
+        let sum = |j: usize| shards.iter().map(|sums| sums[j]).sum();
+        let sums = (0..slots.len()).map(sum).collect();
+        field.proposals = slots;
+        sums
     }
 
     /// The better of the best so far and a row; the row's logarithm is taken only if it can win.
@@ -270,10 +389,6 @@ impl Race<'_> {
         }
     }
 
-    fn draw(&self, round: usize, slot: u32, trial: usize) -> RaceDraw {
-        self.keyed.race(slot_number(round), self.population.row_key(slot)).trial(trial)
-    }
-
     /// Whether `a` comes before `b` in a trial.
     fn beats(&self, a: Proposal, b: Proposal) -> bool {
         let order = match (a.weight, b.weight) {
@@ -290,48 +405,102 @@ impl Race<'_> {
     }
 
     /// The chosen rows as centres.
-    pub(crate) fn chosen(&self, rounds: &[Round]) -> Centres {
-        self.centres(&rounds.iter().map(Round::chosen).collect::<Vec<_>>())
+    pub(crate) fn chosen(&self, seeds: &Seeds) -> Centres {
+        self.centres(seeds.chosen())
     }
 
-    fn centres(&self, slots: &[u32]) -> Centres {
-        let mut values = Wiped::with_capacity(slots.len() * self.population.dim());
-        for &slot in slots {
-            values.extend_from_slice(self.population.row(slot as usize));
+    /// The same for seeds that were run again; None if there are none.
+    pub(crate) fn chosen_anew(&self, seeds: &Reseeding) -> Option<Centres> {
+        match seeds {
+            Reseeding::Raced(seeds) if seeds.len() > 0 => Some(self.chosen(seeds)),
+            _ => None,
         }
-        Centres::new(values, self.population.dim())
     }
 
-    /// Squared distance of a row, whose squared norm is known, to another by its slot.
-    fn distance(&self, slot: u32, row: &[i16], square_norm: u32) -> u32 {
-        let other = self.population.row(slot as usize);
-        let product = crate::assign::dot(row, other).cast_unsigned().wrapping_mul(2);
-        square(other).wrapping_add(square_norm).wrapping_sub(product)
+    fn centres(&self, slots: impl IntoIterator<Item = u32>) -> Centres {
+        let slots = slots.into_iter();
+        let mut centres = Centres::with_capacity(self.population.dim(), slots.size_hint().0);
+        let mut row = self.population.blank_row();
+        for slot in slots {
+            self.population.read(slot as usize, &mut row);
+            centres.push(&row);
+        }
+        centres
     }
 
-    /// The rounds of known proposals and potentials, with the keys by which the proposals have won.
-    pub(crate) fn restore(&self, known: &[Vec<(u32, i64)>]) -> Vec<Round> {
+    /// The seeds of known proposals and potentials, with the keys by which the proposals have won.
+    pub(crate) fn restore(&self, known: &[Vec<(u32, i64)>]) -> Seeds {
         let mut rounds: Vec<Round> = Vec::with_capacity(known.len());
+        let mut row = self.population.blank_row();
         for (number, trials) in known.iter().enumerate() {
-            let seeds = self.chosen(&rounds);
-            let mut proposals = [Proposal { slot: 0, energy: 0, weight: 1 }; TRIALS];
-            let mut potentials = [0; TRIALS];
+            let seeds = self.centres(rounds.iter().map(Round::chosen));
+            let mut keys = vec![0; seeds.len()];
+            let mut round = Round::blank(number);
             for (trial, &(slot, potential)) in trials.iter().enumerate() {
-                let row = self.population.row(slot as usize);
-                let weight = (0..number).map(|seed| seeds.distance(seed, row)).min().unwrap_or(1);
-                proposals[trial] = Proposal::new(self.draw(number, slot, trial), slot, weight);
-                potentials[trial] = potential;
+                self.population.read(slot as usize, &mut row);
+                seeds.row_keys(&row, &mut keys);
+                let square = self.population.square(slot as usize);
+                let weight = keys.iter().map(|&key| distance(key, square)).min().unwrap_or(1);
+                let draw = self.keyed.race(slot_number(number), self.population.row_key(slot)).trial(trial);
+                round.proposals[trial] = Proposal::new(draw, slot, weight);
+                round.potentials[trial] = potential;
             }
-            rounds.push(Round { trials: trials.len(), proposals, potentials });
+            rounds.push(round);
         }
-        rounds
+        self.seeds(rounds)
     }
+}
+
+/// One round's trials over some blocks.
+struct Heat<'a> {
+    race: &'a Race<'a>,
+    round: u32,
+    trials: &'a [usize],
+    seeds: &'a [u32],
+    best: Vec<Option<Proposal>>,
+    /// By trial, whether it is run or not: above this quotient of energy and weight a row cannot win.
+    limits: [f64; TRIALS],
+}
+
+impl<'a> Heat<'a> {
+    fn new(race: &'a Race<'a>, round: u32, trials: &'a [usize], seeds: &'a [u32]) -> Self {
+        let best = vec![None; trials.len()];
+        // Nothing is looked for where no trial is run, anything where there is no best yet.
+        let mut limits = [-1.0; TRIALS];
+        for &trial in trials {
+            limits[trial] = f64::INFINITY;
+        }
+        Self { race, round, trials, seeds, best, limits }
+    }
+
+    fn run(&mut self, block: &Block<'_>, weights: &[u32; LANES]) {
+        let population = self.race.population;
+        let words = self.race.keyed.race_words(self.round, &population.row_keys(block));
+        let candidates = kernel::candidates(&words, weights, self.limits);
+        for (best, &trial) in self.best.iter_mut().zip(self.trials) {
+            for lane in lanes(candidates[trial] & block.live()) {
+                let draw = RaceDraws::from_words(words.map(|words| words[lane])).trial(trial);
+                let slot = slot_number(block.first + lane);
+                let better = self.race.better(*best, draw, slot, weights[lane], self.seeds);
+                if better != *best {
+                    *best = better;
+                    self.limits[trial] = better.map_or(f64::INFINITY, limit);
+                }
+            }
+        }
+    }
+}
+
+/// A bound of the quotient of energy and weight, rounded up; none as long as no row had a weight.
+fn limit(best: Proposal) -> f64 {
+    if best.weight == 0 {
+        return f64::INFINITY;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "rounded up behind, by far more")]
+    let energy = best.energy as f64;
+    energy / f64::from(best.weight) * (1.0 + 1e-12)
 }
 
 fn product(energy: u64, weight: u32) -> u128 {
     u128::from(energy) * u128::from(weight)
-}
-
-fn square(row: &[i16]) -> u32 {
-    crate::assign::dot(row, row).cast_unsigned()
 }

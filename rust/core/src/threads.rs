@@ -46,25 +46,28 @@ impl Threads {
         }
     }
 
-    /// As `map`, over a mutable slice: each shard gets its part and the position where it begins.
+    /// As `map`, over a mutable slice of records of `width` elements: each shard gets its part and the number of its first
+    /// record. `cost` is that of a record.
     pub(crate) fn map_mut<T: Send, P: Send>(
         self,
         slice: &mut [T],
+        width: usize,
         cost: usize,
         map: impl Fn(usize, &mut [T]) -> P + Sync,
     ) -> Vec<P> {
-        let size = self.shard_size(slice.len(), cost);
-        match self.pool(slice.len().div_ceil(size)) {
-            Some(pool) => {
-                pool.install(|| slice.par_chunks_mut(size).enumerate().map(|(i, part)| map(i * size, part)).collect())
-            }
-            None => slice.chunks_mut(size).enumerate().map(|(i, part)| map(i * size, part)).collect(),
+        let records = slice.len() / width;
+        let size = self.shard_size(records, cost);
+        match self.pool(records.div_ceil(size)) {
+            Some(pool) => pool.install(|| {
+                slice.par_chunks_mut(size * width).enumerate().map(|(i, part)| map(i * size, part)).collect()
+            }),
+            None => slice.chunks_mut(size * width).enumerate().map(|(i, part)| map(i * size, part)).collect(),
         }
     }
 
     fn shard_size(self, len: usize, cost: usize) -> usize {
         let least = GRAIN.div_ceil(cost.max(1));
-        len.div_ceil(self.count * SHARDS_PER_THREAD).max(least).max(1)
+        len.div_ceil(self.count.saturating_mul(SHARDS_PER_THREAD)).max(least).max(1)
     }
 
     /// The pool for these threads, if it is worth going to. Pools live as long as the process; one that was inherited
@@ -103,7 +106,7 @@ mod tests {
                 let parts = Threads::new(Some(threads)).map(len, GRAIN, Iterator::collect::<Vec<_>>);
                 assert_eq!(parts.concat(), (0..len).collect::<Vec<_>>());
                 let mut slice = vec![0; len];
-                Threads::new(Some(threads)).map_mut(&mut slice, GRAIN, |start, part| {
+                Threads::new(Some(threads)).map_mut(&mut slice, 1, GRAIN, |start, part| {
                     part.iter_mut().enumerate().for_each(|(i, x)| *x = start + i);
                 });
                 assert_eq!(slice, (0..len).collect::<Vec<_>>());

@@ -20,14 +20,31 @@ impl<T: DefaultIsZeroes> Wiped<T> {
 
     /// Appends; a buffer that is outgrown is overwritten before it is freed.
     pub(crate) fn extend_from_slice(&mut self, more: &[T]) {
-        let needed = self.0.len() + more.len();
+        self.reserve(self.0.len() + more.len());
+        self.0.extend_from_slice(more);
+    }
+
+    /// Appends zeros up to a length.
+    pub(crate) fn grow(&mut self, len: usize) {
+        self.reserve(len);
+        self.0.resize(len.max(self.0.len()), T::default());
+    }
+
+    /// Cuts off what lies beyond a length, and overwrites it.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        if let Some(rest) = self.0.get_mut(len..) {
+            rest.zeroize();
+        }
+        self.0.truncate(len);
+    }
+
+    fn reserve(&mut self, needed: usize) {
         if needed > self.0.capacity() {
             let mut larger = Vec::with_capacity(needed.max(self.0.capacity() * 2));
             larger.extend_from_slice(&self.0);
             self.0.zeroize();
             self.0 = larger;
         }
-        self.0.extend_from_slice(more);
     }
 
     /// Takes out the elements `index * width ..` of one record by moving the last record there, and overwrites what

@@ -105,7 +105,7 @@ impl Model {
     /// Adds rows; integer ids from the largest present on where none are given.
     fn add(&self, py: Python<'_>, x: Rows<'_>, ids: Option<&Bound<'_, PyList>>) -> PyResult<UpdateReport> {
         let given = ids.map(crate::arguments::ids).transpose()?;
-        let (params, threads) = self.read(py, |model| (model.params().clone(), model.threads()));
+        let (params, threads) = self.read(py, |model| (model.params().clone(), model.resources().threads));
         let batch = Batch::quantise(&params, x.matrix()?, threads).map_err(|error| to_python(py, &error))?;
         self.write(py, |model| {
             let ids = given.map_or_else(|| model.next_ids(batch.len()), Ok)?;
@@ -275,7 +275,7 @@ impl Model {
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Recipe<'py>> {
         let bytes = slf.get().to_bytes(slf.py())?;
-        let threads = slf.get().read(slf.py(), |model| model.threads().requested());
+        let threads = slf.get().read(slf.py(), |model| model.resources().threads.requested());
         Ok((slf.get_type().getattr("from_bytes")?, (bytes, threads)))
     }
 }
@@ -286,11 +286,11 @@ impl Model {
         &self,
         py: Python<'_>,
         x: &Rows<'_>,
-        compare: impl FnOnce(&erase_core::Model, Batch) -> Result<R, Error> + Send,
+        compare: impl FnOnce(&erase_core::Model, &Batch) -> Result<R, Error> + Send,
     ) -> PyResult<R> {
-        let (params, threads) = self.read(py, |model| (model.params().clone(), model.threads()));
+        let (params, threads) = self.read(py, |model| (model.params().clone(), model.resources().threads));
         let queries = Batch::queries(&params, x.matrix()?, threads).map_err(|error| to_python(py, &error))?;
-        self.read(py, |model| compare(model, queries)).map_err(|error| to_python(py, &error))
+        self.read(py, |model| compare(model, &queries)).map_err(|error| to_python(py, &error))
     }
 
     fn decode(py: Python<'_>, bytes: &[u8], n_threads: Option<usize>) -> PyResult<Self> {

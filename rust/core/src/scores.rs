@@ -1,0 +1,208 @@
+//! Known scores: for a step the keys of every row for every centre. Where they are known, a step is run again at the cost of
+//! what its centres moved by, not of all distances. Derived, not part of the state, and within a budget.
+//!
+//! The keys of a step carry the centres that they are for. So they may lag behind the step's own centres, or be
+//! ahead of them while an update is planned, and are never wrong: whoever wants keys for some centres has
+//! them brought there by `approach`.
+
+use erase_core_kernel::{LANES, Shift};
+
+use crate::assign::Centres;
+use crate::blocks::Blocks;
+use crate::wipe::Wiped;
+
+/// A cache for a model this small is never worth saving on.
+const FLOOR: usize = 32 << 20;
+
+/// How much memory a model may use for what it could compute again. Not part of its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CacheSize(
+    /// Bytes; by default some 3/4 of a byte for each coordinate of a row and 10 for each iteration, and never less than 32 MiB.
+    pub Option<usize>,
+);
+
+impl CacheSize {
+    /// Number of steps, from step 1 on, whose keys may be kept. Step 0 assigns to the seeds, which hardly ever move.
+    fn steps(self, rows: usize, dim: usize, clusters: usize, max_iter: usize) -> usize {
+        let of_rows = |bytes: usize| rows.saturating_mul(bytes);
+        let bytes = self.0.unwrap_or_else(|| of_rows(3 * dim / 4 + 10 * max_iter.min(10)).max(FLOOR));
+        let of_step = rows.next_multiple_of(LANES).saturating_mul(clusters * size_of::<u32>());
+        (bytes / of_step.max(1)).min(max_iter)
+    }
+}
+
+/// The keys of one step, for the centres that stand beside them.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    centres: Centres,
+    /// Block by block, for each centre a key for each lane.
+    keys: Wiped<u32>,
+}
+
+/// How to get from the keys that are known to those for other centres.
+pub(crate) struct Approach {
+    /// Centres that have moved by a few coordinates.
+    pub(crate) shifts: Vec<Shift>,
+    /// Centres whose keys are computed, and where they belong.
+    pub(crate) computed: Centres,
+    pub(crate) places: Vec<usize>,
+}
+
+impl Approach {
+    /// From nothing.
+    pub(crate) fn all(centres: &Centres) -> Self {
+        Self { shifts: Vec::new(), computed: centres.clone(), places: (0..centres.len()).collect() }
+    }
+
+    /// From one to the other. A shift costs about as much for each pair of coordinates as a whole product does.
+    fn between(from: &Centres, to: &Centres, dim: usize) -> Self {
+        let mut approach = Self { shifts: Vec::new(), computed: Centres::with_capacity(dim, 0), places: Vec::new() };
+        for j in 0..to.len() {
+            let (old, new) = (from.padded(j), to.padded(j));
+            if old == new {
+                continue;
+            }
+            if let Some(shift) = Shift::between(j, (old, from.bias(j)), (new, to.bias(j)), dim.div_ceil(4)) {
+                approach.shifts.push(shift);
+            } else {
+                approach.computed.push(new);
+                approach.places.push(j);
+            }
+        }
+        approach
+    }
+
+    /// Brings the keys of a block to where the approach leads. `scratch` has room for the keys that are computed.
+    pub(crate) fn run(&self, block: &[i16], keys: &mut [u32], scratch: &mut [u32]) {
+        erase_core_kernel::shift_keys(block, &self.shifts, keys);
+        if self.places.len() * LANES == keys.len() {
+            return self.computed.keys(block, keys);
+        }
+        if !self.places.is_empty() {
+            self.computed.keys(block, scratch);
+            for (&j, computed) in self.places.iter().zip(scratch.chunks_exact(LANES)) {
+                keys[j * LANES..(j + 1) * LANES].copy_from_slice(computed);
+            }
+        }
+    }
+
+    /// Multiply-adds for a row.
+    pub(crate) fn work(&self, dim: usize) -> usize {
+        self.places.len() * dim + self.shifts.iter().map(|shift| 2 * shift.pairs()).sum::<usize>()
+    }
+}
+
+impl Known {
+    /// How to get to other centres, and the keys, to be brought there block by block.
+    pub(crate) fn approach(&mut self, centres: &Centres, dim: usize) -> (Approach, &mut [u32]) {
+        let approach = if self.centres.len() == centres.len() {
+            Approach::between(&self.centres, centres, dim)
+        } else {
+            Approach::all(centres)
+        };
+        self.centres = centres.clone();
+        (approach, &mut self.keys)
+    }
+
+    /// Whether the keys are those for some centres.
+    pub(crate) fn are_for(&self, centres: &Centres) -> bool {
+        self.centres == *centres
+    }
+
+    /// The keys of a block.
+    pub(crate) fn of_block(&self, b: usize) -> &[u32] {
+        let len = self.centres.len() * LANES;
+        &self.keys[b * len..(b + 1) * len]
+    }
+
+    fn swap_remove(&mut self, slot: usize, last: usize) {
+        let clusters = self.centres.len();
+        let place = |slot: usize, j: usize| (slot / LANES * clusters + j) * LANES + slot % LANES;
+        for j in 0..clusters {
+            self.keys[place(slot, j)] = self.keys[place(last, j)];
+            self.keys[place(last, j)] = 0;
+        }
+        self.keys.truncate(last.div_ceil(LANES) * clusters * LANES);
+    }
+
+    /// Takes in rows, after `len` that are known.
+    fn extend(&mut self, len: usize, more: &Blocks) {
+        let clusters = self.centres.len();
+        self.keys.grow((len + more.len()).div_ceil(LANES) * clusters * LANES);
+        let mut keys = vec![0; clusters];
+        let mut row = more.blank_row();
+        for i in 0..more.len() {
+            more.read(i, &mut row);
+            self.centres.row_keys(&row, &mut keys);
+            let slot = len + i;
+            for (j, &key) in keys.iter().enumerate() {
+                self.keys[(slot / LANES * clusters + j) * LANES + slot % LANES] = key;
+            }
+        }
+    }
+}
+
+/// The known scores of all steps.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scores {
+    size: CacheSize,
+    /// By step; none where they are not known, or not to be.
+    known: Vec<Option<Known>>,
+}
+
+impl Scores {
+    pub(crate) fn new(size: CacheSize) -> Self {
+        Self { size, known: Vec::new() }
+    }
+
+    /// Takes all out, to be worked on.
+    pub(crate) fn start(&mut self) -> Self {
+        Self { size: self.size, known: std::mem::take(&mut self.known) }
+    }
+
+    /// Takes the keys of a step out, to be worked on, or blank ones for that; None if the step's are not to be kept.
+    pub(crate) fn take(
+        &mut self,
+        t: usize,
+        rows: usize,
+        dim: usize,
+        clusters: usize,
+        max_iter: usize,
+    ) -> Option<Known> {
+        if t == 0 || t > self.size.steps(rows, dim, clusters, max_iter) {
+            return None;
+        }
+        let taken = self.known.get_mut(t).and_then(Option::take);
+        let len = rows.div_ceil(LANES) * clusters * LANES;
+        taken
+            .filter(|known| known.keys.len() == len)
+            .or_else(|| Some(Known { centres: Centres::default(), keys: Wiped::zeros(len) }))
+    }
+
+    /// Puts a step's keys back.
+    pub(crate) fn put(&mut self, t: usize, known: Option<Known>) {
+        if self.known.len() <= t {
+            self.known.resize(t + 1, None);
+        }
+        self.known[t] = known;
+    }
+
+    pub(crate) fn of_step(&self, t: usize) -> Option<&Known> {
+        self.known.get(t)?.as_ref()
+    }
+
+    /// Forgets the steps from `steps` on.
+    pub(crate) fn truncate(&mut self, steps: usize) {
+        self.known.truncate(steps);
+    }
+
+    /// Takes out a slot; the last one moves there.
+    pub(crate) fn swap_remove(&mut self, slot: usize, last: usize) {
+        self.known.iter_mut().flatten().for_each(|known| known.swap_remove(slot, last));
+    }
+
+    /// Takes in rows, after `len` that are known.
+    pub(crate) fn extend(&mut self, len: usize, more: &Blocks) {
+        self.known.iter_mut().flatten().for_each(|known| known.extend(len, more));
+    }
+}

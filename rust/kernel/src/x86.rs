@@ -1,0 +1,178 @@
+//! AVX2 and AVX-512: products of a block's rows with vectors, by multiply-adds of pairs of 16-bit numbers.
+//!
+//! # Safety
+//!
+//! Every function here wants the features that it names, and slices of the lengths that `lib.rs` checks. The pointers
+//! below are offsets into those slices: with `pairs = block.len() / 32`, line `p < pairs` of the block is its entries
+//! `32 p .. 32 p + 32`, pair `p` of vector `j` is entries `2 pairs j + 2 p` and the next, and the keys of
+//! vector `j` are `16 j .. 16 j + 16`. Loads and stores are unaligned ones.
+
+use std::arch::x86_64::{
+    _mm256_add_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_si256,
+    _mm256_slli_epi32, _mm256_storeu_si256, _mm256_sub_epi32, _mm512_add_epi32, _mm512_dpwssd_epi32,
+    _mm512_loadu_epi16, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_storeu_epi32,
+    _mm512_sub_epi32,
+};
+
+use crate::LANES;
+use crate::portable::Shift;
+
+/// A pair of 16-bit numbers as one 32-bit number, to be broadcast.
+///
+/// # Safety
+///
+/// Two numbers can be read at `at`.
+#[inline]
+unsafe fn pair(at: *const i16) -> i32 {
+    // SAFETY: by the caller's promise; the alignment is not relied on.
+    unsafe { at.cast::<i32>().read_unaligned() }
+}
+
+fn packed(by: [i16; 2]) -> i32 {
+    i32::from(by[1]) << 16 | i32::from(by[0].cast_unsigned())
+}
+
+/// Runs a function for all vectors, as many at once as there are registers for.
+macro_rules! in_groups {
+    ($function:ident, $block:ident, $vectors:ident, $biases:ident, $out:ident, [$($group:literal),*]) => {
+        let width = $block.len() / LANES;
+        let mut j = 0;
+        $(while $biases.len() - j >= $group {
+            // SAFETY: lengths as the module states, for vectors j .. j + group.
+            unsafe {
+                $function::<$group>(
+                    $block,
+                    $vectors.as_ptr().add(j * width),
+                    $biases.as_ptr().add(j),
+                    $out.as_mut_ptr().add(j * LANES),
+                );
+            }
+            j += $group;
+        })*
+    };
+}
+
+/// # Safety
+///
+/// The features, and lengths as the module states.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(crate) unsafe fn keys_avx512(block: &[i16], vectors: &[i16], biases: &[u32], out: &mut [u32]) {
+    in_groups!(group_avx512, block, vectors, biases, out, [16, 8, 4, 2, 1]);
+}
+
+/// # Safety
+///
+/// The features; `M` vectors at `vectors`, biases at `biases`, and room for their keys at `out`.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn group_avx512<const M: usize>(block: &[i16], vectors: *const i16, biases: *const u32, out: *mut u32) {
+    let width = block.len() / LANES;
+    let mut products = [_mm512_setzero_si512(); M];
+    for (p, line) in block.chunks_exact(2 * LANES).enumerate() {
+        // SAFETY: the line has 32 entries; pair p of each of M vectors is there.
+        unsafe {
+            let rows = _mm512_loadu_epi16(line.as_ptr());
+            for (j, product) in products.iter_mut().enumerate() {
+                *product = _mm512_dpwssd_epi32(*product, rows, _mm512_set1_epi32(pair(vectors.add(j * width + 2 * p))));
+            }
+        }
+    }
+    for (j, product) in products.iter().enumerate() {
+        // SAFETY: M biases, and room for 16 keys for each.
+        unsafe {
+            let bias = _mm512_set1_epi32((*biases.add(j)).cast_signed());
+            let keys = _mm512_sub_epi32(bias, _mm512_slli_epi32::<1>(*product));
+            _mm512_storeu_epi32(out.add(j * LANES).cast(), keys);
+        }
+    }
+}
+
+/// # Safety
+///
+/// The features, and lengths as the module states.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(crate) unsafe fn shift_keys_avx512(block: &[i16], shifts: &[Shift], keys: &mut [u32]) {
+    for shift in shifts {
+        let mut products = [_mm512_setzero_si512(); 2];
+        let twos = shift.moves.chunks_exact(2);
+        for &(p, by) in twos.remainder() {
+            // SAFETY: the caller has checked that the block has line p.
+            let rows = unsafe { _mm512_loadu_epi16(block.as_ptr().add(p as usize * 2 * LANES)) };
+            products[0] = _mm512_dpwssd_epi32(products[0], rows, _mm512_set1_epi32(packed(by)));
+        }
+        for two in twos {
+            for (&(p, by), product) in two.iter().zip(&mut products) {
+                // SAFETY: as above.
+                let rows = unsafe { _mm512_loadu_epi16(block.as_ptr().add(p as usize * 2 * LANES)) };
+                *product = _mm512_dpwssd_epi32(*product, rows, _mm512_set1_epi32(packed(by)));
+            }
+        }
+        let mut sums = [0_i32; LANES];
+        // SAFETY: the array has 16 entries.
+        unsafe { _mm512_storeu_epi32(sums.as_mut_ptr(), _mm512_add_epi32(products[0], products[1])) };
+        shift.apply(sums, &mut keys[shift.centre * LANES..][..LANES]);
+    }
+}
+
+/// # Safety
+///
+/// The feature, and lengths as the module states.
+#[target_feature(enable = "avx2")]
+pub(crate) unsafe fn keys_avx2(block: &[i16], vectors: &[i16], biases: &[u32], out: &mut [u32]) {
+    in_groups!(group_avx2, block, vectors, biases, out, [4, 2, 1]);
+}
+
+/// # Safety
+///
+/// The feature; `M` vectors at `vectors`, biases at `biases`, and room for their keys at `out`.
+#[target_feature(enable = "avx2")]
+unsafe fn group_avx2<const M: usize>(block: &[i16], vectors: *const i16, biases: *const u32, out: *mut u32) {
+    let width = block.len() / LANES;
+    let mut products = [[_mm256_setzero_si256(); 2]; M];
+    for (p, line) in block.chunks_exact(2 * LANES).enumerate() {
+        // SAFETY: the line has 32 entries; pair p of each of M vectors is there.
+        unsafe {
+            let rows = [_mm256_loadu_si256(line.as_ptr().cast()), _mm256_loadu_si256(line.as_ptr().add(16).cast())];
+            for (j, product) in products.iter_mut().enumerate() {
+                let vector = _mm256_set1_epi32(pair(vectors.add(j * width + 2 * p)));
+                for (product, rows) in product.iter_mut().zip(rows) {
+                    *product = _mm256_add_epi32(*product, _mm256_madd_epi16(rows, vector));
+                }
+            }
+        }
+    }
+    for (j, product) in products.iter().enumerate() {
+        // SAFETY: M biases, and room for 16 keys for each.
+        unsafe {
+            let bias = _mm256_set1_epi32((*biases.add(j)).cast_signed());
+            for (half, product) in product.iter().enumerate() {
+                let keys = _mm256_sub_epi32(bias, _mm256_slli_epi32::<1>(*product));
+                _mm256_storeu_si256(out.add(j * LANES + half * LANES / 2).cast(), keys);
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// The feature, and lengths as the module states.
+#[target_feature(enable = "avx2")]
+pub(crate) unsafe fn shift_keys_avx2(block: &[i16], shifts: &[Shift], keys: &mut [u32]) {
+    for shift in shifts {
+        let mut products = [_mm256_setzero_si256(); 2];
+        for &(p, by) in &shift.moves {
+            let by = _mm256_set1_epi32(packed(by));
+            for (half, product) in products.iter_mut().enumerate() {
+                // SAFETY: the caller has checked that the block has line p, of twice 16 entries.
+                let rows =
+                    unsafe { _mm256_loadu_si256(block.as_ptr().add(p as usize * 2 * LANES + half * LANES).cast()) };
+                *product = _mm256_add_epi32(*product, _mm256_madd_epi16(rows, by));
+            }
+        }
+        let mut sums = [0_i32; LANES];
+        for (half, product) in products.iter().enumerate() {
+            // SAFETY: the array has twice 8 entries.
+            unsafe { _mm256_storeu_si256(sums.as_mut_ptr().add(half * LANES / 2).cast(), *product) };
+        }
+        shift.apply(sums, &mut keys[shift.centre * LANES..][..LANES]);
+    }
+}
