@@ -96,13 +96,19 @@ impl Blocks {
     /// Takes out a slot; the last row moves there.
     pub(crate) fn swap_remove(&mut self, slot: usize) {
         let last = self.len - 1;
-        let (to, from) = (self.range(slot / LANES).start, self.range(last / LANES).start);
-        let (to, from) = (to + slot % LANES * 2, from + last % LANES * 2);
-        for pair in 0..padded(self.dim) / 2 {
-            let line = pair * 2 * LANES;
-            for half in 0..2 {
-                self.values[to + line + half] = self.values[from + line + half];
-                self.values[from + line + half] = 0;
+        let (to, from) = (self.range(slot / LANES), self.range(last / LANES));
+        let (to_lane, from_lane) = (2 * (slot % LANES), 2 * (last % LANES));
+        if to == from {
+            for line in self.values[to].chunks_exact_mut(2 * LANES) {
+                line.copy_within(from_lane..from_lane + 2, to_lane);
+                line[from_lane..from_lane + 2].fill(0);
+            }
+        } else {
+            let (head, tail) = self.values.split_at_mut(from.start);
+            let lines = head[to].chunks_exact_mut(2 * LANES).zip(tail.chunks_exact_mut(2 * LANES));
+            for (to, from) in lines {
+                to[to_lane..to_lane + 2].copy_from_slice(&from[from_lane..from_lane + 2]);
+                from[from_lane..from_lane + 2].fill(0);
             }
         }
         self.len = last;

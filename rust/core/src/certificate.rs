@@ -18,8 +18,8 @@ pub(crate) enum Verdict {
     Ends,
     /// The steps that were certified stay; the next one assigns to other centres, or did not exist.
     Breaks {
-        /// What the next step assigns to.
-        centres: Centres,
+        /// What the next step assigns to; None if that does not follow from what is kept of the last step.
+        centres: Option<Centres>,
         /// Loss of the step before.
         before: i64,
     },
@@ -29,6 +29,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Certificate {
     pub(crate) verdict: Verdict,
     pub(crate) added_labels: Vec<Vec<u16>>,
+    /// To be filled again when the update is carried out.
+    pub(crate) delta: Delta,
     pub(crate) work: u64,
 }
 
@@ -40,16 +42,18 @@ pub(crate) fn certify(
     new: &Rule,
     threads: Threads,
 ) -> Certificate {
-    let mut certificate = Certificate { verdict: Verdict::Holds, added_labels: Vec::new(), work: 0 };
-    let Some(first) = steps.first() else { return certificate };
-    let mut delta = Delta::new(first.summary.counts.len(), population.dim());
+    let clusters = steps.first().map_or(0, |first| first.summary.counts.len());
+    let delta = Delta::new(clusters, population.dim());
+    let mut certificate =
+        Certificate { verdict: Verdict::Holds, added_labels: Vec::with_capacity(steps.len()), delta, work: 0 };
+    let delta = &mut certificate.delta;
     let mut before = None;
     for (t, step) in steps.iter().enumerate() {
         let labels = added_labels(step, population, threads);
-        fill(&mut delta, step, population, &labels, threads);
+        fill(delta, step, population, &labels, threads);
         certificate.work += cost(population, step.summary.counts.len());
         certificate.added_labels.push(labels);
-        let change = Change { delta: &delta, old, new };
+        let change = Change { delta, old, new };
         let loss = step.summary.loss + delta.loss();
         let is_last = new.is_last(t, before, loss);
         let was_last = t + 1 == steps.len();
@@ -58,9 +62,12 @@ pub(crate) fn certify(
         if is_last && (!was_last || other_kept) {
             certificate.verdict = Verdict::Ends;
         } else if was_last != is_last || !was_last && !step.summary.holds(change) {
-            let mut summary = step.summary.clone();
-            summary.apply(change, t);
-            certificate.verdict = Verdict::Breaks { centres: summary.next_centres(new), before: loss };
+            let centres = step.summary.cells.is_some().then(|| {
+                let mut summary = step.summary.clone();
+                summary.apply(change, t, false);
+                summary.next_centres(new)
+            });
+            certificate.verdict = Verdict::Breaks { centres, before: loss };
         }
         if !matches!(certificate.verdict, Verdict::Holds) {
             break;
@@ -96,11 +103,14 @@ pub(crate) fn fill(
             delta.row(label, row, sign, centres.distance(label.into(), row, population.square(slot)));
         });
     };
-    delta.clear();
     let changes = population.changes();
     if changes == 1 {
-        return count(delta, 0..1);
+        return population.each_change(0..1, |slot, row, sign| {
+            let label = step.labels.get(slot).copied().unwrap_or_else(|| added_labels[slot - population.base()]);
+            delta.only_row(label, row, sign, centres.distance(label.into(), row, population.square(slot)));
+        });
     }
+    delta.clear();
     let parts = threads.map(changes, 4 * population.dim(), |range| {
         let mut part = Delta::new(centres.len(), population.dim());
         count(&mut part, range);

@@ -2,10 +2,10 @@
 //! as they will be, and carried out only then; the rows themselves are `model`'s.
 
 use crate::assign::Centres;
-use crate::certificate::{self, Verdict, certify};
+use crate::certificate::{self, Certificate, Verdict, certify};
 use crate::exemplar::Exemplars;
 use crate::ids::slot_number;
-use crate::lloyd::{Change, Delta, Rule, Step, falls};
+use crate::lloyd::{Cells, Change, Delta, Rule, Step, Summary, falls};
 use crate::params::ValidParams;
 use crate::population::Population;
 use crate::replay::{NewStep, Replay};
@@ -46,6 +46,10 @@ struct Plan {
     seeds: Reseeding,
     /// Labels of the rows that come, for each step that stays.
     added_labels: Vec<Vec<u16>>,
+    /// Scratch for what the rows that go and come do to the steps that stay.
+    delta: Delta,
+    /// The cells of the last step that stays, if it was the last of all and is so no more.
+    resumed: Option<Cells>,
     /// Steps after those that stay.
     new_steps: Vec<NewStep>,
     /// The first step that is run again or dropped.
@@ -148,11 +152,20 @@ impl Iteration {
         let (old, new) = after.rules();
         let certificate = certify(&self.steps, after.population, &old, &new, after.threads);
         let stay = certificate.added_labels.len();
+        let mut resumed = None;
         let (first, (new_steps, work)) = match certificate.verdict {
             Verdict::Holds => (None, (Vec::new(), 0)),
             // Nothing is run again; if nothing is dropped either, it is the last step that is kept now, or no more.
             Verdict::Ends => (Some(stay.min(self.steps.len() - 1)), (Vec::new(), 0)),
-            Verdict::Breaks { centres, before } => (Some(stay), self.replay(after, stay, centres, Some(before))),
+            Verdict::Breaks { centres: Some(centres), before } => {
+                (Some(stay), self.replay(after, stay, centres, Some(before)))
+            }
+            Verdict::Breaks { centres: None, before } => {
+                let last = self.go_on(after, &certificate.added_labels[stay - 1]);
+                let centres = last.next_centres(&new);
+                resumed = last.cells;
+                (Some(stay), self.replay(after, stay, centres, Some(before)))
+            }
         };
         let path = match (&seeding.seeds, first) {
             (Reseeding::Raced(_), _) => Path::Reseeded,
@@ -160,7 +173,8 @@ impl Iteration {
             (Reseeding::Followed(_), Some(_)) => Path::Replayed,
         };
         let work = seeding.work + certificate.work + work;
-        Plan { path, seeds: seeding.seeds, added_labels: certificate.added_labels, new_steps, first, work }
+        let Certificate { added_labels, delta, .. } = certificate;
+        Plan { path, seeds: seeding.seeds, added_labels, delta, resumed, new_steps, first, work }
     }
 
     /// All steps anew, from other seeds.
@@ -172,7 +186,22 @@ impl Iteration {
             new_steps = steps;
             work += more;
         }
-        Plan { path: Path::Reseeded, seeds, added_labels: Vec::new(), new_steps, first: Some(0), work }
+        let (path, added_labels, resumed, first) = (Path::Reseeded, Vec::new(), None, Some(0));
+        let delta = Delta::new(0, after.population.dim());
+        Plan { path, seeds, added_labels, delta, resumed, new_steps, first, work }
+    }
+
+    /// The summary, with its cells, of what was the last step and is so no more.
+    fn go_on(&self, after: &After<'_>, added_labels: &[u16]) -> Summary {
+        let (t, step) = (self.steps.len() - 1, &self.steps[self.steps.len() - 1]);
+        let (old, new) = after.rules();
+        let mut summary = step.summary.clone();
+        let mut delta = Delta::new(summary.counts.len(), after.population.dim());
+        certificate::fill(&mut delta, step, after.population, added_labels, after.threads);
+        summary.apply(Change { delta: &delta, old: &old, new: &new }, t, false);
+        let labels = [&step.labels, added_labels].concat();
+        let cells = after.replay(&self.steps).cells_of_labels(t, &summary.centres, &summary.counts, &labels);
+        Summary { cells: Some(cells), ..summary }
     }
 
     /// Runs steps. Scores that are worked on are out of the model meanwhile: should it fail, they are lost, not wrong.
@@ -190,11 +219,14 @@ impl Iteration {
         outcome
     }
 
-    fn carry_out(&mut self, plan: Plan, after: &After<'_>) -> Update {
+    fn carry_out(&mut self, mut plan: Plan, after: &After<'_>) -> Update {
         let population = after.population;
         let stay = plan.added_labels.len();
         let before = self.kept().filter(|_| plan.first.is_some()).map(|(t, step)| (t, step.summary.centres.clone()));
-        self.carry_out_certified(&plan.added_labels, after);
+        self.carry_out_certified(&mut plan, after);
+        if let (Some(cells), Some(last)) = (plan.resumed, self.steps.last_mut()) {
+            last.summary.cells = Some(cells);
+        }
         let replaced = self.replace_steps(stay, plan.new_steps, population.slots());
         plan.seeds.apply(&mut self.seeds);
         self.scores.truncate(self.steps.len());
@@ -222,13 +254,14 @@ impl Iteration {
     }
 
     /// Brings the sums and labels of the steps that stay up to date.
-    fn carry_out_certified(&mut self, added_labels: &[Vec<u16>], after: &After<'_>) {
-        let Some(first) = self.steps.first() else { return };
+    fn carry_out_certified(&mut self, plan: &mut Plan, after: &After<'_>) {
         let (old, new) = after.rules();
-        let mut delta = Delta::new(first.summary.counts.len(), after.population.dim());
-        for (t, (step, labels)) in self.steps.iter_mut().zip(added_labels).enumerate() {
-            certificate::fill(&mut delta, step, after.population, labels, after.threads);
-            step.summary.apply(Change { delta: &delta, old: &old, new: &new }, t);
+        let stay = plan.added_labels.len();
+        for (t, (step, labels)) in self.steps.iter_mut().zip(&plan.added_labels).enumerate() {
+            certificate::fill(&mut plan.delta, step, after.population, labels, after.threads);
+            // The last one is where the certificate ended, or was not asked.
+            let is_certified = t + 1 < stay;
+            step.summary.apply(Change { delta: &plan.delta, old: &old, new: &new }, t, is_certified);
             step.labels.extend(labels);
         }
     }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use erase_core_kernel::{self as kernel, Cells, Span};
+use erase_core_kernel::{self as kernel, Span};
 
 use crate::assign::{Centres, MAX_CENTRE_SQUARE};
 use crate::keyed::Keyed;
@@ -65,14 +65,21 @@ pub(crate) struct Step {
 
 /// A step without its labels: the centres that rows were assigned to, the clusters' counts, the loss, and the cells
 /// of the lattice in which the next centres lie.
-///
-/// Instead of a cluster's sum `S` its *slack* is kept: `num - corner * den`, how far the quotient lies above its
-/// cell's lower corner. The cell, and with it the next centre, stays the same as long as `0 <= slack < pitch * den`.
 #[derive(Debug, Clone)]
 pub(crate) struct Summary {
     pub(crate) centres: Centres,
     pub(crate) counts: Vec<i64>,
     pub(crate) loss: i64,
+    /// None for the last step, which no centres follow from.
+    pub(crate) cells: Option<Cells>,
+}
+
+/// The cells in which the next centres lie.
+///
+/// Instead of a cluster's sum `S` its *slack* is kept: `num - corner * den`, how far the quotient lies above its
+/// cell's lower corner. The cell, and with it the next centre, stays the same as long as `0 <= slack < pitch * den`.
+#[derive(Debug, Clone)]
+pub(crate) struct Cells {
     slack: Wiped<i64>,
     corners: Wiped<i32>,
 }
@@ -112,6 +119,24 @@ impl Delta {
         self.loss += sign * i64::from(distance);
     }
 
+    /// The same rows in another cluster, all of which are in one and at one distance together.
+    fn retarget(&mut self, label: u16, loss: i64) {
+        self.touched.iter().for_each(|&j| self.places[j] = None);
+        self.touched.fill(label.into());
+        self.places[usize::from(label)] = Some(0);
+        self.loss = loss;
+    }
+
+    /// For one row: as `clear` and `row`, but what has been counted once is kept for the next step.
+    pub(crate) fn only_row(&mut self, label: u16, row: &[i16], sign: i64, distance: u32) {
+        if self.touched.len() == 1 {
+            self.retarget(label, sign * i64::from(distance));
+        } else {
+            self.clear();
+            self.row(label, row, sign, distance);
+        }
+    }
+
     /// As if all rows of the other had been counted here.
     pub(crate) fn merge(&mut self, other: &Self) {
         for (place, &j) in other.touched.iter().enumerate() {
@@ -124,10 +149,17 @@ impl Delta {
         self.loss += other.loss;
     }
 
-    /// Adds the change to counts and sums of all clusters.
-    pub(crate) fn add_to(&self, counts: &mut [i64], sums: &mut [i64]) {
+    /// All parts as one.
+    pub(crate) fn merged(clusters: usize, dim: usize, parts: Vec<Self>) -> Self {
+        let mut parts = parts.into_iter();
+        let mut merged = parts.next().unwrap_or_else(|| Self::new(clusters, dim));
+        parts.for_each(|part| merged.merge(&part));
+        merged
+    }
+
+    /// Adds the change to the sums of all clusters.
+    pub(crate) fn add_to(&self, sums: &mut [i64]) {
         for (&j, change) in self.touched.iter().zip(self.sums.chunks_exact(self.dim)) {
-            counts[j] += self.count(j);
             sums[j * self.dim..(j + 1) * self.dim].iter_mut().zip(change).for_each(|(a, b)| *a += b);
         }
     }
@@ -173,88 +205,86 @@ pub(crate) struct Change<'a> {
     pub(crate) new: &'a Rule,
 }
 
-impl Summary {
-    /// The summary of an assignment with these counts and sums.
-    pub(crate) fn new(
-        centres: Centres,
-        counts: Vec<i64>,
-        sums: &[i64],
-        square_sum: i64,
-        rule: &Rule,
-        t: usize,
-    ) -> Self {
-        let (slack, corners) = (Wiped::zeros(sums.len()), Wiped::zeros(sums.len()));
-        let mut summary = Self { centres, counts, loss: 0, slack, corners };
-        summary.slack.copy_from_slice(sums);
-        summary.loss =
-            square_sum + (0..summary.counts.len()).map(|j| summary.spread(j, &sums[summary.span(j)])).sum::<i64>();
-        let phase = rule.phase_after(t, summary.dim());
-        for j in 0..summary.counts.len() {
-            let lack = rule.lack(summary.counts[j]);
-            let span = summary.span(j);
-            for (v, &c) in summary.slack[span].iter_mut().zip(summary.centres.centre(j)) {
-                *v += lack * i64::from(c);
-            }
-            summary.settle(j, rule, &phase);
-        }
-        summary
+/// One cluster before and after a change: its counts there, and the rules.
+#[derive(Clone, Copy)]
+struct Cluster<'a> {
+    j: usize,
+    before: i64,
+    after: i64,
+    old: &'a Rule,
+    new: &'a Rule,
+}
+
+impl Cluster<'_> {
+    fn lack(&self) -> i32 {
+        difference(self.old.lack(self.before), self.new.lack(self.after))
     }
 
-    /// The summary of the same step after some of its rows have changed their cluster, gone or come, and its centres have
-    /// moved. Cells of clusters that have the same rows, and no lack, stay where they are.
-    pub(crate) fn moved(&self, centres: Centres, square_sum: i64, change: Change<'_>, t: usize) -> Self {
-        let mut summary = self.clone();
-        let dim = self.dim();
-        let mut phase = Vec::new();
-        let mut sum = Wiped::<i64>::zeros(dim);
-        summary.loss = square_sum;
-        for j in 0..self.counts.len() {
-            self.sum(j, change.old, &mut sum);
-            if let Some((count, sums)) = change.delta.of(j) {
-                summary.counts[j] += count;
-                sum.iter_mut().zip(sums).for_each(|(sum, change)| *sum += change);
+    fn den(&self) -> i32 {
+        difference(self.old.den(self.before), self.new.den(self.after))
+    }
+}
+
+impl<'a> Change<'a> {
+    fn cluster(self, j: usize, counts: &[i64]) -> Cluster<'a> {
+        let Self { delta, old, new } = self;
+        Cluster { j, before: counts[j], after: counts[j] + delta.count(j), old, new }
+    }
+}
+
+impl Cells {
+    /// The cells of the sums of a step's clusters.
+    pub(crate) fn new(centres: &Centres, counts: &[i64], sums: &[i64], rule: &Rule, t: usize) -> Self {
+        let dim = sums.len() / counts.len();
+        let mut cells = Self { slack: Wiped::zeros(sums.len()), corners: Wiped::zeros(sums.len()) };
+        cells.slack.copy_from_slice(sums);
+        let phase = rule.phase_after(t, dim);
+        for (j, &count) in counts.iter().enumerate() {
+            let lack = rule.lack(count);
+            for (v, &c) in cells.slack[j * dim..(j + 1) * dim].iter_mut().zip(centres.centre(j)) {
+                *v += lack * i64::from(c);
             }
-            summary.loss += Self::spread_of(&centres, j, summary.counts[j], &sum);
-            let lack = change.new.lack(summary.counts[j]);
-            let (old_den, new_den) = (change.old.den(self.counts[j]), change.new.den(summary.counts[j]));
-            if change.delta.of(j).is_none() && lack == 0 && old_den == new_den {
+            cells.settle(j, dim, rule.den(count), rule, &phase);
+        }
+        cells
+    }
+
+    /// The cells of the same step after some of its rows have changed their cluster, gone or come, and its centres have
+    /// moved. Those of clusters that have the same rows, and no lack, stay where they are.
+    pub(crate) fn moved(&self, counts: &[i64], centres: (&Centres, &Centres), change: Change<'_>, t: usize) -> Self {
+        let mut cells = self.clone();
+        let dim = self.slack.len() / counts.len();
+        let mut phase = Vec::new();
+        for j in 0..counts.len() {
+            let cluster = change.cluster(j, counts);
+            let lacks = [cluster.old.lack(cluster.before), cluster.new.lack(cluster.after)];
+            if change.delta.of(j).is_none() && lacks == [0, 0] && cluster.den() == 0 {
                 continue;
             }
-            let span = summary.span(j);
-            let cells = summary.slack[span.clone()].iter_mut().zip(&summary.corners[span]);
-            for (((v, &l), &s), &c) in cells.zip(sum.iter()).zip(centres.centre(j)) {
-                *v = s + lack * i64::from(c) - i64::from(l) * new_den;
+            let span = j * dim..(j + 1) * dim;
+            let from = (lacks[0], centres.0.centre(j));
+            let to = (lacks[1], centres.1.centre(j));
+            // The slack relative to the corners that there are: that of the new numerator and denominator.
+            let (slack, corners) = (&mut cells.slack[span.clone()], &cells.corners[span]);
+            let sum = change.delta.of(j).map_or(&[][..], |(_, sum)| sum);
+            let shift = kernel::Cells { sum, centre: to.1, lack: 0, den: cluster.den(), limit: 0 };
+            kernel::shift_cells(shift, slack, corners);
+            if lacks != [0, 0] {
+                for ((v, &old), &new) in slack.iter_mut().zip(from.1).zip(to.1) {
+                    *v += to.0 * i64::from(new) - from.0 * i64::from(old);
+                }
             }
             if phase.is_empty() {
                 phase = change.new.phase_after(t, dim);
             }
-            summary.settle(j, change.new, &phase);
+            cells.settle(j, dim, change.new.den(cluster.after), change.new, &phase);
         }
-        summary.centres = centres;
-        summary
-    }
-
-    /// A cluster's share of the loss, its rows' squared norms aside.
-    fn spread(&self, j: usize, sum: &[i64]) -> i64 {
-        Self::spread_of(&self.centres, j, self.counts[j], sum)
-    }
-
-    fn spread_of(centres: &Centres, j: usize, count: i64, sum: &[i64]) -> i64 {
-        count * i64::from(centres.square(j)) - 2 * kernel::wide_dot(centres.centre(j), sum)
-    }
-
-    fn dim(&self) -> usize {
-        self.slack.len() / self.counts.len()
-    }
-
-    fn span(&self, j: usize) -> Range<usize> {
-        j * self.dim()..(j + 1) * self.dim()
+        cells
     }
 
     /// Finds the cell of a cluster whose `slack` is relative to whatever `corners` says now.
-    fn settle(&mut self, j: usize, rule: &Rule, phase: &[i32]) {
-        let den = rule.den(self.counts[j]);
-        let span = self.span(j);
+    fn settle(&mut self, j: usize, dim: usize, den: i64, rule: &Rule, phase: &[i32]) {
+        let span = j * dim..(j + 1) * dim;
         let (slack, corners) = (&mut self.slack[span.clone()], &mut self.corners[span]);
         if den == 0 {
             slack.fill(0);
@@ -264,51 +294,75 @@ impl Summary {
         }
     }
 
-    /// Sum of the rows of a cluster.
-    fn sum(&self, j: usize, rule: &Rule, sum: &mut [i64]) {
-        let (den, lack) = (rule.den(self.counts[j]), rule.lack(self.counts[j]));
-        let cells = self.slack[self.span(j)].iter().zip(&self.corners[self.span(j)]);
-        for ((sum, (&v, &l)), &c) in sum.iter_mut().zip(cells).zip(self.centres.centre(j)) {
-            *sum = v + i64::from(l) * den - lack * i64::from(c);
-        }
-    }
-
     /// Sums of the rows of all clusters.
-    pub(crate) fn sums(&self, rule: &Rule) -> Wiped<i64> {
-        let mut sums = Wiped::zeros(self.slack.len());
-        for (j, sum) in sums.chunks_exact_mut(self.dim()).enumerate() {
-            self.sum(j, rule, sum);
+    pub(crate) fn sums(&self, centres: &Centres, counts: &[i64], rule: &Rule) -> Wiped<i64> {
+        let dim = self.slack.len() / counts.len();
+        let mut sums = self.slack.clone();
+        for ((j, &count), sums) in counts.iter().enumerate().zip(sums.chunks_exact_mut(dim)) {
+            let (den, lack) = (rule.den(count), rule.lack(count));
+            for ((sum, &l), &c) in sums.iter_mut().zip(&self.corners[j * dim..]).zip(centres.centre(j)) {
+                *sum += i64::from(l) * den - lack * i64::from(c);
+            }
         }
         sums
     }
 
-    /// `C_(t+1)`.
+    /// How a cluster's slack changes; None if it does not.
+    fn shift<'a>(&self, cluster: Cluster<'a>, delta: &'a Delta, centre: &'a [i16]) -> Option<kernel::Cells<'a>> {
+        let sum = delta.of(cluster.j).map(|(_, sum)| sum);
+        let (lack, den) = (cluster.lack(), cluster.den());
+        if sum.is_none() && lack == 0 && den == 0 {
+            return None;
+        }
+        let limit = i64::from(cluster.new.pitch) * cluster.new.den(cluster.after);
+        Some(kernel::Cells { sum: sum.unwrap_or_default(), centre, lack, den, limit })
+    }
+
+    fn holds(&self, cluster: Cluster<'_>, delta: &Delta, centre: &[i16]) -> bool {
+        let Some(shift) = self.shift(cluster, delta, centre) else { return true };
+        let was_nowhere = cluster.old.den(cluster.before) == 0;
+        if was_nowhere || shift.limit == 0 {
+            // Without a denominator there is no cell, and the centre stays where it was.
+            return was_nowhere && shift.limit == 0;
+        }
+        let span = cluster.j * centre.len()..(cluster.j + 1) * centre.len();
+        kernel::cells_hold(shift, &self.slack[span.clone()], &self.corners[span])
+    }
+}
+
+impl Summary {
+    /// `C_(t+1)`; those of this step itself if it is the last.
     pub(crate) fn next_centres(&self, rule: &Rule) -> Centres {
+        let Some(cells) = &self.cells else { return self.centres.clone() };
         let half = (rule.pitch / 2).cast_signed();
-        let mut centres = Centres::with_capacity(self.dim(), self.counts.len());
-        let mut proposed = Wiped::<i16>::zeros(self.dim());
-        for (j, &count) in self.counts.iter().enumerate() {
+        let dim = cells.corners.len() / self.counts.len();
+        let mut centres = Centres::with_capacity(dim, self.counts.len());
+        let mut proposed = Wiped::<i16>::zeros(dim);
+        for ((j, &count), corners) in self.counts.iter().enumerate().zip(cells.corners.chunks_exact(dim)) {
             let mut square = 0;
-            let mut fits = rule.den(count) > 0;
-            for (c, &l) in proposed.iter_mut().zip(&self.corners[self.span(j)]) {
+            let mut largest = 0;
+            for (c, &l) in proposed.iter_mut().zip(corners) {
                 let exact = l + half;
                 #[expect(clippy::cast_possible_truncation, reason = "not taken if it does not fit")]
                 {
                     *c = exact as i16;
                 }
                 square += i64::from(exact) * i64::from(exact);
-                fits &= exact.unsigned_abs() <= i16::MAX.unsigned_abs().into();
+                largest |= exact.unsigned_abs();
             }
-            let is_taken = fits && square <= MAX_CENTRE_SQUARE;
-            centres.push(if is_taken { &proposed } else { self.centres.centre(j) });
+            // All entries fit 15 bits and a sign exactly if this does.
+            let fits = largest <= i16::MAX.unsigned_abs().into() && square <= MAX_CENTRE_SQUARE;
+            centres.push(if fits && rule.den(count) > 0 { &proposed } else { self.centres.centre(j) });
         }
         centres
     }
 
     /// Whether every cell holds after a change.
     pub(crate) fn holds(&self, change: Change<'_>) -> bool {
-        let blank = Wiped::zeros(self.dim());
-        self.affected(change).all(|j| self.cell_holds(j, change, &blank))
+        let Some(cells) = &self.cells else { return true };
+        let holds =
+            |j: usize| cells.holds(change.cluster(j, &self.counts), change.delta, self.centres.centre(j));
+        self.affected(change).all(holds)
     }
 
     /// Clusters whose slack may change.
@@ -318,43 +372,21 @@ impl Summary {
         (0..all).chain(touched.iter().copied())
     }
 
-    /// How a cluster's slack changes; None if it does not.
-    fn cells<'a>(&'a self, j: usize, change: Change<'a>, blank: &'a [i64]) -> Option<Cells<'a>> {
-        let (before, after) = (self.counts[j], self.counts[j] + change.delta.count(j));
-        let lack = difference(change.old.lack(before), change.new.lack(after));
-        let den = difference(change.old.den(before), change.new.den(after));
-        let sum = change.delta.of(j).map(|(_, sum)| sum);
-        if sum.is_none() && lack == 0 && den == 0 {
-            return None;
-        }
-        let limit = i64::from(change.new.pitch) * change.new.den(after);
-        Some(Cells { sum: sum.unwrap_or(blank), centre: self.centres.centre(j), lack, den, limit })
-    }
-
-    fn cell_holds(&self, j: usize, change: Change<'_>, blank: &[i64]) -> bool {
-        let Some(cells) = self.cells(j, change, blank) else { return true };
-        let was_nowhere = change.old.den(self.counts[j]) == 0;
-        if was_nowhere || cells.limit == 0 {
-            // Without a denominator there is no cell, and the centre stays where it was.
-            return was_nowhere && cells.limit == 0;
-        }
-        kernel::cells_hold(cells, &self.slack[self.span(j)], &self.corners[self.span(j)])
-    }
-
-    /// Carries out a change; cells that do not hold are found anew.
-    pub(crate) fn apply(&mut self, change: Change<'_>, t: usize) {
-        let blank = Wiped::zeros(self.dim());
+    /// Carries out a change; cells that do not hold are found anew, unless all are known to.
+    pub(crate) fn apply(&mut self, change: Change<'_>, t: usize, is_certified: bool) {
         for j in self.affected(change) {
-            let holds = self.cell_holds(j, change, &blank);
-            let span = self.span(j);
-            let mut slack = std::mem::take(&mut self.slack);
-            if let Some(cells) = self.cells(j, change, &blank) {
-                kernel::shift_cells(cells, &mut slack[span.clone()], &self.corners[span]);
-            }
-            self.slack = slack;
-            self.counts[j] += change.delta.count(j);
+            let cluster = change.cluster(j, &self.counts);
+            self.counts[j] = cluster.after;
+            let Some(cells) = &mut self.cells else { continue };
+            let centre = self.centres.centre(j);
+            let Some(shift) = cells.shift(cluster, change.delta, centre) else { continue };
+            let holds = is_certified || cells.holds(cluster, change.delta, centre);
+            let dim = centre.len();
+            let span = j * dim..(j + 1) * dim;
+            kernel::shift_cells(shift, &mut cells.slack[span.clone()], &cells.corners[span]);
             if !holds {
-                self.settle(j, change.new, &change.new.phase_after(t, self.dim()));
+                let phase = change.new.phase_after(t, dim);
+                cells.settle(j, dim, change.new.den(cluster.after), change.new, &phase);
             }
         }
         self.loss += change.delta.loss;

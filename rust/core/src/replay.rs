@@ -1,12 +1,14 @@
 //! Running steps: from scratch, or from the first step whose centres changed. Where the scores of a step are known, they
-//! are brought up to date with what its centres moved by; a row is touched only if its cluster changes. Reads the
-//! model, changes nothing but known scores; the result is what `iteration` commits.
+//! are brought up to date with what its centres moved by; a row is read only if its cluster changes, and in the last
+//! step not even then. Reads the model, changes nothing but known scores; the result is what `iteration` commits.
+
+use std::ops::Range;
 
 use erase_core_kernel::{self as kernel, LANES};
 
-use crate::assign::Centres;
+use crate::assign::{Centres, OFFSET};
 use crate::ids::slot_number;
-use crate::lloyd::{Change, Delta, Rule, Step, Summary};
+use crate::lloyd::{Cells, Change, Delta, Rule, Step, Summary};
 use crate::population::{Block, Population, lanes};
 use crate::scores::Scores;
 use crate::threads::Threads;
@@ -23,7 +25,16 @@ pub(crate) enum Relabel {
     /// A label for every slot; slots of rows that go have any.
     All(Vec<u16>),
     /// The rows whose label is another than in the step that is replaced, and all rows that come.
-    Some(Vec<(u32, u16)>),
+    Some(Vec<Move>),
+}
+
+/// A row in another cluster than before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Move {
+    slot: u32,
+    /// None for a row that comes.
+    from: Option<u16>,
+    to: u16,
 }
 
 /// Steps to be run over one population.
@@ -42,52 +53,55 @@ pub(crate) struct Replay<'a> {
 /// What the labels of a step are compared with.
 #[derive(Clone, Copy)]
 enum Reference<'a> {
-    /// Nothing: every row counts.
+    /// Nothing: no row has been looked at yet.
     None,
-    /// The labels of the step before, for all slots.
-    Before(&'a [u16]),
-    /// The labels that the step has had, for the slots of the model's rows.
-    Old(&'a [u16]),
+    /// The step before, which was run as a whole: its labels for all slots.
+    Before(&'a [u16], &'a Summary),
+    /// What the step has been so far: its labels for the slots of the model's rows.
+    Old(&'a Step),
 }
 
 impl<'a> Reference<'a> {
     fn labels(self) -> &'a [u16] {
         match self {
             Self::None => &[],
-            Self::Before(labels) | Self::Old(labels) => labels,
+            Self::Before(labels, _) => labels,
+            Self::Old(step) => &step.labels,
         }
+    }
+
+    fn is_own(self) -> bool {
+        matches!(self, Self::Old(_))
     }
 }
 
-/// Partial result of a shard: what any worker of any size reports, and what is merged by adding.
-struct Partial {
+/// Result of a pass over some rows: what any worker of any size reports, and what is merged by adding.
+#[derive(Default)]
+struct Pass {
     /// Labels of all slots, unless the reference is the step's own.
     labels: Vec<u16>,
-    /// Where labels differ from the step's own.
-    moves: Vec<(u32, u16)>,
-    delta: Delta,
+    /// Rows that are in another cluster than in the reference, if there is one.
+    moves: Vec<Move>,
+    /// Sum of the rows' smallest keys, their offset aside.
+    loss: i64,
+    /// Multiply-adds spent.
     work: u64,
 }
 
-/// A shard at work.
-struct Shard<'a> {
-    reference: Reference<'a>,
-    partial: Partial,
-    row: Wiped<i16>,
-}
-
-impl<'a> Shard<'a> {
-    fn new(population: &Population<'_>, reference: Reference<'a>, clusters: usize) -> Self {
-        let delta = Delta::new(clusters, population.dim());
-        let partial = Partial { labels: Vec::new(), moves: Vec::new(), delta, work: 0 };
-        Self { reference, partial, row: population.blank_row() }
-    }
-
+impl Pass {
     /// Takes in a block with its keys.
-    fn visit(&mut self, block: &Block<'_>, keys: &[u32]) {
+    fn visit(&mut self, block: &Block<'_>, keys: &[u32], reference: Reference<'_>) {
         let (mut best, mut labels) = ([0; LANES], [0; LANES]);
         kernel::nearest(keys, &mut best, &mut labels);
-        let known = self.reference.labels();
+        let of_lanes = best.iter().enumerate().filter(|(lane, _)| block.live() >> lane & 1 == 1);
+        self.loss += of_lanes.map(|(_, &key)| i64::from(key) - i64::from(OFFSET)).sum::<i64>();
+        if !reference.is_own() {
+            self.labels.extend_from_slice(&labels[..block.squares.len()]);
+        }
+        if matches!(reference, Reference::None) {
+            return;
+        }
+        let known = reference.labels();
         let known = &known[block.first.min(known.len())..(block.first + block.squares.len()).min(known.len())];
         let mut differs = 0;
         for (lane, (label, known)) in labels.iter().zip(known).enumerate() {
@@ -95,20 +109,22 @@ impl<'a> Shard<'a> {
         }
         // Lanes without a known label are new.
         differs |= u32::MAX << known.len();
-        let is_own = matches!(self.reference, Reference::Old(_));
         for lane in lanes(differs & block.live()) {
-            kernel::read_lane(block.values, lane, &mut self.row);
-            if let Some(&label) = known.get(lane) {
-                self.partial.delta.row(label, &self.row, -1, 0);
-            }
-            self.partial.delta.row(labels[lane], &self.row, 1, 0);
-            if is_own {
-                self.partial.moves.push((slot_number(block.first + lane), labels[lane]));
-            }
+            let slot = slot_number(block.first + lane);
+            self.moves.push(Move { slot, from: known.get(lane).copied(), to: labels[lane] });
         }
-        if !is_own {
-            self.partial.labels.extend_from_slice(&labels[..block.squares.len()]);
+    }
+
+    fn merge(mut self, other: Self) -> Self {
+        if self.labels.is_empty() {
+            self.labels = other.labels;
+        } else {
+            self.labels.extend(other.labels);
         }
+        self.moves.extend(other.moves);
+        self.loss += other.loss;
+        self.work += other.work;
+        self
     }
 }
 
@@ -124,10 +140,12 @@ impl Replay<'_> {
     ) -> (Vec<NewStep>, u64) {
         let (mut steps, mut centres, mut before, mut work): (Vec<NewStep>, _, _, _) = (Vec::new(), centres, before, 0);
         for t in first.. {
-            let (step, spent) = match self.old.get(t) {
-                Some(old) => self.reassign(t, old, centres, scores),
-                None => self.assign(t, centres, steps.last(), scores),
+            let reference = match (self.old.get(t), steps.last()) {
+                (Some(old), _) => Reference::Old(old),
+                (None, Some(NewStep { labels: Relabel::All(labels), summary })) => Reference::Before(labels, summary),
+                (None, _) => Reference::None,
             };
+            let (step, spent) = self.step(t, centres, before, reference, scores);
             work += spent;
             let loss = step.summary.loss;
             centres = step.summary.next_centres(&self.rule);
@@ -140,133 +158,215 @@ impl Replay<'_> {
         (steps, work)
     }
 
+    fn step(
+        &self,
+        t: usize,
+        centres: Centres,
+        before: Option<i64>,
+        reference: Reference<'_>,
+        scores: &mut Scores,
+    ) -> (NewStep, u64) {
+        let clusters = centres.len();
+        let (pass, loss) = match reference {
+            // The centres are where they were: so are the labels, and the loss is that of other rows.
+            Reference::Old(old) if old.summary.centres == centres => {
+                let pass = self.compute(self.population.base_blocks()..self.population.blocks(), &centres, reference);
+                let distance = |(&slot, row)| {
+                    let slot = slot as usize;
+                    centres.distance(old.labels[slot].into(), row, self.population.square(slot))
+                };
+                let removed = self.population.removed().iter().zip(self.population.removed_rows());
+                let lost: i64 = removed.map(distance).map(i64::from).sum();
+                let gained = pass.loss + self.population.added().map(|slot| i64::from(self.population.square(slot))).sum::<i64>();
+                (pass, old.summary.loss - lost + gained)
+            }
+            _ => {
+                let pass = self.pass(t, &centres, reference, scores);
+                let loss = pass.loss + self.square_sum;
+                (pass, loss)
+            }
+        };
+        let counts = self.counts(clusters, &pass, reference);
+        let cells = (!self.rule.is_last(t, before, loss)).then(|| self.cells(t, &centres, &counts, &pass, reference));
+        let labels = if reference.is_own() { Relabel::Some(pass.moves) } else { Relabel::All(pass.labels) };
+        (NewStep { summary: Summary { centres, counts, loss, cells }, labels }, pass.work)
+    }
+
+    /// How many rows each cluster has after a pass.
+    fn counts(&self, clusters: usize, pass: &Pass, reference: Reference<'_>) -> Vec<i64> {
+        let mut counts = match reference {
+            Reference::None => vec![0; clusters],
+            Reference::Before(_, summary) => summary.counts.clone(),
+            Reference::Old(step) => step.summary.counts.clone(),
+        };
+        match reference {
+            Reference::None => {
+                for slot in (0..self.population.slots()).filter(|&slot| !self.population.is_removed(slot_number(slot))) {
+                    counts[usize::from(pass.labels[slot])] += 1;
+                }
+            }
+            Reference::Before(..) => (),
+            Reference::Old(step) => {
+                for &slot in self.population.removed() {
+                    counts[usize::from(step.labels[slot as usize])] -= 1;
+                }
+            }
+        }
+        for moved in &pass.moves {
+            if let Some(from) = moved.from {
+                counts[usize::from(from)] -= 1;
+            }
+            counts[usize::from(moved.to)] += 1;
+        }
+        counts
+    }
+
+    /// The cells of a step after a pass: from those of the reference, by the rows that have moved, if there are any.
+    fn cells(&self, t: usize, centres: &Centres, counts: &[i64], pass: &Pass, reference: Reference<'_>) -> Cells {
+        match reference {
+            Reference::Old(Step { summary: Summary { centres: old, counts: before, cells: Some(cells), .. }, labels }) => {
+                let mut delta = self.delta_of_moves(counts.len(), &pass.moves);
+                for (&slot, row) in self.population.removed().iter().zip(self.population.removed_rows()) {
+                    delta.row(labels[slot as usize], row, -1, 0);
+                }
+                let change = Change { delta: &delta, old: &self.old_rule, new: &self.rule };
+                cells.moved(before, (old, centres), change, t)
+            }
+            Reference::Before(_, Summary { centres: old, counts: before, cells: Some(cells), .. }) => {
+                let delta = self.delta_of_moves(counts.len(), &pass.moves);
+                let mut sums = cells.sums(old, before, &self.rule);
+                delta.add_to(&mut sums);
+                Cells::new(centres, counts, &sums, &self.rule, t)
+            }
+            Reference::Old(step) => {
+                let mut labels = step.labels.clone();
+                labels.resize(self.population.slots(), 0);
+                for moved in &pass.moves {
+                    labels[moved.slot as usize] = moved.to;
+                }
+                self.cells_of_labels(t, centres, counts, &labels)
+            }
+            _ => self.cells_of_labels(t, centres, counts, &pass.labels),
+        }
+    }
+
+    /// What rows that have moved do to the sums.
+    fn delta_of_moves(&self, clusters: usize, moves: &[Move]) -> Delta {
+        let parts = self.threads.map(moves.len(), READ_COST * self.population.dim(), |range| {
+            let mut delta = Delta::new(clusters, self.population.dim());
+            let mut row = self.population.blank_row();
+            for moved in &moves[range] {
+                self.population.read(moved.slot as usize, &mut row);
+                if let Some(from) = moved.from {
+                    delta.row(from, &row, -1, 0);
+                }
+                delta.row(moved.to, &row, 1, 0);
+            }
+            delta
+        });
+        Delta::merged(clusters, self.population.dim(), parts)
+    }
+
+    /// The cells of a step of known labels, by slot.
+    pub(crate) fn cells_of_labels(&self, t: usize, centres: &Centres, counts: &[i64], labels: &[u16]) -> Cells {
+        let (clusters, dim) = (counts.len(), self.population.dim());
+        let parts = self.threads.map(self.population.blocks(), LANES * dim, |range| {
+            let mut delta = Delta::new(clusters, dim);
+            let mut row = self.population.blank_row();
+            for block in range.map(|b| self.population.block(b)) {
+                for lane in lanes(block.live()) {
+                    kernel::read_lane(block.values, lane, &mut row);
+                    delta.row(labels[block.first + lane], &row, 1, 0);
+                }
+            }
+            delta
+        });
+        let mut sums = Wiped::zeros(clusters * dim);
+        Delta::merged(clusters, dim, parts).add_to(&mut sums);
+        Cells::new(centres, counts, &sums, &self.rule, t)
+    }
+
     /// The steps of known labels, by slot, from the first on. None if they do not end where the rule for stopping says.
     pub(crate) fn recount(&self, centres: Centres, labels: Vec<Vec<u16>>) -> Option<Vec<Step>> {
         let (mut steps, mut centres, mut before) = (Vec::with_capacity(labels.len()), centres, None);
         let last = labels.len().checked_sub(1);
         for (t, labels) in labels.into_iter().enumerate() {
-            let parts = self.threads.map(self.population.blocks(), LANES * self.population.dim(), |range| {
-                let mut delta = Delta::new(centres.len(), self.population.dim());
+            let parts = self.threads.map(self.population.slots(), self.population.dim(), |range| {
                 let mut row = self.population.blank_row();
-                for block in range.map(|b| self.population.block(b)) {
-                    for lane in lanes(block.live()) {
-                        kernel::read_lane(block.values, lane, &mut row);
-                        delta.row(labels[block.first + lane], &row, 1, 0);
-                    }
+                let mut counts = vec![0; centres.len()];
+                let mut loss = 0;
+                for slot in range {
+                    let label = labels[slot];
+                    self.population.read(slot, &mut row);
+                    loss += i64::from(centres.distance(label.into(), &row, self.population.square(slot)));
+                    counts[usize::from(label)] += 1;
                 }
-                delta
+                (counts, loss)
             });
-            let delta = self.merged(centres.len(), parts.iter());
-            let summary = self.summary(t, centres, None, &delta);
-            if self.rule.is_last(t, before, summary.loss) != (Some(t) == last) {
+            let loss = parts.iter().map(|(_, loss)| loss).sum();
+            let counts: Vec<i64> = (0..centres.len()).map(|j| parts.iter().map(|(counts, _)| counts[j]).sum()).collect();
+            let is_last = self.rule.is_last(t, before, loss);
+            if is_last != (Some(t) == last) {
                 return None;
             }
+            let cells = (!is_last).then(|| self.cells_of_labels(t, &centres, &counts, &labels));
+            let summary = Summary { centres, counts, loss, cells };
             centres = summary.next_centres(&self.rule);
-            before = Some(summary.loss);
+            before = Some(loss);
             steps.push(Step { summary, labels });
         }
         Some(steps)
     }
 
-    /// A step where there was none, after the one before if that was run as a whole too.
-    fn assign(&self, t: usize, centres: Centres, before: Option<&NewStep>, scores: &mut Scores) -> (NewStep, u64) {
-        let before = before.and_then(|before| match &before.labels {
-            Relabel::All(labels) => Some((labels, &before.summary)),
-            Relabel::Some(_) => None,
-        });
-        let reference = before.map_or(Reference::None, |(labels, _)| Reference::Before(labels));
-        let parts = self.pass(t, &centres, reference, true, scores);
-        let delta = self.merged(centres.len(), parts.iter().map(|part| &part.delta));
-        let summary = self.summary(t, centres, before.map(|(_, summary)| summary), &delta);
-        let labels = parts.iter().flat_map(|part| &part.labels).copied().collect();
-        (NewStep { summary, labels: Relabel::All(labels) }, parts.iter().map(|part| part.work).sum())
-    }
-
-    /// A step in place of an old one.
-    fn reassign(&self, t: usize, old: &Step, centres: Centres, scores: &mut Scores) -> (NewStep, u64) {
-        let parts = self.pass(t, &centres, Reference::Old(&old.labels), centres != old.summary.centres, scores);
-        let mut delta = self.merged(centres.len(), parts.iter().map(|part| &part.delta));
-        for (&slot, row) in self.population.removed().iter().zip(self.population.removed_rows()) {
-            delta.row(old.labels[slot as usize], row, -1, 0);
-        }
-        let change = Change { delta: &delta, old: &self.old_rule, new: &self.rule };
-        let summary = old.summary.moved(centres, self.square_sum, change, t);
-        let work = parts.iter().map(|part| part.work).sum();
-        let moves = parts.into_iter().flat_map(|part| part.moves).collect();
-        (NewStep { summary, labels: Relabel::Some(moves) }, work)
-    }
-
-    /// A step's summary from the rows that count in and out since the step before.
-    fn summary(&self, t: usize, centres: Centres, before: Option<&Summary>, delta: &Delta) -> Summary {
-        let clusters = centres.len();
-        let (counts, sums) = before.map_or_else(
-            || (vec![0; clusters], Wiped::zeros(clusters * self.population.dim())),
-            |before| (before.counts.clone(), before.sums(&self.rule)),
-        );
-        let (mut counts, mut sums) = (counts, sums);
-        delta.add_to(&mut counts, &mut sums);
-        Summary::new(centres, counts, &sums, self.square_sum, &self.rule, t)
-    }
-
-    /// One pass over the rows: the model's, unless they cannot have changed their cluster, and those that come.
-    fn pass(
-        &self,
-        t: usize,
-        centres: &Centres,
-        reference: Reference<'_>,
-        with_base: bool,
-        scores: &mut Scores,
-    ) -> Vec<Partial> {
+    /// One pass over all rows.
+    fn pass(&self, t: usize, centres: &Centres, reference: Reference<'_>, scores: &mut Scores) -> Pass {
         let population = self.population;
         let (clusters, dim) = (centres.len(), population.dim());
-        let mut parts = Vec::new();
-        if with_base {
-            let mut known = scores.take(t, population.base(), dim, clusters, self.rule.max_iter());
-            if let Some(known) = &mut known {
-                let (approach, keys) = known.approach(centres, dim);
-                let cost = LANES * (approach.work(dim) + 4 * clusters);
-                parts = self.threads.map_mut(keys, clusters * LANES, cost, |start, keys| {
-                    let mut shard = Shard::new(population, reference, clusters);
-                    let mut scratch = vec![0; approach.places.len() * LANES];
-                    for (b, keys) in (start..).zip(keys.chunks_exact_mut(clusters * LANES)) {
-                        let block = population.block(b);
-                        approach.run(block.values, keys, &mut scratch);
-                        shard.partial.work += (block.len() * approach.work(dim)) as u64;
-                        shard.visit(&block, keys);
-                    }
-                    shard.partial
-                });
-            } else {
-                parts = self.compute(0..population.base_blocks(), centres, reference);
-            }
-            scores.put(t, known);
-        }
-        parts.extend(self.compute(population.base_blocks()..population.blocks(), centres, reference));
-        parts
+        let mut known = scores.take(t, population.base(), dim, clusters, self.rule.max_iter());
+        let pass = if let Some(known) = &mut known {
+            let (approach, keys) = known.approach(centres, dim);
+            let cost = LANES * (approach.work(dim) + BLOCK_COST * clusters);
+            let parts = self.threads.map_mut(keys, clusters * LANES, cost, |start, keys| {
+                let mut pass = Pass::default();
+                let mut scratch = vec![0; approach.places.len() * LANES];
+                for (b, keys) in (start..).zip(keys.chunks_exact_mut(clusters * LANES)) {
+                    let block = population.block(b);
+                    approach.run(block.values, keys, &mut scratch);
+                    pass.work += (block.len() * approach.work(dim)) as u64;
+                    pass.visit(&block, keys, reference);
+                }
+                pass
+            });
+            parts.into_iter().reduce(Pass::merge).unwrap_or_default()
+        } else {
+            self.compute(0..population.base_blocks(), centres, reference)
+        };
+        scores.put(t, known);
+        pass.merge(self.compute(population.base_blocks()..population.blocks(), centres, reference))
     }
 
     /// A pass over some blocks for which no scores are known or kept.
-    fn compute(&self, blocks: std::ops::Range<usize>, centres: &Centres, reference: Reference<'_>) -> Vec<Partial> {
+    fn compute(&self, blocks: Range<usize>, centres: &Centres, reference: Reference<'_>) -> Pass {
         let (clusters, dim) = (centres.len(), self.population.dim());
-        self.threads.map(blocks.len(), LANES * clusters * dim, |range| {
-            let mut shard = Shard::new(self.population, reference, clusters);
+        let parts = self.threads.map(blocks.len(), LANES * clusters * dim, |range| {
+            let mut pass = Pass::default();
             let mut keys = vec![0; clusters * LANES];
             for b in range {
                 let block = self.population.block(blocks.start + b);
                 centres.keys(block.values, &mut keys);
-                shard.partial.work += (block.len() * clusters * dim) as u64;
-                shard.visit(&block, &keys);
+                pass.work += (block.len() * clusters * dim) as u64;
+                pass.visit(&block, &keys, reference);
             }
-            shard.partial
-        })
-    }
-
-    fn merged<'d>(&self, clusters: usize, parts: impl Iterator<Item = &'d Delta>) -> Delta {
-        let mut merged = Delta::new(clusters, self.population.dim());
-        parts.for_each(|part| merged.merge(part));
-        merged
+            pass
+        });
+        parts.into_iter().reduce(Pass::merge).unwrap_or_default()
     }
 }
+
+/// Reading a row that is somewhere in memory, against a multiply-add of one that streams in.
+const READ_COST: usize = 8;
+/// The same of keys that stream in, for each centre.
+const BLOCK_COST: usize = 8;
 
 impl Relabel {
     /// Carries the change out on the labels of the step that is replaced, for a population of `slots` slots. Returns
@@ -278,16 +378,14 @@ impl Relabel {
                 vec![true; clusters]
             }
             Self::Some(moves) => {
-                let base = labels.len();
                 labels.resize(slots, 0);
                 let mut touched = vec![false; clusters];
-                for (slot, new) in moves {
-                    let label = &mut labels[slot as usize];
-                    if (slot as usize) < base {
-                        touched[usize::from(*label)] = true;
-                        touched[usize::from(new)] = true;
+                for Move { slot, from, to } in moves {
+                    if let Some(from) = from {
+                        touched[usize::from(from)] = true;
+                        touched[usize::from(to)] = true;
                     }
-                    *label = new;
+                    labels[slot as usize] = to;
                 }
                 touched
             }

@@ -228,10 +228,8 @@ impl Race<'_> {
             });
             part
         });
-        let mut following = Following::new(seeds.len());
-        for part in &parts {
-            following = following.merge(part);
-        }
+        let merged = parts.into_iter().reduce(|merged, part| merged.merge(&part));
+        let mut following = merged.unwrap_or_else(|| Following::new(seeds.len()));
         if !self.population.removed().is_empty() {
             for (round, broken) in seeds.rounds.iter().zip(&mut following.broken) {
                 for (proposal, broken) in round.proposals().iter().zip(broken) {

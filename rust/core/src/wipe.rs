@@ -3,9 +3,10 @@
 
 use std::ops::{Deref, DerefMut};
 
-use zeroize::{DefaultIsZeroes, Zeroize};
+use zeroize::{DefaultIsZeroes, optimization_barrier};
 
-/// A `Vec` whose buffer is overwritten with zeros before it is given back to the allocator.
+/// A `Vec` whose buffer is overwritten with zeros before it is given back to the allocator. Behind its length there are
+/// zeros only.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wiped<T: DefaultIsZeroes>(Vec<T>);
 
@@ -33,7 +34,7 @@ impl<T: DefaultIsZeroes> Wiped<T> {
     /// Cuts off what lies beyond a length, and overwrites it.
     pub(crate) fn truncate(&mut self, len: usize) {
         if let Some(rest) = self.0.get_mut(len..) {
-            rest.zeroize();
+            wipe(rest);
         }
         self.0.truncate(len);
     }
@@ -42,7 +43,7 @@ impl<T: DefaultIsZeroes> Wiped<T> {
         if needed > self.0.capacity() {
             let mut larger = Vec::with_capacity(needed.max(self.0.capacity() * 2));
             larger.extend_from_slice(&self.0);
-            self.0.zeroize();
+            wipe(&mut self.0);
             self.0 = larger;
         }
     }
@@ -52,7 +53,7 @@ impl<T: DefaultIsZeroes> Wiped<T> {
     pub(crate) fn swap_remove_record(&mut self, index: usize, width: usize) {
         let last = self.0.len() - width;
         self.0.copy_within(last.., index * width);
-        self.0[last..].zeroize();
+        wipe(&mut self.0[last..]);
         self.0.truncate(last);
     }
 }
@@ -71,7 +72,7 @@ impl<T: DefaultIsZeroes> Clone for Wiped<T> {
 
 impl<T: DefaultIsZeroes> Drop for Wiped<T> {
     fn drop(&mut self) {
-        self.0.zeroize();
+        wipe(&mut self.0);
     }
 }
 
@@ -86,6 +87,12 @@ impl<T: DefaultIsZeroes> DerefMut for Wiped<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.0
     }
+}
+
+/// Overwrites with zeros, for good: the compiler must assume that somebody looks.
+fn wipe<T: DefaultIsZeroes>(slice: &mut [T]) {
+    slice.fill(T::default());
+    optimization_barrier(slice);
 }
 
 #[cfg(test)]

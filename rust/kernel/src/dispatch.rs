@@ -15,15 +15,19 @@ pub struct Level(Kind);
 enum Kind {
     Baseline = 1,
     #[cfg(target_arch = "x86_64")]
-    Avx2 = 2,
+    Sse2 = 2,
     #[cfg(target_arch = "x86_64")]
-    Avx512 = 3,
+    Avx2 = 3,
+    #[cfg(target_arch = "x86_64")]
+    Avx512 = 4,
     #[cfg(target_arch = "aarch64")]
-    Neon = 4,
+    Neon = 5,
 }
 
 const ALL: &[(Kind, &str)] = &[
     (Kind::Baseline, "baseline"),
+    #[cfg(target_arch = "x86_64")]
+    (Kind::Sse2, "sse2"),
     #[cfg(target_arch = "x86_64")]
     (Kind::Avx2, "avx2"),
     #[cfg(target_arch = "x86_64")]
@@ -42,9 +46,17 @@ impl Level {
     #[must_use]
     pub fn detected() -> Self {
         static DETECTED: AtomicU8 = AtomicU8::new(0);
-        let known = DETECTED.load(Ordering::Relaxed);
-        if let Some(&(kind, _)) = ALL.iter().find(|&&(kind, _)| kind as u8 == known) {
-            return Self(kind);
+        match DETECTED.load(Ordering::Relaxed) {
+            1 => return Self(Kind::Baseline),
+            #[cfg(target_arch = "x86_64")]
+            2 => return Self(Kind::Sse2),
+            #[cfg(target_arch = "x86_64")]
+            3 => return Self(Kind::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            4 => return Self(Kind::Avx512),
+            #[cfg(target_arch = "aarch64")]
+            5 => return Self(Kind::Neon),
+            _ => (),
         }
         let asked = std::env::var("ERASE_CORE_LEVEL").unwrap_or_default();
         let named = Self::available().find(|level| level.name() == asked);
@@ -53,7 +65,7 @@ impl Level {
         level
     }
 
-    /// Its name: `baseline`, `avx2`, `avx512` or `neon`.
+    /// Its name: `baseline` for code without any assumption, `sse2`, `avx2`, `avx512` or `neon`.
     #[must_use]
     pub fn name(self) -> &'static str {
         ALL.iter().find(|&&(kind, _)| kind == self.0).map_or("", |&(_, name)| name)
@@ -64,6 +76,8 @@ impl Kind {
     fn is_present(self) -> bool {
         match self {
             Self::Baseline => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Sse2 => std::arch::is_x86_feature_detected!("sse2"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => std::arch::is_x86_feature_detected!("avx2"),
             #[cfg(target_arch = "x86_64")]
@@ -136,6 +150,9 @@ pub(crate) fn keys(level: Level, block: &[i16], vectors: &[i16], biases: &[u32],
         Kind::Baseline => portable::keys(block, vectors, biases, out),
         // SAFETY: the level is the proof of the features, the caller has checked the lengths.
         #[cfg(target_arch = "x86_64")]
+        Kind::Sse2 => unsafe { crate::x86::keys_sse2(block, vectors, biases, out) },
+        // SAFETY: the level is the proof of the features, the caller has checked the lengths.
+        #[cfg(target_arch = "x86_64")]
         Kind::Avx2 => unsafe { crate::x86::keys_avx2(block, vectors, biases, out) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
@@ -150,6 +167,9 @@ pub(crate) fn keys(level: Level, block: &[i16], vectors: &[i16], biases: &[u32],
 pub(crate) fn shift_keys(level: Level, block: &[i16], shifts: &[Shift], keys: &mut [u32]) {
     match level.0 {
         Kind::Baseline => portable::shift_keys(block, shifts, keys),
+        // SAFETY: the level is the proof of the features, the caller has checked the lengths.
+        #[cfg(target_arch = "x86_64")]
+        Kind::Sse2 => unsafe { crate::x86::shift_keys_sse2(block, shifts, keys) },
         // SAFETY: the level is the proof of the features, the caller has checked the lengths.
         #[cfg(target_arch = "x86_64")]
         Kind::Avx2 => unsafe { crate::x86::shift_keys_avx2(block, shifts, keys) },

@@ -103,7 +103,7 @@ dispatch::multiversion! {
     /// If there are fewer vectors than biases.
     row_keys = row_keys_at(row: &[i16], vectors: &[i16], biases: &[u32], out: &mut [u32]);
 
-    /// Adds a row, times `sign`, to a sum.
+    /// Adds a row to a sum, or takes it out of one if `sign` is negative.
     add_row = add_row_at(sum: &mut [i64], row: &[i16], sign: i64);
 
     /// Takes one row out of a block.

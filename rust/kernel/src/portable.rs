@@ -60,7 +60,7 @@ impl Shift {
 /// How the slacks of one cluster change: each by `sum + lack * centre - den * corner`.
 #[derive(Debug, Clone, Copy)]
 pub struct Cells<'a> {
-    /// Change of the sum of the rows.
+    /// Change of the sum of the rows; empty if there is none.
     pub sum: &'a [i64],
     /// The centre.
     pub centre: &'a [i16],
@@ -140,8 +140,10 @@ pub(crate) fn row_keys(row: &[i16], vectors: &[i16], biases: &[u32], out: &mut [
 
 #[inline(always)]
 pub(crate) fn add_row(sum: &mut [i64], row: &[i16], sign: i64) {
-    for (sum, &x) in sum.iter_mut().zip(row) {
-        *sum += sign * i64::from(x);
+    if sign < 0 {
+        sum.iter_mut().zip(row).for_each(|(sum, &x)| *sum -= i64::from(x));
+    } else {
+        sum.iter_mut().zip(row).for_each(|(sum, &x)| *sum += i64::from(x));
     }
 }
 
@@ -154,27 +156,38 @@ pub(crate) fn read_lane(block: &[i16], lane: usize, row: &mut [i16]) {
 
 #[inline(always)]
 pub(crate) fn cells_hold(cells: Cells<'_>, slack: &[i64], corners: &[i32]) -> bool {
+    let Cells { sum, centre, lack, den, limit } = cells;
     // No early exit: the loop is short, and without one it runs in vectors. Either difference is negative outside.
-    moved(cells, slack, corners).fold(0, |signs, v| signs | v | (cells.limit - 1 - v)) >= 0
+    let mut signs = 0;
+    if lack == 0 && !sum.is_empty() {
+        for ((&v, &l), &s) in slack.iter().zip(corners).zip(sum) {
+            let v = v + s - i64::from(den) * i64::from(l);
+            signs |= v | (limit - 1 - v);
+        }
+    } else {
+        for (i, ((&v, &l), &c)) in slack.iter().zip(corners).zip(centre).enumerate() {
+            let sum = sum.get(i).copied().unwrap_or(0);
+            let v = v + sum + i64::from(lack) * i64::from(c) - i64::from(den) * i64::from(l);
+            signs |= v | (limit - 1 - v);
+        }
+    }
+    signs >= 0
 }
 
 #[inline(always)]
 pub(crate) fn shift_cells(cells: Cells<'_>, slack: &mut [i64], corners: &[i32]) {
     let Cells { sum, centre, lack, den, .. } = cells;
-    for (((v, &l), &s), &c) in slack.iter_mut().zip(corners).zip(sum).zip(centre) {
-        *v += s + i64::from(lack) * i64::from(c) - i64::from(den) * i64::from(l);
+    for (v, &s) in slack.iter_mut().zip(sum) {
+        *v += s;
     }
-}
-
-#[inline(always)]
-fn moved<'a>(cells: Cells<'a>, slack: &'a [i64], corners: &'a [i32]) -> impl Iterator<Item = i64> + 'a {
-    let Cells { sum, centre, lack, den, .. } = cells;
-    slack
-        .iter()
-        .zip(corners)
-        .zip(sum)
-        .zip(centre)
-        .map(move |(((&v, &l), &s), &c)| v + s + i64::from(lack) * i64::from(c) - i64::from(den) * i64::from(l))
+    for (v, &l) in slack.iter_mut().zip(corners) {
+        *v -= i64::from(den) * i64::from(l);
+    }
+    if lack != 0 {
+        for (v, &c) in slack.iter_mut().zip(centre) {
+            *v += i64::from(lack) * i64::from(c);
+        }
+    }
 }
 
 /// Adding this leaves no room for a fraction: numbers below 2^51 are rounded to integers, halves to even, and the integer
@@ -232,20 +245,23 @@ pub(crate) fn philox(
     third: u32,
     fourth: u32,
 ) -> [[u32; LANES]; 4] {
-    let mut counter = [*low, *high, [third; LANES], [fourth; LANES]];
+    let [mut a, mut b, mut c, mut d] = [*low, *high, [third; LANES], [fourth; LANES]];
     let mut key = key;
     for _ in 0..ROUNDS {
+        let (mut first, mut second) = ([0_u64; LANES], [0_u64; LANES]);
         for lane in 0..LANES {
-            let [a, b, c, d] = counter.map(|words| words[lane]);
-            let (first, second) = (u64::from(MULTIPLIERS[0]) * u64::from(a), u64::from(MULTIPLIERS[1]) * u64::from(c));
-            counter[0][lane] = half(second >> 32) ^ b ^ key[0];
-            counter[1][lane] = half(second);
-            counter[2][lane] = half(first >> 32) ^ d ^ key[1];
-            counter[3][lane] = half(first);
+            first[lane] = u64::from(MULTIPLIERS[0]) * u64::from(a[lane]);
+            second[lane] = u64::from(MULTIPLIERS[1]) * u64::from(c[lane]);
+        }
+        for lane in 0..LANES {
+            a[lane] = half(second[lane] >> 32) ^ b[lane] ^ key[0];
+            b[lane] = half(second[lane]);
+            c[lane] = half(first[lane] >> 32) ^ d[lane] ^ key[1];
+            d[lane] = half(first[lane]);
         }
         key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
     }
-    counter
+    [a, b, c, d]
 }
 
 #[inline(always)]
@@ -258,22 +274,22 @@ fn half(v: u64) -> u32 {
 pub(crate) fn candidates(words: &[[u32; LANES]; 4], weights: &[u32; LANES], limits: [f64; 3]) -> [u32; 3] {
     let mut masks = [0; 3];
     for (trial, (mask, limit)) in masks.iter_mut().zip(limits).enumerate() {
-        let mut may_win = [0_u32; LANES];
+        let mut excess = [0.0_f64; LANES];
         for lane in 0..LANES {
-            let [a, b, c, d] = words.map(|words| u64::from(words[lane]));
+            let [a, b, c, d] = words.each_ref().map(|words| u64::from(words[lane]));
             let bits = match trial {
                 0 => a | (b & 0x3FF) << 32,
                 1 => b >> 10 | (c & 0xF_FFFF) << 22,
                 _ => c >> 20 | (d & 0x3FFF_FFFF) << 12,
             };
-            // 2^48 (1 - draw), the draw standing in the middle of its last digit; never below what is documented.
-            let energy = float((1 << 42) - bits.cast_signed()) * 64.0 - 32.0;
-            let bound = limit * float(i64::from(weights[lane]));
-            // Not `<=`: where there is no limit yet it is infinite, and times no weight not a number.
-            let is_hopeless = energy - 1.0 > bound;
-            may_win[lane] = u32::from(!is_hopeless) << lane;
+            // 2^48 (1 - draw), the draw standing in the middle of its last digit, less one for rounding.
+            let energy = float((1 << 42) - bits.cast_signed()) * 64.0 - 33.0;
+            excess[lane] = energy - limit * float(i64::from(weights[lane]));
         }
-        *mask = may_win.iter().fold(0, |mask, bit| mask | bit);
+        for (lane, excess) in excess.into_iter().enumerate() {
+            // Where there is no limit yet it is infinite, and times no weight not a number: that is not hopeless.
+            *mask |= u32::from(excess.is_nan() || excess <= 0.0) << lane;
+        }
     }
     masks
 }

@@ -1,4 +1,4 @@
-//! AVX2 and AVX-512: products of a block's rows with vectors, by multiply-adds of pairs of 16-bit numbers.
+//! SSE2, AVX2 and AVX-512: products of a block's rows with vectors, by multiply-adds of pairs of 16-bit numbers.
 //!
 //! # Safety
 //!
@@ -7,12 +7,7 @@
 //! `32 p .. 32 p + 32`, pair `p` of vector `j` is entries `2 pairs j + 2 p` and the next, and the keys of
 //! vector `j` are `16 j .. 16 j + 16`. Loads and stores are unaligned ones.
 
-use std::arch::x86_64::{
-    _mm256_add_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_si256,
-    _mm256_slli_epi32, _mm256_storeu_si256, _mm256_sub_epi32, _mm512_add_epi32, _mm512_dpwssd_epi32,
-    _mm512_loadu_epi16, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_storeu_epi32,
-    _mm512_sub_epi32,
-};
+use std::arch::x86_64::{_mm256_add_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_si256, _mm256_sub_epi32, _mm512_add_epi32, _mm512_dpwssd_epi32, _mm512_loadu_epi16, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_storeu_epi32, _mm512_sub_epi32, _mm_add_epi32, _mm_loadu_si128, _mm_madd_epi16, _mm_set1_epi32, _mm_setzero_si128, _mm_slli_epi32, _mm_storeu_si128, _mm_sub_epi32};
 
 use crate::LANES;
 use crate::portable::Shift;
@@ -32,15 +27,16 @@ fn packed(by: [i16; 2]) -> i32 {
     i32::from(by[1]) << 16 | i32::from(by[0].cast_unsigned())
 }
 
-/// Runs a function for all vectors, as many at once as there are registers for.
+/// Runs a function for all vectors, as many at once as there are registers for; where those are few, with several
+/// chains of sums for each, since one alone would wait for itself.
 macro_rules! in_groups {
-    ($function:ident, $block:ident, $vectors:ident, $biases:ident, $out:ident, [$($group:literal),*]) => {
+    ($function:ident, $block:ident, $vectors:ident, $biases:ident, $out:ident, [$(($group:literal, $chains:literal)),*]) => {
         let width = $block.len() / LANES;
         let mut j = 0;
         $(while $biases.len() - j >= $group {
             // SAFETY: lengths as the module states, for vectors j .. j + group.
             unsafe {
-                $function::<$group>(
+                $function::<$group, $chains>(
                     $block,
                     $vectors.as_ptr().add(j * width),
                     $biases.as_ptr().add(j),
@@ -57,30 +53,52 @@ macro_rules! in_groups {
 /// The features, and lengths as the module states.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(crate) unsafe fn keys_avx512(block: &[i16], vectors: &[i16], biases: &[u32], out: &mut [u32]) {
-    in_groups!(group_avx512, block, vectors, biases, out, [16, 8, 4, 2, 1]);
+    in_groups!(group_avx512, block, vectors, biases, out, [(16, 1), (8, 1), (4, 2), (3, 2), (2, 4), (1, 4)]);
 }
 
 /// # Safety
 ///
 /// The features; `M` vectors at `vectors`, biases at `biases`, and room for their keys at `out`.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn group_avx512<const M: usize>(block: &[i16], vectors: *const i16, biases: *const u32, out: *mut u32) {
+unsafe fn group_avx512<const M: usize, const CHAINS: usize>(
+    block: &[i16],
+    vectors: *const i16,
+    biases: *const u32,
+    out: *mut u32,
+) {
     let width = block.len() / LANES;
-    let mut products = [_mm512_setzero_si512(); M];
-    for (p, line) in block.chunks_exact(2 * LANES).enumerate() {
-        // SAFETY: the line has 32 entries; pair p of each of M vectors is there.
-        unsafe {
-            let rows = _mm512_loadu_epi16(line.as_ptr());
-            for (j, product) in products.iter_mut().enumerate() {
-                *product = _mm512_dpwssd_epi32(*product, rows, _mm512_set1_epi32(pair(vectors.add(j * width + 2 * p))));
+    let mut products = [[_mm512_setzero_si512(); CHAINS]; M];
+    let lines = block.chunks_exact(2 * LANES * CHAINS);
+    let rest = lines.remainder();
+    let behind = (block.len() - rest.len()) / (2 * LANES);
+    for (p, lines) in lines.enumerate() {
+        for chain in 0..CHAINS {
+            // SAFETY: each line has 32 entries; pair p of each of M vectors is there.
+            unsafe {
+                let rows = _mm512_loadu_epi16(lines.as_ptr().add(chain * 2 * LANES));
+                for (j, products) in products.iter_mut().enumerate() {
+                    let pair = _mm512_set1_epi32(pair(vectors.add(j * width + 2 * (p * CHAINS + chain))));
+                    products[chain] = _mm512_dpwssd_epi32(products[chain], rows, pair);
+                }
             }
         }
     }
-    for (j, product) in products.iter().enumerate() {
+    for (p, line) in (behind..).zip(rest.chunks_exact(2 * LANES)) {
+        // SAFETY: as above.
+        unsafe {
+            let rows = _mm512_loadu_epi16(line.as_ptr());
+            for (j, products) in products.iter_mut().enumerate() {
+                let pair = _mm512_set1_epi32(pair(vectors.add(j * width + 2 * p)));
+                products[0] = _mm512_dpwssd_epi32(products[0], rows, pair);
+            }
+        }
+    }
+    for (j, products) in products.iter().enumerate() {
+        let product = products[1..].iter().fold(products[0], |sum, product| _mm512_add_epi32(sum, *product));
         // SAFETY: M biases, and room for 16 keys for each.
         unsafe {
             let bias = _mm512_set1_epi32((*biases.add(j)).cast_signed());
-            let keys = _mm512_sub_epi32(bias, _mm512_slli_epi32::<1>(*product));
+            let keys = _mm512_sub_epi32(bias, _mm512_slli_epi32::<1>(product));
             _mm512_storeu_epi32(out.add(j * LANES).cast(), keys);
         }
     }
@@ -118,14 +136,19 @@ pub(crate) unsafe fn shift_keys_avx512(block: &[i16], shifts: &[Shift], keys: &m
 /// The feature, and lengths as the module states.
 #[target_feature(enable = "avx2")]
 pub(crate) unsafe fn keys_avx2(block: &[i16], vectors: &[i16], biases: &[u32], out: &mut [u32]) {
-    in_groups!(group_avx2, block, vectors, biases, out, [4, 2, 1]);
+    in_groups!(group_avx2, block, vectors, biases, out, [(4, 1), (3, 1), (2, 1), (1, 1)]);
 }
 
 /// # Safety
 ///
 /// The feature; `M` vectors at `vectors`, biases at `biases`, and room for their keys at `out`.
 #[target_feature(enable = "avx2")]
-unsafe fn group_avx2<const M: usize>(block: &[i16], vectors: *const i16, biases: *const u32, out: *mut u32) {
+unsafe fn group_avx2<const M: usize, const ONE: usize>(
+    block: &[i16],
+    vectors: *const i16,
+    biases: *const u32,
+    out: *mut u32,
+) {
     let width = block.len() / LANES;
     let mut products = [[_mm256_setzero_si256(); 2]; M];
     for (p, line) in block.chunks_exact(2 * LANES).enumerate() {
@@ -172,6 +195,75 @@ pub(crate) unsafe fn shift_keys_avx2(block: &[i16], shifts: &[Shift], keys: &mut
         for (half, product) in products.iter().enumerate() {
             // SAFETY: the array has twice 8 entries.
             unsafe { _mm256_storeu_si256(sums.as_mut_ptr().add(half * LANES / 2).cast(), *product) };
+        }
+        shift.apply(sums, &mut keys[shift.centre * LANES..][..LANES]);
+    }
+}
+
+/// # Safety
+///
+/// The feature, and lengths as the module states.
+#[target_feature(enable = "sse2")]
+pub(crate) unsafe fn keys_sse2(block: &[i16], vectors: &[i16], biases: &[u32], out: &mut [u32]) {
+    in_groups!(group_sse2, block, vectors, biases, out, [(2, 1), (1, 1)]);
+}
+
+/// # Safety
+///
+/// The feature; `M` vectors at `vectors`, biases at `biases`, and room for their keys at `out`.
+#[target_feature(enable = "sse2")]
+unsafe fn group_sse2<const M: usize, const ONE: usize>(
+    block: &[i16],
+    vectors: *const i16,
+    biases: *const u32,
+    out: *mut u32,
+) {
+    let width = block.len() / LANES;
+    let mut products = [[_mm_setzero_si128(); 4]; M];
+    for (p, line) in block.chunks_exact(2 * LANES).enumerate() {
+        // SAFETY: the line has 32 entries; pair p of each of M vectors is there.
+        unsafe {
+            let rows: [_; 4] = std::array::from_fn(|quarter| _mm_loadu_si128(line.as_ptr().add(quarter * LANES / 2).cast()));
+            for (j, product) in products.iter_mut().enumerate() {
+                let vector = _mm_set1_epi32(pair(vectors.add(j * width + 2 * p)));
+                for (product, rows) in product.iter_mut().zip(rows) {
+                    *product = _mm_add_epi32(*product, _mm_madd_epi16(rows, vector));
+                }
+            }
+        }
+    }
+    for (j, product) in products.iter().enumerate() {
+        // SAFETY: M biases, and room for 16 keys for each.
+        unsafe {
+            let bias = _mm_set1_epi32((*biases.add(j)).cast_signed());
+            for (quarter, product) in product.iter().enumerate() {
+                let keys = _mm_sub_epi32(bias, _mm_slli_epi32::<1>(*product));
+                _mm_storeu_si128(out.add(j * LANES + quarter * LANES / 4).cast(), keys);
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// The feature, and lengths as the module states.
+#[target_feature(enable = "sse2")]
+pub(crate) unsafe fn shift_keys_sse2(block: &[i16], shifts: &[Shift], keys: &mut [u32]) {
+    for shift in shifts {
+        let mut products = [_mm_setzero_si128(); 4];
+        for &(p, by) in &shift.moves {
+            let by = _mm_set1_epi32(packed(by));
+            for (quarter, product) in products.iter_mut().enumerate() {
+                // SAFETY: the caller has checked that the block has line p, of four times 8 entries.
+                let rows =
+                    unsafe { _mm_loadu_si128(block.as_ptr().add(p as usize * 2 * LANES + quarter * LANES / 2).cast()) };
+                *product = _mm_add_epi32(*product, _mm_madd_epi16(rows, by));
+            }
+        }
+        let mut sums = [0_i32; LANES];
+        for (quarter, product) in products.iter().enumerate() {
+            // SAFETY: the array has four times 4 entries.
+            unsafe { _mm_storeu_si128(sums.as_mut_ptr().add(quarter * LANES / 4).cast(), *product) };
         }
         shift.apply(sums, &mut keys[shift.centre * LANES..][..LANES]);
     }
