@@ -46,7 +46,7 @@ class Config:
     d: int = 2
 
     def core(self) -> dict[str, Any]:
-        """The keywords of `_core.Model.fit`, without `n_threads`."""
+        """The keywords of `_core.Model.fit`, without `n_threads` and `cache_bytes`."""
         keywords = {name: value for name, value in vars(self).items() if name != "d"}
         if isinstance(self.projection, tuple):
             keywords["projection"] = np.array(self.projection, dtype=np.float64)
@@ -92,7 +92,9 @@ def id_list(ids: Sequence[Id]) -> list[int] | list[str]:
 def fresh(rows: Mapping[Id, Sequence[float]], config: Config, n_threads: int = 1) -> Model:
     """A fit on these rows and no others, of any number."""
     x = matrix(list(rows.values()), config.d)
-    return Model.fit(x, id_list(list(rows)), n_threads=n_threads, **config.core())
+    # Without scores, with those of some steps, or of all: a fresh fit has not what it is compared with has.
+    cache_bytes = (None, 0, 4000)[len(rows) % 3]
+    return Model.fit(x, id_list(list(rows)), n_threads=n_threads, cache_bytes=cache_bytes, **config.core())
 
 
 def oracle_fit(rows: Mapping[Id, Sequence[float]], config: Config) -> oracle.Fitted:

@@ -124,7 +124,7 @@ def test_one_row_of_any_floats_is_kept_as_the_oracle_keeps_it(row: list[float]) 
 
 @given(rows=st.lists(st.lists(finite(32), min_size=2, max_size=2), min_size=1))
 def test_float32_rows_are_taken_at_their_exact_values(rows: list[list[float]]) -> None:
-    model = Model.fit(np.array(rows, dtype=np.float32), None, n_threads=1, **Config().core())
+    model = Model.fit(np.array(rows, dtype=np.float32), None, n_threads=1, cache_bytes=None, **Config().core())
     check(model, dict(enumerate(rows)), Config())
 
 

@@ -38,7 +38,7 @@ def small(kind: str, n: int = 6, text: bool = False) -> QKMeans:
 
 
 def load(data: bytes) -> Model:
-    return Model.from_bytes(data, 1)
+    return Model.from_bytes(data, 1, None)
 
 
 each_kind = pytest.mark.parametrize("kind", KINDS)

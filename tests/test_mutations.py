@@ -15,8 +15,8 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 
 MUTATIONS = {
-    "upper end of a cell, off by one": ("kernel", "portable.rs", "cells.limit - 1 - v", "cells.limit - v"),
-    "lower end of a cell, off by one": ("kernel", "portable.rs", "signs | v |", "signs | (v + 1) |"),
+    "upper end of a cell, off by one": ("kernel", "portable.rs", "v | (limit - 1 - v)", "v | (limit - v)"),
+    "lower end of a cell, off by one": ("kernel", "portable.rs", "v | (limit - 1 - v)", "(v + 1) | (limit - 1 - v)"),
     "cells cut above their remainder": (
         "kernel",
         "portable.rs",
@@ -26,20 +26,20 @@ MUTATIONS = {
     "denominator left as it was": (
         "core",
         "lloyd.rs",
-        "let den = difference(change.old.den(before), change.new.den(after));",
-        "let den = 0;",
+        "difference(self.old.den(self.before), self.new.den(self.after))",
+        "0",
     ),
     "width of the cell left as it was": (
         "core",
         "lloyd.rs",
-        "i64::from(change.new.pitch) * change.new.den(after)",
-        "i64::from(change.new.pitch) * change.old.den(before)",
+        "i64::from(cluster.new.pitch) * cluster.new.den(cluster.after)",
+        "i64::from(cluster.new.pitch) * cluster.old.den(cluster.before)",
     ),
     "balance correction left as it was": (
         "core",
         "lloyd.rs",
-        "let lack = difference(change.old.lack(before), change.new.lack(after));",
-        "let lack = 0;",
+        "difference(self.old.lack(self.before), self.new.lack(self.after))",
+        "0",
     ),
     "change of the balance overlooked": (
         "core",
@@ -50,8 +50,8 @@ MUTATIONS = {
     "cells of a replay left where they were": (
         "core",
         "lloyd.rs",
-        "change.delta.of(j).is_none() && lack == 0 && old_den == new_den",
-        "change.delta.of(j).is_none() && lack == 0",
+        "change.delta.of(j).is_none() && lacks == [0, 0] && cluster.den() == 0",
+        "change.delta.of(j).is_none() && lacks == [0, 0]",
     ),
     "stop rule: equal losses go on": ("core", "lloyd.rs", "|before| loss < before", "|before| loss <= before"),
     "stop rule: losses not updated": (

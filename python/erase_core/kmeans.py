@@ -57,6 +57,10 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         Seed of every draw, 0 to 2**64 - 1. None draws one, which `seed_` keeps.
     n_threads : int or None, default=None
         Threads to use; None for all processors. No influence on results.
+    cache_bytes : int or None, default=None
+        Memory for scores that make a replay cost what its centres moved by; they take ``4 * n_rows * n_clusters`` bytes
+        for each iteration, and go to as many as fit. None: in proportion to the rows, and at least 32 MiB. 0 for none.
+        No influence on results.
 
     Attributes
     ----------
@@ -112,6 +116,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         max_norm: float | None = None,
         random_state: int | np.random.RandomState | np.random.Generator | None = 0,
         n_threads: int | None = None,
+        cache_bytes: int | None = None,
     ) -> None:
         self.n_clusters = n_clusters
         self.epsilon = epsilon
@@ -121,6 +126,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         self.max_norm = max_norm
         self.random_state = random_state
         self.n_threads = n_threads
+        self.cache_bytes = cache_bytes
 
     def fit(self, X: ArrayLike, y: object = None, *, ids: Iterable[int] | Iterable[str] | None = None) -> Self:
         """Fit the model to rows.
@@ -165,6 +171,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
                 max_norm=parameters.max_norm(self.max_norm),
                 seed=seed,
                 n_threads=parameters.n_threads(self.n_threads),
+                cache_bytes=parameters.cache_bytes(self.cache_bytes),
             )
             self._model, self.seed_ = model, seed
             self._results = {}
@@ -315,12 +322,14 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         """Write the model to a file, whole or not at all. Equal models give equal bytes.
 
         The format is docs/file-format.md. The file holds the rows (quantised) and their ids; names of features and
-        `n_threads` are not part of it.
+        `n_threads` and `cache_bytes` are not part of it.
         """
         self._fitted().save(path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, n_threads: int | None = None) -> Self:
+    def load(
+        cls, path: str | os.PathLike[str], *, n_threads: int | None = None, cache_bytes: int | None = None
+    ) -> Self:
         """Read a model from a file that `save` wrote.
 
         Raises
@@ -330,7 +339,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         OSError
             The file cannot be read.
         """
-        model = _core.Model.load(path, parameters.n_threads(n_threads))
+        model = _core.Model.load(path, parameters.n_threads(n_threads), parameters.cache_bytes(cache_bytes))
         params = model.params()
         estimator = cls(
             params["n_clusters"],
@@ -341,6 +350,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
             max_norm=params["max_norm"],
             random_state=params["seed"],
             n_threads=n_threads,
+            cache_bytes=cache_bytes,
         )
         estimator._model, estimator.seed_ = model, params["seed"]
         estimator.n_features_in_ = params["n_features"]

@@ -64,6 +64,11 @@ def n_threads(value: object) -> int | None:
     return None if value is None else integer("n_threads", value, 1, 1024)
 
 
+def cache_bytes(value: object) -> int | None:
+    """Return the bytes of memory for what could be computed again."""
+    return None if value is None else integer("cache_bytes", value, 0, 2**48)
+
+
 def seed(random_state: object) -> int:
     """Return the seed that a `random_state` stands for; None draws one."""
     if random_state is None:

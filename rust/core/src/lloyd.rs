@@ -308,7 +308,7 @@ impl Cells {
     }
 
     /// How a cluster's slack changes; None if it does not.
-    fn shift<'a>(&self, cluster: Cluster<'a>, delta: &'a Delta, centre: &'a [i16]) -> Option<kernel::Cells<'a>> {
+    fn shift<'a>(cluster: Cluster<'a>, delta: &'a Delta, centre: &'a [i16]) -> Option<kernel::Cells<'a>> {
         let sum = delta.of(cluster.j).map(|(_, sum)| sum);
         let (lack, den) = (cluster.lack(), cluster.den());
         if sum.is_none() && lack == 0 && den == 0 {
@@ -319,7 +319,7 @@ impl Cells {
     }
 
     fn holds(&self, cluster: Cluster<'_>, delta: &Delta, centre: &[i16]) -> bool {
-        let Some(shift) = self.shift(cluster, delta, centre) else { return true };
+        let Some(shift) = Self::shift(cluster, delta, centre) else { return true };
         let was_nowhere = cluster.old.den(cluster.before) == 0;
         if was_nowhere || shift.limit == 0 {
             // Without a denominator there is no cell, and the centre stays where it was.
@@ -360,8 +360,7 @@ impl Summary {
     /// Whether every cell holds after a change.
     pub(crate) fn holds(&self, change: Change<'_>) -> bool {
         let Some(cells) = &self.cells else { return true };
-        let holds =
-            |j: usize| cells.holds(change.cluster(j, &self.counts), change.delta, self.centres.centre(j));
+        let holds = |j: usize| cells.holds(change.cluster(j, &self.counts), change.delta, self.centres.centre(j));
         self.affected(change).all(holds)
     }
 
@@ -379,7 +378,7 @@ impl Summary {
             self.counts[j] = cluster.after;
             let Some(cells) = &mut self.cells else { continue };
             let centre = self.centres.centre(j);
-            let Some(shift) = cells.shift(cluster, change.delta, centre) else { continue };
+            let Some(shift) = Cells::shift(cluster, change.delta, centre) else { continue };
             let holds = is_certified || cells.holds(cluster, change.delta, centre);
             let dim = centre.len();
             let span = j * dim..(j + 1) * dim;

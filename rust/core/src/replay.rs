@@ -177,7 +177,8 @@ impl Replay<'_> {
                 };
                 let removed = self.population.removed().iter().zip(self.population.removed_rows());
                 let lost: i64 = removed.map(distance).map(i64::from).sum();
-                let gained = pass.loss + self.population.added().map(|slot| i64::from(self.population.square(slot))).sum::<i64>();
+                let gained = pass.loss
+                    + self.population.added().map(|slot| i64::from(self.population.square(slot))).sum::<i64>();
                 (pass, old.summary.loss - lost + gained)
             }
             _ => {
@@ -201,7 +202,8 @@ impl Replay<'_> {
         };
         match reference {
             Reference::None => {
-                for slot in (0..self.population.slots()).filter(|&slot| !self.population.is_removed(slot_number(slot))) {
+                for slot in (0..self.population.slots()).filter(|&slot| !self.population.is_removed(slot_number(slot)))
+                {
                     counts[usize::from(pass.labels[slot])] += 1;
                 }
             }
@@ -224,7 +226,10 @@ impl Replay<'_> {
     /// The cells of a step after a pass: from those of the reference, by the rows that have moved, if there are any.
     fn cells(&self, t: usize, centres: &Centres, counts: &[i64], pass: &Pass, reference: Reference<'_>) -> Cells {
         match reference {
-            Reference::Old(Step { summary: Summary { centres: old, counts: before, cells: Some(cells), .. }, labels }) => {
+            Reference::Old(Step {
+                summary: Summary { centres: old, counts: before, cells: Some(cells), .. },
+                labels,
+            }) => {
                 let mut delta = self.delta_of_moves(counts.len(), &pass.moves);
                 for (&slot, row) in self.population.removed().iter().zip(self.population.removed_rows()) {
                     delta.row(labels[slot as usize], row, -1, 0);
@@ -304,7 +309,8 @@ impl Replay<'_> {
                 (counts, loss)
             });
             let loss = parts.iter().map(|(_, loss)| loss).sum();
-            let counts: Vec<i64> = (0..centres.len()).map(|j| parts.iter().map(|(counts, _)| counts[j]).sum()).collect();
+            let counts: Vec<i64> =
+                (0..centres.len()).map(|j| parts.iter().map(|(counts, _)| counts[j]).sum()).collect();
             let is_last = self.rule.is_last(t, before, loss);
             if is_last != (Some(t) == last) {
                 return None;

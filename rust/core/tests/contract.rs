@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use erase_core::{Error, Ids, Matrix, Model, Params, Projection, Ratio, Threads, ValidParams};
+use erase_core::{CacheSize, Error, Ids, Matrix, Model, Params, Projection, Ratio, Resources, Threads, ValidParams};
 use proptest::prelude::*;
 
 type Rows = BTreeMap<i64, Vec<f64>>;
@@ -68,8 +68,10 @@ fn scenario() -> impl Strategy<Value = Scenario> {
 
 fn fit(params: &ValidParams, rows: &Rows) -> Model {
     let values = rows.values().flatten().copied().collect::<Vec<_>>();
-    Model::fit(params.clone(), Ids::Int(rows.keys().copied().collect()), Matrix::F64(&values), Threads::new(Some(1)))
-        .unwrap()
+    // Without scores, with those of some steps, or of all.
+    let cache = CacheSize([None, Some(0), Some(600)][rows.len() % 3]);
+    let resources = Resources { threads: Threads::new(Some(1)), cache };
+    Model::fit(params.clone(), Ids::Int(rows.keys().copied().collect()), Matrix::F64(&values), resources).unwrap()
 }
 
 fn assert_equal(model: &Model, fresh: &Model) {

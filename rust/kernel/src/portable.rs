@@ -154,21 +154,27 @@ pub(crate) fn read_lane(block: &[i16], lane: usize, row: &mut [i16]) {
     }
 }
 
+/// Negative if a slack is outside of its cell: either of two differences is then.
+#[inline(always)]
+fn outside(v: i64, limit: i64) -> i64 {
+    v | (limit - 1 - v)
+}
+
 #[inline(always)]
 pub(crate) fn cells_hold(cells: Cells<'_>, slack: &[i64], corners: &[i32]) -> bool {
     let Cells { sum, centre, lack, den, limit } = cells;
-    // No early exit: the loop is short, and without one it runs in vectors. Either difference is negative outside.
+    // No early exit: the loop is short, and without one it runs in vectors.
     let mut signs = 0;
     if lack == 0 && !sum.is_empty() {
         for ((&v, &l), &s) in slack.iter().zip(corners).zip(sum) {
             let v = v + s - i64::from(den) * i64::from(l);
-            signs |= v | (limit - 1 - v);
+            signs |= outside(v, limit);
         }
     } else {
         for (i, ((&v, &l), &c)) in slack.iter().zip(corners).zip(centre).enumerate() {
             let sum = sum.get(i).copied().unwrap_or(0);
             let v = v + sum + i64::from(lack) * i64::from(c) - i64::from(den) * i64::from(l);
-            signs |= v | (limit - 1 - v);
+            signs |= outside(v, limit);
         }
     }
     signs >= 0

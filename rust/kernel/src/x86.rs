@@ -7,7 +7,13 @@
 //! `32 p .. 32 p + 32`, pair `p` of vector `j` is entries `2 pairs j + 2 p` and the next, and the keys of
 //! vector `j` are `16 j .. 16 j + 16`. Loads and stores are unaligned ones.
 
-use std::arch::x86_64::{_mm256_add_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_si256, _mm256_sub_epi32, _mm512_add_epi32, _mm512_dpwssd_epi32, _mm512_loadu_epi16, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_storeu_epi32, _mm512_sub_epi32, _mm_add_epi32, _mm_loadu_si128, _mm_madd_epi16, _mm_set1_epi32, _mm_setzero_si128, _mm_slli_epi32, _mm_storeu_si128, _mm_sub_epi32};
+use std::arch::x86_64::{
+    _mm_add_epi32, _mm_loadu_si128, _mm_madd_epi16, _mm_set1_epi32, _mm_setzero_si128, _mm_slli_epi32,
+    _mm_storeu_si128, _mm_sub_epi32, _mm256_add_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32,
+    _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_si256, _mm256_sub_epi32, _mm512_add_epi32,
+    _mm512_dpwssd_epi32, _mm512_loadu_epi16, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32,
+    _mm512_storeu_epi32, _mm512_sub_epi32,
+};
 
 use crate::LANES;
 use crate::portable::Shift;
@@ -223,7 +229,8 @@ unsafe fn group_sse2<const M: usize, const ONE: usize>(
     for (p, line) in block.chunks_exact(2 * LANES).enumerate() {
         // SAFETY: the line has 32 entries; pair p of each of M vectors is there.
         unsafe {
-            let rows: [_; 4] = std::array::from_fn(|quarter| _mm_loadu_si128(line.as_ptr().add(quarter * LANES / 2).cast()));
+            let rows: [_; 4] =
+                std::array::from_fn(|quarter| _mm_loadu_si128(line.as_ptr().add(quarter * LANES / 2).cast()));
             for (j, product) in products.iter_mut().enumerate() {
                 let vector = _mm_set1_epi32(pair(vectors.add(j * width + 2 * p)));
                 for (product, rows) in product.iter_mut().zip(rows) {

@@ -59,6 +59,12 @@ impl From<IdRef<'_>> for Id {
 
 /// One id, or None for a value of another type.
 pub(crate) fn id(value: &Bound<'_, PyAny>) -> PyResult<Option<Id>> {
+    // The ordinary case first: the rest costs as much as a removal.
+    if value.is_exact_instance_of::<PyInt>()
+        && let Ok(number) = value.extract()
+    {
+        return Ok(Some(Id::Int(number)));
+    }
     if let Ok(text) = value.cast::<PyString>() {
         let utf8 = text.to_str().map_err(|_| {
             let message = format!("ids must be valid Unicode, got a lone surrogate in {}", repr(value));

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
-use erase_core::{Batch, Error, IdRef, Ids, Params, Threads, Update};
+use erase_core::{Batch, CacheSize, Error, IdRef, Ids, Params, Resources, Threads, Update};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -25,7 +25,7 @@ use crate::report::UpdateReport;
 static SAVES: AtomicU64 = AtomicU64::new(0);
 
 /// How to make a model again from its bytes: the function and its arguments.
-type Recipe<'py> = (Bound<'py, PyAny>, (Bound<'py, PyBytes>, Option<usize>));
+type Recipe<'py> = (Bound<'py, PyAny>, (Bound<'py, PyBytes>, Option<usize>, Option<usize>));
 
 /// A fitted model. See `erase_core.QKMeans`, which owns one.
 #[pyclass(frozen, module = "erase_core._core")]
@@ -72,7 +72,7 @@ impl Model {
 impl Model {
     /// Fits rows with their ids; integer ids from 0 on where none are given.
     #[staticmethod]
-    #[pyo3(signature = (x, ids, *, n_clusters, epsilon, gamma, max_iter, projection, max_norm, seed, n_threads))]
+    #[pyo3(signature = (x, ids, *, n_clusters, epsilon, gamma, max_iter, projection, max_norm, seed, n_threads, cache_bytes))]
     #[expect(clippy::too_many_arguments, reason = "the parameters, by name")]
     fn fit(
         py: Python<'_>,
@@ -86,6 +86,7 @@ impl Model {
         max_norm: Option<f64>,
         seed: u64,
         n_threads: Option<usize>,
+        cache_bytes: Option<usize>,
     ) -> PyResult<Self> {
         let projection = ProjectionArgument::projection(projection)?;
         let (epsilon, gamma) = (epsilon.into(), gamma.into());
@@ -97,9 +98,11 @@ impl Model {
             Some(list) => crate::arguments::ids(list)?,
             None => Ids::Int((0_i64..).take(batch.len()).collect()),
         };
-        py.detach(|| erase_core::Model::fit_batch(params, ids, batch, threads))
-            .map(Self::new)
-            .map_err(|error| to_python(py, &error))
+        py.detach(|| {
+            erase_core::Model::fit_batch(params, ids, batch, Resources { threads, cache: CacheSize(cache_bytes) })
+        })
+        .map(Self::new)
+        .map_err(|error| to_python(py, &error))
     }
 
     /// Adds rows; integer ids from the largest present on where none are given.
@@ -224,9 +227,9 @@ impl Model {
 
     /// Reads a model file.
     #[staticmethod]
-    fn load(py: Python<'_>, path: PathBuf, n_threads: Option<usize>) -> PyResult<Self> {
+    fn load(py: Python<'_>, path: PathBuf, n_threads: Option<usize>, cache_bytes: Option<usize>) -> PyResult<Self> {
         let bytes = py.detach(|| fs::read(&path)).map(Zeroizing::new).map_err(|error| os_error(&error, &path))?;
-        Self::decode(py, &bytes, n_threads)
+        Self::decode(py, &bytes, n_threads, cache_bytes)
     }
 
     /// The model file as bytes.
@@ -240,8 +243,8 @@ impl Model {
 
     /// A model from the bytes of its file.
     #[staticmethod]
-    fn from_bytes(py: Python<'_>, data: &[u8], n_threads: Option<usize>) -> PyResult<Self> {
-        Self::decode(py, data, n_threads)
+    fn from_bytes(py: Python<'_>, data: &[u8], n_threads: Option<usize>, cache_bytes: Option<usize>) -> PyResult<Self> {
+        Self::decode(py, data, n_threads, cache_bytes)
     }
 
     /// Parameters as `fit` takes them, the projection aside.
@@ -275,8 +278,8 @@ impl Model {
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Recipe<'py>> {
         let bytes = slf.get().to_bytes(slf.py())?;
-        let threads = slf.get().read(slf.py(), |model| model.resources().threads.requested());
-        Ok((slf.get_type().getattr("from_bytes")?, (bytes, threads)))
+        let Resources { threads, cache } = slf.get().read(slf.py(), erase_core::Model::resources);
+        Ok((slf.get_type().getattr("from_bytes")?, (bytes, threads.requested(), cache.0)))
     }
 }
 
@@ -293,9 +296,9 @@ impl Model {
         self.read(py, |model| compare(model, &queries)).map_err(|error| to_python(py, &error))
     }
 
-    fn decode(py: Python<'_>, bytes: &[u8], n_threads: Option<usize>) -> PyResult<Self> {
-        let threads = Threads::new(n_threads);
-        py.detach(|| erase_core::Model::decode(bytes, threads)).map(Self::new).map_err(|error| to_python(py, &error))
+    fn decode(py: Python<'_>, bytes: &[u8], n_threads: Option<usize>, cache_bytes: Option<usize>) -> PyResult<Self> {
+        let resources = Resources { threads: Threads::new(n_threads), cache: CacheSize(cache_bytes) };
+        py.detach(|| erase_core::Model::decode(bytes, resources)).map(Self::new).map_err(|error| to_python(py, &error))
     }
 }
 
