@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files Cargo.toml Cargo.lock pyproject.toml README.md rust python 2>/dev/null)
 
-.PHONY: help build test test-slow lint format bench choose clean
+.PHONY: help build test test-slow lint format bench compare choose clean
 
 help:
 	@echo "make test       build, install into $(VENV), and run the tests (minutes)"
 	@echo "make test-slow  the long versions of the property tests, mutations, real embeddings (an hour)"
 	@echo "make lint       formatters, linters, type checkers, documentation"
 	@echo "make bench      the benchmarks"
+	@echo "make compare    fits and removals beside scikit-learn and faiss (docs/performance.md)"
 	@echo "make choose     the table behind the defaults (docs/choosing.md)"
 
 build: $(VENV)/.installed
@@ -53,6 +54,10 @@ bench: build
 	$(BIN)/pip install --quiet --group bench
 	cargo bench --package erase-core-benches
 	$(BIN)/pytest benches -q -o python_files='bench_*.py' -o filterwarnings= --benchmark-group-by=param:n --benchmark-columns=median,mean,max,rounds
+
+compare: build
+	$(BIN)/pip install --quiet --group bench --group embeddings
+	$(BIN)/python benches/compare.py $(if $(DATA),--data $(DATA)) $(if $(FULL),--full)
 
 choose: build
 	$(BIN)/pip install --quiet --group bench --group embeddings
