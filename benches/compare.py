@@ -14,6 +14,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,11 @@ def fits(X: Matrix) -> list[dict[str, Any]]:
     """Fit by each, ten iterations at most."""
     rows = []
     for k, projection in ((8, None), (64, None), (64, 32)):
-        ours = seconds(lambda k=k, p=projection: QKMeans(k, projection=p, max_norm=1.0).fit(X))
+        model = QKMeans(k, projection=projection, max_norm=1.0)
+        ours = seconds(partial(model.fit, X))
         faiss = seconds(faiss_fit(X, k))
         peer = KMeans(k, n_init=1, max_iter=10, tol=0, algorithm="lloyd")
-        sklearn = seconds(lambda peer=peer: peer.fit(X), repeats=1)
+        sklearn = seconds(partial(peer.fit, X), repeats=1)
         row = {"n": len(X), "k": k, "projection": projection, "fit": ours, "faiss": faiss, "scikit-learn": sklearn}
         print(
             f"| {len(X)} | {k} | {projection or '-'} | {1e3 * ours:.0f} ms "
@@ -100,7 +102,7 @@ def removals(X: Matrix, epsilon: float, projection: int | None, count: int) -> d
             work.append(report.work / fit_work)
     every = np.concatenate([np.array(times) for times in spent.values()])
     shares = Counter({path: len(times) / len(every) for path, times in spent.items()})
-    row = {
+    row: dict[str, Any] = {
         "n": len(X),
         "projection": projection,
         "epsilon": epsilon,
