@@ -6,12 +6,23 @@ A call that raises one of them has changed nothing.
 __all__ = [
     "DataError",
     "DuplicateIdError",
+    "EmbedderError",
     "EmptyModelError",
     "EraseError",
+    "ExampleError",
     "IdKindError",
+    "LLMError",
+    "MissingPackageError",
     "ModelFileError",
     "ParameterError",
+    "PromptTooLongError",
+    "ServerError",
+    "SourceError",
+    "StoreError",
+    "StoreLockedError",
+    "StoreVersionError",
     "UnknownIdError",
+    "UnknownSubjectError",
 ]
 
 
@@ -48,3 +59,49 @@ class EmptyModelError(EraseError, ValueError):
 
 class ModelFileError(EraseError, ValueError):
     """A file that is not a whole, sound model of this version."""
+
+
+class SourceError(EraseError, ValueError):
+    """Examples that cannot be read at all: no such file, not of the format that its name says, not a table."""
+
+
+class ExampleError(DataError):
+    """A row that is no example: the message names source, line, field and reason. Nothing was taken from the source."""
+
+
+class EmbedderError(EraseError, ValueError):
+    """An embedding model that cannot be loaded, or is not the one that the store was built with."""
+
+
+class LLMError(EraseError, ValueError):
+    """A language model that cannot be loaded or cannot do what was asked; an answer that makes no sense."""
+
+
+class PromptTooLongError(EraseError, ValueError):
+    """A prompt that does not fit; the message says how many tokens it has and how many are allowed."""
+
+
+class ServerError(EraseError, ConnectionError):
+    """A model server that is down, too slow, or refuses; the message names its address."""
+
+
+class MissingPackageError(EraseError, ImportError):
+    """An optional package is not installed; the message says which `pip install` brings it."""
+
+
+class StoreError(EraseError, ValueError):
+    """A folder that is not a store, or is damaged, or cannot be written."""
+
+
+class StoreVersionError(StoreError):
+    """A store that a newer version of erase_core wrote."""
+
+
+class StoreLockedError(StoreError):
+    """Another process is writing to the store."""
+
+
+class UnknownSubjectError(EraseError, KeyError):
+    """A subject that no example has; nothing was forgotten."""
+
+    __str__ = Exception.__str__
