@@ -77,7 +77,8 @@ def references(X: Matrix, k: int, max_iter: int, seeds: int) -> tuple[float, flo
 
 def fit_work(model: QKMeans, n: int) -> int:
     """Multiply-adds of a fit: all distances in each step; in the seeding four distances a round, and the norms."""
-    k, dim = map(int, model.cluster_centers_.shape)
+    k: int = model.cluster_centers_.shape[0]
+    dim: int = model.cluster_centers_.shape[1]
     return n * dim * ((model.n_iter_ + 1) * k + 4 * (k - 1) + 1)
 
 

@@ -271,7 +271,7 @@ def test_a_failed_first_fit_leaves_the_estimator_unfitted() -> None:
 
 # ---- not fitted, and emptied ----
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
-    "add": (X,), "remove": (1,), "predict": (X,), "transform": (X,), "score": (X,), "digest": (), "save": ("nowhere",),
+    "add": (X,), "remove": (1,), "predict": (X,), "transform": (X,), "score": (X,), "digest": (), "save": ("nowhere",), "kneighbors": (X,),
     "get_feature_names_out": (),
 }  # fmt: skip
 
@@ -287,7 +287,7 @@ def test_methods_need_a_fit(name: str) -> None:
         getattr(QKMeans(), name)(*ARGUMENTS[name])
 
 
-@pytest.mark.parametrize("name", ["predict", "transform", "score"])
+@pytest.mark.parametrize("name", ["predict", "transform", "score", "kneighbors"])
 def test_an_emptied_model_predicts_nothing(model: QKMeans, name: str) -> None:
     model.remove(range(12))
     check_refused(model, lambda: getattr(model, name)(X), EmptyModelError, "empty")
