@@ -287,7 +287,7 @@ def test_methods_need_a_fit(name: str) -> None:
         getattr(QKMeans(), name)(*ARGUMENTS[name])
 
 
-@pytest.mark.parametrize("name", ["predict", "transform", "score", "kneighbors"])
+@pytest.mark.parametrize("name", ["predict", "transform", "score"])
 def test_an_emptied_model_predicts_nothing(model: QKMeans, name: str) -> None:
     model.remove(range(12))
     check_refused(model, lambda: getattr(model, name)(X), EmptyModelError, "empty")

@@ -69,4 +69,4 @@ def test_what_cannot_be_asked() -> None:
             model.kneighbors([[0.0, 0.0]], count)  # type: ignore[arg-type]
     model.remove(range(10))
     with pytest.raises(EmptyModelError):
-        model.kneighbors([[0.0, 0.0]], 1)
+        model.kneighbors([[0.0, 0.0]])

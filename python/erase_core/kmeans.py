@@ -324,7 +324,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         """
         model = self._fitted()
         rows = self._rows(X)
-        count = parameters.integer("n_neighbors", n_neighbors, 1, max(1, model.n_rows))
+        count = parameters.integer("n_neighbors", n_neighbors, 1, model.n_rows or parameters.MAX_DIM)
         distances, ids = model.neighbours(rows, count)
         dtype = np.int64 if ids and isinstance(ids[0], int) else object
         return distances, np.array(ids, dtype=dtype).reshape(distances.shape)
