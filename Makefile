@@ -5,14 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files Cargo.toml Cargo.lock pyproject.toml README.md rust python 2>/dev/null)
 
-.PHONY: help build test test-slow lint format bench compare choose clean
+.PHONY: help build test test-slow sanitize lint format bench compare choose clean
 
 help:
 	@echo "make test       build, install into $(VENV), and run the tests (minutes)"
 	@echo "make test-slow  the long versions of the property tests, mutations, real embeddings (an hour)"
+	@echo "make sanitize   the kernel's and the core's tests under the address sanitizer"
 	@echo "make lint       formatters, linters, type checkers, documentation"
-	@echo "make bench      the benchmarks"
-	@echo "make compare    fits and removals beside scikit-learn and faiss (docs/performance.md)"
+	@echo "make bench      criterion benches of kernel and core, pytest-benchmark of removals (minutes)"
+	@echo "make compare    fits and removals beside scikit-learn, faiss and vector stores (docs/performance.md); FULL=1"
 	@echo "make choose     the table behind the defaults (docs/choosing.md)"
 
 build: $(VENV)/.installed
@@ -35,6 +36,11 @@ test-slow: build
 	PROPTEST_CASES=50000 cargo test --quiet
 	$(BIN)/pytest --slow
 
+# The unsafe code, at all levels that this processor has, under the address sanitizer.
+sanitize:
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/sanitize \
+	  cargo test --quiet --lib --target $(shell rustc -vV | sed -n 's/^host: //p')
+
 lint: build
 	$(BIN)/pip install --quiet --group lint --group bench
 	cargo fmt --check
@@ -53,10 +59,10 @@ format:
 bench: build
 	$(BIN)/pip install --quiet --group bench
 	cargo bench --package erase-core-benches
-	$(BIN)/pytest benches -q -o python_files='bench_*.py' -o filterwarnings= --benchmark-group-by=param:n --benchmark-columns=median,mean,max,rounds
+	$(BIN)/pytest benches -q -o python_files='bench_*.py' -o filterwarnings= --benchmark-columns=median,mean,max,rounds
 
 compare: build
-	$(BIN)/pip install --quiet --group bench --group embeddings
+	$(BIN)/pip install --quiet --group bench --group embeddings --group stores
 	$(BIN)/python benches/compare.py $(if $(DATA),--data $(DATA)) $(if $(FULL),--full)
 
 choose: build

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +21,8 @@ from typing import Any
 import numpy as np
 from embeddings import embed
 from erase_core import QKMeans
-from numpy.typing import NDArray
-from sklearn.cluster import KMeans
+from measure import Matrix, Removals, partition_inertia, references
 from sklearn.datasets import make_blobs
-
-Matrix = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -42,34 +37,13 @@ class Setting:
     max_iter: int = 10
 
 
-def partition_inertia(X: Matrix, labels: NDArray[np.int32]) -> float:
-    """Sum of squared distances to the exact means of the clusters."""
-    k = int(labels.max()) + 1
-    counts = np.bincount(labels, minlength=k)
-    sums = np.zeros((k, X.shape[1]))
-    np.add.at(sums, labels, X)
-    means = sums / np.maximum(counts, 1)[:, None]
-    return float(((X - means[labels]) ** 2).sum())
-
-
-def references(X: Matrix, k: int, max_iter: int, seeds: int) -> tuple[float, float]:
-    """Mean inertia of a random partition, and of scikit-learn's KMeans."""
-    random, kmeans = [], []
-    for seed in range(seeds):
-        labels = np.random.default_rng(seed).integers(k, size=len(X)).astype(np.int32)
-        random.append(partition_inertia(X, labels))
-        peer = KMeans(k, n_init=1, max_iter=max_iter, tol=0, random_state=seed, algorithm="lloyd")
-        kmeans.append(partition_inertia(X, peer.fit(X).labels_))
-    return float(np.mean(random)), float(np.mean(kmeans))
-
-
 def measure(X: Matrix, setting: Setting, seeds: int, removals: int) -> dict[str, float]:
     """Fit and forget with several seeds."""
     rng = np.random.default_rng(0)
     X = X[rng.permutation(len(X))[: setting.n]]
     random, kmeans = references(X, setting.k, setting.max_iter, seeds)
-    paths: Counter[str] = Counter()
-    gains, work, seconds, iterations = [], [], [], []
+    done = Removals()
+    gains, iterations = [], []
     for seed in range(seeds):
         model = QKMeans(
             setting.k,
@@ -81,26 +55,12 @@ def measure(X: Matrix, setting: Setting, seeds: int, removals: int) -> dict[str,
         ).fit(X)
         gains.append((random - partition_inertia(X, model.labels_)) / (random - kmeans))
         iterations.append(model.n_iter_)
-        # Each step takes all distances; seeding the norms, and four distances in each round but the first.
-        distances = (model.n_iter_ + 1) * setting.k + 4 * (setting.k - 1) + 1
-        fit_work = setting.n * model.cluster_centers_.shape[1] * distances
-        for id_ in rng.choice(setting.n, size=removals, replace=False).tolist():
-            start = time.perf_counter()
-            report = model.remove(id_)
-            seconds.append(time.perf_counter() - start)
-            paths[report.path] += 1
-            work.append(report.work / fit_work)
-    total = sum(paths.values())
+        done.run(model, rng.choice(setting.n, size=removals, replace=False).tolist())
     return {
         "gain": float(np.mean(gains)),
         "gain_std": float(np.std(gains)),
         "iterations": float(np.mean(iterations)),
-        **{path: paths[path] / total for path in ("certified", "replayed", "reseeded")},
-        "work_mean": float(np.mean(work)),
-        "work_p99": float(np.quantile(work, 0.99)),
-        "us_median": 1e6 * float(np.median(seconds)),
-        "us_mean": 1e6 * float(np.mean(seconds)),
-        "us_p99": 1e6 * float(np.quantile(seconds, 0.99)),
+        **done.figures(),
     }
 
 

@@ -1,62 +1,44 @@
-"""Fits and removals beside those of scikit-learn and faiss, in one run: ratios, shares of each path, a plot.
+"""Fits and removals beside those of scikit-learn, faiss and vector stores, in one run: tables and a plot.
 
-    make compare                 quick: under two minutes
-    make compare FULL=1          with a million rows
+    make compare                 quick
+    make compare FULL=1          with a million rows of 384 dimensions, and ten millions of 32
 
-Rows are made from the embeddings that are given (`--data`, see embeddings.py): a real one plus half the difference of
-two others, normalised. Without data they are mixtures around random directions, which removals find easier.
+Rows are made from the embeddings that are given (`--data`, see embeddings.py): a real one plus a third of the
+difference of two others, normalised. Without data they are mixtures around random directions, easier for removals.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
-import time
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import memory
 import numpy as np
 from embeddings import embed
 from erase_core import QKMeans
-from numpy.typing import NDArray
+from measure import Matrix, Removals, around_directions, partition_inertia, references, seconds, sentence_like
 from sklearn.cluster import KMeans
+from stores import deletions
 
-Matrix = NDArray[np.float32]
 DIM = 384
+SETTINGS = ((None, 1.5), (64, 1.0))
+Figures = dict[str, Any]
+MORE_THAN_CACHES_HOLD = np.ones(1 << 25, dtype=np.float32)
 
 
-def normalised(X: NDArray[Any]) -> Matrix:
-    """Rows of norm 1."""
-    return np.asarray(X / np.linalg.norm(X, axis=1, keepdims=True), dtype=np.float32)
+def table(title: str, *columns: str) -> None:
+    """Begin a table in Markdown."""
+    print(f"\n## {title}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
 
 
-def sentence_like(real: Matrix, n: int) -> Matrix:
-    """Mixtures of differences of real rows."""
-    rng = np.random.default_rng(0)
-    a, b, c = (rng.integers(len(real), size=n) for _ in range(3))
-    rows = np.empty((n, real.shape[1]), dtype=np.float32)
-    for part in np.array_split(np.arange(n), max(1, n // 50_000)):
-        rows[part] = normalised(real[a[part]] + 0.5 * (real[b[part]] - real[c[part]]))
-    return rows
-
-
-def around_directions(n: int) -> Matrix:
-    """Rows around random directions, where there are no real ones."""
-    rng = np.random.default_rng(0)
-    return normalised(rng.normal(size=(40, DIM))[rng.integers(40, size=n)] + rng.normal(size=(n, DIM)))
-
-
-def seconds(run: Callable[[], object], repeats: int = 3) -> float:
-    """Shortest wall-clock time of several runs."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def line(*cells: object) -> None:
+    """A row of it."""
+    print("|", " | ".join(map(str, cells)), "|", flush=True)
 
 
 def faiss_fit(X: Matrix, k: int) -> Callable[[], object]:
@@ -66,66 +48,137 @@ def faiss_fit(X: Matrix, k: int) -> Callable[[], object]:
     return lambda: faiss.Kmeans(X.shape[1], k, niter=10, max_points_per_centroid=len(X), seed=1).train(X)
 
 
-def fits(X: Matrix) -> list[dict[str, Any]]:
+def fits(X: Matrix) -> list[Figures]:
     """Fit by each, ten iterations at most."""
+    table("Fit", "n", "k", "projection", "fit", "against faiss", "against scikit-learn")
     rows = []
     for k, projection in ((8, None), (64, None), (64, 32)):
-        model = QKMeans(k, projection=projection, max_norm=1.0)
-        ours = seconds(partial(model.fit, X))
+        ours = seconds(partial(QKMeans(k, projection=projection, max_norm=1.0).fit, X))
         faiss = seconds(faiss_fit(X, k))
-        peer = KMeans(k, n_init=1, max_iter=10, tol=0, algorithm="lloyd")
-        sklearn = seconds(partial(peer.fit, X), repeats=1)
-        row = {"n": len(X), "k": k, "projection": projection, "fit": ours, "faiss": faiss, "scikit-learn": sklearn}
-        print(
-            f"| {len(X)} | {k} | {projection or '-'} | {1e3 * ours:.0f} ms "
-            f"| {faiss / ours:.1f} x | {sklearn / ours:.1f} x |",
-            flush=True,
-        )
-        rows.append(row)
+        sklearn = seconds(partial(KMeans(k, n_init=1, max_iter=10, tol=0, algorithm="lloyd").fit, X), repeats=1)
+        line(len(X), k, projection or "-", f"{1e3 * ours:.0f} ms", f"{faiss / ours:.1f} x", f"{sklearn / ours:.1f} x")
+        rows.append({"n": len(X), "k": k, "projection": projection, "fit": ours, "faiss": faiss, "sklearn": sklearn})
     return rows
 
 
-def removals(X: Matrix, epsilon: float, projection: int | None, count: int) -> dict[str, Any]:
-    """Remove rows at random, one by one."""
-    fit = seconds(lambda: QKMeans(epsilon=epsilon, projection=projection, max_norm=1.0).fit(X), repeats=1)
-    model = QKMeans(epsilon=epsilon, projection=projection, max_norm=1.0).fit(X)
-    rng = np.random.default_rng(1)
-    spent: dict[str, list[float]] = {"certified": [], "replayed": [], "reseeded": []}
-    work = []
-    fit_work = len(X) * model.cluster_centers_.shape[1] * ((model.n_iter_ + 1) * 8 + 29)
-    for done, id_ in enumerate(rng.permutation(len(X))[: min(count, len(X) // 2)].tolist()):
-        start = time.perf_counter()
-        report = model.remove(id_)
-        if done >= 20:  # the first few find cold caches
-            spent[report.path].append(1e6 * (time.perf_counter() - start))
-        if report.path == "replayed":
-            work.append(report.work / fit_work)
-    every = np.concatenate([np.array(times) for times in spent.values()])
-    shares = Counter({path: len(times) / len(every) for path, times in spent.items()})
-    row: dict[str, Any] = {
-        "n": len(X),
-        "projection": projection,
-        "epsilon": epsilon,
-        "fit": fit,
-        **{path: shares[path] for path in spent},
-        **{f"{path}_us": float(np.median(times)) if times else None for path, times in spent.items()},
-        "replay_work": float(np.median(work)) if work else None,
-        "mean_us": float(every.mean()),
-        "p50_us": float(np.median(every)),
-        "p99_us": float(np.quantile(every, 0.99)),
+def removals(name: str, X: Matrix, epsilon: float, projection: int | None, count: int) -> Figures:
+    """Remove rows at random, one by one; the gain is that of the first few seeds."""
+    model = QKMeans(epsilon=epsilon, projection=projection, max_norm=1.0)
+    seeds = 3 if len(X) <= 100_000 else 1
+    random, kmeans = references(X, 8, 10, seeds)
+    inertias = [partition_inertia(X, model.set_params(random_state=seed).fit_predict(X)) for seed in range(seeds)]
+    fit = seconds(lambda: model.fit(X), repeats=1)
+    ids = np.random.default_rng(1).permutation(len(X))[: min(count, len(X) // 2)].tolist()
+    cold = Removals().run(model, ids[:20], MORE_THAN_CACHES_HOLD.sum)
+    warm = Removals().run(model, ids[20:])
+    figures: Figures = {
+        **{"data": name, "n": len(X), "projection": projection, "epsilon": epsilon, "fit_us": 1e6 * fit},
+        "gain": (random - float(np.mean(inertias))) / (random - kmeans),
+        "cold_us": 1e6 * float(np.median(cold.all_seconds)),
+        **warm.figures(),
     }
-    replay = f"{row['replay_work']:.2%}" if work else "-"
-    median = f"{row['certified_us']:.1f}" if spent["certified"] else "-"
-    print(
-        f"| {len(X)} | {projection or '-'} | {epsilon:g} | {shares['certified']:.1%} | {shares['replayed']:.1%} "
-        f"| {shares['reseeded']:.1%} | {median} | {row['mean_us']:.0f} | {row['p99_us']:.0f} | {replay} "
-        f"| {1e6 * fit / row['mean_us']:.0f} x |",
-        flush=True,
+    certified, replay = figures.get("certified_us"), figures.get("replay_work")
+    line(
+        *(name, len(X), projection or "-", f"{epsilon:g}", f"{figures['gain']:.1%}"),
+        *(f"{figures[path]:.1%}" for path in ("certified", "replayed", "reseeded")),
+        f"{certified:.1f}" if certified else "-",
+        *(f"{figures[name]:.0f}" for name in ("us_mean", "us_p99", "cold_us")),
+        f"{replay:.2%}" if replay else "-",
+        f"{figures['fit_us'] / figures['us_mean']:.0f} x",
     )
-    return row
+    return figures
 
 
-def plot(rows: list[dict[str, Any]], path: Path) -> None:
+def random_removals(real: Matrix | None, every: Matrix, count: int) -> list[Figures]:
+    """Both settings at all sizes, and where there are real rows, those beside made ones."""
+    table(
+        "Removals of single random rows",
+        *(
+            "rows",
+            "n",
+            "projection",
+            "epsilon",
+            "gain",
+            "certified",
+            "replayed",
+            "reseeded",
+            "certified, us",
+            "mean, us",
+        ),
+        *("99 %, us", "cold, us", "work of a replay, of a fit's", "a fit, of the mean"),
+    )
+    rows = []
+    for projection, epsilon in SETTINGS:
+        if real is not None:
+            n = min(len(real), 9_000)
+            chosen = np.random.default_rng(2).permutation(len(real))[:n]
+            rows.append(removals("real", real[chosen], epsilon, projection, count))
+            removals("made", every[:n], epsilon, projection, count)
+        sizes = [n for n in (1_000, 10_000, 100_000, 1_000_000) if n <= len(every)]
+        rows.extend(removals("made", every[:n], epsilon, projection, count) for n in sizes)
+    return rows
+
+
+def growth(largest: int) -> list[Figures]:
+    """Certified removals by number of rows, 32 dimensions."""
+    table("Certified removals, 32 dimensions", "n", "fit", "certified", "median, us", "of that at 1 000 rows")
+    rows: list[Figures] = []
+    every = around_directions(largest, 32)
+    for n in (1_000, 10_000, 100_000, 1_000_000, 10_000_000):
+        if n > largest:
+            break
+        model = QKMeans(epsilon=2.0, max_norm=1.0)
+        fit = seconds(partial(model.fit, every[:n]), repeats=1)
+        done = Removals().run(model, np.random.default_rng(1).permutation(n)[: min(5_000, n // 2)].tolist())
+        figures = {"n": n, "fit": fit, **done.figures()}
+        first = rows[0]["certified_us"] if rows else figures["certified_us"]
+        line(
+            *(n, f"{fit:.2f} s", f"{figures['certified']:.1%}", f"{figures['certified_us']:.1f}"),
+            f"{figures['certified_us'] / first:.2f} x",
+        )
+        rows.append(figures)
+    return rows
+
+
+def bulk(X: Matrix) -> Figures:
+    """A random tenth at once, against a fit on the rest."""
+    table("A random tenth at once", "n", "epsilon", "removal", "a fit on the rest", "of the fit")
+    gone = np.random.default_rng(3).permutation(len(X))[: len(X) // 10]
+    rest = np.delete(X, gone, axis=0)
+    model = QKMeans(epsilon=1.5, max_norm=1.0).fit(X)
+    copies = [copy.deepcopy(model) for _ in range(3)]
+    removal = seconds(lambda: copies.pop().remove(gone))
+    fit = seconds(lambda: model.fit(rest))
+    line(len(X), 1.5, f"{removal:.2f} s", f"{fit:.2f} s", f"{removal / fit:.0%}")
+    return {"n": len(X), "removal": removal, "fit": fit}
+
+
+def peak_memory(shapes: list[tuple[int, int]]) -> list[Figures]:
+    """Each in a process of its own."""
+    table("Memory beyond the input", "n", "dim", "peak", "stays", "aim for the peak", "fit")
+    rows = [memory.measure(n, dim) for n, dim in shapes]
+    for r in rows:
+        line(
+            *(r["n"], r["dim"], *(f"{r[name] / 2**20:.0f} MiB" for name in ("peak", "stays", "bound"))),
+            f"{r['seconds']:.2f} s",
+        )
+    return rows
+
+
+def other_stores(X: Matrix) -> list[Figures]:
+    """Deletion of one row by vector stores, beside a removal here."""
+    table(f"One deletion, {len(X)} rows", "by", "median, us")
+    model = QKMeans(epsilon=1.5, max_norm=1.0).fit(X)
+    done = Removals().run(model, np.random.default_rng(0).permutation(len(X))[:500].tolist())
+    line("erase_core", f"{1e6 * np.median(done.all_seconds):.1f}")
+    rows = []
+    for name, median in deletions(X, 200):
+        line(name, f"{1e6 * median:.1f}")
+        rows.append({"store": name, "us": 1e6 * median})
+    return rows
+
+
+def plot(rows: list[Figures], path: Path) -> None:
     """Latency of a removal by number of rows."""
     import matplotlib as mpl
 
@@ -133,16 +186,15 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", sharey=True)
-    for ax, projection in zip(axes, (None, 32), strict=True):
-        line = [row for row in rows if row["projection"] == projection]
-        n = [row["n"] for row in line]
-        for key, label, scale in (
-            ("fit", "a fit", 1e6),
-            ("replayed_us", "replayed, median", 1),
-            ("mean_us", "all removals, mean", 1),
-            ("certified_us", "certified, median", 1),
+    for ax, (projection, _) in zip(axes, SETTINGS, strict=True):
+        chosen = [row for row in rows if row["projection"] == projection and row["data"] == "made"]
+        for key, label in (
+            ("fit_us", "a fit"),
+            ("replayed_us", "replayed, median"),
+            ("us_mean", "all removals, mean"),
+            ("certified_us", "certified, median"),
         ):
-            ax.plot(n, [np.nan if row[key] is None else scale * row[key] for row in line], marker="o", label=label)
+            ax.plot([r["n"] for r in chosen], [r.get(key, np.nan) for r in chosen], marker="o", label=label)
         ax.set(xscale="log", yscale="log", xlabel="rows")
         ax.set_title(f"{projection or DIM} dimensions{' after projection' if projection else ''}", fontsize=10)
         ax.grid(alpha=0.3)
@@ -159,20 +211,16 @@ def main() -> None:
     args = parser.parse_args()
     real = embed(args.data) if args.data else None
     largest = 1_000_000 if args.full else 100_000
-    every = sentence_like(real, largest) if real is not None else around_directions(largest)
-    print("| n | k | projection | fit | against faiss | against scikit-learn |\n|---|---|---|---|---|---|")
-    results: dict[str, Any] = {"fits": fits(every[:96_000])}
-    print(
-        "\n| n | projection | epsilon | certified | replayed | reseeded | certified, us | mean, us | 99 %, us "
-        "| work of a replay, of a fit's | a fit, of the mean |\n|---|---|---|---|---|---|---|---|---|---|---|"
-    )
-    sizes = [n for n in (1_000, 10_000, 100_000, 1_000_000) if n <= largest]
-    count = 3000 if args.full else 1000
-    results["removals"] = [
-        removals(every[:n], epsilon, projection, count)
-        for projection, epsilon in ((None, 2.0), (32, 1.0))
-        for n in sizes
-    ]
+    every = sentence_like(real, largest) if real is not None else around_directions(largest, DIM)
+    results: dict[str, Any] = {
+        "fits": fits(every[:96_000]),
+        "removals": random_removals(real, every, 3_000 if args.full else 1_000),
+        "growth": growth(10_000_000 if args.full else 1_000_000),
+        "bulk": bulk(every),
+        "stores": other_stores(every[:10_000]),
+    }
+    del every
+    results["memory"] = peak_memory([(100_000, DIM), (largest, DIM), (10 * largest, 32)])
     folder = Path(__file__).with_name("results")
     folder.mkdir(exist_ok=True)
     (folder / "compare.json").write_text(json.dumps(results, indent=1))

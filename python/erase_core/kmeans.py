@@ -154,10 +154,14 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         ValueError
             `X` is not a matrix of finite numbers.
         """
+        return self._fit(X, ids, at_least=self.n_clusters)
+
+    def _fit(self, X: ArrayLike, ids: Iterable[int] | Iterable[str] | None, *, at_least: int) -> Self:
+        """Fit, to as few rows as the caller allows: a model can come to have fewer than clusters by removals."""
         with self._unchanged_on_error():
-            rows = self._rows(X, reset=True)
             n_clusters = parameters.integer("n_clusters", self.n_clusters, 1, parameters.MAX_CLUSTERS)
-            if len(rows) < n_clusters:
+            rows = self._rows(X, reset=True)
+            if len(rows) < at_least:
                 raise ParameterError(f"n_samples={len(rows)} should be >= n_clusters={n_clusters}")
             seed = parameters.seed(self.random_state)
             model = _core.Model.fit(
@@ -291,6 +295,39 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
             As for `predict`.
         """
         return self._fitted().transform(self._rows(X))
+
+    def kneighbors(self, X: ArrayLike, n_neighbors: int = 5) -> tuple[NDArray[np.float64], NDArray[Any]]:
+        """Return the rows of the model that are nearest to each row of `X`: by all of them, exactly.
+
+        Distances are compared in fixed point, ties going to the smaller id, so that the result is a function of the
+        rows that are there, as everything else is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        n_neighbors : int, default=5
+            At most the number of rows in the model.
+
+        Returns
+        -------
+        distances : ndarray of shape (n_rows, n_neighbors)
+            Euclidean distances, after projection, ascending.
+        ids : ndarray of shape (n_rows, n_neighbors)
+            Integers, or strings as objects.
+
+        Raises
+        ------
+        ParameterError
+            `n_neighbors` is not from 1 to the number of rows.
+        EmptyModelError, NotFittedError
+            As for `predict`.
+        """
+        model = self._fitted()
+        rows = self._rows(X)
+        count = parameters.integer("n_neighbors", n_neighbors, 1, model.n_rows or parameters.MAX_DIM)
+        distances, ids = model.neighbours(rows, count)
+        dtype = np.int64 if ids and isinstance(ids[0], int) else object
+        return distances, np.array(ids, dtype=dtype).reshape(distances.shape)
 
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Return the negative sum of the squared distances of the rows to their nearest centres, after projection.

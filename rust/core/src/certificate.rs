@@ -88,6 +88,9 @@ fn added_labels(step: &Step, population: &Population<'_>, threads: Threads) -> V
     parts.concat()
 }
 
+/// Takes a row's cluster, the row, its sign and its distance.
+type Count<'a> = dyn FnMut(u16, &[i16], i64, u32) + 'a;
+
 /// What an update does to the clusters of one step.
 pub(crate) fn fill(
     delta: &mut Delta,
@@ -97,23 +100,20 @@ pub(crate) fn fill(
     threads: Threads,
 ) {
     let centres = &step.summary.centres;
-    let count = |delta: &mut Delta, range| {
+    let each = |range, count: &mut Count<'_>| {
         population.each_change(range, |slot, row, sign| {
             let label = step.labels.get(slot).copied().unwrap_or_else(|| added_labels[slot - population.base()]);
-            delta.row(label, row, sign, centres.distance(label.into(), row, population.square(slot)));
+            count(label, row, sign, centres.distance(label.into(), row, population.square(slot)));
         });
     };
     let changes = population.changes();
     if changes == 1 {
-        return population.each_change(0..1, |slot, row, sign| {
-            let label = step.labels.get(slot).copied().unwrap_or_else(|| added_labels[slot - population.base()]);
-            delta.only_row(label, row, sign, centres.distance(label.into(), row, population.square(slot)));
-        });
+        return each(0..1, &mut |label, row, sign, distance| delta.only_row(label, row, sign, distance));
     }
     delta.clear();
     let parts = threads.map(changes, 4 * population.dim(), |range| {
         let mut part = Delta::new(centres.len(), population.dim());
-        count(&mut part, range);
+        each(range, &mut |label, row, sign, distance| part.row(label, row, sign, distance));
         part
     });
     for part in &parts {

@@ -287,22 +287,19 @@ impl Iteration {
     fn update_exemplars(&mut self, population: &Population<'_>) {
         let Some(kept) = self.kept_index() else { return };
         let step = &self.steps[kept];
-        for &slot in population.removed() {
-            let label = step.labels[slot as usize];
-            if !self.stale[usize::from(label)] {
-                self.exemplars.leave(label, slot);
-            }
-        }
-        for slot in population.added() {
+        population.each_change(0..population.changes(), |slot, row, sign| {
             let label = step.labels[slot];
-            if !self.stale[usize::from(label)] {
+            if self.stale[usize::from(label)] {
+                return;
+            }
+            if sign < 0 {
+                self.exemplars.leave(label, slot_number(slot));
+            } else {
                 let count = step.summary.counts[usize::from(label)];
-                let mut row = population.blank_row();
-                population.read(slot, &mut row);
-                let distance = step.summary.centres.distance(label.into(), &row, population.square(slot));
+                let distance = step.summary.centres.distance(label.into(), row, population.square(slot));
                 self.exemplars.join(label, slot_number(slot), distance, population, count);
             }
-        }
+        });
     }
 
     /// Finds the exemplars that are stale or used up. To be called once the rows themselves have changed. Returns the

@@ -34,6 +34,7 @@ mod iteration;
 mod keyed;
 mod lloyd;
 mod model;
+mod neighbours;
 mod params;
 mod population;
 mod predict;
@@ -51,6 +52,7 @@ pub use error::Error;
 pub use ids::{IdRef, Ids};
 pub use iteration::{Path, Update};
 pub use model::Model;
+pub use neighbours::Neighbours;
 pub use params::{
     MAX_CLUSTERS, MAX_DENOMINATOR, MAX_DIM, MAX_ITER, MAX_PROJECTION, Params, Projection, Ratio, ValidParams,
 };

@@ -7,13 +7,13 @@ use crate::model::Model;
 use crate::rows::Batch;
 
 /// A query row in the model's fixed point, if its norm is within the model's; else at its own, larger exponent.
-enum Query<'a> {
+pub(crate) enum Query<'a> {
     Near(&'a [i16]),
     Far { row: &'a [i16], exponent: i16, shift: u32 },
 }
 
 /// From here on a difference between two products outweighs every centre's norm, and more bits change nothing.
-const FAR_ENOUGH: u32 = 60;
+pub(crate) const FAR_ENOUGH: u32 = 60;
 
 impl Model {
     /// The nearest centre of each row of [`Batch::queries`].
@@ -57,7 +57,7 @@ impl Model {
     }
 
     /// The squared distance of a row to a centre, and the unit that it is in the square of.
-    fn square_distance(&self, centres: &Centres, j: usize, query: &Query<'_>) -> (f64, f64) {
+    pub(crate) fn square_distance(&self, centres: &Centres, j: usize, query: &Query<'_>) -> (f64, f64) {
         match *query {
             Query::Near(row) => (f64::from(centres.distance(j, row, fixed::small_square(row))), self.unit()),
             Query::Far { row, exponent, shift } => {
@@ -69,26 +69,28 @@ impl Model {
         }
     }
 
+    /// One of the queries, read into `row`.
+    pub(crate) fn query<'a>(&self, queries: &Batch, number: usize, row: &'a mut [i16]) -> Query<'a> {
+        let (own, exponent) = (queries.exponents[number], self.rows.exponent());
+        queries.rows.read(number, row);
+        if own <= exponent {
+            fixed::align(row, own, exponent);
+            Query::Near(row)
+        } else {
+            Query::Far { row, exponent: own, shift: u32::from((own - exponent).unsigned_abs()) }
+        }
+    }
+
     fn map_queries<R: Send>(
         &self,
         queries: &Batch,
         map: impl Fn(&Centres, Query<'_>) -> R + Sync,
     ) -> Result<Vec<R>, Error> {
         let (_, step) = self.iteration.kept().ok_or(Error::Empty)?;
-        let (centres, exponent) = (&step.summary.centres, self.rows.exponent());
+        let centres = &step.summary.centres;
         let parts = self.resources().threads.map(queries.len(), centres.len() * self.params.dim(), |range| {
             let mut row = queries.rows.blank_row();
-            let of_row = |number: usize| {
-                queries.rows.read(number, &mut row);
-                let own = queries.exponents[number];
-                if own <= exponent {
-                    fixed::align(&mut row, own, exponent);
-                    map(centres, Query::Near(&row))
-                } else {
-                    let shift = u32::from((own - exponent).unsigned_abs());
-                    map(centres, Query::Far { row: &row, exponent: own, shift })
-                }
-            };
+            let of_row = |number: usize| map(centres, self.query(queries, number, &mut row));
             range.map(of_row).collect::<Vec<_>>()
         });
         Ok(parts.into_iter().flatten().collect())

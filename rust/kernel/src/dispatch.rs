@@ -1,7 +1,7 @@
 //! Which variant of a function runs: decided by what the processor has, once. The only calls of functions that not every
 //! processor can run are here.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::OnceLock;
 
 use crate::portable::{self, Shift};
 
@@ -10,18 +10,17 @@ use crate::portable::{self, Shift};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level(Kind);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Baseline = 1,
+    Baseline,
     #[cfg(target_arch = "x86_64")]
-    Sse2 = 2,
+    Sse2,
     #[cfg(target_arch = "x86_64")]
-    Avx2 = 3,
+    Avx2,
     #[cfg(target_arch = "x86_64")]
-    Avx512 = 4,
+    Avx512,
     #[cfg(target_arch = "aarch64")]
-    Neon = 5,
+    Neon,
 }
 
 const ALL: &[(Kind, &str)] = &[
@@ -45,24 +44,12 @@ impl Level {
     /// The fastest one, or the one that the environment variable `ERASE_CORE_LEVEL` names if it is available.
     #[must_use]
     pub fn detected() -> Self {
-        static DETECTED: AtomicU8 = AtomicU8::new(0);
-        match DETECTED.load(Ordering::Relaxed) {
-            1 => return Self(Kind::Baseline),
-            #[cfg(target_arch = "x86_64")]
-            2 => return Self(Kind::Sse2),
-            #[cfg(target_arch = "x86_64")]
-            3 => return Self(Kind::Avx2),
-            #[cfg(target_arch = "x86_64")]
-            4 => return Self(Kind::Avx512),
-            #[cfg(target_arch = "aarch64")]
-            5 => return Self(Kind::Neon),
-            _ => (),
-        }
-        let asked = std::env::var("ERASE_CORE_LEVEL").unwrap_or_default();
-        let named = Self::available().find(|level| level.name() == asked);
-        let level = named.or_else(|| Self::available().last()).unwrap_or(Self(Kind::Baseline));
-        DETECTED.store(level.0 as u8, Ordering::Relaxed);
-        level
+        static DETECTED: OnceLock<Level> = OnceLock::new();
+        *DETECTED.get_or_init(|| {
+            let asked = std::env::var("ERASE_CORE_LEVEL").unwrap_or_default();
+            let named = Self::available().find(|level| level.name() == asked);
+            named.or_else(|| Self::available().last()).unwrap_or(Self(Kind::Baseline))
+        })
     }
 
     /// Its name: `baseline` for code without any assumption, `sse2`, `avx2`, `avx512` or `neon`.

@@ -137,141 +137,109 @@ pub(crate) unsafe fn shift_keys_avx512(block: &[i16], shifts: &[Shift], keys: &m
     }
 }
 
-/// # Safety
-///
-/// The feature, and lengths as the module states.
-#[target_feature(enable = "avx2")]
-pub(crate) unsafe fn keys_avx2(block: &[i16], vectors: &[i16], biases: &[u32], out: &mut [u32]) {
-    in_groups!(group_avx2, block, vectors, biases, out, [(4, 1), (3, 1), (2, 1), (1, 1)]);
-}
-
-/// # Safety
-///
-/// The feature; `M` vectors at `vectors`, biases at `biases`, and room for their keys at `out`.
-#[target_feature(enable = "avx2")]
-unsafe fn group_avx2<const M: usize, const ONE: usize>(
-    block: &[i16],
-    vectors: *const i16,
-    biases: *const u32,
-    out: *mut u32,
-) {
-    let width = block.len() / LANES;
-    let mut products = [[_mm256_setzero_si256(); 2]; M];
-    for (p, line) in block.chunks_exact(2 * LANES).enumerate() {
-        // SAFETY: the line has 32 entries; pair p of each of M vectors is there.
-        unsafe {
-            let rows = [_mm256_loadu_si256(line.as_ptr().cast()), _mm256_loadu_si256(line.as_ptr().add(16).cast())];
-            for (j, product) in products.iter_mut().enumerate() {
-                let vector = _mm256_set1_epi32(pair(vectors.add(j * width + 2 * p)));
-                for (product, rows) in product.iter_mut().zip(rows) {
-                    *product = _mm256_add_epi32(*product, _mm256_madd_epi16(rows, vector));
+/// `keys` and `shift_keys` for registers narrower than a block's lanes, several of which hold a line of a block.
+macro_rules! narrow_registers {
+    ($feature:literal, $keys:ident, $shift_keys:ident, $registers:literal, [$($group:literal),*],
+     $load:ident, $store:ident, $zero:ident, $broadcast:ident, $madd:ident, $add:ident, $sub:ident, $double:ident) => {
+        /// # Safety
+        ///
+        /// The feature, and lengths as the module states.
+        #[target_feature(enable = $feature)]
+        pub(crate) unsafe fn $keys(block: &[i16], vectors: &[i16], biases: &[u32], out: &mut [u32]) {
+            /// # Safety
+            ///
+            /// The feature; `M` vectors at `vectors`, biases at `biases`, and room for their keys at `out`.
+            #[target_feature(enable = $feature)]
+            unsafe fn group<const M: usize, const CHAINS: usize>(
+                block: &[i16],
+                vectors: *const i16,
+                biases: *const u32,
+                out: *mut u32,
+            ) {
+                let width = block.len() / LANES;
+                let mut products = [[$zero(); $registers]; M];
+                for (p, line) in block.chunks_exact(2 * LANES).enumerate() {
+                    // SAFETY: the line has 32 entries, in equal parts; pair p of each of M vectors is there.
+                    unsafe {
+                        let rows: [_; $registers] =
+                            std::array::from_fn(|part| $load(line.as_ptr().add(part * 2 * LANES / $registers).cast()));
+                        for (j, products) in products.iter_mut().enumerate() {
+                            let vector = $broadcast(pair(vectors.add(j * width + 2 * p)));
+                            for (product, rows) in products.iter_mut().zip(rows) {
+                                *product = $add(*product, $madd(rows, vector));
+                            }
+                        }
+                    }
+                }
+                for (j, products) in products.iter().enumerate() {
+                    // SAFETY: M biases, and room for 16 keys for each.
+                    unsafe {
+                        let bias = $broadcast((*biases.add(j)).cast_signed());
+                        for (part, product) in products.iter().enumerate() {
+                            let keys = $sub(bias, $double::<1>(*product));
+                            $store(out.add(j * LANES + part * LANES / $registers).cast(), keys);
+                        }
+                    }
                 }
             }
+            in_groups!(group, block, vectors, biases, out, [$(($group, 1)),*]);
         }
-    }
-    for (j, product) in products.iter().enumerate() {
-        // SAFETY: M biases, and room for 16 keys for each.
-        unsafe {
-            let bias = _mm256_set1_epi32((*biases.add(j)).cast_signed());
-            for (half, product) in product.iter().enumerate() {
-                let keys = _mm256_sub_epi32(bias, _mm256_slli_epi32::<1>(*product));
-                _mm256_storeu_si256(out.add(j * LANES + half * LANES / 2).cast(), keys);
-            }
-        }
-    }
-}
 
-/// # Safety
-///
-/// The feature, and lengths as the module states.
-#[target_feature(enable = "avx2")]
-pub(crate) unsafe fn shift_keys_avx2(block: &[i16], shifts: &[Shift], keys: &mut [u32]) {
-    for shift in shifts {
-        let mut products = [_mm256_setzero_si256(); 2];
-        for &(p, by) in &shift.moves {
-            let by = _mm256_set1_epi32(packed(by));
-            for (half, product) in products.iter_mut().enumerate() {
-                // SAFETY: the caller has checked that the block has line p, of twice 16 entries.
-                let rows =
-                    unsafe { _mm256_loadu_si256(block.as_ptr().add(p as usize * 2 * LANES + half * LANES).cast()) };
-                *product = _mm256_add_epi32(*product, _mm256_madd_epi16(rows, by));
-            }
-        }
-        let mut sums = [0_i32; LANES];
-        for (half, product) in products.iter().enumerate() {
-            // SAFETY: the array has twice 8 entries.
-            unsafe { _mm256_storeu_si256(sums.as_mut_ptr().add(half * LANES / 2).cast(), *product) };
-        }
-        shift.apply(sums, &mut keys[shift.centre * LANES..][..LANES]);
-    }
-}
-
-/// # Safety
-///
-/// The feature, and lengths as the module states.
-#[target_feature(enable = "sse2")]
-pub(crate) unsafe fn keys_sse2(block: &[i16], vectors: &[i16], biases: &[u32], out: &mut [u32]) {
-    in_groups!(group_sse2, block, vectors, biases, out, [(2, 1), (1, 1)]);
-}
-
-/// # Safety
-///
-/// The feature; `M` vectors at `vectors`, biases at `biases`, and room for their keys at `out`.
-#[target_feature(enable = "sse2")]
-unsafe fn group_sse2<const M: usize, const ONE: usize>(
-    block: &[i16],
-    vectors: *const i16,
-    biases: *const u32,
-    out: *mut u32,
-) {
-    let width = block.len() / LANES;
-    let mut products = [[_mm_setzero_si128(); 4]; M];
-    for (p, line) in block.chunks_exact(2 * LANES).enumerate() {
-        // SAFETY: the line has 32 entries; pair p of each of M vectors is there.
-        unsafe {
-            let rows: [_; 4] =
-                std::array::from_fn(|quarter| _mm_loadu_si128(line.as_ptr().add(quarter * LANES / 2).cast()));
-            for (j, product) in products.iter_mut().enumerate() {
-                let vector = _mm_set1_epi32(pair(vectors.add(j * width + 2 * p)));
-                for (product, rows) in product.iter_mut().zip(rows) {
-                    *product = _mm_add_epi32(*product, _mm_madd_epi16(rows, vector));
+        /// # Safety
+        ///
+        /// The feature, and lengths as the module states.
+        #[target_feature(enable = $feature)]
+        pub(crate) unsafe fn $shift_keys(block: &[i16], shifts: &[Shift], keys: &mut [u32]) {
+            for shift in shifts {
+                let mut products = [$zero(); $registers];
+                for &(p, by) in &shift.moves {
+                    let by = $broadcast(packed(by));
+                    for (part, product) in products.iter_mut().enumerate() {
+                        let at = p as usize * 2 * LANES + part * 2 * LANES / $registers;
+                        // SAFETY: the caller has checked that the block has line p, of 32 entries in equal parts.
+                        let rows = unsafe { $load(block.as_ptr().add(at).cast()) };
+                        *product = $add(*product, $madd(rows, by));
+                    }
                 }
+                let mut sums = [0_i32; LANES];
+                for (part, product) in products.iter().enumerate() {
+                    // SAFETY: the array has 16 entries, in equal parts.
+                    unsafe { $store(sums.as_mut_ptr().add(part * LANES / $registers).cast(), *product) };
+                }
+                shift.apply(sums, &mut keys[shift.centre * LANES..][..LANES]);
             }
         }
-    }
-    for (j, product) in products.iter().enumerate() {
-        // SAFETY: M biases, and room for 16 keys for each.
-        unsafe {
-            let bias = _mm_set1_epi32((*biases.add(j)).cast_signed());
-            for (quarter, product) in product.iter().enumerate() {
-                let keys = _mm_sub_epi32(bias, _mm_slli_epi32::<1>(*product));
-                _mm_storeu_si128(out.add(j * LANES + quarter * LANES / 4).cast(), keys);
-            }
-        }
-    }
+    };
 }
 
-/// # Safety
-///
-/// The feature, and lengths as the module states.
-#[target_feature(enable = "sse2")]
-pub(crate) unsafe fn shift_keys_sse2(block: &[i16], shifts: &[Shift], keys: &mut [u32]) {
-    for shift in shifts {
-        let mut products = [_mm_setzero_si128(); 4];
-        for &(p, by) in &shift.moves {
-            let by = _mm_set1_epi32(packed(by));
-            for (quarter, product) in products.iter_mut().enumerate() {
-                // SAFETY: the caller has checked that the block has line p, of four times 8 entries.
-                let rows =
-                    unsafe { _mm_loadu_si128(block.as_ptr().add(p as usize * 2 * LANES + quarter * LANES / 2).cast()) };
-                *product = _mm_add_epi32(*product, _mm_madd_epi16(rows, by));
-            }
-        }
-        let mut sums = [0_i32; LANES];
-        for (quarter, product) in products.iter().enumerate() {
-            // SAFETY: the array has four times 4 entries.
-            unsafe { _mm_storeu_si128(sums.as_mut_ptr().add(quarter * LANES / 4).cast(), *product) };
-        }
-        shift.apply(sums, &mut keys[shift.centre * LANES..][..LANES]);
-    }
-}
+narrow_registers!(
+    "avx2",
+    keys_avx2,
+    shift_keys_avx2,
+    2,
+    [4, 3, 2, 1],
+    _mm256_loadu_si256,
+    _mm256_storeu_si256,
+    _mm256_setzero_si256,
+    _mm256_set1_epi32,
+    _mm256_madd_epi16,
+    _mm256_add_epi32,
+    _mm256_sub_epi32,
+    _mm256_slli_epi32
+);
+
+narrow_registers!(
+    "sse2",
+    keys_sse2,
+    shift_keys_sse2,
+    4,
+    [2, 1],
+    _mm_loadu_si128,
+    _mm_storeu_si128,
+    _mm_setzero_si128,
+    _mm_set1_epi32,
+    _mm_madd_epi16,
+    _mm_add_epi32,
+    _mm_sub_epi32,
+    _mm_slli_epi32
+);

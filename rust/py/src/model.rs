@@ -24,6 +24,9 @@ use crate::report::UpdateReport;
 /// Numbers the calls of `save`, so that each has a partial file of its own: several threads may save to one path.
 static SAVES: AtomicU64 = AtomicU64::new(0);
 
+/// Distances and ids of the nearest rows.
+type Nearest<'py> = (Bound<'py, PyArray2<f64>>, Vec<Id>);
+
 /// How to make a model again from its bytes: the function and its arguments.
 type Recipe<'py> = (Bound<'py, PyAny>, (Bound<'py, PyBytes>, Option<usize>, Option<usize>));
 
@@ -148,6 +151,16 @@ impl Model {
     /// The squared distance of each row to its nearest centre.
     fn nearest_square_distances<'py>(&self, py: Python<'py>, x: Rows<'py>) -> PyResult<Bound<'py, PyArray1<f64>>> {
         Ok(self.compare(py, &x, erase_core::Model::nearest_square_distances)?.into_pyarray(py))
+    }
+
+    /// The nearest rows of each row: distances and ids, query by query.
+    fn neighbours<'py>(&self, py: Python<'py>, x: Rows<'py>, count: usize) -> PyResult<Nearest<'py>> {
+        let found = self.compare(py, &x, |model, queries| {
+            let found = model.neighbours(queries, count)?;
+            Ok((found.count, found.distances, found.ids.into_iter().map(Id::from).collect()))
+        })?;
+        let (count, distances, ids): (usize, Vec<f64>, Vec<Id>) = found;
+        Ok((distances.into_pyarray(py).reshape([x.height(), count])?, ids))
     }
 
     /// Number of rows.
