@@ -1,0 +1,160 @@
+"""The fitted model of a store: derived from it, kept in memory and as a snapshot beside it.
+
+The snapshot is a cache. It is taken only if its digest is the one that the store tells, and otherwise made anew from
+the vectors. It is replaced before a write counts, while no other process can write: so a removal that counts has never
+left a snapshot behind that holds the row.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erase_core._core import UpdateReport
+from erase_core.errors import ModelFileError, StoreError
+from erase_core.kmeans import QKMeans
+from erase_core.store import Store
+
+__all__ = ["Clustering"]
+
+FILE = "model.qkm"
+
+
+class Clustering:
+    """The model of a store's examples, as of the store's present generation.
+
+    Parameters
+    ----------
+    store : Store
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._model: QKMeans | None = None
+        self._generation: int | None = None
+
+    @property
+    def snapshot(self) -> Path:
+        """Where the snapshot lies."""
+        return self._store.folder / FILE
+
+    def current(self) -> QKMeans | None:
+        """Return the model, read or made anew if the store has changed; None for a store without examples.
+
+        To be called within `reading` or `writing` of the store.
+
+        Raises
+        ------
+        StoreError
+            The vectors do not give the model whose digest the store tells.
+        """
+        generation = self._store.generation
+        if generation != self._generation:
+            self._model = self._load() if self._store.digest else None
+            self._generation = generation
+        return self._model
+
+    def refit(self) -> QKMeans | None:
+        """Return a model by a fit on the examples in the store, apart from the one that is kept up to date."""
+        ids, vectors = self._store.vectors()
+        return self._fit(ids, vectors) if ids else None
+
+    def snapshot_digest(self) -> str:
+        """Return the digest of the snapshot; empty if there is none, or none that is sound."""
+        with suppress(ModelFileError, OSError):
+            return QKMeans.load(self.snapshot).digest()
+        return ""
+
+    def add(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> UpdateReport | None:
+        """Add rows to the model; None if they are the first. To be called within `writing`."""
+        model, self._generation = self.current(), None
+        if model is None:
+            self._model = self._fit(ids, vectors)
+            report = None
+        else:
+            report = model.add(vectors, ids=_of_one_kind(ids))
+        self._announce()
+        return report
+
+    def trial(self, ids: Sequence[int | str]) -> tuple[UpdateReport, QKMeans | None]:
+        """Return what `remove` would do, and the model it would leave."""
+        model = copy.deepcopy(self._not_empty())
+        report = model.remove(_of_one_kind(ids))
+        return report, model if len(model.ids_) else None
+
+    def remove(self, ids: Sequence[int | str]) -> tuple[UpdateReport, QKMeans | None]:
+        """Remove rows from the model, and return what that did and the model. To be called within `writing`."""
+        model, self._generation = self._not_empty(), None
+        report = model.remove(_of_one_kind(ids))
+        self._model = model if len(model.ids_) else None
+        self._announce()
+        return report, self._model
+
+    def publish(self) -> None:
+        """Note that what `add` or `remove` did counts now. To be called at the end of `writing`, before it counts."""
+        self._generation = self._store.generation + 1
+
+    def discard(self) -> None:
+        """Let go of the model and of the snapshot, since what `add` or `remove` did does not count."""
+        self._model = self._generation = None
+        with suppress(OSError):
+            self._unlink()
+
+    def _not_empty(self) -> QKMeans:
+        model = self.current()
+        if model is None:
+            raise StoreError(f"{self._store.folder} is damaged: it has no model of its examples; restore a backup")
+        return model
+
+    def _announce(self) -> None:
+        self._store.set_fact("digest", "" if self._model is None else self._model.digest())
+        try:
+            self._unlink()
+        except OSError as error:
+            raise StoreError(f"{self.snapshot}: {error.strerror or error}; nothing was changed") from error
+        if self._model is not None:
+            # It can be made anew, so that a disk which is full is no reason to fail.
+            with suppress(OSError):
+                self._model.save(self.snapshot)
+
+    def _unlink(self) -> None:
+        """Unlink the snapshot, and what a process that was killed left of one."""
+        for file in self._store.folder.glob(f"{FILE}*"):
+            file.unlink()
+
+    def _load(self) -> QKMeans:
+        with suppress(ModelFileError, OSError):
+            model = QKMeans.load(self.snapshot)
+            if model.digest() == self._store.digest:
+                return model
+        model = self._fit(*self._store.vectors())
+        if model.digest() != self._store.digest:
+            raise StoreError(
+                f"{self._store.folder} is damaged: its vectors do not give the model that it tells of; restore a backup"
+            )
+        return model
+
+    def _fit(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> QKMeans:
+        settings, axes = self._store.settings, self._store.axes
+        model: QKMeans = QKMeans(
+            settings.n_shots,
+            epsilon=settings.epsilon,
+            gamma=settings.gamma,
+            max_iter=settings.max_iter,
+            projection=settings.projection if axes is None else axes,
+            max_norm=1.0,
+            random_state=settings.seed,
+        )
+        model._fit(vectors, _of_one_kind(ids), at_least=1)
+        return model
+
+
+def _of_one_kind(ids: Sequence[int | str]) -> list[int]:
+    """Tell the type checker what the store ensures: all are integers, or all are text."""
+    return cast("list[int]", list(ids))

@@ -1,0 +1,531 @@
+"""`Erase`: examples in, prompts and answers out, and examples forgotten. Ties the layers together.
+
+The order of a write is always the same: check, compute what may fail, then the model and the store's rows in one
+transaction, then what is derived. So an error leaves the store as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import TypeGuard, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from erase_core.clustering import Clustering
+from erase_core.embed import Embedder, SentenceEmbedder
+from erase_core.errors import EmbedderError, IdKindError, ParameterError, StoreError
+from erase_core.examples import Example
+from erase_core.kmeans import QKMeans
+from erase_core.llm import LLM, Answer, Choice, OpenAILLM, TransformersLLM
+from erase_core.prompt import Prompt, Template, fit_budget
+from erase_core.reports import ForgetReport, IngestReport, Status, Verification
+from erase_core.select import SELECTORS
+from erase_core.settings import Settings, Strategy
+from erase_core.sources import read_examples
+from erase_core.store import Store
+
+__all__ = ["Erase"]
+
+
+class Erase:
+    """A store of examples that adapts a language model by its prompt, and forgets exactly.
+
+    Made by `create` or `open`. One process writes to a store at a time, any number read; a reader notices what others
+    have written at its next call. Methods may be called from several threads.
+
+    Examples
+    --------
+    >>> from erase_core import Erase
+    >>> erase = Erase.create("store", n_shots=8)  # doctest: +SKIP
+    >>> erase.ingest("tickets.jsonl")  # doctest: +SKIP
+    >>> erase.choose("where is my parcel?", ["delivery", "refund"]).option  # doctest: +SKIP
+    'delivery'
+    >>> erase.forget(subject="customer-42")  # doctest: +SKIP
+    """
+
+    def __init__(self, store: Store, embedder: Embedder | None, llm: LLM | None) -> None:
+        self._store = store
+        self._settings = store.settings
+        self._clustering = Clustering(store)
+        self._embedder, self._llm = embedder, llm
+        self._seen: int | None = None
+        self._lock = threading.RLock()
+
+    @classmethod
+    def create(
+        cls,
+        path: str | PathLike[str],
+        *,
+        n_shots: int = 8,
+        strategy: Strategy = "kmeans",
+        seed: int = 0,
+        epsilon: float = 1.0,
+        projection: int | NDArray[np.float64] | None = None,
+        template: Template | Mapping[str, str] | None = None,
+        options: Iterable[str] = (),
+        embedder: str | PathLike[str] | Embedder | None = None,
+        llm: str | PathLike[str] | LLM | None = None,
+        base_url: str | None = None,
+        chat: bool = False,
+    ) -> Self:
+        """Make a new store.
+
+        Parameters
+        ----------
+        path : path
+            A folder that is absent or empty.
+        n_shots, strategy, seed, epsilon, base_url, chat
+            See `Settings`.
+        projection : int, ndarray of shape (m, dim) or None, default=None
+            As for `QKMeans`; `principal_axes` of public texts make a matrix.
+        template : Template, mapping or None, default=None
+            Texts of the prompt; None for plain ones, or those that the first BIG-bench task brings.
+        options : iterable of str, default=()
+            Answers that `choose` takes where it is given none.
+        embedder, llm : str, path, an object or None, default=None
+            Models, by hub id or folder, or objects of one's own, which are then to be given to `open` too. None for
+            the packaged ones.
+
+        Raises
+        ------
+        StoreError
+            The folder is not empty, or cannot be written.
+        EmbedderError
+            The embedding model cannot be loaded.
+        ParameterError
+            A setting is out of its range.
+        """
+        if isinstance(options, str):
+            raise ParameterError(f"options must be several texts, got {options!r}")
+        axes = None if projection is None or isinstance(projection, int) else np.asarray(projection, dtype=np.float64)
+        settings = Settings(
+            n_shots=n_shots,
+            strategy=strategy,
+            seed=seed,
+            epsilon=epsilon,
+            projection=projection if isinstance(projection, int) else None,
+            template=Template.from_dict(template) if isinstance(template, Mapping) else template,
+            options=tuple(options),
+            embedder=_named(embedder),
+            llm=_named(llm),
+            base_url=base_url,
+            chat=chat,
+        )
+        embedding = _embedder(embedder)
+        if axes is not None and axes.shape[1:] != (embedding.dim,):
+            raise ParameterError(f"projection must have {embedding.dim} columns, as vectors have; got {axes.shape}")
+        store = Store.create(Path(path), settings, embedding.name, embedding.dim, axes)
+        return cls(store, embedding, None if _is_name(llm) else cast("LLM | None", llm))
+
+    @classmethod
+    def open(
+        cls,
+        path: str | PathLike[str],
+        *,
+        embedder: str | PathLike[str] | Embedder | None = None,
+        llm: str | PathLike[str] | LLM | None = None,
+    ) -> Self:
+        """Open a store. Models are loaded when they are needed.
+
+        Parameters
+        ----------
+        path : path
+        embedder, llm : str, path, an object or None, default=None
+            Models instead of those that the store names. The embedding model must be the one it was built with.
+
+        Raises
+        ------
+        StoreError, StoreVersionError
+            There is no store, or a damaged one, or one that a newer version wrote.
+        EmbedderError
+            `embedder` is not the one that the store was built with.
+        """
+        erase = cls(Store(Path(path)), None, None)
+        try:
+            if embedder is not None:
+                erase._use_embedder(_embedder(embedder))
+            if llm is not None:
+                erase._llm = _llm(replace(erase._settings, llm=str(llm))) if _is_name(llm) else cast("LLM", llm)
+        except BaseException:
+            erase.close()
+            raise
+        return erase
+
+    def close(self) -> None:
+        """Let go of the store and of what the language model keeps of prompts."""
+        with self._lock:
+            if self._llm is not None:
+                self._llm.forget()
+            self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def settings(self) -> Settings:
+        """What the store was created with."""
+        return self._settings
+
+    def ingest(
+        self,
+        source: object,
+        *,
+        format: str | None = None,  # noqa: A002
+        fields: Mapping[str, str] | None = None,
+        skip_bad: bool = False,
+        progress: bool = False,
+    ) -> IngestReport:
+        """Take examples in: all of them, or none if something is wrong.
+
+        Parameters
+        ----------
+        source, format, fields, skip_bad
+            See `read_examples`. Examples without ids are numbered on from the largest id.
+        progress : bool, default=False
+            Show the progress of the embedding on a terminal.
+
+        Raises
+        ------
+        SourceError, ExampleError
+            The source cannot be read, or a row of it is no example.
+        DuplicateIdError, IdKindError
+            An id is in the store already, or of another kind than the store's.
+        StoreLockedError, StoreError
+            Another process writes, or the store cannot be written.
+        """
+        start = time.perf_counter()
+        reading = read_examples(source, format=format, fields=fields, skip_bad=skip_bad)
+        with self._lock:
+            self._store.check_new([example.id for example in reading.examples if example.id is not None])
+            embedder = self._the_embedder()
+            before = time.perf_counter()
+            vectors = embedder.embed([example.input for example in reading.examples], progress=progress)
+            embedding_seconds = time.perf_counter() - before
+            with self._writing():
+                # Others may have written since the first look.
+                examples = self._numbered(reading.examples)
+                ids = [example.id for example in examples if example.id is not None]
+                self._store.check_new(ids)
+                self._store.insert(examples, vectors)
+                self._adopt(reading.template, reading.options)
+                if ids:
+                    self._clustering.add(ids, vectors)
+            return IngestReport(
+                n_added=len(examples),
+                n_skipped=len(reading.skipped),
+                n_examples=len(self._store),
+                skipped=reading.skipped,
+                embedding_seconds=embedding_seconds,
+                seconds=time.perf_counter() - start,
+            )
+
+    def forget(
+        self,
+        ids: int | str | Iterable[int | str] | None = None,
+        *,
+        subject: str | None = None,
+        dry_run: bool = False,
+    ) -> ForgetReport:
+        """Forget examples, as if they had never been there: text, vector, and their part in the clustering.
+
+        Parameters
+        ----------
+        ids : int, str or iterable of either
+            Ids of examples. One named twice counts once.
+        subject : str
+            Forget all examples about this subject. Either `ids` or `subject` is given.
+        dry_run : bool, default=False
+            Only say what would change.
+
+        Raises
+        ------
+        UnknownIdError, UnknownSubjectError
+            There is no such example; nothing was forgotten.
+        StoreLockedError, StoreError
+            Another process writes, or reads from before the removal; or the store cannot be written.
+        """
+        start = time.perf_counter()
+        if (ids is None) == (subject is None):
+            raise ParameterError("give either ids or a subject")
+        named = [] if ids is None else _ids(ids)
+        with self._lock, self._store.reading() if dry_run else self._writing(scrub=True):
+            going = self._store.ids_of(subject) if subject is not None else named
+            if not going:
+                raise ParameterError("ids must name at least one example")
+            self._store.check_known(going)
+            before = self._shared_demonstrations(self._clustering.current())
+            update, model = self._clustering.trial(going) if dry_run else self._clustering.remove(going)
+            after = self._shared_demonstrations(model)
+            if not dry_run:
+                self._store.delete(going)
+            n_examples = len(self._store) - (len(going) if dry_run else 0)
+        return ForgetReport(
+            ids=going,
+            n_examples=n_examples,
+            path=update.path,
+            before=before,
+            after=after,
+            model_seconds=update.seconds,
+            seconds=time.perf_counter() - start,
+            dry_run=dry_run,
+        )
+
+    def demonstrations(self, query: str | None = None) -> list[Example]:
+        """Return the examples that are shown, in their order.
+
+        Parameters
+        ----------
+        query : str or None, default=None
+            Needed where the selection depends on it (``strategy="knn"``).
+        """
+        with self._lock, self._reading():
+            model = self._clustering.current()
+            if model is None:
+                return []
+            selector = SELECTORS[self._settings.strategy]
+            vector = None
+            if selector.per_query:
+                if query is None:
+                    raise ParameterError("query must be given, since the demonstrations depend on it")
+                vector = self._the_embedder().embed([query])[0]
+            return self._store.examples(selector.select(model, self._settings.n_shots, self._settings.seed, vector))
+
+    def prompt(self, query: str) -> Prompt:
+        """Return the prompt for a query: its `text`, or its `messages` for a chat.
+
+        Raises
+        ------
+        ParameterError
+            The query is empty.
+        """
+        with self._lock, self._reading():
+            template = self._settings.template or Template()
+            Prompt(template, (), query)  # which checks the query before it is embedded
+            return Prompt(template, tuple(self.demonstrations(query)), query)
+
+    def ask(self, query: str, *, max_tokens: int = 64) -> Answer:
+        """Return the language model's answer to a query.
+
+        Demonstrations that do not fit the model's context are left out, from the last one on.
+
+        Raises
+        ------
+        PromptTooLongError
+            The query alone does not fit.
+        LLMError, ServerError
+            The model cannot be loaded or reached, or makes no sense.
+        """
+        with self._lock:
+            llm = self._the_llm()
+            return llm.generate(self._fitting(query, llm, max_tokens), max_tokens=max_tokens)
+
+    def choose(self, query: str, options: Sequence[str] | None = None) -> Choice:
+        """Return the option that the language model prefers as an answer to a query.
+
+        Parameters
+        ----------
+        query : str
+        options : sequence of str or None, default=None
+            None for the store's.
+
+        Raises
+        ------
+        ParameterError
+            There are no options.
+        PromptTooLongError, LLMError, ServerError
+            As for `ask`.
+        """
+        with self._lock:
+            with self._reading():
+                chosen = self._settings.options if options is None else options
+            if not chosen:
+                raise ParameterError("options must be given, since the store was created without any")
+            llm = self._the_llm()
+            # No tokenizer makes more tokens than bytes.
+            longest = max(len(str(option).encode()) for option in chosen) + 1
+            return llm.choose(self._fitting(query, llm, longest), chosen)
+
+    def status(self) -> Status:
+        """Return what the store holds."""
+        with self._lock, self._reading():
+            model = self._clustering.current()
+            files = [file for file in self._store.folder.iterdir() if file.is_file()]
+            settings = self._settings
+            return Status(
+                folder=str(self._store.folder),
+                n_examples=len(self._store),
+                n_subjects=self._store.n_subjects,
+                strategy=settings.strategy,
+                n_shots=settings.n_shots,
+                demonstrations=[example.id for example in self._shared_demonstrations(model) if example.id is not None],
+                embedder=self._store.embedder,
+                llm=self._llm.name if self._llm is not None else settings.llm or "packaged SmolLM2-135M-Instruct",
+                digest=self._store.digest,
+                bytes=sum(file.stat().st_size for file in files),
+            )
+
+    def verify(self) -> Verification:
+        """Fit a model to the examples in the store, and compare it with the one that was kept up to date.
+
+        The fit shares nothing with that model but the code of a fit. Whether vectors are those of the texts is not
+        looked at.
+        """
+        start = time.perf_counter()
+        with self._lock, self._reading():
+            model, refit = self._clustering.current(), self._clustering.refit()
+            digest, refit_digest = ("" if m is None else m.digest() for m in (model, refit))
+            snapshot = self._clustering.snapshot_digest()
+            equal = self._shared_demonstrations(model) == self._shared_demonstrations(refit)
+            return Verification(
+                ok=digest == refit_digest == self._store.digest and equal and snapshot in ("", digest),
+                n_examples=len(self._store),
+                digest=digest,
+                refit_digest=refit_digest,
+                snapshot_digest=snapshot,
+                demonstrations_equal=equal,
+                seconds=time.perf_counter() - start,
+            )
+
+    def examples(self) -> list[Example]:
+        """Return all examples by ascending id."""
+        with self._lock, self._reading():
+            return list(self._store.all_examples())
+
+    def export(self, path: str | PathLike[str]) -> int:
+        """Write all examples to a new file as JSON lines, which `ingest` reads; return how many.
+
+        Raises
+        ------
+        StoreError
+            The file exists, or cannot be written.
+        """
+        count = 0
+        try:
+            with open(path, "x", encoding="utf-8") as file:
+                for example in self.examples():
+                    row = {name: value for name, value in asdict(example).items() if value is not None}
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    count += 1
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror or error}") from error
+        return count
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Read the store as of one moment; what the language model keeps of an older prompt is dropped."""
+        with self._store.reading():
+            generation = self._store.generation
+            if generation != self._seen:
+                self._settings = self._store.settings
+                if self._llm is not None:
+                    self._llm.forget()
+                self._seen = generation
+            yield
+
+    @contextmanager
+    def _writing(self, *, scrub: bool = False) -> Iterator[None]:
+        """Write to store and model together; then cut off what the removed left behind."""
+        try:
+            with self._store.writing():
+                yield
+                self._clustering.publish()
+        except BaseException:
+            self._clustering.discard()
+            raise
+        with self._reading():
+            pass
+        if scrub:
+            self._store.scrub()
+
+    def _shared_demonstrations(self, model: QKMeans | None) -> list[Example]:
+        """Those that do not depend on a query. Of a plan they are read from the store before it is carried out."""
+        selector = SELECTORS[self._settings.strategy]
+        if model is None or selector.per_query:
+            return []
+        return self._store.examples(selector.select(model, self._settings.n_shots, self._settings.seed, None))
+
+    def _fitting(self, query: str, llm: LLM, answer_tokens: int) -> Prompt:
+        prompt = self.prompt(query)
+        if llm.context_length is None:
+            return prompt
+        room = max(1, llm.context_length - answer_tokens)
+        return fit_budget(prompt.demonstrations, query, prompt.template, room, llm.count_tokens)
+
+    def _adopt(self, template: Mapping[str, str], options: Sequence[str]) -> None:
+        """Take up the template and the options of the first task that brings them, where none were given."""
+        settings = self._store.settings
+        if settings.template is None and template:
+            settings = replace(settings, template=Template.from_dict(template))
+        if not settings.options and options:
+            settings = replace(settings, options=tuple(options))
+        if settings != self._store.settings:
+            self._store.set_fact("settings", settings.to_json())
+
+    def _numbered(self, examples: Sequence[Example]) -> list[Example]:
+        if not examples or examples[0].id is not None:
+            return list(examples)
+        ids = self._store.next_ids(len(examples))
+        return [replace(example, id=id_) for id_, example in zip(ids, examples, strict=True)]
+
+    def _the_embedder(self) -> Embedder:
+        if self._embedder is None:
+            self._use_embedder(_embedder(self._settings.embedder))
+        assert self._embedder is not None
+        return self._embedder
+
+    def _use_embedder(self, embedder: Embedder) -> None:
+        if embedder.name != self._store.embedder:
+            raise EmbedderError(
+                f"the store was built with the embedding model {self._store.embedder}, not with {embedder.name}; "
+                "vectors of two models cannot be compared"
+            )
+        self._embedder = embedder
+
+    def _the_llm(self) -> LLM:
+        if self._llm is None:
+            self._llm = _llm(self._settings)
+        return self._llm
+
+
+def _ids(ids: int | str | Iterable[int | str]) -> list[int | str]:
+    given = [ids] if isinstance(ids, (int, str, np.integer)) else list(ids)
+    for id_ in given:
+        if not isinstance(id_, (int, str, np.integer)) or isinstance(id_, bool):
+            raise IdKindError(f"an id must be an integer or text, got {id_!r}")
+    return list(dict.fromkeys(int(id_) if isinstance(id_, np.integer) else id_ for id_ in given))
+
+
+def _is_name(model: object) -> TypeGuard[str | PathLike[str]]:
+    return isinstance(model, (str, PathLike))
+
+
+def _named(model: object) -> str | None:
+    return os.fspath(model) if _is_name(model) else None
+
+
+def _embedder(model: str | PathLike[str] | Embedder | None) -> Embedder:
+    if model is None or _is_name(model):
+        return SentenceEmbedder(_named(model))
+    return cast("Embedder", model)
+
+
+def _llm(settings: Settings) -> LLM:
+    if settings.base_url is not None:
+        return OpenAILLM(settings.llm or "", base_url=settings.base_url)
+    return TransformersLLM(settings.llm, chat=settings.chat)

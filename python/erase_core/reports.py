@@ -1,0 +1,154 @@
+"""What the facade returns: small typed objects that read well and turn into JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from erase_core.examples import BadRow, Example
+
+__all__ = ["ForgetReport", "IngestReport", "Status", "Verification"]
+
+
+@dataclass(frozen=True)
+class _Report:
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class IngestReport(_Report):
+    """What an ingest did.
+
+    Parameters
+    ----------
+    n_added, n_skipped, n_examples : int
+        Rows that came in, bad rows that were left out, examples in the store now.
+    skipped : list of BadRow
+    embedding_seconds, seconds : float
+        Wall-clock time of the embedding, and of all.
+    """
+
+    n_added: int
+    n_skipped: int
+    n_examples: int
+    skipped: list[BadRow]
+    embedding_seconds: float
+    seconds: float
+
+    def __str__(self) -> str:
+        skipped = f", {self.n_skipped} bad rows left out" if self.n_skipped else ""
+        return f"{self.n_added} examples ingested{skipped}; {self.n_examples} in the store ({self.seconds:.1f} s)"
+
+
+@dataclass(frozen=True)
+class ForgetReport(_Report):
+    """What forgetting did, or would do.
+
+    Parameters
+    ----------
+    ids : list of int or str
+        Ids of the examples.
+    n_examples : int
+        Examples that remain.
+    path : {"certified", "replayed", "reseeded"}
+        How the clustering was brought up to date; see `UpdateReport`.
+    before, after : list of Example
+        The demonstrations; none of both where they depend on the query.
+    model_seconds, seconds : float
+        Wall-clock time of the clustering's update, and of all, files included.
+    dry_run : bool
+        Whether nothing was changed.
+    """
+
+    ids: list[int | str]
+    n_examples: int
+    path: Literal["certified", "replayed", "reseeded"]
+    before: list[Example]
+    after: list[Example]
+    model_seconds: float
+    seconds: float
+    dry_run: bool = False
+
+    @property
+    def n_changed(self) -> int:
+        """How many demonstrations are new in the prompt."""
+        return sum(example not in self.before for example in self.after)
+
+    def __str__(self) -> str:
+        verb = "would be forgotten" if self.dry_run else "forgotten"
+        one = len(self.ids) == 1
+        return (
+            f"{len(self.ids)} example{'' if one else 's'} {verb}, {self.n_examples} remain; clustering {self.path} in "
+            f"{1e3 * self.model_seconds:.2f} ms, {self.n_changed} of {len(self.after)} demonstrations are new "
+            f"({1e3 * self.seconds:.0f} ms in all)"
+        )
+
+
+@dataclass(frozen=True)
+class Status(_Report):
+    """What a store holds.
+
+    Parameters
+    ----------
+    folder : str
+    n_examples, n_subjects : int
+    strategy : str
+    n_shots : int
+    demonstrations : list of int or str
+        Ids of those in the prompt; empty where they depend on the query.
+    embedder : str
+        Identity of the embedding model.
+    llm : str
+        The language model that is used unless another is named.
+    digest : str
+        Digest of the fitted model; empty for a store without examples.
+    bytes : int
+        Size of the store's files.
+    """
+
+    folder: str
+    n_examples: int
+    n_subjects: int
+    strategy: str
+    n_shots: int
+    demonstrations: list[int | str]
+    embedder: str
+    llm: str
+    digest: str
+    bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.folder}: {self.n_examples} examples, {self.n_shots} shots by {self.strategy}"
+
+
+@dataclass(frozen=True)
+class Verification(_Report):
+    """Whether the model is the one that the examples in the store give.
+
+    Parameters
+    ----------
+    ok : bool
+    n_examples : int
+    digest, refit_digest, snapshot_digest : str
+        Of the model that is used, of a fit on the examples in the store, and of the snapshot (empty if there is none).
+    demonstrations_equal : bool
+        Whether both show the same examples.
+    seconds : float
+    """
+
+    ok: bool
+    n_examples: int
+    digest: str
+    refit_digest: str
+    snapshot_digest: str
+    demonstrations_equal: bool
+    seconds: float
+
+    def __str__(self) -> str:
+        if self.ok:
+            return (
+                f"verified: a fit on the {self.n_examples} examples present gives the same model ({self.digest[:16]})"
+            )
+        return f"NOT verified: model {self.digest[:16]}, refit {self.refit_digest[:16]}"

@@ -1,0 +1,87 @@
+"""Which examples become demonstrations. Each strategy is a function of the examples that are there and of the seed.
+
+So each is exact under removal: what it selects after one is what it would select had the example never been there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erase_core.kmeans import QKMeans
+from erase_core.settings import Strategy
+
+__all__ = ["SELECTORS", "KMeansSelector", "NeighbourSelector", "RandomSelector", "Selector"]
+
+
+class Selector(Protocol):
+    """A strategy."""
+
+    per_query: bool
+    """Whether the selection depends on the query."""
+
+    def select(self, model: QKMeans, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
+        """Return the ids of at most `n_shots` examples, in the order in which they are shown.
+
+        Parameters
+        ----------
+        model : QKMeans
+            Of all examples.
+        n_shots : int
+        seed : int
+        query : ndarray of shape (dim,) or None
+            The query's vector, where the selection depends on it.
+        """
+
+
+class KMeansSelector:
+    """The example nearest to each centre, cluster by cluster (ERASE, section 4; Auto-CoT)."""
+
+    per_query = False
+
+    def select(self, model: QKMeans, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
+        """Return the exemplars of the clusters that have one."""
+        return [id_ for id_ in model.exemplars_ if id_ is not None]
+
+
+class NeighbourSelector:
+    """The examples nearest to the query; the nearest comes last, next to the question."""
+
+    per_query = True
+
+    def select(self, model: QKMeans, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
+        """Return the neighbours."""
+        if query is None:
+            raise TypeError("neighbours are those of a query")
+        _, ids = model.kneighbors(query[None], min(n_shots, len(model.ids_)))
+        nearest: list[int | str] = ids[0].tolist()
+        return nearest[::-1]
+
+
+class RandomSelector:
+    """Those whose keyed hash is smallest: a draw in which each example takes part by itself."""
+
+    per_query = False
+
+    def select(self, model: QKMeans, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
+        """Return the draw."""
+        ids: Sequence[int | str] = np.asarray(model.ids_, dtype=object).tolist()
+        return heapq.nsmallest(n_shots, ids, key=_draw(seed))
+
+
+def _draw(seed: int) -> Callable[[int | str], tuple[bytes, int | str]]:
+    key = seed.to_bytes(8, "little")
+    # The kind is hashed too: 1 and "1" are two ids.
+    return lambda id_: (hashlib.blake2b(f"{type(id_).__name__}:{id_}".encode(), key=key, digest_size=16).digest(), id_)
+
+
+SELECTORS: dict[Strategy, Selector] = {
+    "kmeans": KMeansSelector(),
+    "knn": NeighbourSelector(),
+    "random": RandomSelector(),
+}

@@ -1,0 +1,98 @@
+"""What a store was created with: fixed from then on, since the state is a function of it and of the examples."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Literal, get_args
+
+from erase_core import parameters
+from erase_core.errors import ParameterError
+from erase_core.prompt import Template
+
+__all__ = ["Settings", "Strategy"]
+
+Strategy = Literal["kmeans", "knn", "random"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of a store.
+
+    Parameters
+    ----------
+    n_shots : int, default=8
+        Demonstrations in a prompt.
+    strategy : {"kmeans", "knn", "random"}, default="kmeans"
+        How they are chosen: the examples nearest to the centres, one prompt for all queries (ERASE); those nearest to
+        each query; or a draw by seed and id.
+    seed : int, default=0
+        Seed of every draw, 0 to 2**64 - 1.
+    epsilon, gamma, max_iter
+        As for `QKMeans`.
+    projection : int or None, default=None
+        As for `QKMeans`. A matrix of public axes, where there is one, is kept by the store.
+    template : Template or None, default=None
+        Texts of the prompt; None for the plain ones, or for those that the first BIG-bench task brings.
+    options : tuple of str, default=()
+        Answers to choose from where a call names none.
+    embedder : str or None, default=None
+        Hub id or folder of the embedding model; None for the packaged one.
+    llm : str or None, default=None
+        Hub id, folder or GGUF file of the language model, or its name at `base_url`; None for the packaged one.
+    base_url : str or None, default=None
+        Address of an OpenAI-compatible server.
+    chat : bool, default=False
+        Whether the model's chat template is used.
+
+    Raises
+    ------
+    ParameterError
+        A value is none of what is listed.
+    """
+
+    n_shots: int = 8
+    strategy: Strategy = "kmeans"
+    seed: int = 0
+    epsilon: float = 1.0
+    gamma: float = 0.2
+    max_iter: int = 10
+    projection: int | None = None
+    template: Template | None = None
+    options: tuple[str, ...] = field(default=())
+    embedder: str | None = None
+    llm: str | None = None
+    base_url: str | None = None
+    chat: bool = False
+
+    def __post_init__(self) -> None:
+        parameters.integer("n_shots", self.n_shots, 1, 1024)
+        if self.strategy not in get_args(Strategy):
+            raise ParameterError(f"strategy must be one of {', '.join(get_args(Strategy))}, got {self.strategy!r}")
+        parameters.integer("seed", self.seed, 0, 2**64 - 1)
+        parameters.ratio("epsilon", self.epsilon, 0, parameters.MAX_EPSILON)
+        parameters.ratio("gamma", self.gamma, None, 1)
+        parameters.integer("max_iter", self.max_iter, 1, parameters.MAX_ITER)
+        if self.projection is not None:
+            parameters.integer("projection", self.projection, 1, parameters.MAX_DIM)
+        if self.template is not None and not isinstance(self.template, Template):
+            raise ParameterError(f"template must be a Template or None, got {type(self.template).__name__}")
+        if not all(isinstance(option, str) and option for option in self.options):
+            raise ParameterError(f"options must be texts that are not empty, got {self.options!r}")
+        for name in ("embedder", "llm", "base_url"):
+            if not isinstance(getattr(self, name), (str, type(None))):
+                raise ParameterError(f"{name} must be text or None, got {getattr(self, name)!r}")
+        if self.base_url is not None and self.llm is None:
+            raise ParameterError("llm must name the model that the server at base_url is to run")
+
+    def to_json(self) -> str:
+        """Return the settings as JSON, the same for the same settings."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """Return the settings that `to_json` wrote."""
+        values = json.loads(text)
+        if values["template"] is not None:
+            values["template"] = Template.from_dict(values["template"])
+        return cls(**{**values, "options": tuple(values["options"])})
