@@ -1,0 +1,223 @@
+"""From what a caller calls a model to its weights and tokenizer in memory; a GGUF file is converted once and kept.
+
+The kept conversion is of public weights: it holds nothing of what a model is asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from erase_core.errors import LLMError, MissingPackageError, ParameterError
+from erase_core.llm.packaged import packaged_model
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A causal language model in memory, ready to run."""
+
+    model: Any
+    tokenizer: Any
+    name: str
+
+
+def load(model: str | Path | None, device: str | None, dtype: str) -> Checkpoint:
+    """Load a model; see `TransformersLLM` for the parameters.
+
+    Raises
+    ------
+    MissingPackageError, ParameterError, LLMError
+    """
+    if find_spec("torch") is None or find_spec("transformers") is None:
+        raise MissingPackageError("torch and transformers are not installed: pip install 'erase-core[llm]'")
+    if dtype not in DTYPES:
+        raise ParameterError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    place = _torch_device(device)
+    path = packaged_model() if model is None else _local(model)
+    source: str | Path
+    if path is None:
+        name, source = str(model), str(model)
+    elif path.is_dir():
+        name, source = path.resolve().name, path
+    else:
+        name, source = path.stem, _converted(path)
+    tokenizer = _load_tokenizer(name, source)
+    weights = _load_weights(name, source, dtype, place)
+    return Checkpoint(weights, tokenizer, f"{name}@{_digest(weights)}")
+
+
+def _torch_device(device: str | None) -> Any:
+    import torch
+
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ParameterError(f"device must be one that torch can use here, got {device!r}: {_line(error)}") from None
+    return place
+
+
+def _local(model: str | Path) -> Path | None:
+    """Return the folder or GGUF file that is meant, None for a model of the hub."""
+    if not isinstance(model, (str, Path)) or not str(model).strip():
+        raise ParameterError(f"model must be a folder, a .gguf file, the id of a hub's model or None, got {model!r}")
+    path = Path(model).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
+        return path
+    if path.is_file():
+        raise LLMError(f"{model} is neither a folder nor a .gguf file: give the folder of the model")
+    is_hub_id = isinstance(model, str) and model.count("/") <= 1 and not model.startswith((".", "/", "~"))
+    if path.suffix == ".gguf" or not is_hub_id:
+        raise LLMError(f"no model at {model}: no such file or folder")
+    return None
+
+
+def _load_tokenizer(name: str, source: str | Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            tokenizer("a")  # some load without a vocabulary
+    except Exception as error:
+        raise LLMError(_explain(name, source, "tokenizer", error)) from error
+    return tokenizer
+
+
+def _load_weights(name: str, source: str | Path, dtype: str, place: Any) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with _quiet():
+            return AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype)).to(place).eval()
+    except Exception as error:
+        raise LLMError(_explain(name, source, "model", error)) from error
+
+
+def _explain(name: str, source: str | Path, part: str, error: Exception) -> str:
+    if isinstance(source, str):
+        return (
+            f"cannot load the {part} of {name} from the hub or its local cache: {_line(error)}; check the name and the "
+            "network, or download it and give its folder"
+        )
+    advice = (
+        "delete that folder to have it made again"
+        if source.parent == cache_folder()
+        else "the folder must hold config.json, the weights and the tokenizer's files"
+    )
+    return f"cannot load the {part} of {name} from {source}: {_line(error)}; {advice}"
+
+
+def cache_folder() -> Path:
+    """Return the folder of converted models: $ERASE_CORE_CACHE, or erase-core in the platform's folder for caches."""
+    if chosen := os.environ.get("ERASE_CORE_CACHE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "erase-core"
+
+
+def _converted(gguf: Path) -> Path:
+    """Return the folder of a GGUF file's conversion, which is made if it is not there."""
+    digest = hashlib.sha256()
+    with gguf.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise LLMError(f"{gguf} is not a GGUF file, or was not downloaded whole: download it again")
+        file.seek(0)
+        while block := file.read(1 << 20):
+            digest.update(block)
+    folder = cache_folder() / digest.hexdigest()
+    if folder.is_dir():
+        return folder
+    if missing := [package for package in ("gguf", "accelerate") if find_spec(package) is None]:
+        raise MissingPackageError(f"a GGUF file needs {' and '.join(missing)}: pip install 'erase-core[llm]'")
+    _log.info("converting %s, once: %s", gguf, folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="unfinished-", ignore_cleanup_errors=True) as made:
+            _convert(gguf, Path(made) / "model")
+            _rename(Path(made) / "model", folder)
+    except OSError as error:
+        raise LLMError(
+            f"cannot keep the conversion of {gguf} in {folder.parent}: {_line(error)}; make room there, or set "
+            "ERASE_CORE_CACHE to another folder"
+        ) from error
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    # Without it weights may stay packed, where a kernel for them is installed, and could not be saved.
+    unpacked = GgufConfig(dequantize=True)
+    where = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    with _quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(**where)
+            model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, quantization_config=unpacked)
+        except Exception as error:
+            raise LLMError(
+                f"cannot read {gguf}: {_line(error)}; is the file whole, and of a kind that transformers knows?"
+            ) from error
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def _rename(made: Path, folder: Path) -> None:
+    try:
+        made.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster
+            raise
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the progress bars of transformers away; what it has to say comes as an error."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def _digest(model: Any) -> str:
+    """Return a short hash of the names, shapes and some entries of all weights: another training has another one."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        flat = tensor.detach().flatten()
+        some = flat[:: max(1, flat.numel() // 64)].float().cpu().numpy()
+        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        digest.update(some.astype("<f4").tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _line(error: BaseException) -> str:
+    """Return the first line of an error of a library, not too long."""
+    text = " ".join(str(error).strip().split("\n")[0].split()) or type(error).__name__
+    return text.rstrip(".:") if len(text) <= 200 else text[:199] + "…"

