@@ -26,7 +26,7 @@ from sklearn.cluster import KMeans
 from stores import deletions
 
 DIM = 384
-SETTINGS = ((None, 1.5), (64, 1.0))
+SETTINGS = ((None, 1.0), (None, 2.0), (64, 1.0))
 Figures = dict[str, Any]
 MORE_THAN_CACHES_HOLD = np.ones(1 << 25, dtype=np.float32)
 
@@ -64,7 +64,7 @@ def fits(X: Matrix) -> list[Figures]:
 def removals(name: str, X: Matrix, epsilon: float, projection: int | None, count: int) -> Figures:
     """Remove rows at random, one by one; the gain is that of the first few seeds."""
     model = QKMeans(epsilon=epsilon, projection=projection, max_norm=1.0)
-    seeds = 3 if len(X) <= 100_000 else 1
+    seeds = 8 if len(X) <= 10_000 else 3 if len(X) <= 100_000 else 1
     random, kmeans = references(X, 8, 10, seeds)
     inertias = [partition_inertia(X, model.set_params(random_state=seed).fit_predict(X)) for seed in range(seeds)]
     fit = seconds(lambda: model.fit(X), repeats=1)
@@ -127,7 +127,7 @@ def growth(largest: int) -> list[Figures]:
     for n in (1_000, 10_000, 100_000, 1_000_000, 10_000_000):
         if n > largest:
             break
-        model = QKMeans(epsilon=2.0, max_norm=1.0)
+        model = QKMeans(max_norm=1.0)
         fit = seconds(partial(model.fit, every[:n]), repeats=1)
         done = Removals().run(model, np.random.default_rng(1).permutation(n)[: min(5_000, n // 2)].tolist())
         figures = {"n": n, "fit": fit, **done.figures()}
@@ -145,11 +145,11 @@ def bulk(X: Matrix) -> Figures:
     table("A random tenth at once", "n", "epsilon", "removal", "a fit on the rest", "of the fit")
     gone = np.random.default_rng(3).permutation(len(X))[: len(X) // 10]
     rest = np.delete(X, gone, axis=0)
-    model = QKMeans(epsilon=1.5, max_norm=1.0).fit(X)
+    model = QKMeans(max_norm=1.0).fit(X)
     copies = [copy.deepcopy(model) for _ in range(3)]
     removal = seconds(lambda: copies.pop().remove(gone))
     fit = seconds(lambda: model.fit(rest))
-    line(len(X), 1.5, f"{removal:.2f} s", f"{fit:.2f} s", f"{removal / fit:.0%}")
+    line(len(X), 1, f"{removal:.2f} s", f"{fit:.2f} s", f"{removal / fit:.0%}")
     return {"n": len(X), "removal": removal, "fit": fit}
 
 
@@ -168,7 +168,7 @@ def peak_memory(shapes: list[tuple[int, int]]) -> list[Figures]:
 def other_stores(X: Matrix) -> list[Figures]:
     """Deletion of one row by vector stores, beside a removal here."""
     table(f"One deletion, {len(X)} rows", "by", "median, us")
-    model = QKMeans(epsilon=1.5, max_norm=1.0).fit(X)
+    model = QKMeans(max_norm=1.0).fit(X)
     done = Removals().run(model, np.random.default_rng(0).permutation(len(X))[:500].tolist())
     line("erase_core", f"{1e6 * np.median(done.all_seconds):.1f}")
     rows = []
@@ -185,9 +185,11 @@ def plot(rows: list[Figures], path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", sharey=True)
-    for ax, (projection, _) in zip(axes, SETTINGS, strict=True):
-        chosen = [row for row in rows if row["projection"] == projection and row["data"] == "made"]
+    figure, axes = plt.subplots(1, len(SETTINGS), figsize=(10.5, 3.4), layout="constrained", sharey=True)
+    for ax, (projection, epsilon) in zip(axes, SETTINGS, strict=True):
+        chosen = [
+            row for row in rows if (row["projection"], row["epsilon"], row["data"]) == (projection, epsilon, "made")
+        ]
         for key, label in (
             ("fit_us", "a fit"),
             ("replayed_us", "replayed, median"),
@@ -196,7 +198,9 @@ def plot(rows: list[Figures], path: Path) -> None:
         ):
             ax.plot([r["n"] for r in chosen], [r.get(key, np.nan) for r in chosen], marker="o", label=label)
         ax.set(xscale="log", yscale="log", xlabel="rows")
-        ax.set_title(f"{projection or DIM} dimensions{' after projection' if projection else ''}", fontsize=10)
+        ax.set_title(
+            f"{f'projected to {projection}' if projection else f'{DIM} dimensions'}, epsilon {epsilon:g}", fontsize=10
+        )
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("microseconds")
     axes[0].legend(fontsize=8)

@@ -271,8 +271,8 @@ def test_a_failed_first_fit_leaves_the_estimator_unfitted() -> None:
 
 # ---- not fitted, and emptied ----
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
-    "add": (X,), "remove": (1,), "predict": (X,), "transform": (X,), "score": (X,), "digest": (), "save": ("nowhere",), "kneighbors": (X,),
-    "get_feature_names_out": (),
+    "add": (X,), "remove": (1,), "predict": (X,), "transform": (X,), "score": (X,), "digest": (), "save": ("nowhere",),
+    "get_feature_names_out": (), "kneighbors": (X,),
 }  # fmt: skip
 
 

@@ -50,8 +50,8 @@ MUTATIONS = {
     "cells of a replay left where they were": (
         "core",
         "lloyd.rs",
-        "change.delta.of(j).is_none() && lacks == [0, 0] && cluster.den() == 0",
         "change.delta.of(j).is_none() && lacks == [0, 0]",
+        "change.delta.of(j).is_none()",
     ),
     "stop rule: equal losses go on": ("core", "lloyd.rs", "|before| loss < before", "|before| loss <= before"),
     "stop rule: losses not updated": (

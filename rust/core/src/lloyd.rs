@@ -258,7 +258,7 @@ impl Cells {
         for j in 0..counts.len() {
             let cluster = change.cluster(j, counts);
             let lacks = [cluster.old.lack(cluster.before), cluster.new.lack(cluster.after)];
-            if change.delta.of(j).is_none() && lacks == [0, 0] && cluster.den() == 0 {
+            if change.delta.of(j).is_none() && lacks == [0, 0] {
                 continue;
             }
             let span = j * dim..(j + 1) * dim;
