@@ -58,6 +58,17 @@ def test_every_error_is_an_erase_error_and_the_builtin_it_is_like() -> None:
         UnknownIdError: KeyError,
         EmptyModelError: ValueError,
         erase_core.ModelFileError: ValueError,
+        erase_core.SourceError: ValueError,
+        erase_core.ExampleError: ValueError,
+        erase_core.EmbedderError: ValueError,
+        erase_core.LLMError: ValueError,
+        erase_core.PromptTooLongError: ValueError,
+        erase_core.ServerError: ConnectionError,
+        erase_core.MissingPackageError: ImportError,
+        erase_core.StoreError: ValueError,
+        erase_core.StoreVersionError: ValueError,
+        erase_core.StoreLockedError: ValueError,
+        erase_core.UnknownSubjectError: KeyError,
     }
     exported = {value for name, value in vars(erase_core).items() if name.endswith("Error")}
     assert exported == {*builtins, EraseError}

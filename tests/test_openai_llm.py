@@ -16,7 +16,7 @@ from erase_core.examples import Example
 from erase_core.llm import OpenAILLM
 from erase_core.prompt import Prompt, Template
 
-pytest.importorskip("openai", reason="needs openai: pip install 'erase-core[llm]'")
+pytest.importorskip("openai", reason="needs openai: pip install 'erase-core[openai]'")
 
 SECRET = "zebra-4711"
 EXAMPLES = (Example(1, "Is ice cold?", "yes"), Example(2, "Do stones swim?", "no"))
@@ -261,7 +261,7 @@ def test_options_and_max_tokens_are_checked_before_a_request() -> None:
 
 def test_a_missing_client_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(MissingPackageError, match=r"openai is not installed: pip install 'erase-core\[llm\]'"):
+    with pytest.raises(MissingPackageError, match=r"openai is not installed: pip install 'erase-core\[openai\]'"):
         OpenAILLM("small", base_url="http://localhost:8000/v1")
 
 

