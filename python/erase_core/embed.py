@@ -25,10 +25,9 @@ from erase_core.errors import DataError, EmbedderError, ParameterError
 
 __all__ = ["Embedder", "SentenceEmbedder"]
 
-# In tokens. Close together where texts are many, so that less is wasted on padding than the library wastes on the longest
-# text of a batch; multiples of four, since others are slower a token.
+# In tokens. Closest where texts are many, so that less is padded than the library pads to the longest text of a batch.
 WIDTHS = (8, 16, 20, 24, 28, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512)
-# On a CPU a token costs 2 % more than in a batch of 1024, but a text alone costs a whole batch.
+# On a CPU a token costs about 2 % more than in a batch of 1024, but a text alone costs a whole batch.
 CPU_TOKENS = 512
 # An accelerator would idle at that; 32 rows are the library's own default.
 ACCELERATOR_ROWS = 32
@@ -260,10 +259,9 @@ class SentenceEmbedder:
 
     def _forget_words(self) -> None:
         """Empty the tokenizer's cache of words, which BPE and unigram models have."""
-        tokenizer = getattr(getattr(self._model, "tokenizer", None), "backend_tokenizer", None)
-        clear = getattr(getattr(tokenizer, "model", None), "_clear_cache", None)
-        if clear is not None:
-            clear()
+        tokenizer = getattr(self._model, "tokenizer", None)
+        words = getattr(getattr(tokenizer, "backend_tokenizer", tokenizer), "model", None)
+        getattr(words, "_clear_cache", lambda: None)()
 
 
 def _probe(n_words: int) -> str:
