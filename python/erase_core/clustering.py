@@ -2,14 +2,15 @@
 
 The snapshot is a cache. It is taken only if its digest is the one that the store tells, and otherwise made anew from
 the vectors. It is replaced before a write counts, while no other process can write: so a removal that counts has never
-left a snapshot behind that holds the row.
+left a snapshot behind that holds the row. One that was damaged, or left by a process that was killed, is replaced by
+whoever finds it and can keep others from writing meanwhile.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core._core import UpdateReport
-from erase_core.errors import ModelFileError, StoreError
+from erase_core.errors import DataError, IdKindError, ModelFileError, ParameterError, StoreError
 from erase_core.kmeans import QKMeans
 from erase_core.store import Store
 
@@ -32,12 +33,19 @@ class Clustering:
     Parameters
     ----------
     store : Store
+
+    Attributes
+    ----------
+    outdated : bool
+        Whether the snapshot was found to be missing or another model's, and was not made good yet.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._model: QKMeans | None = None
         self._generation: int | None = None
+        self._changed = False
+        self.outdated = False
 
     @property
     def snapshot(self) -> Path:
@@ -58,12 +66,23 @@ class Clustering:
         if generation != self._generation:
             self._model = self._load() if self._store.digest else None
             self._generation = generation
+            self.outdated |= self._model is None and self.snapshot.exists()
         return self._model
 
     def refit(self) -> QKMeans | None:
         """Return a model by a fit on the examples in the store, apart from the one that is kept up to date."""
         ids, vectors = self._store.vectors()
-        return self._fit(ids, vectors) if ids else None
+        try:
+            return self._fit(ids, vectors) if ids else None
+        except (DataError, IdKindError, ParameterError) as error:
+            raise StoreError(f"{self._store.folder} is damaged: {error}; restore a backup") from error
+
+    def repair(self) -> None:
+        """Put the model's snapshot in place of one that is missing or another's. To be called within `locked`."""
+        model, self.outdated = self.current(), False
+        if self.snapshot_digest() != ("" if model is None else model.digest()) or model is None:
+            self._unlink()
+            self._save()
 
     def snapshot_digest(self) -> str:
         """Return the digest of the snapshot; empty if there is none, or none that is sound."""
@@ -71,9 +90,23 @@ class Clustering:
             return QKMeans.load(self.snapshot).digest()
         return ""
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write to the store, with the model and its snapshot: all counts when this ends without an error."""
+        self._changed = False
+        try:
+            with self._store.writing():
+                yield
+                if self._changed:
+                    self._generation = self._store.generation + 1
+        except BaseException:
+            if self._changed:
+                self._discard()
+            raise
+
     def add(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> UpdateReport | None:
         """Add rows to the model; None if they are the first. To be called within `writing`."""
-        model, self._generation = self.current(), None
+        model, self._generation, self._changed = self.current(), None, True
         if model is None:
             self._model = self._fit(ids, vectors)
             report = None
@@ -90,17 +123,13 @@ class Clustering:
 
     def remove(self, ids: Sequence[int | str]) -> tuple[UpdateReport, QKMeans | None]:
         """Remove rows from the model, and return what that did and the model. To be called within `writing`."""
-        model, self._generation = self._not_empty(), None
+        model, self._generation, self._changed = self._not_empty(), None, True
         report = model.remove(_of_one_kind(ids))
         self._model = model if len(model.ids_) else None
         self._announce()
         return report, self._model
 
-    def publish(self) -> None:
-        """Note that what `add` or `remove` did counts now. To be called at the end of `writing`, before it counts."""
-        self._generation = self._store.generation + 1
-
-    def discard(self) -> None:
+    def _discard(self) -> None:
         """Let go of the model and of the snapshot, since what `add` or `remove` did does not count."""
         self._model = self._generation = None
         with suppress(OSError):
@@ -118,6 +147,10 @@ class Clustering:
             self._unlink()
         except OSError as error:
             raise StoreError(f"{self.snapshot}: {error.strerror or error}; nothing was changed") from error
+        self._save()
+        self.outdated = False
+
+    def _save(self) -> None:
         if self._model is not None:
             # It can be made anew, so that a disk which is full is no reason to fail.
             with suppress(OSError):
@@ -133,12 +166,13 @@ class Clustering:
             model = QKMeans.load(self.snapshot)
             if model.digest() == self._store.digest:
                 return model
-        model = self._fit(*self._store.vectors())
-        if model.digest() != self._store.digest:
+        self.outdated = True
+        refit = self.refit()
+        if refit is None or refit.digest() != self._store.digest:
             raise StoreError(
                 f"{self._store.folder} is damaged: its vectors do not give the model that it tells of; restore a backup"
             )
-        return model
+        return refit
 
     def _fit(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> QKMeans:
         settings, axes = self._store.settings, self._store.axes

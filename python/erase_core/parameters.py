@@ -5,10 +5,12 @@ The core checks again; here a message can show what the caller wrote.
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterable
 from fractions import Fraction
 from numbers import Integral, Rational, Real
+from pathlib import Path
 from typing import Any, TypeGuard, cast
 
 import numpy as np
@@ -116,3 +118,30 @@ def id_list(ids: object) -> list[int] | list[str] | None:
             raise IdKindError(f"ids must be integers or strings, got an array of {array.dtype}")
         return cast("list[int] | list[str]", array.tolist())
     return cast("list[int] | list[str]", list(ids))
+
+
+def distinct_ids(ids: int | str | Iterable[int | str]) -> list[int | str]:
+    """Return one id or several as a list, each once."""
+    given = [ids] if isinstance(ids, (int, str, np.integer)) else id_list(ids) or []
+    for id_ in given:
+        if not isinstance(id_, (int, str, np.integer)) or isinstance(id_, bool):
+            raise IdKindError(f"an id must be an integer or text, got {id_!r}")
+    return list(dict.fromkeys(int(id_) if isinstance(id_, np.integer) else id_ for id_ in given))
+
+
+def path(given: object) -> Path:
+    """Return a path."""
+    try:
+        if isinstance(given, (str, os.PathLike)) and b"\0" not in os.fsencode(given):
+            return Path(os.fsdecode(given))
+    except UnicodeEncodeError:
+        pass
+    raise ParameterError(f"path must be a path, got {given!r}")
+
+
+def axes(given: object, dim: int) -> NDArray[np.float64] | None:
+    """Return a projection as a matrix; None if it is none."""
+    matrix = projection(given, dim)
+    if isinstance(matrix, np.ndarray) and not (np.isfinite(matrix).all() and matrix.any()):
+        raise ParameterError("projection must be a finite matrix that is not all zeros")
+    return matrix if isinstance(matrix, np.ndarray) else None

@@ -7,27 +7,28 @@ transaction, then what is derived. So an error leaves the store as it was.
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from os import PathLike
-from pathlib import Path
 from types import TracebackType
-from typing import TypeGuard, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from erase_core import parameters
 from erase_core.clustering import Clustering
-from erase_core.embed import Embedder, SentenceEmbedder
-from erase_core.errors import EmbedderError, IdKindError, ParameterError, StoreError
+from erase_core.embed import Embedder
+from erase_core.errors import EmbedderError, ParameterError, StoreError
 from erase_core.examples import Example
 from erase_core.kmeans import QKMeans
-from erase_core.llm import LLM, Answer, Choice, OpenAILLM, TransformersLLM
+from erase_core.llm import LLM, Answer, Choice
+from erase_core.llm.protocol import check_max_tokens, check_options
+from erase_core.models import as_embedder, as_llm, checked_vectors, is_name, name_of
 from erase_core.prompt import Prompt, Template, fit_budget
 from erase_core.reports import ForgetReport, IngestReport, Status, Verification
 from erase_core.select import SELECTORS
@@ -106,27 +107,26 @@ class Erase:
         ParameterError
             A setting is out of its range.
         """
-        if isinstance(options, str):
-            raise ParameterError(f"options must be several texts, got {options!r}")
-        axes = None if projection is None or isinstance(projection, int) else np.asarray(projection, dtype=np.float64)
+        folder = parameters.path(path)
+        columns = int(projection) if isinstance(projection, np.integer) else projection
         settings = Settings(
             n_shots=n_shots,
             strategy=strategy,
             seed=seed,
             epsilon=epsilon,
-            projection=projection if isinstance(projection, int) else None,
+            projection=columns if isinstance(columns, int) else None,
             template=Template.from_dict(template) if isinstance(template, Mapping) else template,
-            options=tuple(options),
-            embedder=_named(embedder),
-            llm=_named(llm),
+            options=cast("tuple[str, ...]", options),
+            embedder=name_of("embedder", embedder),
+            llm=name_of("llm", llm),
             base_url=base_url,
             chat=chat,
         )
-        embedding = _embedder(embedder)
-        if axes is not None and axes.shape[1:] != (embedding.dim,):
-            raise ParameterError(f"projection must have {embedding.dim} columns, as vectors have; got {axes.shape}")
-        store = Store.create(Path(path), settings, embedding.name, embedding.dim, axes)
-        return cls(store, embedding, None if _is_name(llm) else cast("LLM | None", llm))
+        Store.check_vacant(folder)
+        embedding = as_embedder(embedder)
+        axes = None if settings.projection is not None else parameters.axes(projection, embedding.dim)
+        store = Store.create(folder, settings, embedding.name, embedding.dim, axes)
+        return cls(store, embedding, None if is_name(llm) else cast("LLM | None", llm))
 
     @classmethod
     def open(
@@ -151,14 +151,21 @@ class Erase:
         EmbedderError
             `embedder` is not the one that the store was built with.
         """
-        erase = cls(Store(Path(path)), None, None)
+        name_of("embedder", embedder)
+        name = name_of("llm", llm)
+        store = Store(parameters.path(path))
         try:
+            if not store.is_scrubbed:
+                # A process was killed after a removal counted, or found no room. Who may only read leaves it to others.
+                with suppress(StoreError):
+                    store.scrub()
+            erase = cls(store, None, None)
             if embedder is not None:
-                erase._use_embedder(_embedder(embedder))
+                erase._use_embedder(as_embedder(embedder))
             if llm is not None:
-                erase._llm = _llm(replace(erase._settings, llm=str(llm))) if _is_name(llm) else cast("LLM", llm)
+                erase._llm = cast("LLM", llm) if name is None else as_llm(replace(erase._settings, llm=name))
         except BaseException:
-            erase.close()
+            store.close()
             raise
         return erase
 
@@ -215,7 +222,7 @@ class Erase:
             self._store.check_new([example.id for example in reading.examples if example.id is not None])
             embedder = self._the_embedder()
             before = time.perf_counter()
-            vectors = embedder.embed([example.input for example in reading.examples], progress=progress)
+            vectors = checked_vectors(embedder, [example.input for example in reading.examples], progress)
             embedding_seconds = time.perf_counter() - before
             with self._writing():
                 # Others may have written since the first look.
@@ -263,7 +270,9 @@ class Erase:
         start = time.perf_counter()
         if (ids is None) == (subject is None):
             raise ParameterError("give either ids or a subject")
-        named = [] if ids is None else _ids(ids)
+        named = [] if ids is None else parameters.distinct_ids(ids)
+        if subject is not None and not isinstance(subject, str):
+            raise ParameterError(f"subject must be text, got {subject!r}")
         with self._lock, self._store.reading() if dry_run else self._writing(scrub=True):
             going = self._store.ids_of(subject) if subject is not None else named
             if not going:
@@ -303,7 +312,8 @@ class Erase:
             if selector.per_query:
                 if query is None:
                     raise ParameterError("query must be given, since the demonstrations depend on it")
-                vector = self._the_embedder().embed([query])[0]
+                Prompt(Template(), (), query)  # which checks the query before it is embedded
+                vector = checked_vectors(self._the_embedder(), [query])[0]
             return self._store.examples(selector.select(model, self._settings.n_shots, self._settings.seed, vector))
 
     def prompt(self, query: str) -> Prompt:
@@ -332,6 +342,7 @@ class Erase:
             The model cannot be loaded or reached, or makes no sense.
         """
         with self._lock:
+            check_max_tokens(max_tokens)
             llm = self._the_llm()
             return llm.generate(self._fitting(query, llm, max_tokens), max_tokens=max_tokens)
 
@@ -354,18 +365,18 @@ class Erase:
         with self._lock:
             with self._reading():
                 chosen = self._settings.options if options is None else options
-            if not chosen:
+            if options is None and not chosen:
                 raise ParameterError("options must be given, since the store was created without any")
+            chosen = check_options(chosen)
             llm = self._the_llm()
             # No tokenizer makes more tokens than bytes.
-            longest = max(len(str(option).encode()) for option in chosen) + 1
+            longest = max(len(option.encode()) for option in chosen) + 1
             return llm.choose(self._fitting(query, llm, longest), chosen)
 
     def status(self) -> Status:
         """Return what the store holds."""
         with self._lock, self._reading():
             model = self._clustering.current()
-            files = [file for file in self._store.folder.iterdir() if file.is_file()]
             settings = self._settings
             return Status(
                 folder=str(self._store.folder),
@@ -377,7 +388,7 @@ class Erase:
                 embedder=self._store.embedder,
                 llm=self._llm.name if self._llm is not None else settings.llm or "packaged SmolLM2-135M-Instruct",
                 digest=self._store.digest,
-                bytes=sum(file.stat().st_size for file in files),
+                bytes=self._store.size,
             )
 
     def verify(self) -> Verification:
@@ -387,13 +398,15 @@ class Erase:
         looked at.
         """
         start = time.perf_counter()
+        # Whoever writes just now has put a snapshot there that counts only in a moment: it is no part of the verdict.
         with self._lock, self._reading():
+            snapshot = self._clustering.snapshot_digest()
             model, refit = self._clustering.current(), self._clustering.refit()
             digest, refit_digest = ("" if m is None else m.digest() for m in (model, refit))
-            snapshot = self._clustering.snapshot_digest()
+            self._clustering.outdated |= snapshot != digest
             equal = self._shared_demonstrations(model) == self._shared_demonstrations(refit)
             return Verification(
-                ok=digest == refit_digest == self._store.digest and equal and snapshot in ("", digest),
+                ok=digest == refit_digest == self._store.digest and equal,
                 n_examples=len(self._store),
                 digest=digest,
                 refit_digest=refit_digest,
@@ -415,20 +428,22 @@ class Erase:
         StoreError
             The file exists, or cannot be written.
         """
-        count = 0
+        target, examples = parameters.path(path), self.examples()
+        rows = ({name: value for name, value in asdict(e).items() if value is not None} for e in examples)
         try:
-            with open(path, "x", encoding="utf-8") as file:
-                for example in self.examples():
-                    row = {name: value for name, value in asdict(example).items() if value is not None}
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                    count += 1
+            with target.open("x", encoding="utf-8") as file:
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         except OSError as error:
+            if not isinstance(error, FileExistsError):
+                with suppress(OSError):
+                    target.unlink()  # it was not there before
             raise StoreError(f"{path}: {error.strerror or error}") from error
-        return count
+        return len(examples)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
         """Read the store as of one moment; what the language model keeps of an older prompt is dropped."""
+        outermost = not self._store.busy
         with self._store.reading():
             generation = self._store.generation
             if generation != self._seen:
@@ -437,21 +452,22 @@ class Erase:
                     self._llm.forget()
                 self._seen = generation
             yield
+        if outermost and self._clustering.outdated:
+            # A process that writes now, or may write here where this one may not, does so itself.
+            with suppress(StoreError, OSError), self._store.locked():
+                self._clustering.repair()
 
     @contextmanager
     def _writing(self, *, scrub: bool = False) -> Iterator[None]:
         """Write to store and model together; then cut off what the removed left behind."""
+        with self._clustering.writing():
+            yield
         try:
-            with self._store.writing():
-                yield
-                self._clustering.publish()
-        except BaseException:
-            self._clustering.discard()
-            raise
-        with self._reading():
-            pass
-        if scrub:
-            self._store.scrub()
+            if scrub:
+                self._store.scrub()
+        finally:
+            with self._reading():
+                pass
 
     def _shared_demonstrations(self, model: QKMeans | None) -> list[Example]:
         """Those that do not depend on a query. Of a plan they are read from the store before it is carried out."""
@@ -485,47 +501,19 @@ class Erase:
 
     def _the_embedder(self) -> Embedder:
         if self._embedder is None:
-            self._use_embedder(_embedder(self._settings.embedder))
+            self._use_embedder(as_embedder(self._settings.embedder))
         assert self._embedder is not None
         return self._embedder
 
     def _use_embedder(self, embedder: Embedder) -> None:
-        if embedder.name != self._store.embedder:
+        if (embedder.name, embedder.dim) != (self._store.embedder, self._store.dim):
             raise EmbedderError(
-                f"the store was built with the embedding model {self._store.embedder}, not with {embedder.name}; "
-                "vectors of two models cannot be compared"
+                f"the store was built with the embedding model {self._store.embedder} ({self._store.dim} dimensions), "
+                f"not with {embedder.name} ({embedder.dim}); vectors of two models cannot be compared"
             )
         self._embedder = embedder
 
     def _the_llm(self) -> LLM:
         if self._llm is None:
-            self._llm = _llm(self._settings)
+            self._llm = as_llm(self._settings)
         return self._llm
-
-
-def _ids(ids: int | str | Iterable[int | str]) -> list[int | str]:
-    given = [ids] if isinstance(ids, (int, str, np.integer)) else list(ids)
-    for id_ in given:
-        if not isinstance(id_, (int, str, np.integer)) or isinstance(id_, bool):
-            raise IdKindError(f"an id must be an integer or text, got {id_!r}")
-    return list(dict.fromkeys(int(id_) if isinstance(id_, np.integer) else id_ for id_ in given))
-
-
-def _is_name(model: object) -> TypeGuard[str | PathLike[str]]:
-    return isinstance(model, (str, PathLike))
-
-
-def _named(model: object) -> str | None:
-    return os.fspath(model) if _is_name(model) else None
-
-
-def _embedder(model: str | PathLike[str] | Embedder | None) -> Embedder:
-    if model is None or _is_name(model):
-        return SentenceEmbedder(_named(model))
-    return cast("Embedder", model)
-
-
-def _llm(settings: Settings) -> LLM:
-    if settings.base_url is not None:
-        return OpenAILLM(settings.llm or "", base_url=settings.base_url)
-    return TransformersLLM(settings.llm, chat=settings.chat)

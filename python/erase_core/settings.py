@@ -8,6 +8,8 @@ from typing import Literal, get_args
 
 from erase_core import parameters
 from erase_core.errors import ParameterError
+from erase_core.examples import unstorable
+from erase_core.llm.protocol import check_options
 from erase_core.prompt import Template
 
 __all__ = ["Settings", "Strategy"]
@@ -66,22 +68,29 @@ class Settings:
     chat: bool = False
 
     def __post_init__(self) -> None:
-        parameters.integer("n_shots", self.n_shots, 1, 1024)
+        # What numpy made is turned into what JSON knows.
+        object.__setattr__(self, "n_shots", parameters.integer("n_shots", self.n_shots, 1, 1024))
         if self.strategy not in get_args(Strategy):
             raise ParameterError(f"strategy must be one of {', '.join(get_args(Strategy))}, got {self.strategy!r}")
-        parameters.integer("seed", self.seed, 0, 2**64 - 1)
+        object.__setattr__(self, "seed", parameters.integer("seed", self.seed, 0, 2**64 - 1))
         parameters.ratio("epsilon", self.epsilon, 0, parameters.MAX_EPSILON)
         parameters.ratio("gamma", self.gamma, None, 1)
-        parameters.integer("max_iter", self.max_iter, 1, parameters.MAX_ITER)
+        for name in ("epsilon", "gamma"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        object.__setattr__(self, "max_iter", parameters.integer("max_iter", self.max_iter, 1, parameters.MAX_ITER))
         if self.projection is not None:
-            parameters.integer("projection", self.projection, 1, parameters.MAX_DIM)
+            columns = parameters.integer("projection", self.projection, 1, parameters.MAX_DIM)
+            object.__setattr__(self, "projection", columns)
         if self.template is not None and not isinstance(self.template, Template):
             raise ParameterError(f"template must be a Template or None, got {type(self.template).__name__}")
-        if not all(isinstance(option, str) and option for option in self.options):
-            raise ParameterError(f"options must be texts that are not empty, got {self.options!r}")
+        none = isinstance(self.options, (list, tuple)) and not self.options
+        object.__setattr__(self, "options", () if none else check_options(self.options))
         for name in ("embedder", "llm", "base_url"):
-            if not isinstance(getattr(self, name), (str, type(None))):
-                raise ParameterError(f"{name} must be text or None, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value.strip() or unstorable(value)):
+                raise ParameterError(f"{name} must be text that is not blank, or None, got {value!r}")
+        if not isinstance(self.chat, bool):
+            raise ParameterError(f"chat must be True or False, got {self.chat!r}")
         if self.base_url is not None and self.llm is None:
             raise ParameterError("llm must name the model that the server at base_url is to run")
 

@@ -1,7 +1,7 @@
 """The store: one SQLite file that holds examples, their vectors and the settings, and is the truth about them.
 
 What is derived from it, the fitted model, is clustering.py's business. One process writes at a time, any number read.
-Everything deleted is overwritten (`secure_delete`), and the write-ahead log is cut off after every removal.
+Everything deleted is overwritten (`secure_delete`); after a removal the file is written anew and its log cut off.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core.errors import (
+    DataError,
     DuplicateIdError,
     IdKindError,
     StoreError,
@@ -26,37 +27,16 @@ from erase_core.errors import (
     UnknownIdError,
     UnknownSubjectError,
 )
-from erase_core.examples import Example
+from erase_core.examples import Example, unstorable
+from erase_core.schema import APPLICATION_ID, FILE, PRAGMAS, SCHEMA, SCHEMA_VERSION
 from erase_core.settings import Settings
 
 __all__ = ["Store"]
 
-FILE = "examples.sqlite"
-APPLICATION_ID = 0x45524153
-SCHEMA_VERSION = 1
-# Rows have numbers of their own, so that no page of a tree repeats an id as a separator of its children.
-SCHEMA = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
-CREATE TABLE examples (
-    number INTEGER PRIMARY KEY,
-    id ANY NOT NULL UNIQUE,
-    input TEXT NOT NULL,
-    output TEXT NOT NULL,
-    rationale TEXT,
-    subject TEXT,
-    vector BLOB NOT NULL
-) STRICT;
-CREATE INDEX examples_by_subject ON examples (subject) WHERE subject IS NOT NULL;
-"""
-PRAGMAS = """
-PRAGMA secure_delete = ON;
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = FULL;
-PRAGMA temp_store = MEMORY;
-"""
 COLUMNS = "id, input, output, rationale, subject"
 # Variables in one statement, below the least limit that SQLite is built with.
 CHUNK = 500
+MAX_ID = 2**63 - 1
 
 
 class Store:
@@ -77,13 +57,18 @@ class Store:
     """
 
     def __init__(self, folder: Path, timeout: float = 5.0) -> None:
-        self.folder, self.timeout = folder, timeout
-        self._file = folder / FILE
+        # The process may go elsewhere, and the snapshot is to be replaced here all the same.
+        self.folder, self.timeout = folder.absolute(), timeout
+        self._file = self.folder / FILE
         if not self._file.is_file():
-            raise StoreError(f"{folder} is not a store; make one with `erase init {folder}` or Erase.create")
-        self._db = self._connect()
+            raise StoreError(f"{folder} is not a store; make one with `erase init --store {folder}` or Erase.create")
+        with self._errors():
+            # Any thread may use it; the facade lets one at a time.
+            self._db = sqlite3.connect(self._file, timeout=timeout, isolation_level=None, check_same_thread=False)
         try:
             self._check_version()
+            with self._errors():
+                self._db.executescript(PRAGMAS)
         except BaseException:
             self._db.close()
             raise
@@ -106,8 +91,7 @@ class Store:
             A projection by public axes.
         """
         try:
-            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                raise StoreError(f"{folder} is not empty; choose another folder, or open the store that is in it")
+            cls.check_vacant(folder)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Written under another name first: a store is there as a whole or not at all.
             partial = folder / f"{FILE}.partial-{os.getpid()}"
@@ -122,15 +106,34 @@ class Store:
                     "dim": dim,
                     "generation": 0,
                     "digest": "",
+                    "scrubbed": 1,
                 }
                 blob = None if axes is None else np.ascontiguousarray(axes, dtype="<f8").tobytes()
                 db.executemany("INSERT INTO facts VALUES (?, ?)", [*facts.items(), ("axes", blob)])
+                partial.rename(folder / FILE)
             finally:
                 db.close()
-            partial.rename(folder / FILE)
+                partial.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"{folder}: {error.strerror or error}") from error
+        except sqlite3.Error as error:
+            raise StoreError(f"{folder}: {error}") from error
         return cls(folder)
+
+    @staticmethod
+    def check_vacant(folder: Path) -> None:
+        """Check that a folder is absent or empty.
+
+        Raises
+        ------
+        StoreError
+        """
+        try:
+            vacant = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+        except OSError as error:
+            raise StoreError(f"{folder}: {error.strerror or error}") from error
+        if not vacant:
+            raise StoreError(f"{folder} is not empty; choose another folder, or open the store that is in it")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -139,7 +142,11 @@ class Store:
     @property
     def settings(self) -> Settings:
         """What the store was created with."""
-        return Settings.from_json(str(self._fact("settings")))
+        text = self._fact("settings")
+        try:
+            return Settings.from_json(text)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise self._damage("settings") from error
 
     @property
     def embedder(self) -> str:
@@ -149,18 +156,22 @@ class Store:
     @property
     def dim(self) -> int:
         """Dimensions of the vectors."""
-        return int(self._fact("dim"))
+        return self._number("dim")
 
     @property
     def axes(self) -> NDArray[np.float64] | None:
         """The public axes of the projection, if there are any."""
         blob = self._fact("axes")
-        return None if blob is None else np.frombuffer(blob, dtype="<f8").reshape(-1, self.dim)
+        if blob is None:
+            return None
+        if not isinstance(blob, bytes) or not blob or len(blob) % (8 * self.dim):
+            raise self._damage("axes")
+        return np.frombuffer(blob, dtype="<f8").reshape(-1, self.dim)
 
     @property
     def generation(self) -> int:
         """How often the store was written to."""
-        return int(self._fact("generation"))
+        return self._number("generation")
 
     @property
     def digest(self) -> str:
@@ -176,10 +187,23 @@ class Store:
         """Number of subjects."""
         return int(self._one("SELECT count(DISTINCT subject) FROM examples")[0])
 
+    @property
+    def size(self) -> int:
+        """Bytes that the folder's files take."""
+        try:
+            files = list(self.folder.iterdir())
+        except OSError as error:
+            raise StoreError(f"{self.folder}: {error.strerror or error}") from error
+        size = 0
+        for file in files:
+            with suppress(FileNotFoundError):  # another process has just replaced it
+                size += file.stat().st_size
+        return size
+
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Read everything within as of one moment."""
-        if self._db.in_transaction:
+        if self.busy:
             yield
             return
         with self._errors():
@@ -187,7 +211,33 @@ class Store:
         try:
             yield
         finally:
-            self._db.execute("ROLLBACK")
+            self._roll_back()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others from writing within, if nobody writes now, without writing to the file.
+
+        Raises
+        ------
+        StoreLockedError
+            Another process writes.
+        """
+        with self._errors():
+            self._db.execute("PRAGMA busy_timeout = 0")
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+            finally:
+                self._db.execute(f"PRAGMA busy_timeout = {int(1000 * self.timeout)}")
+        try:
+            yield
+        finally:
+            self._roll_back()
+
+    @property
+    def busy(self) -> bool:
+        """Whether this is within `reading`, `locked` or `writing`."""
+        with self._errors():
+            return self._db.in_transaction
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -208,30 +258,43 @@ class Store:
                 self._db.execute("UPDATE facts SET value = value + 1 WHERE name = 'generation'")
                 self._db.execute("COMMIT")
         except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            self._roll_back()
             raise
 
+    @property
+    def is_scrubbed(self) -> bool:
+        """Whether `scrub` has ended since the last removal: not so if the process was killed, or the disk full."""
+        return bool(self._fact("scrubbed"))
+
     def scrub(self) -> None:
-        """Cut the write-ahead log off, which may hold pages from before the last removal, and see that it is.
+        """Write the file anew, cut the write-ahead log off, and see that it is.
+
+        What is deleted is overwritten where it was, but SQLite has copied rows from page to page before, as its trees
+        grew and shrank, and leaves the copies. So only a file that is written anew holds nothing but what is there.
 
         Raises
         ------
         StoreLockedError
-            A reader held it for longer than the timeout.
+            Another process wrote, or read from before the removal, for longer than the timeout.
         """
         deadline = time.monotonic() + self.timeout
-        while True:
-            with self._errors():
-                busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            log = self._file.with_name(FILE + "-wal")
-            if not busy and (not log.exists() or log.stat().st_size == 0):
-                return
+        try:
+            self._db.execute("VACUUM")
+            self._cut_log(deadline)
+            self._db.execute("UPDATE facts SET value = 1 WHERE name = 'scrubbed'")
+            self._cut_log(deadline)
+        except sqlite3.Error as error:
+            kind = StoreLockedError if "locked" in str(error) else StoreError
+            raise kind(
+                f"{self.folder}: the removal is done, but its files may still hold what was removed ({error}); "
+                "make room, or end the other process, and open the store again, which goes on with it"
+            ) from error
+
+    def _cut_log(self, deadline: float) -> None:
+        log = self._file.with_name(FILE + "-wal")
+        while self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] or _size(log):
             if time.monotonic() > deadline:
-                raise StoreLockedError(
-                    f"{self.folder}: the removal is done, but another process still reads from before it, and "
-                    f"{log.name} may hold what was removed; end that process, then open and close the store"
-                )
+                raise sqlite3.OperationalError("database is locked: a process still reads from before it")
             time.sleep(0.01)
 
     def insert(self, examples: Sequence[Example], vectors: NDArray[np.float32]) -> None:
@@ -247,6 +310,7 @@ class Store:
         """Delete examples, and overwrite them. To be called within `writing`."""
         with self._errors():
             self._db.executemany("DELETE FROM examples WHERE id = ?", ((id_,) for id_ in ids))
+            self._db.execute("UPDATE facts SET value = 0 WHERE name = 'scrubbed'")
 
     def set_fact(self, name: str, value: str) -> None:
         """Change the digest or the settings. To be called within `writing`."""
@@ -260,11 +324,18 @@ class Store:
         ------
         IdKindError
             The store's ids are text.
+        DataError
+            There are not so many.
         """
         largest = self._one("SELECT max(id) FROM examples")[0]
         if isinstance(largest, str):
             raise IdKindError("the store's ids are text, so every example needs an `id`")
         first = 0 if largest is None else largest + 1
+        if first + count > MAX_ID + 1:
+            raise DataError(
+                f"{count} examples cannot be numbered on from the largest id, {largest}; ids end at 2**63 - 1, "
+                "so give every example an `id`"
+            )
         return list(range(first, first + count))
 
     def check_new(self, ids: Sequence[int | str]) -> None:
@@ -304,7 +375,8 @@ class Store:
         UnknownSubjectError
             There are none.
         """
-        rows = self._all("SELECT id FROM examples WHERE subject = ? ORDER BY id", (subject,))
+        query = "SELECT id FROM examples WHERE subject = ? ORDER BY id"
+        rows = [] if unstorable(subject) else self._all(query, (subject,))
         if not rows:
             raise UnknownSubjectError(f"no example is about the subject {subject!r}; nothing was forgotten")
         return [row[0] for row in rows]
@@ -338,23 +410,15 @@ class Store:
         with self._errors():
             for number, (id_, blob) in enumerate(self._db.execute("SELECT id, vector FROM examples ORDER BY id")):
                 if len(blob) != 4 * self.dim:
-                    raise StoreError(f"{self._file}: the vector of example {id_!r} is damaged; restore a backup")
+                    raise self._damage(f"vector of example {id_!r}")
                 ids.append(id_)
                 matrix[number] = np.frombuffer(blob, dtype="<f4")
+        if not np.isfinite(matrix).all():
+            raise self._damage(f"vector of example {ids[int(np.isfinite(matrix).all(axis=1).argmin())]!r}")
         return ids, matrix
 
-    def _connect(self) -> sqlite3.Connection:
-        with self._errors():
-            # Any thread may use it; the facade lets one at a time.
-            db = sqlite3.connect(self._file, timeout=self.timeout, isolation_level=None, check_same_thread=False)
-            try:
-                db.executescript(PRAGMAS)
-            except sqlite3.Error:
-                db.close()
-                raise
-        return db
-
     def _check_version(self) -> None:
+        """Look before anything is written: the file may be another program's."""
         if self._one("PRAGMA application_id")[0] != APPLICATION_ID:
             raise StoreError(f"{self._file} is not a store of erase_core")
         version = self._one("PRAGMA user_version")[0]
@@ -369,15 +433,30 @@ class Store:
 
     def _by_id(self, columns: str, ids: Sequence[int | str]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(ids), CHUNK):
-            part = ids[start : start + CHUNK]
+            part = [id_ for id_ in ids[start : start + CHUNK] if _can_be_an_id(id_)]
             marks = ", ".join("?" * len(part))
             yield from self._all(f"SELECT {columns} FROM examples WHERE id IN ({marks})", part)
 
     def _fact(self, name: str) -> Any:
         row = self._one("SELECT value FROM facts WHERE name = ?", (name,), default=None)
         if row is None:
-            raise StoreError(f"{self._file} is damaged: it does not tell its {name}; restore a backup")
+            raise self._damage(name)
         return row[0]
+
+    def _number(self, name: str) -> int:
+        value = self._fact(name)
+        if not isinstance(value, int):
+            raise self._damage(name)
+        return value
+
+    def _damage(self, name: str) -> StoreError:
+        return StoreError(f"{self._file} is damaged: it does not tell its {name}; restore a backup")
+
+    def _roll_back(self) -> None:
+        # Some errors have ended the transaction already.
+        with self._errors():
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
     def _one(self, query: str, values: Iterable[object] = (), default: Any = ()) -> Any:
         rows = self._all(query, values)
@@ -392,8 +471,12 @@ class Store:
         """Turn the database's errors into ours."""
         try:
             yield
+        except UnicodeDecodeError as error:  # the database's message quotes what is damaged
+            raise StoreError(f"{self._file} is damaged or not a store") from error
         except sqlite3.Error as error:
-            text = str(error)
+            text = " ".join(str(error).split())
+            if isinstance(error, sqlite3.ProgrammingError) and "closed" in text:
+                raise StoreError(f"{self.folder} has been closed here; open it again") from error
             if "locked" in text or "busy" in text:
                 raise StoreLockedError(
                     f"{self.folder}: another process is writing to the store; try again when it has ended"
@@ -401,3 +484,11 @@ class Store:
             if isinstance(error, sqlite3.OperationalError):
                 raise StoreError(f"{self._file}: {text}; nothing was changed") from error
             raise StoreError(f"{self._file} is damaged or not a store: {text}") from error
+
+
+def _can_be_an_id(id_: int | str) -> bool:
+    return not unstorable(id_) if isinstance(id_, str) else -MAX_ID - 1 <= id_ <= MAX_ID
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0

@@ -1,0 +1,293 @@
+"""The command `erase`: what can be done with a store, from a shell. Each command is a call of `Erase`.
+
+How results are shown and errors become exit codes is terminal.py's business. What is slow to import, and that is what
+a command works with, is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from erase_core import terminal
+from erase_core.errors import ParameterError
+from erase_core.terminal import show, waiting
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from erase_core.pipeline import Erase
+    from erase_core.reports import ForgetReport
+    from erase_core.settings import Strategy
+
+__all__ = ["app", "main"]
+
+INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+
+Folder = Annotated[Path, typer.Option("--store", "-s", envvar="ERASE_STORE", help="Folder of the store.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Model = Annotated[str | None, typer.Option("--llm", help="Language model instead of the store's.")]
+Query = Annotated[str, typer.Argument(metavar="QUERY", help="The question.")]
+STORE = Path("store")
+
+
+app = typer.Typer(
+    cls=terminal.Commands,
+    help="Examples that adapt a language model by its prompt, and that can be forgotten exactly.",
+    epilog=terminal.exit_codes_help(),
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
+)
+
+
+@app.command()
+def init(
+    store: Folder = STORE,
+    shots: Annotated[int, typer.Option(help="Demonstrations in a prompt.")] = 8,
+    strategy: Annotated[str, typer.Option(help="How they are chosen: kmeans, knn or random.")] = "kmeans",
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    epsilon: Annotated[float, typer.Option(help="Pitch of the centres' lattice.")] = 1.0,
+    projection: Annotated[int | None, typer.Option(help="Cluster in so many random directions.")] = None,
+    public_texts: Annotated[Path | None, typer.Option(help="Cluster along axes of these texts, one a line.")] = None,
+    axes: Annotated[int, typer.Option(help="How many such axes.")] = 64,
+    embedder: Annotated[str | None, typer.Option(help="Embedding model: hub id or folder.")] = None,
+    llm: Annotated[str | None, typer.Option(help="Language model: hub id, folder, GGUF file, or name there.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server.")] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
+    option: Annotated[list[str] | None, typer.Option(help="An answer to choose from; repeat it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a store. Models that are not named are the packaged ones."""
+    if projection is not None and public_texts is not None:
+        raise ParameterError("give either --projection or --public-texts")
+    from erase_core.pipeline import Erase
+
+    with waiting("Loading the embedding model"):
+        along = _axes(public_texts, axes, embedder) if public_texts else projection
+        erase = Erase.create(
+            store,
+            n_shots=shots,
+            strategy=cast("Strategy", strategy),  # which is checked there
+            seed=seed,
+            epsilon=epsilon,
+            projection=along,
+            options=option or (),
+            embedder=embedder,
+            llm=llm,
+            base_url=base_url,
+            chat=chat,
+        )
+    with erase:
+        status = erase.status()
+    show(status.to_dict(), [f"{status} (empty)"], as_json=as_json)
+
+
+@app.command()
+def ingest(
+    file: Annotated[Path, typer.Argument(help="JSONL, CSV, TSV, Parquet, or a BIG-bench task.")],
+    store: Folder = STORE,
+    form: Annotated[str | None, typer.Option("--format", help="Format, where the name does not tell it.")] = None,
+    field: Annotated[list[str] | None, typer.Option(help="Column of a field: input=question; repeat it.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out, and list them.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take examples in: all of a file's, or none if something is wrong."""
+    with _open(store) as erase:
+        report = erase.ingest(file, format=form, fields=_fields(field or ()), skip_bad=skip_bad, progress=True)
+    show(report.to_dict(), [str(report), *(f"left out: {row}" for row in report.skipped)], as_json=as_json)
+
+
+@app.command()
+def forget(
+    store: Folder = STORE,
+    id_: Annotated[list[str] | None, typer.Option("--id", help="Id of an example; repeat it.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Forget all examples about this subject.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Forget examples as if they had never been there, after showing what that changes."""
+    if (id_ is None) == (subject is None):
+        raise ParameterError("give either --id or --subject")
+    if not (yes or dry_run or terminal.is_terminal()):
+        raise ParameterError("forget asks before it acts, and nobody is there to answer; give --yes or --dry-run")
+    with _open(store) as erase:
+        ids = None if id_ is None else _ids(erase, id_)
+        if dry_run or not yes:
+            report = erase.forget(ids, subject=subject, dry_run=True)
+        if not dry_run and (yes or _agreed(report)):
+            with terminal.uninterrupted():
+                report = erase.forget(ids, subject=subject)
+    declined = report.dry_run and not dry_run
+    show(_without_texts(report), ["nothing was forgotten"] if declined else _changes(report), as_json=as_json)
+
+
+@app.command()
+def ask(
+    query: Query,
+    store: Folder = STORE,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of the answer.")] = 64,
+    llm: Model = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the language model's answer to a question."""
+    with waiting("Asking"), _open(store, llm) as erase:
+        answer = erase.ask(query, max_tokens=max_tokens)
+    show(asdict(answer), [answer.text], as_json=as_json)
+
+
+@app.command()
+def choose(
+    query: Query,
+    options: Annotated[list[str] | None, typer.Argument(metavar="[OPTION]...", help="None: the store's.")] = None,
+    store: Folder = STORE,
+    llm: Model = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the option that the language model prefers as an answer."""
+    with waiting("Choosing"), _open(store, llm) as erase:
+        choice = erase.choose(query, options or None)
+    show(asdict(choice), [choice.option], as_json=as_json)
+
+
+@app.command()
+def prompt(
+    query: Query,
+    store: Folder = STORE,
+    messages: Annotated[bool, typer.Option("--messages", help="Print chat messages, as a JSON array.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the prompt of a question."""
+    with _open(store) as erase:
+        made = erase.prompt(query)
+    ids = [example.id for example in made.demonstrations]
+    result = {"text": made.text, "messages": made.messages, "demonstrations": ids}
+    show(result, [json.dumps(made.messages) if messages else made.text], as_json=as_json)
+
+
+@app.command()
+def status(store: Folder = STORE, as_json: AsJson = False) -> None:
+    """Print what the store holds."""
+    with _open(store) as erase:
+        found = erase.status()
+    shown = ", ".join(map(str, found.demonstrations)) or "none, or chosen for each question"
+    rows = {
+        "store": found.folder,
+        "examples": f"{found.n_examples}, of {found.n_subjects} subjects",
+        "selection": f"{found.n_shots} by {found.strategy}",
+        "demonstrations": shown,
+        "embedding model": found.embedder,
+        "language model": found.llm,
+        "digest": found.digest or "none",
+        "size": f"{found.bytes / 1e6:.2f} MB",
+    }
+    show(found.to_dict(), [f"{name:<16} {value}" for name, value in rows.items()], as_json=as_json)
+
+
+@app.command()
+def verify(store: Folder = STORE, as_json: AsJson = False) -> None:
+    """Fit anew on the examples present, and compare."""
+    with waiting("Fitting"), _open(store) as erase:
+        verification = erase.verify()
+    show(verification.to_dict(), [str(verification)], as_json=as_json)
+    if not verification.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="A file that is not there yet.")],
+    store: Folder = STORE,
+    as_json: AsJson = False,
+) -> None:
+    """Write all examples to a file as JSON lines, which `ingest` reads."""
+    with _open(store) as erase:
+        count = erase.export(file)
+    show({"file": str(file), "n_examples": count}, [f"{count} examples written to {file}"], as_json=as_json)
+
+
+@app.command()
+def demo(
+    store: Annotated[Path | None, typer.Option("--store", "-s", help="Folder to keep the store in.")] = None,
+    questions: Annotated[int, typer.Option(help="Test questions to answer by each selection.")] = 25,
+    shots: Annotated[int, typer.Option(help="Demonstrations in a prompt.")] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of the store and of the sample of questions.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Ingest 320 shipped examples, answer, forget a customer, and prove it. Takes a minute."""
+    from erase_core.demo import run_demo
+
+    outcome = run_demo(store, n_questions=questions, n_shots=shots, seed=seed, quiet=as_json)
+    if as_json:
+        show(outcome.to_dict(), (), as_json=True)
+    if not outcome.ok:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command `erase`."""
+    app()
+
+
+def _open(store: Path, llm: str | None = None) -> Erase:
+    from erase_core.pipeline import Erase
+
+    return Erase.open(store, llm=llm)
+
+
+def _axes(texts: Path, count: int, embedder: str | None) -> NDArray[np.float64]:
+    from erase_core.embed import SentenceEmbedder
+    from erase_core.projection import principal_axes, read_public_texts
+
+    public = read_public_texts(texts)
+    return principal_axes(SentenceEmbedder(embedder).embed(public), count)
+
+
+def _fields(given: Sequence[str]) -> dict[str, str]:
+    for text in given:
+        if "=" not in text:
+            raise ParameterError(f"--field must look like input=question, got {text!r}")
+    return dict(text.split("=", 1) for text in given)
+
+
+def _ids(erase: Erase, given: Sequence[str]) -> Sequence[int | str]:
+    """Return ids as the store has them: those that are written as integers are, if its own are integers."""
+    integers = {text: int(text) for text in given if INTEGER.fullmatch(text)}
+    if integers and any(isinstance(example.id, int) for example in erase.examples()[:1]):
+        return [integers.get(text, text) for text in given]
+    return given
+
+
+def _agreed(report: ForgetReport) -> bool:
+    print(*_changes(report), "Forget? [y/N] ", sep="\n", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _without_texts(report: ForgetReport) -> dict[str, Any]:
+    """Return a report with ids for demonstrations: in a log their texts would outlive them."""
+    shown = {name: [example.id for example in getattr(report, name)] for name in ("before", "after")}
+    return report.to_dict() | shown
+
+
+def _changes(report: ForgetReport) -> list[str]:
+    """Return a report as lines, without texts too."""
+    before, after = (_without_texts(report)[name] for name in ("before", "after"))
+    changes = {
+        "ids": report.ids,
+        "out of the prompt": [id_ for id_ in before if id_ not in after],
+        "into the prompt": [id_ for id_ in after if id_ not in before],
+    }
+    return [str(report), *(f"{name:<18} {', '.join(map(str, ids)) or 'none'}" for name, ids in changes.items())]
+
+
+if __name__ == "__main__":
+    main()

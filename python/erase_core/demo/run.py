@@ -1,0 +1,234 @@
+"""What the demo does: ingest, answer, forget a customer, prove it. How that looks is screen.py's business."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erase_core import parameters
+from erase_core.demo.screen import Screen
+from erase_core.embed import Embedder, SentenceEmbedder
+from erase_core.examples import Example
+from erase_core.llm import LLM, TransformersLLM
+from erase_core.pipeline import Erase
+from erase_core.reports import ForgetReport, Verification
+from erase_core.settings import Strategy
+from erase_core.sources import read_examples
+from erase_core.terminal import waiting
+
+__all__ = ["Outcome", "Score", "run_demo"]
+
+DATA = Path(__file__).parent
+# Which examples stand in the prompt, and the strategy that chooses them.
+SELECTIONS: dict[str, Strategy | None] = {
+    "none": None,
+    "random": "random",
+    "nearest to the centres": "kmeans",
+    "nearest to each question": "knn",
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """How many questions were answered rightly with a selection of examples, and in how many seconds."""
+
+    selection: str
+    n_right: int
+    n_questions: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A store built from the survivors alone, beside the one that forgot: all that is compared, and seconds."""
+
+    digest: str
+    digests_equal: bool
+    prompts_equal: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the demo did and found."""
+
+    folder: str
+    n_shots: int
+    seed: int
+    model: str
+    scores: list[Score]
+    subject: str
+    forgotten: ForgetReport
+    n_traces: int
+    verification: Verification
+    rebuilt: Rebuilt
+    bytes: int
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether all that is to be equal is, and nothing was left behind."""
+        same = self.rebuilt.digests_equal and self.rebuilt.prompts_equal
+        return self.verification.ok and same and self.n_traces == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields and whether all is well, for JSON."""
+        return {"ok": self.ok, **asdict(self)}
+
+
+class Remembering:
+    """An embedder that computes no vector twice. A vector is a function of its text, so nothing else changes."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.name, self.dim, self._embedder = embedder.name, embedder.dim, embedder
+        self._known: dict[str, NDArray[np.float32]] = {}
+
+    def embed(self, texts: Sequence[str], *, progress: bool = False) -> NDArray[np.float32]:
+        """Return the vectors of texts."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        self._known.update(zip(new, self._embedder.embed(new, progress=progress), strict=True))
+        return np.stack([self._known[text] for text in texts])
+
+
+class Demo:
+    """The steps of the demo, on data and models that they share.
+
+    Parameters
+    ----------
+    folder : Path
+        Where stores are made.
+    n_shots, seed : int
+    screen : Screen
+    """
+
+    def __init__(self, folder: Path, n_shots: int, seed: int, screen: Screen) -> None:
+        self.folder, self.n_shots, self.seed, self.screen = folder, n_shots, seed, screen
+        self.examples = read_examples(DATA / "examples.jsonl").examples
+        self.options = sorted({example.output for example in self.examples})
+        with waiting("Loading the models; the first time this takes half a minute longer"):
+            self.embedder = SentenceEmbedder()
+            self.llm: LLM = TransformersLLM()
+        self.remembering = Remembering(self.embedder)
+
+    def new_store(self, folder: Path, strategy: Strategy, embedder: Embedder | None = None) -> Erase:
+        """Make a store."""
+        return Erase.create(
+            folder,
+            n_shots=self.n_shots,
+            strategy=strategy,
+            seed=self.seed,
+            options=self.options,
+            embedder=embedder or self.remembering,
+            llm=self.llm,
+        )
+
+    def score(self, main: Erase, selection: str, questions: Sequence[Example]) -> Score:
+        """Answer questions with a selection of examples in the prompt."""
+        strategy = SELECTIONS[selection]
+        with ExitStack() as stack:
+            if strategy == "kmeans":
+                store = main
+            else:
+                store = stack.enter_context(self.new_store(self.folder / selection, strategy or "kmeans"))
+                if strategy is not None:
+                    store.ingest(self.examples)
+            start = perf_counter()
+            answers = [
+                store.choose(question.input).option for question in self.screen.track(questions, f"Asking: {selection}")
+            ]
+            seconds = perf_counter() - start
+        n_right = sum(answer == question.output for answer, question in zip(answers, questions, strict=True))
+        return Score(selection, n_right, len(questions), seconds)
+
+    def rebuild(self, main: Erase, subject: str, question: str) -> Rebuilt:
+        """Build a store that never saw the subject, with vectors computed anew, and compare."""
+        survivors = [example for example in self.examples if example.subject != subject]
+        start = perf_counter()
+        with self.new_store(self.folder / "rebuilt", "kmeans", self.embedder) as other:
+            other.ingest(survivors, progress=True)
+            seconds = perf_counter() - start
+            digest = other.status().digest
+            return Rebuilt(
+                digest=digest,
+                digests_equal=digest == main.status().digest,
+                prompts_equal=other.prompt(question) == main.prompt(question),
+                seconds=seconds,
+            )
+
+
+def run_demo(
+    folder: Path | None = None, *, n_questions: int = 25, n_shots: int = 10, seed: int = 0, quiet: bool = False
+) -> Outcome:
+    """Run the demo and print what it finds.
+
+    Parameters
+    ----------
+    folder : Path or None, default=None
+        Where to keep the store. None: a temporary folder, gone at the end.
+    n_questions : int, default=25
+        Size of the sample of the test questions, at most 140.
+    n_shots, seed : int
+        As for `Erase`; the sample is drawn by the seed too.
+    quiet : bool, default=False
+        Print nothing.
+
+    Raises
+    ------
+    ParameterError
+        There are fewer questions.
+    EraseError
+        A model or the store cannot be used.
+    """
+    start = perf_counter()
+    pool = read_examples(DATA / "questions.jsonl").examples
+    questions = random.Random(seed).sample(pool, parameters.integer("questions", n_questions, 1, len(pool)))
+    screen = Screen(quiet=quiet)
+    with TemporaryDirectory(prefix="erase-demo-") as temporary, ExitStack() as stack:
+        demo = Demo(Path(temporary), n_shots, seed, screen)
+        main = stack.enter_context(demo.new_store(folder or demo.folder / "store", "kmeans"))
+        screen.ingested(main.ingest(demo.examples, progress=not quiet), main.status())
+        screen.demonstrations(main.demonstrations())
+
+        scores = [demo.score(main, selection, questions) for selection in SELECTIONS]
+        screen.scores(scores, demo.llm.name)
+
+        subject = next(shown.subject for shown in main.demonstrations() if shown.subject is not None)
+        gone = [example for example in demo.examples if example.subject == subject]
+        forgotten = main.forget(subject=subject)
+        screen.forgotten(subject, forgotten)
+
+        verification = main.verify()
+        n_traces = _traces(Path(main.status().folder), gone)
+        rebuilt = demo.rebuild(main, subject, questions[0].input)
+        status = main.status()
+        outcome = Outcome(
+            folder=status.folder,
+            n_shots=n_shots,
+            seed=seed,
+            model=demo.llm.name,
+            scores=scores,
+            subject=subject,
+            forgotten=forgotten,
+            n_traces=n_traces,
+            verification=verification,
+            rebuilt=rebuilt,
+            bytes=status.bytes,
+            seconds=perf_counter() - start,
+        )
+        screen.proof(outcome)
+    return outcome
+
+
+def _traces(folder: Path, gone: Sequence[Example]) -> int:
+    """Return how many of the forgotten texts stand in any file of a folder."""
+    files = [file.read_bytes() for file in folder.iterdir() if file.is_file()]
+    return sum(any(example.input.encode() in file for file in files) for example in gone)

@@ -1,0 +1,149 @@
+"""How the demo looks: a few aligned tables, 100 columns wide; without colours and bars where it is not a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, TypeVar
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import track
+from rich.table import Table
+from rich.text import Text
+
+from erase_core.examples import Example
+from erase_core.reports import ForgetReport, IngestReport, Status
+
+if TYPE_CHECKING:
+    from erase_core.demo.run import Outcome, Score
+
+__all__ = ["Screen"]
+
+WIDTH, INDENT = 100, 3
+T = TypeVar("T")
+
+
+class Screen:
+    """Prints the steps of the demo.
+
+    Parameters
+    ----------
+    quiet : bool
+        Print nothing.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        # In a pipe rich would take 80 columns.
+        self._console = Console(quiet=quiet, highlight=False, markup=False)
+        self._console.width = min(self._console.width, WIDTH) if self._console.is_terminal else WIDTH
+        self._n_steps = 0
+
+    def track(self, things: Sequence[T], what: str) -> Iterable[T]:
+        """Go through things, with a bar on a terminal."""
+        console = Console(stderr=True)
+        return track(things, what, console=console, transient=True, disable=not console.is_terminal)
+
+    def ingested(self, report: IngestReport, status: Status) -> None:
+        """Print what the store holds."""
+        self._step(
+            "A store",
+            f"{report.n_added} messages of {status.n_subjects} customers of a shop, ten intents; "
+            f"embedded in {report.embedding_seconds:.1f} s",
+        )
+
+    def demonstrations(self, shown: Sequence[Example]) -> None:
+        """Print the examples in the prompt."""
+        self._step("The prompt", f"of each of {len(shown)} clusters the message nearest to the centre")
+        table = _table("id", "customer", "intent", "message")
+        for example in shown:
+            table.add_row(str(example.id), example.subject, example.output, _clip(example.input, 58))
+        self._print(table)
+
+    def scores(self, scores: Sequence[Score], model: str) -> None:
+        """Print how many questions were answered rightly by each selection."""
+        n = scores[0].n_questions
+        self._step("Answers", f"{n} test messages drawn by the seed; which of the ten intents has each?")
+        table = _table("examples in the prompt", "right", "share", "seconds each")
+        for score in scores:
+            share = f"{score.n_right / n:.0%}"
+            table.add_row(score.selection, f"{score.n_right} of {n}", share, f"{score.seconds / n:.2f}")
+        self._print(table)
+        # Two standard errors of a share are at most one over the root of the number.
+        self._print(Text(f"{model}, on this machine. An illustration, not a benchmark:", style="dim"))
+        self._print(Text(f"the model is small, and {n} questions tell a share to +-{n**-0.5:.0%} only.", style="dim"))
+
+    def forgotten(self, subject: str, report: ForgetReport) -> None:
+        """Print the demonstrations before and after, side by side, the changed ones marked."""
+        self._step(
+            "An erasure request", f"{subject}, {len(report.ids)} messages, of which the prompt shows {_shown(report)}"
+        )
+        table = _table("", "before", "", "", "", "after", "", "")
+        for before, after in zip_longest(report.before, report.after):
+            left = _half(before, "-", "red", marked=before not in report.after)
+            right = _half(after, "+", "green", marked=after not in report.before)
+            table.add_row(*left, *right)
+        self._print(table)
+
+    def proof(self, outcome: Outcome) -> None:
+        """Print what shows that nothing is left, and what it cost."""
+        rebuilt, report = outcome.rebuilt, outcome.forgotten
+        same = {True: "equal", False: "DIFFERENT"}
+        self._step("Proof", f"compared by ==, {'bit for bit' if outcome.ok else 'and it FAILED'}")
+        self._rows(
+            {
+                "a fit on the messages that remain": f"digest {same[outcome.verification.ok]}",
+                "a store built from them alone": f"digest {same[rebuilt.digests_equal]}, "
+                f"prompt {same[rebuilt.prompts_equal]}",
+                "its digest": rebuilt.digest[:48],
+                "forgotten texts in the store's files": f"{outcome.n_traces} of {len(report.ids)}",
+            }
+        )
+        self._step("Cost", f"of forgetting; the whole demo took {outcome.seconds:.0f} s")
+        self._rows(
+            {
+                "in the clustering": f"{1e6 * report.model_seconds:.0f} microseconds ({report.path})",
+                "with files overwritten and synced": f"{1e3 * report.seconds:.0f} ms",
+                "building the store anew instead": f"{rebuilt.seconds:.1f} s",
+                "size of the store": f"{outcome.bytes / 1e6:.1f} MB",
+            }
+        )
+
+    def _step(self, title: str, text: str) -> None:
+        self._n_steps += 1
+        self._console.print()
+        self._console.print(Text.assemble((f"{self._n_steps}  {title}", "bold"), f": {text}"))
+
+    def _rows(self, rows: Mapping[str, str]) -> None:
+        table = _table("", "")
+        for name, value in rows.items():
+            table.add_row(name, value)
+        self._print(table)
+
+    def _print(self, thing: Table | Text) -> None:
+        self._console.print(Padding(thing, (0, 0, 0, INDENT), expand=False))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(
+        *columns, box=None, show_header=any(columns), header_style="dim", padding=(0, 2, 0, 0), pad_edge=False
+    )
+    for column in table.columns:
+        column.no_wrap = True
+    return table
+
+
+def _half(example: Example | None, mark: str, style: str, *, marked: bool) -> list[Text]:
+    """Return one side of a row: a mark, and what is shown of an example."""
+    if example is None:
+        return [Text()] * 4
+    cells = [mark if marked else " ", str(example.id), example.output, _clip(example.input, 22)]
+    return [Text(cell, style=style if marked else "") for cell in cells]
+
+
+def _shown(report: ForgetReport) -> int:
+    return sum(example.id in report.ids for example in report.before)
+
+
+def _clip(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3].rstrip() + "..."

@@ -1,0 +1,62 @@
+"""Models as a caller names them, or brings them: found, loaded, and what they return checked."""
+
+from __future__ import annotations
+
+import os
+from os import PathLike
+from typing import TypeGuard, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erase_core.embed import Embedder, SentenceEmbedder
+from erase_core.errors import EmbedderError, ParameterError
+from erase_core.llm import LLM, OpenAILLM, TransformersLLM
+from erase_core.settings import Settings
+
+__all__ = ["as_embedder", "as_llm", "checked_vectors", "is_name", "name_of"]
+
+
+def is_name(model: object) -> TypeGuard[str | PathLike[str]]:
+    """Whether a model is given by name or folder, not as an object."""
+    return isinstance(model, (str, PathLike))
+
+
+def name_of(name: str, model: object) -> str | None:
+    """Return the name of a model that is given by name; None for one that is an object, or for the packaged one."""
+    if is_name(model):
+        return os.fspath(model)
+    if model is not None and not hasattr(model, "name"):
+        raise ParameterError(f"{name} must be a name, a folder, a model or None, got {model!r}")
+    return None
+
+
+def as_embedder(model: str | PathLike[str] | Embedder | None) -> Embedder:
+    """Return an embedding model: the packaged one for None."""
+    if model is None or is_name(model):
+        return SentenceEmbedder(name_of("embedder", model))
+    return cast("Embedder", model)
+
+
+def as_llm(settings: Settings) -> LLM:
+    """Return the language model that settings name: the packaged one if they name none."""
+    if settings.base_url is not None:
+        return OpenAILLM(settings.llm or "", base_url=settings.base_url)
+    return TransformersLLM(settings.llm, chat=settings.chat)
+
+
+def checked_vectors(embedder: Embedder, texts: list[str], progress: bool = False) -> NDArray[np.float32]:
+    """Return the vectors of texts. An embedder may be a caller's own, and what it returns is kept."""
+    given = embedder.embed(texts, progress=progress)
+    try:
+        vectors = np.ascontiguousarray(given, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise EmbedderError(f"the embedding model {embedder.name} gave no vectors: {error}") from error
+    if vectors.shape != (len(texts), embedder.dim):
+        raise EmbedderError(
+            f"the embedding model {embedder.name} gave an array of shape {vectors.shape} for {len(texts)} texts; "
+            f"it must be ({len(texts)}, {embedder.dim})"
+        )
+    if not np.isfinite(vectors).all():
+        raise EmbedderError(f"the embedding model {embedder.name} gave a vector that is not finite")
+    return vectors

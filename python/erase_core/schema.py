@@ -1,0 +1,25 @@
+"""The tables of a store's SQLite file, what tells it from others, and how it is opened."""
+
+FILE = "examples.sqlite"
+APPLICATION_ID = 0x45524153
+SCHEMA_VERSION = 1
+# Rows have numbers of their own, so that no page of a tree repeats an id as a separator of its children.
+SCHEMA = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
+CREATE TABLE examples (
+    number INTEGER PRIMARY KEY,
+    id ANY NOT NULL UNIQUE,
+    input TEXT NOT NULL,
+    output TEXT NOT NULL,
+    rationale TEXT,
+    subject TEXT,
+    vector BLOB NOT NULL
+) STRICT;
+CREATE INDEX examples_by_subject ON examples (subject) WHERE subject IS NOT NULL;
+"""
+PRAGMAS = """
+PRAGMA secure_delete = ON;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA temp_store = MEMORY;
+"""

@@ -1,0 +1,290 @@
+"""The facade and the models beneath it: what they are asked, what they may return, and when they have to forget."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from erase_core.errors import (
+    DataError,
+    DuplicateIdError,
+    EmbedderError,
+    EraseError,
+    LLMError,
+    ParameterError,
+    PromptTooLongError,
+    StoreError,
+)
+from erase_core.examples import Example
+from erase_core.pipeline import Erase
+from erase_core.prompt import Template
+from numpy.typing import NDArray
+from small_stores import (
+    DIM,
+    QUERIES,
+    CountingLLM,
+    WordEmbedder,
+    check_refused,
+    create,
+    example,
+    fresh,
+    new_path,
+    reopened,
+    seen,
+    seen_anew,
+    some,
+)
+
+Vectors = NDArray[np.float32]
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    with new_path() as path:
+        yield path
+
+
+# ---- the language model ----
+def test_the_language_model_is_asked_what_the_prompt_shows(path: Path) -> None:
+    llm = CountingLLM()
+    erase = create(path, some(10), llm=llm, options=("yes", "no"))
+    for query in QUERIES:
+        assert erase.ask(query).text == erase.demonstrations(query)[-1].output
+        assert erase.choose(query).option == "yes"
+        assert erase.choose(query, ["no", "maybe"]).scores.keys() == {"no", "maybe"}
+        assert llm.prompts[-3:] == [erase.prompt(query)] * 3
+
+
+def test_demonstrations_that_do_not_fit_are_left_out_from_the_last_on(path: Path) -> None:
+    whole = create(path, some(10)).prompt(QUERIES[0])
+    answer_tokens, seen_counts = 4, set()
+    for context in range(1, 60):
+        llm = CountingLLM(context)
+        with Erase.open(path, embedder=WordEmbedder(), llm=llm) as erase:
+            try:
+                erase.ask(QUERIES[0], max_tokens=answer_tokens)
+            except PromptTooLongError:
+                assert context < answer_tokens + 6  # the query with its prefixes
+                continue
+            sent = llm.prompts[0]
+            kept = len(sent.demonstrations)
+            assert sent.demonstrations == whole.demonstrations[:kept]
+            assert llm.count_tokens(sent) + answer_tokens <= context
+            seen_counts.add(kept)
+    assert seen_counts == {0, 1, 2, 3}
+
+
+def change_here(erase: Erase) -> object:
+    return erase.forget(erase.demonstrations(QUERIES[0])[0].id)
+
+
+def change_elsewhere(erase: Erase) -> object:
+    with reopened(erase._store.folder) as other:
+        return change_here(other)
+
+
+def ingest_elsewhere(erase: Erase) -> object:
+    with reopened(erase._store.folder) as other:
+        return other.ingest(some(30, 100))
+
+
+CHANGES: list[Callable[[Erase], object]] = [change_here, change_elsewhere, ingest_elsewhere]
+USES: list[Callable[[Erase], object]] = [
+    lambda erase: erase.ask(QUERIES[0]),
+    lambda erase: erase.choose(QUERIES[0], ["yes"]),
+    lambda erase: erase.prompt(QUERIES[0]),
+    lambda erase: erase.demonstrations(QUERIES[0]),
+    Erase.status,
+    Erase.verify,
+]
+
+
+@pytest.mark.parametrize("strategy", ["kmeans", "knn", "random"])
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("use", USES)
+def test_the_language_model_forgets_before_a_changed_prompt(
+    path: Path, strategy: str, change: Callable[[Erase], object], use: Callable[[Erase], object]
+) -> None:
+    llm = CountingLLM()
+    erase = create(path, some(20), strategy=strategy, llm=llm)
+    erase.ask(QUERIES[0])
+    before = llm.forgotten
+    erase.ask(QUERIES[1])
+    erase.forget([1, 2], dry_run=True)
+    assert llm.forgotten == before, "what is kept between queries is lost"
+    change(erase)
+    if change is change_here:
+        assert llm.forgotten > before
+    use(erase)
+    assert llm.forgotten > before
+
+
+def test_the_language_model_forgets_when_the_store_is_closed(path: Path) -> None:
+    llm = CountingLLM()
+    erase = create(path, some(5), llm=llm)
+    erase.ask(QUERIES[0])
+    before = llm.forgotten
+    erase.close()
+    assert llm.forgotten > before
+
+
+@pytest.mark.parametrize("error", [LLMError("out of memory"), KeyboardInterrupt(), RuntimeError("a bug of its own")])
+def test_a_language_model_that_fails_changes_nothing(path: Path, error: BaseException) -> None:
+    llm = CountingLLM()
+    erase = create(path, some(10), llm=llm)
+    llm.error = error
+    check_refused(erase, lambda: erase.ask(QUERIES[0]), type(error))
+    check_refused(erase, lambda: erase.choose(QUERIES[0], ["yes"]), type(error))
+    llm.error = None
+    erase.ask(QUERIES[0])
+
+
+def test_a_language_model_that_cannot_forget_does_not_keep_the_store_from_it(path: Path) -> None:
+    class Stubborn(CountingLLM):
+        stubborn = False
+
+        def forget(self) -> None:
+            super().forget()
+            if self.stubborn:
+                raise LLMError("the device is gone")
+
+    llm = Stubborn()
+    erase = create(path, [*some(10), Example(50, "canary input", "yes")], llm=llm)
+    llm.stubborn = True
+    with pytest.raises(LLMError):
+        erase.forget(50)
+    assert all(b"canary" not in file.read_bytes() for file in path.iterdir())
+    before = llm.forgotten
+    with pytest.raises(LLMError):
+        erase.ask(QUERIES[0])
+    assert llm.forgotten > before, "a prompt was sent to a model that still keeps the one before"
+    llm.stubborn = False
+    assert seen(erase) == fresh(some(10))
+
+
+# ---- the embedder ----
+class Bent(WordEmbedder):
+    """An embedder whose vectors are bent into something else."""
+
+    bend: Callable[[Vectors], Any] = staticmethod(lambda vectors: vectors)
+
+    def embed(self, texts: Any, *, progress: bool = False) -> Any:
+        return type(self).bend(super().embed(texts, progress=progress))
+
+
+BENDS: dict[str, Callable[[Vectors], Any]] = {
+    "narrow": lambda x: x[:, 1:],
+    "fewer": lambda x: x[1:],
+    "more": lambda x: np.vstack([x, x]),
+    "flat": lambda x: x.ravel(),
+    "deep": lambda x: x[:, :, None],
+    "nan": lambda x: x * np.float32("nan"),
+    "infinite": lambda x: x * np.float32("inf"),
+    "long": lambda x: 2 * x,
+    "none": lambda x: None,
+    "texts": lambda x: [["a"] * DIM for _ in x],
+    "ragged": lambda x: [[1.0], [1.0, 2.0]],
+}
+
+
+@pytest.mark.parametrize("bend", BENDS)
+@pytest.mark.parametrize("count", [0, 10], ids=["first", "later"])
+def test_vectors_that_are_none_are_refused(path: Path, bend: str, count: int) -> None:
+    class Wrong(Bent):
+        pass
+
+    erase = create(path, some(count), embedder=Wrong(), strategy="knn")
+    before = seen(erase)
+    Wrong.bend = staticmethod(BENDS[bend])
+    with pytest.raises((EmbedderError, DataError)) as caught:
+        erase.ingest(some(4, 50))
+    assert "\n" not in str(caught.value)
+    if count and bend != "long":
+        with pytest.raises(EmbedderError):
+            erase.prompt(QUERIES[0])
+    Wrong.bend = staticmethod(lambda vectors: vectors)
+    assert seen(erase) == before == seen_anew(path)
+
+
+@pytest.mark.parametrize("kind", ["float64", "float16", "list", "fortran", "reversed", "read-only"])
+def test_vectors_of_another_kind_are_those_that_are_stored(path: Path, kind: str) -> None:
+    def bend(vectors: Vectors) -> Any:
+        # Between two float32, where the lattice may tell one from the other.
+        exact = vectors.astype(np.float64) * (1 - 3e-8)
+        exact.flags.writeable = False
+        kinds = {"float64": exact, "float16": exact.astype(np.float16), "list": exact.tolist()}
+        kinds |= {"fortran": np.asfortranarray(exact), "reversed": exact[:, ::-1], "read-only": exact}
+        return kinds[kind]
+
+    class Other(Bent):
+        pass
+
+    Other.bend = staticmethod(bend)
+    erase = create(path, some(2000), embedder=Other(), epsilon=0.001)
+    erase.ingest(some(2000, 5000))
+    erase.forget(range(5000, 6200))
+    before = erase.verify()
+    assert before.ok
+    assert before.n_examples == 2800
+    (path / "model.qkm").unlink()
+    with Erase.open(path, embedder=Other(), llm=CountingLLM()) as again:
+        assert (again.verify().digest, again.verify().ok) == (before.digest, True)
+
+
+def test_the_embedder_sees_new_texts_and_queries_only(path: Path) -> None:
+    embedder = WordEmbedder()
+    erase = create(path, some(6), embedder=embedder, strategy="knn")
+    erase.forget([1, 2])
+    erase.verify()
+    erase.prompt(QUERIES[0])
+    check_refused(erase, lambda: erase.ingest([example(3)]), DuplicateIdError)
+    assert [text for text in embedder.texts if text not in QUERIES] == [e.input for e in some(6)]
+
+
+# ---- numbering, tasks, exports ----
+@pytest.mark.parametrize("largest", [2**63 - 1, 2**63 - 2])
+def test_examples_that_cannot_be_numbered_are_refused(path: Path, largest: int) -> None:
+    erase = create(path, [example(largest)])
+    rows = [{"input": "a", "output": "b"}] * 2
+    check_refused(erase, lambda: erase.ingest(rows), DataError, "2**63 - 1", "id")
+
+
+def test_a_tasks_template_and_options_count_from_its_ingest_on_for_all(path: Path) -> None:
+    erase = create(path, some(3))
+    reader = reopened(path)
+    assert reader.prompt("who").template == Template()
+    scores = [{"input": f"task {i}", "target_scores": {"yes": i % 2, "no": 1 - i % 2}} for i in range(4)]
+    task = path.parent / "task.json"
+    task.write_text(json.dumps({"example_input_prefix": "In: ", "example_output_prefix": "Out: ", "examples": scores}))
+    clash = path.parent / "clash.json"
+    clash.write_text(json.dumps({"example_input_prefix": "X: ", "examples": [*scores, {"input": " ", "target": "x"}]}))
+    with pytest.raises(EraseError):
+        erase.ingest(clash)
+    assert reader.prompt("who").template == Template()
+    check_refused(erase, lambda: erase.choose("who"), ParameterError, "options")
+    erase.ingest(task)
+    assert reader.choose("who").scores.keys() == {"yes", "no"}
+    assert reader.prompt("who").text == erase.prompt("who").text
+    assert "In: who\nOut:" in reader.prompt("who").text
+    erase.ingest([{"input": "later", "output": "yes"}])
+    erase.forget(range(20)[: len(erase.examples())])
+    assert "In: who\nOut:" in reader.prompt("who").text
+
+
+@pytest.mark.parametrize("ids", [range(8), [str(i) for i in range(8)]], ids=["integers", "texts"])
+def test_an_export_is_what_makes_the_same_store(path: Path, ids: Any) -> None:
+    lines = 'one\r\ntwo\u2028three \U0001f600 "four" \\ five'
+    examples = [Example(i, f"{i} {lines}", lines, lines if k % 2 else None, "ann") for k, i in enumerate(ids)]
+    erase = create(path, examples)
+    file = path.parent / "export.jsonl"
+    assert erase.export(file) == 8
+    with new_path() as other, create(other) as again:
+        again.ingest(file)
+        assert seen(again) == seen(erase)
+    before = file.read_bytes()
+    check_refused(erase, lambda: erase.export(file), StoreError, str(file))
+    assert file.read_bytes() == before

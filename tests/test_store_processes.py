@@ -1,0 +1,293 @@
+"""One store, several processes: one writes at a time, others see what counts, one that is killed leaves nothing.
+
+Locks are held by real processes or real connections; handles in one process are test_pipeline's business.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from erase_core.clustering import Clustering
+from erase_core.errors import EraseError, StoreError, StoreLockedError, UnknownIdError
+from erase_core.examples import Example
+from erase_core.kmeans import QKMeans
+from erase_core.pipeline import Erase
+from erase_core.store import Store
+from small_stores import (
+    QUERIES,
+    Elsewhere,
+    check_refused,
+    contents,
+    create,
+    found,
+    fresh,
+    new_path,
+    refused,
+    reopened,
+    seen,
+    seen_anew,
+    some,
+)
+
+WRITES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ingest": ("ingest", {"source": some(3, 100)}),
+    "forget": ("forget", {"ids": [1, 2]}),
+    "forget subject": ("forget", {"subject": "ann"}),
+}
+
+
+def write(erase: Erase, name: str) -> None:
+    method, options = WRITES[name]
+    getattr(erase, method)(**options)
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    with new_path() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[Elsewhere]:
+    other = Elsewhere()
+    yield other
+    other.end()
+
+
+# ---- readers ----
+@pytest.mark.parametrize("strategy", ["kmeans", "knn", "random"])
+def test_another_process_sees_a_removal_at_its_next_prompt(path: Path, other: Elsewhere, strategy: str) -> None:
+    examples = some(12)
+    erase = create(path, examples, strategy=strategy)
+    other("open", path)
+    assert other("text") == erase.prompt(QUERIES[0]).text
+    while examples:
+        shown = erase.demonstrations(QUERIES[0])[0]
+        forgotten = other("llm_forgotten")
+        erase.forget(shown.id)
+        examples.remove(shown)
+        text = other("text")
+        assert text == fresh(examples, strategy=strategy).prompts[0]
+        assert shown.input not in text.splitlines()
+        assert other("llm_forgotten") > forgotten
+    erase.ingest(some(2, 50))
+    assert other("text") == fresh(some(2, 50), strategy=strategy).prompts[0]
+
+
+def test_what_another_process_wrote_counts_here(path: Path, other: Elsewhere) -> None:
+    erase = create(path, some(12))
+    before = seen(erase)
+    other("open", path)
+    other("forget", [0, 1, 2])
+    assert seen(erase) == fresh(some(9, 3)) != before
+    check_refused(erase, lambda: erase.forget(1), UnknownIdError)
+    erase.ingest(some(2))
+    with pytest.raises(UnknownIdError):
+        other("forget", 2)
+    assert other("text") == erase.prompt(QUERIES[0]).text
+
+
+# ---- writers ----
+@pytest.mark.parametrize("name", WRITES)
+def test_a_second_writer_is_refused_while_the_first_writes(path: Path, other: Elsewhere, name: str) -> None:
+    create(path, some(12)).close()
+    other("open", path)
+    erase = reopened(path)
+    other("begin_write")
+    files = contents(path)
+    check_refused(erase, lambda: write(erase, name), StoreLockedError, "another process is writing")
+    assert seen_anew(path) == fresh(some(12))
+    assert contents(path) | {"examples.sqlite-shm": b""} == files | {"examples.sqlite-shm": b""}
+    other("end_write")
+    write(erase, name)
+    assert other("text") == erase.prompt(QUERIES[0]).text
+    assert seen(erase) == fresh(erase.examples())
+
+
+def test_two_processes_that_write_at_once_lose_nothing(path: Path, other: Elsewhere) -> None:
+    create(path, some(12)).close()
+    other("open", path)
+    erase = reopened(path, timeout=30)
+
+    def churn(call: Callable[..., object], first: int) -> None:
+        for i in range(first, first + 60, 3):
+            call("ingest", some(3, i))
+            call("forget", [i, i + 1])
+
+    thread = threading.Thread(target=churn, args=(other, 100))
+    thread.start()
+    churn(lambda method, *args: getattr(erase, method)(*args), 1000)
+    thread.join()
+    assert len(erase.examples()) == 12 + 40
+    assert seen(erase) == seen_anew(path) == fresh(erase.examples())
+
+
+def test_many_threads_share_a_handle(path: Path) -> None:
+    erase = create(path, some(12))
+    errors: list[BaseException] = []
+
+    def churn(first: int) -> None:
+        try:
+            for i in range(first, first + 20):
+                erase.ingest(some(2, 2 * i))
+                erase.forget(2 * i)
+                assert erase.verify().ok
+                erase.prompt(QUERIES[0])
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=churn, args=(first,)) for first in (100, 200, 300)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(erase.examples()) == 12 + 60
+    assert seen(erase) == fresh(erase.examples())
+
+
+# ---- a reader in the way ----
+def test_a_removal_is_done_but_not_vouched_for_while_another_reads_from_before_it(path: Path) -> None:
+    erase = create(path, some(12))
+    erase.close()
+    erase = reopened(path)
+    erase.ingest([{"id": 77, "input": "canary input", "output": "yes"}])
+    slow = sqlite3.connect(path / "examples.sqlite", isolation_level=None)
+    slow.execute("BEGIN")
+    slow.execute("SELECT count(*) FROM examples").fetchone()
+    with pytest.raises(StoreLockedError, match="the removal is done"):
+        erase.forget(77)
+    assert seen(erase) == seen_anew(path) == fresh(some(12))
+    assert found(path, {"canary": b"canary input"}), "then there would be nothing to vouch for"
+    slow.close()
+    erase.close()
+    reopened(path).close()
+    assert found(path, {"canary": b"canary input"}) == {}
+
+
+# ---- a process that is killed ----
+@pytest.mark.parametrize("name", WRITES)
+def test_a_process_killed_before_its_write_counts_has_written_nothing(path: Path, name: str) -> None:
+    create(path, some(12)).close()
+    other = Elsewhere()
+    other("open", path)
+    snapshot = contents(path)["model.qkm"]
+    other("die_before_commit")
+    method, options = WRITES[name]
+    with pytest.raises(EOFError):
+        other(method, **options)
+    other.end()
+    assert contents(path)["model.qkm"] != snapshot
+    erase = reopened(path)
+    assert seen(erase) == fresh(some(12))
+    assert contents(path)["model.qkm"] == snapshot
+    write(erase, name)
+    assert seen(erase) == fresh(erase.examples())
+
+
+def test_a_process_killed_while_it_writes_lets_go_of_the_lock(path: Path) -> None:
+    erase = create(path, some(12))
+    other = Elsewhere()
+    other("open", path)
+    other("begin_write")
+    other.end()
+    erase.forget([1, 2])
+    assert seen(erase) == fresh([example for example in some(12) if example.id not in (1, 2)])
+
+
+# ---- a write that does not count yet ----
+def test_a_reader_sees_nothing_of_a_write_until_it_counts(path: Path) -> None:
+    erase = create(path, some(12))
+    before = fresh(some(12))
+    with reopened(path) as reader:
+        assert seen(reader) == before
+        with erase._clustering.writing():
+            erase._clustering.remove([1, 2])
+            erase._store.delete([1, 2])
+            snapshot = contents(path)["model.qkm"]
+            assert seen(reader) == seen_anew(path) == before
+            assert contents(path)["model.qkm"] == snapshot
+        assert seen(reader) == seen_anew(path) == seen(erase) == fresh(erase.examples()) != before
+        assert contents(path)["model.qkm"] == snapshot
+
+
+STEPS = {
+    "ingest": [(Store, "insert"), (Clustering, "add"), (QKMeans, "add")],
+    "forget": [(Store, "delete"), (Clustering, "remove"), (QKMeans, "remove"), (Store, "check_known")],
+    "forget subject": [(Store, "set_fact"), (Clustering, "_save"), (Clustering, "_unlink"), (QKMeans, "save")],
+}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError("no more")], ids=["interrupted", "failed"])
+@pytest.mark.parametrize(
+    ("name", "owner", "step"), [(name, *step) for name, steps in STEPS.items() for step in steps], ids=str
+)
+def test_a_write_that_is_interrupted_after_any_step_changes_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch, name: str, owner: type, step: str, error: BaseException
+) -> None:
+    real = getattr(owner, step)
+
+    def then_fail(*args: Any, **options: Any) -> None:
+        real(*args, **options)
+        raise error
+
+    erase = create(path, some(12))
+    snapshot = contents(path)["model.qkm"]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, then_fail)
+        refused(lambda: write(erase, name), type(error))
+    assert contents(path).get("model.qkm") in (None, snapshot)
+    assert seen(erase) == seen_anew(path) == fresh(some(12))
+    write(erase, name)
+    assert seen(erase) == seen_anew(path) == fresh(erase.examples())
+
+
+# ---- a handle that is closed ----
+def test_a_closed_handle_says_so(path: Path) -> None:
+    erase = create(path, some(12))
+    erase.close()
+    erase.close()
+    reads: list[Callable[[Erase], object]] = [Erase.status, Erase.verify, Erase.examples, Erase.demonstrations]
+    reads.append(lambda erase: erase.prompt(QUERIES[0]))
+    for call in reads:
+        refused(lambda call=call: call(erase), StoreError, "closed")  # type: ignore[misc]
+    for name in WRITES:
+        refused(lambda name=name: write(erase, name), StoreError, "closed")  # type: ignore[misc]
+    assert seen_anew(path) == fresh(some(12))
+
+
+# ---- where the folder is ----
+def test_a_process_that_goes_elsewhere_keeps_its_store(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    erase = create(Path("store"), [*some(12), Example(50, "canary input", "yes")])
+    with new_path() as other:
+        other.mkdir()
+        monkeypatch.chdir(other.parent)
+        erase.forget(50)
+        assert contents(other) == {}
+        assert found(path, {"canary": b"canary input"}) == {}
+        assert seen(erase) == seen_anew(path) == fresh(some(12))
+        assert contents(path)["model.qkm"]
+        monkeypatch.undo()
+
+
+def test_a_store_that_is_taken_away_is_an_error_or_still_there(path: Path) -> None:
+    erase = create(path, some(12))
+    right = erase.prompt(QUERIES[0])
+    shutil.rmtree(path)
+    reads: list[Callable[[], object]] = [erase.status, erase.verify, erase.examples]
+    for call in reads:
+        with suppress(EraseError):
+            call()
+    for name in WRITES:
+        with suppress(EraseError):
+            write(erase, name)
+    with suppress(EraseError):
+        assert create(path.with_name("other"), erase.examples()).prompt(QUERIES[0]) in (right, erase.prompt(QUERIES[0]))
