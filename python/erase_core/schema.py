@@ -3,6 +3,8 @@
 FILE = "examples.sqlite"
 APPLICATION_ID = 0x45524153
 SCHEMA_VERSION = 1
+# The first with strict tables.
+MIN_SQLITE = (3, 37)
 # Rows have numbers of their own, so that no page of a tree repeats an id as a separator of its children.
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;

@@ -28,7 +28,7 @@ from erase_core.errors import (
     UnknownSubjectError,
 )
 from erase_core.examples import Example, unstorable
-from erase_core.schema import APPLICATION_ID, FILE, PRAGMAS, SCHEMA, SCHEMA_VERSION
+from erase_core.schema import APPLICATION_ID, FILE, MIN_SQLITE, PRAGMAS, SCHEMA, SCHEMA_VERSION
 from erase_core.settings import Settings
 
 __all__ = ["Store"]
@@ -90,6 +90,8 @@ class Store:
         axes : ndarray of shape (m, dim) or None
             A projection by public axes.
         """
+        if sqlite3.sqlite_version_info < MIN_SQLITE:
+            raise StoreError(f"a store needs SQLite 3.37 or later, and this Python has {sqlite3.sqlite_version}")
         try:
             cls.check_vacant(folder)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
