@@ -13,7 +13,6 @@ from erase_core.errors import (
     DataError,
     DuplicateIdError,
     EmbedderError,
-    EraseError,
     LLMError,
     ParameterError,
     PromptTooLongError,
@@ -22,6 +21,7 @@ from erase_core.errors import (
 from erase_core.examples import Example
 from erase_core.pipeline import Erase
 from erase_core.prompt import Template
+from erase_core.sources import read_examples
 from numpy.typing import NDArray
 from small_stores import (
     DIM,
@@ -33,6 +33,7 @@ from small_stores import (
     example,
     fresh,
     new_path,
+    refused,
     reopened,
     seen,
     seen_anew,
@@ -245,6 +246,22 @@ def test_the_embedder_sees_new_texts_and_queries_only(path: Path) -> None:
     assert [text for text in embedder.texts if text not in QUERIES] == [e.input for e in some(6)]
 
 
+def test_what_another_writes_during_the_embedding_is_noticed(path: Path) -> None:
+    class Slow(WordEmbedder):
+        def embed(self, texts: Any, *, progress: bool = False) -> Vectors:
+            with reopened(path) as other:
+                other.ingest([example(50)])
+            return super().embed(texts, progress=progress)
+
+    create(path, some(6)).close()
+    with Erase.open(path, embedder=Slow(), llm=CountingLLM()) as slow:
+        refused(lambda: slow.ingest(some(3, 49)), DuplicateIdError, "50")
+        assert seen(slow) == seen_anew(path) == fresh([*some(6), example(50)])
+        slow.forget(50)
+        slow.ingest([{"input": "late parcel", "output": "yes"}])
+        assert [e.id for e in slow.examples()] == [0, 1, 2, 3, 4, 5, 50, 51]
+
+
 # ---- numbering, tasks, exports ----
 @pytest.mark.parametrize("largest", [2**63 - 1, 2**63 - 2])
 def test_examples_that_cannot_be_numbered_are_refused(path: Path, largest: int) -> None:
@@ -253,26 +270,21 @@ def test_examples_that_cannot_be_numbered_are_refused(path: Path, largest: int) 
     check_refused(erase, lambda: erase.ingest(rows), DataError, "2**63 - 1", "id")
 
 
-def test_a_tasks_template_and_options_count_from_its_ingest_on_for_all(path: Path) -> None:
-    erase = create(path, some(3))
-    reader = reopened(path)
-    assert reader.prompt("who").template == Template()
+def test_a_tasks_template_and_options_are_taken_at_the_creation_or_not_at_all(path: Path) -> None:
     scores = [{"input": f"task {i}", "target_scores": {"yes": i % 2, "no": 1 - i % 2}} for i in range(4)]
     task = path.parent / "task.json"
     task.write_text(json.dumps({"example_input_prefix": "In: ", "example_output_prefix": "Out: ", "examples": scores}))
-    clash = path.parent / "clash.json"
-    clash.write_text(json.dumps({"example_input_prefix": "X: ", "examples": [*scores, {"input": " ", "target": "x"}]}))
-    with pytest.raises(EraseError):
-        erase.ingest(clash)
-    assert reader.prompt("who").template == Template()
-    check_refused(erase, lambda: erase.choose("who"), ParameterError, "options")
+    erase = create(path, some(3))
+    # What an ingest brought besides examples would stay when they are forgotten.
     erase.ingest(task)
-    assert reader.choose("who").scores.keys() == {"yes", "no"}
-    assert reader.prompt("who").text == erase.prompt("who").text
-    assert "In: who\nOut:" in reader.prompt("who").text
-    erase.ingest([{"input": "later", "output": "yes"}])
-    erase.forget(range(20)[: len(erase.examples())])
-    assert "In: who\nOut:" in reader.prompt("who").text
+    assert erase.prompt("who").template == Template()
+    check_refused(erase, lambda: erase.choose("who"), ParameterError, "options")
+    reading = read_examples(task)
+    with new_path() as other, create(other, template=reading.template, options=reading.options) as with_them:
+        with_them.ingest(task)
+        assert with_them.choose("who").scores.keys() == {"yes", "no"}
+        assert with_them.prompt("who").text.endswith("In: who\nOut:")
+        assert with_them.settings == reopened(other).settings
 
 
 @pytest.mark.parametrize("ids", [range(8), [str(i) for i in range(8)]], ids=["integers", "texts"])

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from erase_core.errors import DuplicateIdError, ExampleError, StoreLockedError
+from erase_core.errors import DuplicateIdError, ExampleError, ScrubError
 from erase_core.examples import Example
+from erase_core.pipeline import Erase
 from erase_core.schema import FILE
 from erase_core.settings import Settings
 from erase_core.store import Store
@@ -59,14 +60,17 @@ def test_a_removal_that_a_reader_held_up_is_scrubbed_when_the_store_is_opened_ag
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM examples").fetchone()
     erase._store.timeout = 0.2
-    with pytest.raises(StoreLockedError, match="the removal is done"):
+    with pytest.raises(ScrubError, match="the removal is done"):
         erase.forget("canary-id")
     assert "canary-id" not in [example.id for example in erase.examples()]
     assert found(path, needles), "nothing was held up"
+    assert not erase.status().scrubbed
+    assert not erase.verify().ok
     erase.close()
     reader.close()
-    reopened(path).close()
-    assert found(path, needles) == {}
+    with Erase.open(path, embedder=WordEmbedder()) as erase:
+        assert found(path, needles) == {}
+        assert erase.verify().ok
 
 
 def test_an_ingest_that_failed_leaves_nothing_behind(path: Path) -> None:

@@ -37,6 +37,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Model = Annotated[str | None, typer.Option("--llm", help="Language model instead of the store's.")]
 Query = Annotated[str, typer.Argument(metavar="QUERY", help="The question.")]
 STORE = Path("store")
+DEFAULT_AXES = 64
 
 
 app = typer.Typer(
@@ -58,21 +59,27 @@ def init(
     epsilon: Annotated[float, typer.Option(help="Pitch of the centres' lattice.")] = 1.0,
     projection: Annotated[int | None, typer.Option(help="Cluster in so many random directions.")] = None,
     public_texts: Annotated[Path | None, typer.Option(help="Cluster along axes of these texts, one a line.")] = None,
-    axes: Annotated[int, typer.Option(help="How many such axes.")] = 64,
+    axes: Annotated[int | None, typer.Option(help=f"How many such axes; {DEFAULT_AXES} by default.")] = None,
     embedder: Annotated[str | None, typer.Option(help="Embedding model: hub id or folder.")] = None,
     llm: Annotated[str | None, typer.Option(help="Language model: hub id, folder, GGUF file, or name there.")] = None,
     base_url: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server.")] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
     option: Annotated[list[str] | None, typer.Option(help="An answer to choose from; repeat it.")] = None,
+    task: Annotated[Path | None, typer.Option(help="A BIG-bench task whose prompt texts and options to use.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a store. Models that are not named are the packaged ones."""
     if projection is not None and public_texts is not None:
         raise ParameterError("give either --projection or --public-texts")
+    if axes is not None and public_texts is None:
+        raise ParameterError("--axes are those of --public-texts, which is missing")
     from erase_core.pipeline import Erase
+    from erase_core.sources import read_examples
+
+    reading = read_examples(task) if task else None
 
     with waiting("Loading the embedding model"):
-        along = _axes(public_texts, axes, embedder) if public_texts else projection
+        along = _axes(public_texts, axes or DEFAULT_AXES, embedder) if public_texts else projection
         erase = Erase.create(
             store,
             n_shots=shots,
@@ -80,7 +87,8 @@ def init(
             seed=seed,
             epsilon=epsilon,
             projection=along,
-            options=option or (),
+            template=reading.template if reading else None,
+            options=option or (reading.options if reading else ()),
             embedder=embedder,
             llm=llm,
             base_url=base_url,

@@ -66,12 +66,11 @@ class Clustering:
         if generation != self._generation:
             self._model = self._load() if self._store.digest else None
             self._generation = generation
-            self.outdated |= self._model is None and self.snapshot.exists()
+            self.outdated |= self._model is None and any(self._files())
         return self._model
 
-    def refit(self) -> QKMeans | None:
-        """Return a model by a fit on the examples in the store, apart from the one that is kept up to date."""
-        ids, vectors = self._store.vectors()
+    def fit(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> QKMeans | None:
+        """Return a model by a fit, apart from the one that is kept up to date; None for no rows."""
         try:
             return self._fit(ids, vectors) if ids else None
         except (DataError, IdKindError, ParameterError) as error:
@@ -158,8 +157,11 @@ class Clustering:
 
     def _unlink(self) -> None:
         """Unlink the snapshot, and what a process that was killed left of one."""
-        for file in self._store.folder.glob(f"{FILE}*"):
-            file.unlink()
+        for file in self._files():
+            file.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        return list(self._store.folder.glob(f"{FILE}*"))
 
     def _load(self) -> QKMeans:
         with suppress(ModelFileError, OSError):
@@ -167,7 +169,7 @@ class Clustering:
             if model.digest() == self._store.digest:
                 return model
         self.outdated = True
-        refit = self.refit()
+        refit = self.fit(*self._store.vectors())
         if refit is None or refit.digest() != self._store.digest:
             raise StoreError(
                 f"{self._store.folder} is damaged: its vectors do not give the model that it tells of; restore a backup"

@@ -1,6 +1,6 @@
 """Every error that erase_core raises on purpose: one base class, and subclasses that are also builtin ones.
 
-A call that raises one of them has changed nothing.
+A call that raises one of them has changed nothing; but before a `ScrubError` the removal was done.
 """
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ModelFileError",
     "ParameterError",
     "PromptTooLongError",
+    "ScrubError",
     "ServerError",
     "SourceError",
     "StoreError",
@@ -99,6 +100,10 @@ class StoreVersionError(StoreError):
 
 class StoreLockedError(StoreError):
     """Another process is writing to the store."""
+
+
+class ScrubError(StoreError):
+    """A removal counts, but files of the store may still hold what was removed; opening the store goes on with it."""
 
 
 class UnknownSubjectError(EraseError, KeyError):

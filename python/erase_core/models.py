@@ -25,7 +25,8 @@ def is_name(model: object) -> TypeGuard[str | PathLike[str]]:
 def name_of(name: str, model: object) -> str | None:
     """Return the name of a model that is given by name; None for one that is an object, or for the packaged one."""
     if is_name(model):
-        return os.fspath(model)
+        # A folder is the same one wherever the store is opened from.
+        return os.path.abspath(model) if os.path.exists(model) else os.fspath(model)
     if model is not None and not hasattr(model, "name"):
         raise ParameterError(f"{name} must be a name, a folder, a model or None, got {model!r}")
     return None

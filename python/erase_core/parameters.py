@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from numbers import Integral, Rational, Real
 from pathlib import Path
@@ -122,6 +122,8 @@ def id_list(ids: object) -> list[int] | list[str] | None:
 
 def distinct_ids(ids: int | str | Iterable[int | str]) -> list[int | str]:
     """Return one id or several as a list, each once."""
+    if isinstance(ids, Mapping):
+        raise IdKindError("ids must be an id or several, got a mapping; give the value of its 'id'")
     given = [ids] if isinstance(ids, (int, str, np.integer)) else id_list(ids) or []
     for id_ in given:
         if not isinstance(id_, (int, str, np.integer)) or isinstance(id_, bool):

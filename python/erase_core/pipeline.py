@@ -72,6 +72,8 @@ class Erase:
         strategy: Strategy = "kmeans",
         seed: int = 0,
         epsilon: float = 1.0,
+        gamma: float = 0.2,
+        max_iter: int = 10,
         projection: int | NDArray[np.float64] | None = None,
         template: Template | Mapping[str, str] | None = None,
         options: Iterable[str] = (),
@@ -86,12 +88,12 @@ class Erase:
         ----------
         path : path
             A folder that is absent or empty.
-        n_shots, strategy, seed, epsilon, base_url, chat
+        n_shots, strategy, seed, epsilon, gamma, max_iter, base_url, chat
             See `Settings`.
         projection : int, ndarray of shape (m, dim) or None, default=None
             As for `QKMeans`; `principal_axes` of public texts make a matrix.
         template : Template, mapping or None, default=None
-            Texts of the prompt; None for plain ones, or those that the first BIG-bench task brings.
+            Texts of the prompt; None for plain ones. Those of a BIG-bench task are `read_examples(task).template`.
         options : iterable of str, default=()
             Answers that `choose` takes where it is given none.
         embedder, llm : str, path, an object or None, default=None
@@ -114,6 +116,8 @@ class Erase:
             strategy=strategy,
             seed=seed,
             epsilon=epsilon,
+            gamma=gamma,
+            max_iter=max_iter,
             projection=columns if isinstance(columns, int) else None,
             template=Template.from_dict(template) if isinstance(template, Mapping) else template,
             options=cast("tuple[str, ...]", options),
@@ -156,7 +160,7 @@ class Erase:
         store = Store(parameters.path(path))
         try:
             if not store.is_scrubbed:
-                # A process was killed after a removal counted, or found no room. Who may only read leaves it to others.
+                # A process was killed after a removal counted, or found no room, or a reader held it up.
                 with suppress(StoreError):
                     store.scrub()
             erase = cls(store, None, None)
@@ -230,7 +234,6 @@ class Erase:
                 ids = [example.id for example in examples if example.id is not None]
                 self._store.check_new(ids)
                 self._store.insert(examples, vectors)
-                self._adopt(reading.template, reading.options)
                 if ids:
                     self._clustering.add(ids, vectors)
             return IngestReport(
@@ -265,7 +268,9 @@ class Erase:
         UnknownIdError, UnknownSubjectError
             There is no such example; nothing was forgotten.
         StoreLockedError, StoreError
-            Another process writes, or reads from before the removal; or the store cannot be written.
+            Another process writes, or the store cannot be written; nothing was forgotten.
+        ScrubError
+            The examples are forgotten and not shown again, but the files may still hold them.
         """
         start = time.perf_counter()
         if (ids is None) == (subject is None):
@@ -303,18 +308,21 @@ class Erase:
         query : str or None, default=None
             Needed where the selection depends on it (``strategy="knn"``).
         """
-        with self._lock, self._reading():
-            model = self._clustering.current()
-            if model is None:
-                return []
-            selector = SELECTORS[self._settings.strategy]
+        settings = self._settings
+        with self._lock:
             vector = None
-            if selector.per_query:
+            if SELECTORS[settings.strategy].per_query:
                 if query is None:
                     raise ParameterError("query must be given, since the demonstrations depend on it")
                 Prompt(Template(), (), query)  # which checks the query before it is embedded
+                # Before the store is read: whoever reads for long holds up those who forget.
                 vector = checked_vectors(self._the_embedder(), [query])[0]
-            return self._store.examples(selector.select(model, self._settings.n_shots, self._settings.seed, vector))
+            with self._reading():
+                model = self._clustering.current()
+                if model is None:
+                    return []
+                chosen = SELECTORS[settings.strategy].select(model, settings.n_shots, settings.seed, vector)
+                return self._store.examples(chosen)
 
     def prompt(self, query: str) -> Prompt:
         """Return the prompt for a query: its `text`, or its `messages` for a chat.
@@ -324,10 +332,8 @@ class Erase:
         ParameterError
             The query is empty.
         """
-        with self._lock, self._reading():
-            template = self._settings.template or Template()
-            Prompt(template, (), query)  # which checks the query before it is embedded
-            return Prompt(template, tuple(self.demonstrations(query)), query)
+        empty = Prompt(self._settings.template or Template(), (), query)  # which checks the query
+        return replace(empty, demonstrations=tuple(self.demonstrations(query)))
 
     def ask(self, query: str, *, max_tokens: int = 64) -> Answer:
         """Return the language model's answer to a query.
@@ -363,8 +369,7 @@ class Erase:
             As for `ask`.
         """
         with self._lock:
-            with self._reading():
-                chosen = self._settings.options if options is None else options
+            chosen = self._settings.options if options is None else options
             if options is None and not chosen:
                 raise ParameterError("options must be given, since the store was created without any")
             chosen = check_options(chosen)
@@ -388,6 +393,7 @@ class Erase:
                 embedder=self._store.embedder,
                 llm=self._llm.name if self._llm is not None else settings.llm or "packaged SmolLM2-135M-Instruct",
                 digest=self._store.digest,
+                scrubbed=self._store.is_scrubbed,
                 bytes=self._store.size,
             )
 
@@ -399,19 +405,24 @@ class Erase:
         """
         start = time.perf_counter()
         # Whoever writes just now has put a snapshot there that counts only in a moment: it is no part of the verdict.
-        with self._lock, self._reading():
-            snapshot = self._clustering.snapshot_digest()
-            model, refit = self._clustering.current(), self._clustering.refit()
-            digest, refit_digest = ("" if m is None else m.digest() for m in (model, refit))
-            self._clustering.outdated |= snapshot != digest
-            equal = self._shared_demonstrations(model) == self._shared_demonstrations(refit)
+        with self._lock:
+            with self._reading():
+                snapshot, model = self._clustering.snapshot_digest(), self._clustering.current()
+                ids, vectors = self._store.vectors()
+                told, scrubbed = self._store.digest, self._store.is_scrubbed
+                digest = "" if model is None else model.digest()
+                self._clustering.outdated |= snapshot != digest
+            refit = self._clustering.fit(ids, vectors)
+            refit_digest = "" if refit is None else refit.digest()
+            equal = self._shared_ids(model) == self._shared_ids(refit)
             return Verification(
-                ok=digest == refit_digest == self._store.digest and equal,
-                n_examples=len(self._store),
+                ok=digest == refit_digest == told and equal and scrubbed,
+                n_examples=len(ids),
                 digest=digest,
                 refit_digest=refit_digest,
                 snapshot_digest=snapshot,
                 demonstrations_equal=equal,
+                scrubbed=scrubbed,
                 seconds=time.perf_counter() - start,
             )
 
@@ -447,7 +458,6 @@ class Erase:
         with self._store.reading():
             generation = self._store.generation
             if generation != self._seen:
-                self._settings = self._store.settings
                 if self._llm is not None:
                     self._llm.forget()
                 self._seen = generation
@@ -469,12 +479,15 @@ class Erase:
             with self._reading():
                 pass
 
-    def _shared_demonstrations(self, model: QKMeans | None) -> list[Example]:
-        """Those that do not depend on a query. Of a plan they are read from the store before it is carried out."""
+    def _shared_ids(self, model: QKMeans | None) -> list[int | str]:
+        """Ids of the demonstrations that do not depend on a query."""
         selector = SELECTORS[self._settings.strategy]
         if model is None or selector.per_query:
             return []
-        return self._store.examples(selector.select(model, self._settings.n_shots, self._settings.seed, None))
+        return selector.select(model, self._settings.n_shots, self._settings.seed, None)
+
+    def _shared_demonstrations(self, model: QKMeans | None) -> list[Example]:
+        return self._store.examples(self._shared_ids(model))
 
     def _fitting(self, query: str, llm: LLM, answer_tokens: int) -> Prompt:
         prompt = self.prompt(query)
@@ -482,16 +495,6 @@ class Erase:
             return prompt
         room = max(1, llm.context_length - answer_tokens)
         return fit_budget(prompt.demonstrations, query, prompt.template, room, llm.count_tokens)
-
-    def _adopt(self, template: Mapping[str, str], options: Sequence[str]) -> None:
-        """Take up the template and the options of the first task that brings them, where none were given."""
-        settings = self._store.settings
-        if settings.template is None and template:
-            settings = replace(settings, template=Template.from_dict(template))
-        if not settings.options and options:
-            settings = replace(settings, options=tuple(options))
-        if settings != self._store.settings:
-            self._store.set_fact("settings", settings.to_json())
 
     def _numbered(self, examples: Sequence[Example]) -> list[Example]:
         if not examples or examples[0].id is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from erase_core.examples import BadRow, Example
@@ -65,8 +65,8 @@ class ForgetReport(_Report):
     ids: list[int | str]
     n_examples: int
     path: Literal["certified", "replayed", "reseeded"]
-    before: list[Example]
-    after: list[Example]
+    before: list[Example] = field(repr=False)
+    after: list[Example] = field(repr=False)
     model_seconds: float
     seconds: float
     dry_run: bool = False
@@ -104,6 +104,8 @@ class Status(_Report):
         The language model that is used unless another is named.
     digest : str
         Digest of the fitted model; empty for a store without examples.
+    scrubbed : bool
+        Whether the files hold nothing of what was forgotten; if not, the next `open` goes on with that.
     bytes : int
         Size of the store's files.
     """
@@ -117,6 +119,7 @@ class Status(_Report):
     embedder: str
     llm: str
     digest: str
+    scrubbed: bool
     bytes: int
 
     def __str__(self) -> str:
@@ -135,6 +138,8 @@ class Verification(_Report):
         Of the model that is used, of a fit on the examples in the store, and of the snapshot (empty if there is none).
     demonstrations_equal : bool
         Whether both show the same examples.
+    scrubbed : bool
+        Whether what was forgotten has been overwritten in the files.
     seconds : float
     """
 
@@ -144,6 +149,7 @@ class Verification(_Report):
     refit_digest: str
     snapshot_digest: str
     demonstrations_equal: bool
+    scrubbed: bool
     seconds: float
 
     def __str__(self) -> str:
@@ -151,4 +157,6 @@ class Verification(_Report):
             return (
                 f"verified: a fit on the {self.n_examples} examples present gives the same model ({self.digest[:16]})"
             )
+        if not self.scrubbed:
+            return "NOT verified: the files may still hold what was forgotten; open the store again"
         return f"NOT verified: model {self.digest[:16]}, refit {self.refit_digest[:16]}"

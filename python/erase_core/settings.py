@@ -35,7 +35,7 @@ class Settings:
     projection : int or None, default=None
         As for `QKMeans`. A matrix of public axes, where there is one, is kept by the store.
     template : Template or None, default=None
-        Texts of the prompt; None for the plain ones, or for those that the first BIG-bench task brings.
+        Texts of the prompt; None for the plain ones.
     options : tuple of str, default=()
         Answers to choose from where a call names none.
     embedder : str or None, default=None

@@ -21,6 +21,7 @@ from erase_core.errors import (
     DataError,
     DuplicateIdError,
     IdKindError,
+    ScrubError,
     StoreError,
     StoreLockedError,
     StoreVersionError,
@@ -276,18 +277,23 @@ class Store:
 
         Raises
         ------
-        StoreLockedError
-            Another process wrote, or read from before the removal, for longer than the timeout.
+        ScrubError
+            Another process wrote, or read from before the removal, for longer than the timeout; or the disk is full.
         """
         deadline = time.monotonic() + self.timeout
         try:
+            generation = self.generation
             self._db.execute("VACUUM")
             self._cut_log(deadline)
-            self._db.execute("UPDATE facts SET value = 1 WHERE name = 'scrubbed'")
+            # Not if another process has removed something since.
+            self._db.execute(
+                "UPDATE facts SET value = 1 WHERE name = 'scrubbed' AND ? = "
+                "(SELECT value FROM facts WHERE name = 'generation')",
+                (generation,),
+            )
             self._cut_log(deadline)
         except sqlite3.Error as error:
-            kind = StoreLockedError if "locked" in str(error) else StoreError
-            raise kind(
+            raise ScrubError(
                 f"{self.folder}: the removal is done, but its files may still hold what was removed ({error}); "
                 "make room, or end the other process, and open the store again, which goes on with it"
             ) from error
@@ -315,7 +321,7 @@ class Store:
             self._db.execute("UPDATE facts SET value = 0 WHERE name = 'scrubbed'")
 
     def set_fact(self, name: str, value: str) -> None:
-        """Change the digest or the settings. To be called within `writing`."""
+        """Change the digest. To be called within `writing`."""
         with self._errors():
             self._db.execute("UPDATE facts SET value = ? WHERE name = ?", (value, name))
 

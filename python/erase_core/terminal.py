@@ -53,6 +53,7 @@ ENDINGS = (
     Ending(FILES, "file or disk", (OSError,)),
     Ending(BUG, "unexpected error", (Exception,)),
     Ending(INTERRUPTED, "interrupted", (KeyboardInterrupt,)),
+    Ending(15, "forgotten, but the files may still hold it", (errors.ScrubError,)),
     Ending(141, "output not read to its end", (BrokenPipeError,)),
 )
 CODES = {error: ending.code for ending in ENDINGS for error in ending.errors}
