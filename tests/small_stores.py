@@ -191,6 +191,19 @@ def refused(call: Callable[[], object], error: type[BaseException], *words: str)
     assert not [word for word in words if word not in message], message
 
 
+# ---- writes ----
+WRITES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ingest": ("ingest", {"source": some(3, 100)}),
+    "forget": ("forget", {"ids": [1, 2]}),
+    "forget subject": ("forget", {"subject": "ann"}),
+}
+
+
+def write(erase: Erase, name: str) -> None:
+    method, options = WRITES[name]
+    getattr(erase, method)(**options)
+
+
 # ---- files ----
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a folder by its name."""

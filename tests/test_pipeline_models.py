@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,11 @@ from erase_core.errors import (
     DuplicateIdError,
     EmbedderError,
     LLMError,
-    ParameterError,
     PromptTooLongError,
-    StoreError,
 )
 from erase_core.examples import Example
+from erase_core.kmeans import QKMeans
 from erase_core.pipeline import Erase
-from erase_core.prompt import Template
-from erase_core.sources import read_examples
 from numpy.typing import NDArray
 from small_stores import (
     DIM,
@@ -167,6 +163,22 @@ def test_a_language_model_that_cannot_forget_does_not_keep_the_store_from_it(pat
     assert seen(erase) == fresh(some(10))
 
 
+# ---- the clustering ----
+AXES = np.eye(3, DIM) - 0.25
+SETTINGS: list[dict[str, Any]] = [{"seed": 2**64 - 1}, {"n_shots": 5}, {"epsilon": 0.03}, {"projection": 3}]
+
+
+@pytest.mark.parametrize("settings", [{}, *SETTINGS, {"projection": AXES}], ids=str)
+def test_the_model_is_that_of_the_settings(path: Path, settings: dict[str, Any]) -> None:
+    examples, keywords = some(30), {"n_shots": 3, "epsilon": 1.0, "seed": 0, **settings}
+    model = QKMeans(keywords.pop("n_shots"), max_norm=1.0, random_state=keywords.pop("seed"), **keywords)
+    model.fit(WordEmbedder().embed([e.input for e in examples]), ids=list(range(30)))
+    erase = create(path, some(40), **settings)
+    erase.forget(range(30, 40))
+    assert erase.status().digest == model.digest()
+    assert erase.status().demonstrations == [id_ for id_ in model.exemplars_ if id_ is not None]
+
+
 # ---- the embedder ----
 class Bent(WordEmbedder):
     """An embedder whose vectors are bent into something else."""
@@ -260,44 +272,3 @@ def test_what_another_writes_during_the_embedding_is_noticed(path: Path) -> None
         slow.forget(50)
         slow.ingest([{"input": "late parcel", "output": "yes"}])
         assert [e.id for e in slow.examples()] == [0, 1, 2, 3, 4, 5, 50, 51]
-
-
-# ---- numbering, tasks, exports ----
-def test_examples_are_numbered_as_far_as_numbers_go(path: Path) -> None:
-    erase = create(path, [example(2**63 - 3)])
-    row = {"input": "a", "output": "b"}
-    check_refused(erase, lambda: erase.ingest([row] * 3), DataError, "2**63 - 1", "id")
-    erase.ingest([row] * 2)
-    check_refused(erase, lambda: erase.ingest([row]), DataError, "2**63 - 1", "id")
-
-
-def test_a_tasks_template_and_options_are_taken_at_the_creation_or_not_at_all(path: Path) -> None:
-    scores = [{"input": f"task {i}", "target_scores": {"yes": i % 2, "no": 1 - i % 2}} for i in range(4)]
-    task = path.parent / "task.json"
-    task.write_text(json.dumps({"example_input_prefix": "In: ", "example_output_prefix": "Out: ", "examples": scores}))
-    erase = create(path, some(3))
-    # What an ingest brought besides examples would stay when they are forgotten.
-    erase.ingest(task)
-    assert erase.prompt("who").template == Template()
-    check_refused(erase, lambda: erase.choose("who"), ParameterError, "options")
-    reading = read_examples(task)
-    with new_path() as other, create(other, template=reading.template, options=reading.options) as with_them:
-        with_them.ingest(task)
-        assert with_them.choose("who").scores.keys() == {"yes", "no"}
-        assert with_them.prompt("who").text.endswith("In: who\nOut:")
-        assert with_them.settings == reopened(other).settings
-
-
-@pytest.mark.parametrize("ids", [range(8), [str(i) for i in range(8)]], ids=["integers", "texts"])
-def test_an_export_is_what_makes_the_same_store(path: Path, ids: Any) -> None:
-    lines = 'one\r\ntwo\u2028three \U0001f600 "four" \\ five'
-    examples = [Example(i, f"{i} {lines}", lines, lines if k % 2 else None, "ann") for k, i in enumerate(ids)]
-    erase = create(path, examples)
-    file = path.parent / "export.jsonl"
-    assert erase.export(file) == 8
-    with new_path() as other, create(other) as again:
-        again.ingest(file)
-        assert seen(again) == seen(erase)
-    before = file.read_bytes()
-    check_refused(erase, lambda: erase.export(file), StoreError, str(file))
-    assert file.read_bytes() == before

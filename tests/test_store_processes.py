@@ -5,23 +5,21 @@ Locks are held by real processes or real connections; handles in one process are
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from erase_core.clustering import Clustering
-from erase_core.errors import EraseError, ScrubError, StoreError, StoreLockedError, UnknownIdError
-from erase_core.examples import Example
+from erase_core.errors import ScrubError, StoreLockedError, UnknownIdError
 from erase_core.kmeans import QKMeans
 from erase_core.pipeline import Erase
 from erase_core.store import Store
 from small_stores import (
     QUERIES,
+    WRITES,
     Elsewhere,
     WordEmbedder,
     check_refused,
@@ -35,18 +33,8 @@ from small_stores import (
     seen,
     seen_anew,
     some,
+    write,
 )
-
-WRITES: dict[str, tuple[str, dict[str, Any]]] = {
-    "ingest": ("ingest", {"source": some(3, 100)}),
-    "forget": ("forget", {"ids": [1, 2]}),
-    "forget subject": ("forget", {"subject": "ann"}),
-}
-
-
-def write(erase: Erase, name: str) -> None:
-    method, options = WRITES[name]
-    getattr(erase, method)(**options)
 
 
 @pytest.fixture
@@ -224,6 +212,16 @@ def test_a_reader_sees_nothing_of_a_write_until_it_counts(path: Path) -> None:
         assert contents(path)["model.qkm"] == snapshot
 
 
+def test_what_is_read_within_one_reading_is_of_one_moment(path: Path) -> None:
+    erase = create(path, some(12))
+    with erase._store.reading():
+        assert len(erase._store) == 12
+        with reopened(path) as other:
+            other.ingest(some(3, 100))
+        assert len(erase._store) == 12
+    assert len(erase._store) == 15
+
+
 STEPS = {
     "ingest": [(Store, "insert"), (Clustering, "add"), (QKMeans, "add")],
     "forget": [(Store, "delete"), (Clustering, "remove"), (QKMeans, "remove"), (Store, "check_known")],
@@ -253,47 +251,3 @@ def test_a_write_that_is_interrupted_after_any_step_changes_nothing(
     assert seen(erase) == seen_anew(path) == fresh(some(12))
     write(erase, name)
     assert seen(erase) == seen_anew(path) == fresh(erase.examples())
-
-
-# ---- a handle that is closed ----
-def test_a_closed_handle_says_so(path: Path) -> None:
-    erase = create(path, some(12))
-    erase.close()
-    erase.close()
-    reads: list[Callable[[Erase], object]] = [Erase.status, Erase.verify, Erase.examples, Erase.demonstrations]
-    reads.append(lambda erase: erase.prompt(QUERIES[0]))
-    for call in reads:
-        refused(lambda call=call: call(erase), StoreError, "closed")  # type: ignore[misc]
-    for name in WRITES:
-        refused(lambda name=name: write(erase, name), StoreError, "closed")  # type: ignore[misc]
-    assert seen_anew(path) == fresh(some(12))
-
-
-# ---- where the folder is ----
-def test_a_process_that_goes_elsewhere_keeps_its_store(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(path.parent)
-    erase = create(Path("store"), [*some(12), Example(50, "canary input", "yes")])
-    with new_path() as other:
-        other.mkdir()
-        monkeypatch.chdir(other.parent)
-        erase.forget(50)
-        assert contents(other) == {}
-        assert found(path, {"canary": b"canary input"}) == {}
-        assert seen(erase) == seen_anew(path) == fresh(some(12))
-        assert contents(path)["model.qkm"]
-        monkeypatch.undo()
-
-
-def test_a_store_that_is_taken_away_is_an_error_or_still_there(path: Path) -> None:
-    erase = create(path, some(12))
-    right = erase.prompt(QUERIES[0])
-    shutil.rmtree(path)
-    reads: list[Callable[[], object]] = [erase.status, erase.verify, erase.examples]
-    for call in reads:
-        with suppress(EraseError):
-            call()
-    for name in WRITES:
-        with suppress(EraseError):
-            write(erase, name)
-    with suppress(EraseError):
-        assert create(path.with_name("other"), erase.examples()).prompt(QUERIES[0]) in (right, erase.prompt(QUERIES[0]))
