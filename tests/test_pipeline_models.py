@@ -272,3 +272,13 @@ def test_what_another_writes_during_the_embedding_is_noticed(path: Path) -> None
         slow.forget(50)
         slow.ingest([{"input": "late parcel", "output": "yes"}])
         assert [e.id for e in slow.examples()] == [0, 1, 2, 3, 4, 5, 50, 51]
+
+
+def test_of_neighbours_the_nearest_are_kept_where_not_all_fit(path: Path) -> None:
+    llm = CountingLLM()
+    erase = create(path, some(12), strategy="knn", n_shots=4, llm=llm)
+    whole = erase.prompt("where is my parcel")
+    assert len(whole.demonstrations) == 4
+    llm.context_length = llm.count_tokens(whole) - 1 + 8
+    erase.ask("where is my parcel", max_tokens=8)
+    assert llm.prompts[-1].demonstrations == whole.demonstrations[1:]

@@ -160,6 +160,10 @@ def test_the_longest_beginning_that_fits_is_kept(examples: list[Example], query:
     assume(fitting)
     prompt = fit_budget(examples, query, Template(), most, lambda prompt: tokens[len(prompt.demonstrations)])
     assert prompt == Prompt(Template(), tuple(examples[: max(fitting)]), query)
+    mirrored = fit_budget(
+        examples[::-1], query, Template(), most, lambda prompt: tokens[len(prompt.demonstrations)], keep="last"
+    )
+    assert mirrored.demonstrations == prompt.demonstrations[::-1]
 
 
 @given(example_lists(least=0), texts)

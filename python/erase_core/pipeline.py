@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from os import PathLike
 from types import TracebackType
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -338,7 +338,7 @@ class Erase:
     def ask(self, query: str, *, max_tokens: int = 64) -> Answer:
         """Return the language model's answer to a query.
 
-        Demonstrations that do not fit the model's context are left out, from the last one on.
+        Demonstrations that do not fit the context are left out: from the last one on, of neighbours the farthest.
 
         Raises
         ------
@@ -494,7 +494,9 @@ class Erase:
         if llm.context_length is None:
             return prompt
         room = max(1, llm.context_length - answer_tokens)
-        return fit_budget(prompt.demonstrations, query, prompt.template, room, llm.count_tokens)
+        # Of neighbours the nearest stands last.
+        keep: Literal["first", "last"] = "last" if SELECTORS[self._settings.strategy].per_query else "first"
+        return fit_budget(prompt.demonstrations, query, prompt.template, room, llm.count_tokens, keep=keep)
 
     def _numbered(self, examples: Sequence[Example]) -> list[Example]:
         if not examples or examples[0].id is not None:

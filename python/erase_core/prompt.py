@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Literal
 
 from erase_core import parameters
 from erase_core.errors import ParameterError, PromptTooLongError
@@ -152,8 +153,10 @@ def fit_budget(
     template: Template,
     max_tokens: int,
     count: Callable[[Prompt], int],
+    *,
+    keep: Literal["first", "last"] = "first",
 ) -> Prompt:
-    """Return the prompt with as many demonstrations as fit, dropped from the end one by one.
+    """Return the prompt with as many demonstrations as fit, dropped one by one from the end that is not to be kept.
 
     Parameters
     ----------
@@ -165,6 +168,8 @@ def fit_budget(
         Most tokens that the prompt may have, at least 1.
     count : callable
         Number of tokens of a prompt.
+    keep : {"first", "last"}, default="first"
+        Which demonstrations matter most.
 
     Raises
     ------
@@ -175,7 +180,8 @@ def fit_budget(
     """
     parameters.integer("max_tokens", max_tokens, 1, 2**31 - 1)
     for kept in range(len(demonstrations), -1, -1):
-        prompt = Prompt(template, tuple(demonstrations[:kept]), query)
+        chosen = demonstrations[:kept] if keep == "first" else demonstrations[len(demonstrations) - kept :]
+        prompt = Prompt(template, tuple(chosen), query)
         tokens = count(prompt)
         if tokens <= max_tokens:
             return prompt
