@@ -1,11 +1,17 @@
-"""How the suite is run: the option --slow, and the hypothesis profiles `fast` (default) and `slow` (with --slow)."""
+"""How the suite is run: the option --slow, the hypothesis profiles `fast` and `slow` (with --slow); shared fixtures."""
 
 from __future__ import annotations
 
+import functools
 import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from erase_core.llm import TransformersLLM
 from hypothesis import HealthCheck, settings
+from small_models import make_model
+from small_stores import new_path
 
 # A fast run is the same on every machine and every day; a slow run looks for what no run has seen.
 settings.register_profile("fast", max_examples=30, deadline=None, derandomize=True)
@@ -30,3 +36,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.skip(reason="needs --slow"))
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    """Where a store can be made."""
+    with new_path() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folders of small language models, by kind."""
+    return functools.cache(lambda kind: make_model(tmp_path_factory.mktemp("models") / kind, kind))
+
+
+@pytest.fixture(scope="module")
+def small(folders: Callable[[str], Path]) -> TransformersLLM:
+    """A small language model."""
+    return TransformersLLM(folders("llama"))

@@ -6,7 +6,6 @@ business, and loading test_llm_loading's.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import shutil
 from collections.abc import Callable
@@ -20,22 +19,12 @@ from erase_core.llm import TransformersLLM
 from erase_core.prompt import Prompt, Template
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from small_models import CONTEXT, OPTIONS, QUERIES, buffers, is_zero, make_model, needs_packaged, prompt
+from small_models import CONTEXT, OPTIONS, QUERIES, buffers, is_zero, needs_packaged, prompt
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'erase-core[llm]'")
 transformers = pytest.importorskip("transformers", reason="needs transformers: pip install 'erase-core[llm]'")
 
 KINDS = ("llama", "sliding", "softcap", "absolute", "local", "alibi")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    return functools.cache(lambda kind: make_model(tmp_path_factory.mktemp("models") / kind, kind))
-
-
-@pytest.fixture(scope="module")
-def small(folders: Callable[[str], Path]) -> TransformersLLM:
-    return TransformersLLM(folders("llama"))
 
 
 @pytest.fixture(scope="module")

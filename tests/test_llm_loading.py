@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 import subprocess
 import sys
@@ -17,16 +16,6 @@ from small_models import OPTIONS, make_model, needs_packaged, prompt
 
 pytest.importorskip("torch", reason="needs torch: pip install 'erase-core[llm]'")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'erase-core[llm]'")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    return functools.cache(lambda kind: make_model(tmp_path_factory.mktemp("models") / kind, kind))
-
-
-@pytest.fixture(scope="module")
-def small(folders: Callable[[str], Path]) -> TransformersLLM:
-    return TransformersLLM(folders("llama"))
 
 
 def test_the_name_tells_weights_apart(folders: Callable[[str], Path], small: TransformersLLM, tmp_path: Path) -> None:

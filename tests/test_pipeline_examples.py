@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,6 @@ from erase_core.examples import Example
 from erase_core.prompt import Template
 from erase_core.sources import read_examples
 from small_stores import check_refused, create, example, new_path, reopened, seen, some
-
-
-@pytest.fixture
-def path() -> Iterator[Path]:
-    with new_path() as path:
-        yield path
 
 
 def test_examples_are_numbered_as_far_as_numbers_go(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from small_stores import (
     create,
     example,
     fresh,
-    new_path,
     refused,
     reopened,
     seen,
@@ -37,12 +36,6 @@ from small_stores import (
 )
 
 Vectors = NDArray[np.float32]
-
-
-@pytest.fixture
-def path() -> Iterator[Path]:
-    with new_path() as path:
-        yield path
 
 
 # ---- the language model ----

@@ -5,27 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from erase_core.llm import TransformersLLM
 from erase_core.prompt import Prompt
 from hypothesis import given
 from hypothesis import strategies as st
-from small_models import OPTIONS, QUERIES, buffers, is_zero, make_model, prompt
+from small_models import OPTIONS, QUERIES, buffers, is_zero, prompt
 
 pytest.importorskip("torch", reason="needs torch: pip install 'erase-core[llm]'")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'erase-core[llm]'")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    return functools.cache(lambda kind: make_model(tmp_path_factory.mktemp("models") / kind, kind))
-
-
-@pytest.fixture(scope="module")
-def small(folders: Callable[[str], Path]) -> TransformersLLM:
-    return TransformersLLM(folders("llama"))
 
 
 # Nothing stands between the demonstrations and the query, so that a token may reach across.

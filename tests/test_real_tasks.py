@@ -11,15 +11,14 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from erase_core import Erase, Example, SentenceEmbedder, TransformersLLM, read_examples
+from erase_core.demo.run import Remembering
 from erase_core.prompt import Template
-from numpy.typing import NDArray
 
 TASKS = Path(os.environ.get("ERASE_CORE_TASKS", Path(__file__).parents[2] / "shared/data/bbii"))
 FILES = sorted(TASKS.glob("*.json"))
@@ -32,20 +31,6 @@ pytestmark = [
     # Of libraries that the models bring.
     pytest.mark.filterwarnings("default"),
 ]
-
-
-class Remembering:
-    """An embedder that embeds each text once, so that thousands of stores can be built."""
-
-    def __init__(self, embedder: SentenceEmbedder) -> None:
-        self.name, self.dim = embedder.name, embedder.dim
-        self._embedder = embedder
-        self._known: dict[str, NDArray[np.float32]] = {}
-
-    def embed(self, texts: Sequence[str], *, progress: bool = False) -> NDArray[np.float32]:
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        self._known.update(zip(new, self._embedder.embed(new), strict=True))
-        return np.array([self._known[text] for text in texts], dtype=np.float32).reshape(-1, self.dim)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,7 @@ from erase_core.pipeline import Erase
 from erase_core.schema import FILE
 from erase_core.settings import Settings
 from erase_core.store import Store
-from small_stores import WordEmbedder, check_refused, create, example, found, new_path, reopened, seen, some
-
-
-@pytest.fixture
-def path() -> Iterator[Path]:
-    with new_path() as path:
-        yield path
+from small_stores import WordEmbedder, check_refused, create, example, found, reopened, seen, some
 
 
 def canaries(gone: Example, embedder: WordEmbedder) -> dict[str, bytes]:

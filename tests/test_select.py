@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
@@ -25,12 +24,6 @@ text_ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_siz
 id_sets = st.one_of(*(st.lists(kind, unique=True, min_size=2, max_size=15) for kind in (int_ids, text_ids)))
 seeds = st.integers(0, 2**64 - 1)
 knn, draw, kmeans = (SELECTORS[strategy] for strategy in ("knn", "random", "kmeans"))
-
-
-@pytest.fixture
-def path() -> Iterator[Path]:
-    with new_path() as path:
-        yield path
 
 
 def unit_rows(count: int, seed: int = 0) -> NDArray[np.float32]:

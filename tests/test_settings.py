@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +22,7 @@ from erase_core.prompt import Template
 from erase_core.settings import Settings
 from hypothesis import given
 from hypothesis import strategies as st
-from small_stores import DIM, CountingLLM, WordEmbedder, check_refused, create, new_path, refused, some
+from small_stores import DIM, CountingLLM, WordEmbedder, check_refused, create, refused, some
 
 NAN, INF = float("nan"), float("inf")
 
@@ -45,12 +44,6 @@ all_settings = st.builds(
     base_url=st.none() | not_blank,
     chat=st.booleans(),
 )
-
-
-@pytest.fixture
-def path() -> Iterator[Path]:
-    with new_path() as path:
-        yield path
 
 
 @given(settings=all_settings)

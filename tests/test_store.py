@@ -37,12 +37,6 @@ from small_stores import (
 DATABASE, SNAPSHOT = "examples.sqlite", "model.qkm"
 
 
-@pytest.fixture
-def path() -> Iterator[Path]:
-    with new_path() as path:
-        yield path
-
-
 @pytest.fixture(scope="module")
 def closed() -> Iterator[Path]:
     """A store of twenty examples with all in one file, to be copied."""

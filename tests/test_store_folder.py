@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,12 +25,6 @@ from small_stores import (
     some,
     write,
 )
-
-
-@pytest.fixture
-def path() -> Iterator[Path]:
-    with new_path() as path:
-        yield path
 
 
 def test_a_closed_handle_says_so(path: Path) -> None:

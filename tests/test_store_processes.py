@@ -27,7 +27,6 @@ from small_stores import (
     create,
     found,
     fresh,
-    new_path,
     refused,
     reopened,
     seen,
@@ -35,12 +34,6 @@ from small_stores import (
     some,
     write,
 )
-
-
-@pytest.fixture
-def path() -> Iterator[Path]:
-    with new_path() as path:
-        yield path
 
 
 @pytest.fixture(scope="module")

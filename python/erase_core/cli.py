@@ -270,7 +270,7 @@ def _fields(given: Sequence[str]) -> dict[str, str]:
 def _ids(erase: Erase, given: Sequence[str]) -> Sequence[int | str]:
     """Return ids as the store has them: those that are written as integers are, if its own are integers."""
     integers = {text: int(text) for text in given if INTEGER.fullmatch(text)}
-    if integers and any(isinstance(example.id, int) for example in erase.examples()[:1]):
+    if integers and erase.id_type is int:
         return [integers.get(text, text) for text in given]
     return given
 

@@ -193,6 +193,12 @@ class Erase:
         """What the store was created with."""
         return self._settings
 
+    @property
+    def id_type(self) -> type[int] | type[str] | None:
+        """Whether ids are integers or text; None for a store without examples."""
+        with self._lock, self._reading():
+            return self._store.id_type
+
     def ingest(
         self,
         source: object,
@@ -308,21 +314,16 @@ class Erase:
         query : str or None, default=None
             Needed where the selection depends on it (``strategy="knn"``).
         """
-        settings = self._settings
         with self._lock:
             vector = None
-            if SELECTORS[settings.strategy].per_query:
+            if SELECTORS[self._settings.strategy].per_query:
                 if query is None:
                     raise ParameterError("query must be given, since the demonstrations depend on it")
                 Prompt(Template(), (), query)  # which checks the query before it is embedded
                 # Before the store is read: whoever reads for long holds up those who forget.
                 vector = checked_vectors(self._the_embedder(), [query])[0]
             with self._reading():
-                model = self._clustering.current()
-                if model is None:
-                    return []
-                chosen = SELECTORS[settings.strategy].select(model, settings.n_shots, settings.seed, vector)
-                return self._store.examples(chosen)
+                return self._store.examples(self._selected(self._clustering.current(), vector))
 
     def prompt(self, query: str) -> Prompt:
         """Return the prompt for a query: its `text`, or its `messages` for a chat.
@@ -414,7 +415,7 @@ class Erase:
                 self._clustering.outdated |= snapshot != digest
             refit = self._clustering.fit(ids, vectors)
             refit_digest = "" if refit is None else refit.digest()
-            equal = self._shared_ids(model) == self._shared_ids(refit)
+            equal = self._selected(model) == self._selected(refit)
             return Verification(
                 ok=digest == refit_digest == told and equal and scrubbed,
                 n_examples=len(ids),
@@ -479,15 +480,15 @@ class Erase:
             with self._reading():
                 pass
 
-    def _shared_ids(self, model: QKMeans | None) -> list[int | str]:
-        """Ids of the demonstrations that do not depend on a query."""
+    def _selected(self, model: QKMeans | None, vector: NDArray[np.float32] | None = None) -> list[int | str]:
+        """Ids of the demonstrations; without a query's vector those that do not depend on it."""
         selector = SELECTORS[self._settings.strategy]
-        if model is None or selector.per_query:
+        if model is None or (selector.per_query and vector is None):
             return []
-        return selector.select(model, self._settings.n_shots, self._settings.seed, None)
+        return selector.select(model, self._settings.n_shots, self._settings.seed, vector)
 
     def _shared_demonstrations(self, model: QKMeans | None) -> list[Example]:
-        return self._store.examples(self._shared_ids(model))
+        return self._store.examples(self._selected(model))
 
     def _fitting(self, query: str, llm: LLM, answer_tokens: int) -> Prompt:
         prompt = self.prompt(query)

@@ -353,14 +353,15 @@ class Store:
         ------
         DuplicateIdError, IdKindError
         """
-        present = self._one("SELECT id FROM examples LIMIT 1", default=None)
-        if present is not None and ids and isinstance(present[0], str) != isinstance(ids[0], str):
-            theirs, ours = ("text" if isinstance(id_, str) else "integers" for id_ in (present[0], ids[0]))
+        present = self.id_type
+        if present is not None and ids and (present is str) != isinstance(ids[0], str):
+            theirs, ours = ("text" if is_text else "integers" for is_text in (present is str, isinstance(ids[0], str)))
             raise IdKindError(f"the store's ids are {theirs}, those given {ours}; nothing was ingested")
         taken = self._present(ids)
         if taken:
-            shown = ", ".join(repr(id_) for id_ in taken[:5]) + (", ..." if len(taken) > 5 else "")
-            raise DuplicateIdError(f"{len(taken)} of the ids are in the store already: {shown}; nothing was ingested")
+            raise DuplicateIdError(
+                f"{len(taken)} of the ids are in the store already: {_some(taken)}; nothing was ingested"
+            )
 
     def check_known(self, ids: Sequence[int | str]) -> None:
         """Check that ids are the store's.
@@ -372,8 +373,9 @@ class Store:
         known = set(self._present(ids))
         unknown = [id_ for id_ in ids if id_ not in known]
         if unknown:
-            shown = ", ".join(repr(id_) for id_ in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-            raise UnknownIdError(f"{len(unknown)} of the ids are not in the store: {shown}; nothing was forgotten")
+            raise UnknownIdError(
+                f"{len(unknown)} of the ids are not in the store: {_some(unknown)}; nothing was forgotten"
+            )
 
     def ids_of(self, subject: str) -> list[int | str]:
         """Return the ids of a subject's examples.
@@ -389,9 +391,11 @@ class Store:
             raise UnknownSubjectError(f"no example is about the subject {subject!r}; nothing was forgotten")
         return [row[0] for row in rows]
 
-    def ids(self) -> list[int | str]:
-        """Return all ids, ascending."""
-        return [row[0] for row in self._all("SELECT id FROM examples ORDER BY id")]
+    @property
+    def id_type(self) -> type[int] | type[str] | None:
+        """Whether ids are integers or text; None for a store without examples."""
+        row = self._one("SELECT id FROM examples LIMIT 1", default=None)
+        return None if row is None else type(row[0])
 
     def examples(self, ids: Sequence[int | str]) -> list[Example]:
         """Return the examples of ids, in their order.
@@ -492,6 +496,10 @@ class Store:
             if isinstance(error, sqlite3.OperationalError):
                 raise StoreError(f"{self._file}: {text}; nothing was changed") from error
             raise StoreError(f"{self._file} is damaged or not a store: {text}") from error
+
+
+def _some(ids: Sequence[int | str]) -> str:
+    return ", ".join(repr(id_) for id_ in ids[:5]) + (", ..." if len(ids) > 5 else "")
 
 
 def _can_be_an_id(id_: int | str) -> bool:

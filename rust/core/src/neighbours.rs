@@ -72,20 +72,19 @@ impl Model {
         let count = count.min(self.len());
         let mut found = Neighbours { count, ids: Vec::new(), distances: Vec::new() };
         let mut row = queries.rows.blank_row();
-        let mut near = Centres::with_capacity(self.dim(), GROUP);
+        let group = || Centres::with_capacity(self.dim(), GROUP);
+        let mut near = group();
         for number in 0..queries.len() {
             match self.query(queries, number, &mut row) {
                 Query::Near(row) => {
                     near.push(row);
                     if near.len() == GROUP {
-                        self.find_near(&std::mem::take(&mut near), &mut found);
-                        near = Centres::with_capacity(self.dim(), GROUP);
+                        self.find_near(&std::mem::replace(&mut near, group()), &mut found);
                     }
                 }
                 query @ Query::Far { .. } => {
                     // Those before it come first.
-                    self.find_near(&std::mem::take(&mut near), &mut found);
-                    near = Centres::with_capacity(self.dim(), GROUP);
+                    self.find_near(&std::mem::replace(&mut near, group()), &mut found);
                     self.find_far(&query, &mut found);
                 }
             }
