@@ -128,8 +128,12 @@ def new_path() -> Iterator[Path]:
         yield Path(folder) / "store"
 
 
+# What differs between stores of the same examples: where they lie, how they were written, what was forgotten before.
+UNLIKE = ("folder", "bytes", "n_receipts", "receipts")
+
+
 class Seen(NamedTuple):
-    """All that can be seen of a store that does not follow from where it lies and how it is written."""
+    """All that can be seen of a store that follows from its examples and settings alone."""
 
     examples: list[Example]
     status: dict[str, Any]
@@ -142,10 +146,10 @@ def seen(erase: Erase) -> Seen:
     verification = erase.verify()
     assert verification.ok, verification
     status = erase.status().to_dict()
-    assert status["digest"] == verification.digest == verification.refit_digest
+    assert status["digest"] == verification.digest
     return Seen(
         erase.examples(),
-        {name: value for name, value in status.items() if name not in ("folder", "bytes")},
+        {name: value for name, value in status.items() if name not in UNLIKE},
         [erase.demonstrations(query) for query in QUERIES],
         [erase.prompt(query).text for query in QUERIES],
     )
@@ -206,8 +210,9 @@ def write(erase: Erase, name: str) -> None:
 
 # ---- files ----
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder by its name."""
-    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+    """Every file of a folder by its name, those within folders too."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 def found(folder: Path, needles: Mapping[str, bytes]) -> dict[str, list[str]]:
@@ -226,6 +231,7 @@ class Elsewhere:
         self._connection, there = context.Pipe()
         self._process = context.Process(target=_serve, args=(there,), daemon=True)
         self._process.start()
+        self.pid = self._process.pid
         there.close()
 
     def __call__(self, method: str, *args: Any, **options: Any) -> Any:

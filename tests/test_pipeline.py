@@ -9,6 +9,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +18,7 @@ from erase_core.errors import (
     DuplicateIdError,
     EmbedderError,
     ExampleError,
+    ForgottenError,
     IdKindError,
     UnknownIdError,
     UnknownSubjectError,
@@ -56,6 +59,17 @@ drawn_settings = st.fixed_dictionaries(
 )
 
 
+def content(example: Example) -> tuple[str, object]:
+    """By which an example without an id is known again."""
+    return "content", (example.input, example.output, example.rationale, example.subject)
+
+
+def tokens(example: Example) -> set[tuple[str, object]]:
+    """By which an example that is to come in is known again."""
+    own = content(example) if example.id is None else ("id", str(example.id))
+    return {own} if example.subject is None else {own, ("subject", example.subject)}
+
+
 class Contract(RuleBasedStateMachine):
     """One store, one or two handles on it, and the examples that it should hold."""
 
@@ -68,6 +82,7 @@ class Contract(RuleBasedStateMachine):
         self.settings: dict[str, Any] = {}
         self.examples: dict[Id, Example] = {}
         self.gone: list[Example] = []
+        self.refused: set[tuple[str, object]] = set()
         self.ids = INT_IDS
         self.handles: list[Erase] = []
         self.embedder = WordEmbedder()
@@ -94,7 +109,11 @@ class Contract(RuleBasedStateMachine):
         return data.draw(st.lists(st.sampled_from(absent), unique=True, min_size=1, max_size=most))
 
     def _ingest(self, data: st.DataObject, new: list[Example]) -> None:
-        report = self.one(data).ingest(new)
+        handle, known = self.one(data), set().union(*map(tokens, new)) & self.refused
+        if known:
+            check_refused(handle, lambda: handle.ingest(new), ForgottenError, " of ", "skip")
+            self.refused -= known
+        report = handle.ingest(new, forgotten="allow" if known else "refuse")
         self.examples |= {example.id: example for example in new if example.id is not None}
         assert (report.n_added, report.n_skipped, report.n_examples) == (len(new), 0, len(self.examples))
 
@@ -115,15 +134,21 @@ class Contract(RuleBasedStateMachine):
     @rule(data=st.data(), inputs=st.lists(texts, min_size=1, max_size=2))
     def ingest_without_ids(self, data: st.DataObject, inputs: list[str]) -> None:
         first = max((id_ for id_ in self.examples if isinstance(id_, int)), default=-1) + 1
-        self.one(data).ingest([{"input": text, "output": "an answer"} for text in inputs])
-        self.examples |= {first + i: Example(first + i, text, "an answer") for i, text in enumerate(inputs)}
+        free = (id_ for id_ in count(first) if ("id", str(id_)) not in self.refused)
+        report = self.one(data).ingest([{"input": text, "output": "an answer"} for text in inputs], forgotten="skip")
+        new = [Example(None, text, "an answer") for text in inputs]
+        coming = [example for example in new if not tokens(example) & self.refused]
+        assert (report.n_added, report.n_forgotten) == (len(coming), len(new) - len(coming))
+        numbered = [replace(example, id=next(free)) for example in coming]
+        self.examples |= {example.id: example for example in numbered if example.id is not None}
 
     # ---- out ----
     def _forgotten(self, report: Any, gone: list[Id]) -> None:
         assert report.ids == sorted(gone, key=report.ids.index)
         assert report.n_examples == len(self.examples) - len(gone)
         for id_ in gone:
-            self.gone.append(self.examples.pop(id_))
+            self.gone.append(example := self.examples.pop(id_))
+            self.refused |= {("id", str(id_)), content(example)}
 
     @precondition(lambda self: self.examples)
     @rule(data=st.data(), form=st.sampled_from([list, tuple, iter, lambda ids: ids + ids[:1]]))
@@ -145,6 +170,7 @@ class Contract(RuleBasedStateMachine):
         subject = data.draw(st.sampled_from(sorted({e.subject for e in self.examples.values() if e.subject})))
         gone = [id_ for id_, example in self.examples.items() if example.subject == subject]
         self._forgotten(self.one(data).forget(subject=subject), gone)
+        self.refused.add(("subject", subject))
 
     @precondition(lambda self: self.examples)
     @rule(data=st.data())
@@ -202,7 +228,7 @@ class Contract(RuleBasedStateMachine):
     @rule(data=st.data())
     def fail(self, data: st.DataObject) -> None:
         handle, known = self.one(data), data.draw(st.sampled_from(list(self.examples)))
-        new = self._absent(data, 1)[0]
+        new: Id = "quite new" if self.ids is TEXT_IDS else 10**9 + 1
         other: Id = 5 if self.ids is TEXT_IDS else "five"
         good = Example(new, "a good one", "yes")
         self.embedder.fails = {"stop": KeyboardInterrupt(), "fail": EmbedderError("the model fell over")}
@@ -211,7 +237,7 @@ class Contract(RuleBasedStateMachine):
             ([good, good], ExampleError),
             ([Example(other, "other", "yes")], IdKindError),
             ([good, {"id": 4, "input": " ", "output": "yes"}], ExampleError),
-            ([good, Example(self._absent(data, 1)[0], "stop", "yes")][1:], KeyboardInterrupt),
+            ([good, Example(new, "stop", "yes")][1:], KeyboardInterrupt),
             ([good, Example(f"{new}!" if isinstance(new, str) else 10**9, "fail", "yes")], EmbedderError),
         ]:
             check_refused(handle, lambda rows=rows: handle.ingest(rows), error)  # type: ignore[misc]

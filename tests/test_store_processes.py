@@ -70,7 +70,7 @@ def test_what_another_process_wrote_counts_here(path: Path, other: Elsewhere) ->
     other("forget", [0, 1, 2])
     assert seen(erase) == fresh(some(9, 3)) != before
     check_refused(erase, lambda: erase.forget(1), UnknownIdError)
-    erase.ingest(some(2))
+    erase.ingest(some(2), forgotten="allow")
     with pytest.raises(UnknownIdError):
         other("forget", 2)
     assert other("text") == erase.prompt(QUERIES[0]).text
@@ -84,7 +84,7 @@ def test_a_second_writer_is_refused_while_the_first_writes(path: Path, other: El
     erase = reopened(path)
     other("begin_write")
     files = contents(path)
-    check_refused(erase, lambda: write(erase, name), StoreLockedError, "another process is writing")
+    check_refused(erase, lambda: write(erase, name), StoreLockedError, f"process {other.pid} ", "is writing")
     assert seen_anew(path) == fresh(some(12))
     assert contents(path) | {"examples.sqlite-shm": b""} == files | {"examples.sqlite-shm": b""}
     other("end_write")
@@ -200,7 +200,7 @@ def test_a_reader_sees_nothing_of_a_write_until_it_counts(path: Path) -> None:
             snapshot = contents(path)["model.qkm"]
             assert seen(reader) == seen_anew(path) == before
             assert contents(path)["model.qkm"] == snapshot
-        erase._store.scrub()
+        erase._removals.finish()
         assert seen(reader) == seen_anew(path) == seen(erase) == fresh(erase.examples()) != before
         assert contents(path)["model.qkm"] == snapshot
 
@@ -218,7 +218,7 @@ def test_what_is_read_within_one_reading_is_of_one_moment(path: Path) -> None:
 STEPS = {
     "ingest": [(Store, "insert"), (Clustering, "add"), (QKMeans, "add")],
     "forget": [(Store, "delete"), (Clustering, "remove"), (QKMeans, "remove"), (Store, "check_known")],
-    "forget subject": [(Store, "set_fact"), (Clustering, "_save"), (Clustering, "_unlink"), (QKMeans, "save")],
+    "forget subject": [(Store, "set_digest"), (Clustering, "_save"), (Clustering, "_unlink"), (QKMeans, "save")],
 }
 
 

@@ -9,6 +9,7 @@ import warnings as _warnings
 
 from erase_core import _core
 from erase_core._core import UpdateReport, __version__
+from erase_core.chain import ChainVerification, verify_receipts
 from erase_core.embed import Embedder, SentenceEmbedder
 from erase_core.errors import (
     DataError,
@@ -17,12 +18,15 @@ from erase_core.errors import (
     EmptyModelError,
     EraseError,
     ExampleError,
+    ForgottenError,
     IdKindError,
     LLMError,
     MissingPackageError,
     ModelFileError,
+    OldCopyWarning,
     ParameterError,
     PromptTooLongError,
+    ReceiptError,
     ScrubError,
     ServerError,
     SourceError,
@@ -38,6 +42,7 @@ from erase_core.llm import LLM, Answer, Choice, OpenAILLM, TransformersLLM
 from erase_core.pipeline import Erase
 from erase_core.projection import principal_axes
 from erase_core.prompt import Prompt, Template
+from erase_core.receipts import Receipt
 from erase_core.reports import ForgetReport, IngestReport, Status, Verification
 from erase_core.settings import Settings
 from erase_core.sources import read_examples
@@ -46,6 +51,7 @@ __all__ = [
     "LLM",
     "Answer",
     "BadRow",
+    "ChainVerification",
     "Choice",
     "DataError",
     "DuplicateIdError",
@@ -57,17 +63,21 @@ __all__ = [
     "Example",
     "ExampleError",
     "ForgetReport",
+    "ForgottenError",
     "IdKindError",
     "IngestReport",
     "LLMError",
     "MissingPackageError",
     "ModelFileError",
+    "OldCopyWarning",
     "OpenAILLM",
     "ParameterError",
     "Prompt",
     "PromptTooLongError",
     "QKMeans",
     "Reading",
+    "Receipt",
+    "ReceiptError",
     "ScrubError",
     "SentenceEmbedder",
     "ServerError",
@@ -86,6 +96,7 @@ __all__ = [
     "__version__",
     "principal_axes",
     "read_examples",
+    "verify_receipts",
 ]
 
 if _core.DEBUG_BUILD:

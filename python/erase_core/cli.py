@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from erase_core import terminal
+from erase_core import cli_receipts, terminal
 from erase_core.errors import ParameterError
 from erase_core.terminal import show, waiting
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from erase_core.admission import Forgotten
     from erase_core.pipeline import Erase
     from erase_core.reports import ForgetReport
     from erase_core.settings import Strategy
@@ -35,6 +36,14 @@ INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 Folder = Annotated[Path, typer.Option("--store", "-s", envvar="ERASE_STORE", help="Folder of the store.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Model = Annotated[str | None, typer.Option("--llm", help="Language model instead of the store's.")]
+Receipts = Annotated[
+    Path | None,
+    typer.Option("--receipts", envvar="ERASE_RECEIPTS", help="Folder of the receipts, if they were moved."),
+]
+Key = Annotated[
+    Path | None,
+    typer.Option("--signing-key", envvar="ERASE_SIGNING_KEY", help="Sign the receipt with this Ed25519 key (PEM)."),
+]
 Query = Annotated[str, typer.Argument(metavar="QUERY", help="The question.")]
 STORE = Path("store")
 DEFAULT_AXES = 64
@@ -66,6 +75,7 @@ def init(
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
     option: Annotated[list[str] | None, typer.Option(help="An answer to choose from; repeat it.")] = None,
     task: Annotated[Path | None, typer.Option(help="A BIG-bench task whose prompt texts and options to use.")] = None,
+    receipts: Annotated[Path | None, typer.Option(help="Where receipts go: best outside the store.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a store. Models that are not named are the packaged ones."""
@@ -93,6 +103,7 @@ def init(
             llm=llm,
             base_url=base_url,
             chat=chat,
+            receipts=receipts,
         )
     with erase:
         status = erase.status()
@@ -106,11 +117,22 @@ def ingest(
     form: Annotated[str | None, typer.Option("--format", help="Format, where the name does not tell it.")] = None,
     field: Annotated[list[str] | None, typer.Option(help="Column of a field: input=question; repeat it.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out, and list them.")] = False,
+    forgotten: Annotated[
+        str, typer.Option(help="What to do with examples that were forgotten: refuse, skip or allow.")
+    ] = "refuse",
+    receipts: Receipts = None,
     as_json: AsJson = False,
 ) -> None:
     """Take examples in: all of a file's, or none if something is wrong."""
-    with _open(store) as erase:
-        report = erase.ingest(file, format=form, fields=_fields(field or ()), skip_bad=skip_bad, progress=True)
+    with _open(store, receipts) as erase:
+        report = erase.ingest(
+            file,
+            format=form,
+            fields=_fields(field or ()),
+            skip_bad=skip_bad,
+            forgotten=cast("Forgotten", forgotten),  # which is checked there
+            progress=True,
+        )
     show(report.to_dict(), [str(report), *(f"left out: {row}" for row in report.skipped)], as_json=as_json)
 
 
@@ -121,14 +143,16 @@ def forget(
     subject: Annotated[str | None, typer.Option(help="Forget all examples about this subject.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    signing_key: Key = None,
+    receipts: Receipts = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forget examples as if they had never been there, after showing what that changes."""
+    """Forget examples as if they had never been there, after showing what that changes; leave a receipt."""
     if (id_ is None) == (subject is None):
         raise ParameterError("give either --id or --subject")
     if not (yes or dry_run or terminal.is_terminal()):
         raise ParameterError("forget asks before it acts, and nobody is there to answer; give --yes or --dry-run")
-    with _open(store) as erase:
+    with _open(store, receipts, signing_key=signing_key) as erase:
         ids = None if id_ is None else _ids(erase, id_)
         if dry_run or not yes:
             report = erase.forget(ids, subject=subject, dry_run=True)
@@ -145,10 +169,11 @@ def ask(
     store: Folder = STORE,
     max_tokens: Annotated[int, typer.Option(help="Most tokens of the answer.")] = 64,
     llm: Model = None,
+    receipts: Receipts = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the language model's answer to a question."""
-    with waiting("Asking"), _open(store, llm) as erase:
+    with waiting("Asking"), _open(store, receipts, llm=llm) as erase:
         answer = erase.ask(query, max_tokens=max_tokens)
     show(asdict(answer), [answer.text], as_json=as_json)
 
@@ -159,10 +184,11 @@ def choose(
     options: Annotated[list[str] | None, typer.Argument(metavar="[OPTION]...", help="None: the store's.")] = None,
     store: Folder = STORE,
     llm: Model = None,
+    receipts: Receipts = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the option that the language model prefers as an answer."""
-    with waiting("Choosing"), _open(store, llm) as erase:
+    with waiting("Choosing"), _open(store, receipts, llm=llm) as erase:
         choice = erase.choose(query, options or None)
     show(asdict(choice), [choice.option], as_json=as_json)
 
@@ -172,10 +198,11 @@ def prompt(
     query: Query,
     store: Folder = STORE,
     messages: Annotated[bool, typer.Option("--messages", help="Print chat messages, as a JSON array.")] = False,
+    receipts: Receipts = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the prompt of a question."""
-    with _open(store) as erase:
+    with _open(store, receipts) as erase:
         made = erase.prompt(query)
     ids = [example.id for example in made.demonstrations]
     result = {"text": made.text, "messages": made.messages, "demonstrations": ids}
@@ -183,9 +210,9 @@ def prompt(
 
 
 @app.command()
-def status(store: Folder = STORE, as_json: AsJson = False) -> None:
+def status(store: Folder = STORE, receipts: Receipts = None, as_json: AsJson = False) -> None:
     """Print what the store holds."""
-    with _open(store) as erase:
+    with _open(store, receipts) as erase:
         found = erase.status()
     shown = ", ".join(map(str, found.demonstrations)) or "none, or chosen for each question"
     rows = {
@@ -196,17 +223,30 @@ def status(store: Folder = STORE, as_json: AsJson = False) -> None:
         "embedding model": found.embedder,
         "language model": found.llm,
         "digest": found.digest or "none",
+        "receipts": f"{found.n_receipts} in {found.receipts}",
         "size": f"{found.bytes / 1e6:.2f} MB",
     }
     show(found.to_dict(), [f"{name:<16} {value}" for name, value in rows.items()], as_json=as_json)
 
 
 @app.command()
-def verify(store: Folder = STORE, as_json: AsJson = False) -> None:
-    """Fit anew on the examples present, and compare."""
-    with waiting("Fitting"), _open(store) as erase:
-        verification = erase.verify()
-    show(verification.to_dict(), [str(verification)], as_json=as_json)
+def verify(
+    store: Folder = STORE,
+    absent: Annotated[
+        list[str] | None, typer.Option(help="A text that no file may hold, nor its vector; repeat it.")
+    ] = None,
+    receipts: Receipts = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit anew by other code and compare; check examples, receipts and files."""
+    with waiting("Verifying"), _open(store, receipts) as erase:
+        verification = erase.verify(absent or ())
+    lines = [str(verification)]
+    if not verification.detects_old_copies:
+        lines.append(
+            "note: its receipts lie within the store, so that an older copy of the whole folder is not noticed"
+        )
+    show(verification.to_dict(), lines, as_json=as_json)
     if not verification.ok:
         raise typer.Exit(1)
 
@@ -215,10 +255,11 @@ def verify(store: Folder = STORE, as_json: AsJson = False) -> None:
 def export(
     file: Annotated[Path, typer.Argument(help="A file that is not there yet.")],
     store: Folder = STORE,
+    receipts: Receipts = None,
     as_json: AsJson = False,
 ) -> None:
     """Write all examples to a file as JSON lines, which `ingest` reads."""
-    with _open(store) as erase:
+    with _open(store, receipts) as erase:
         count = erase.export(file)
     show({"file": str(file), "n_examples": count}, [f"{count} examples written to {file}"], as_json=as_json)
 
@@ -241,15 +282,21 @@ def demo(
         raise typer.Exit(1)
 
 
+app.add_typer(cli_receipts.app, name="receipts")
+
+
 def main() -> None:
     """Run the command `erase`."""
     app()
 
 
-def _open(store: Path, llm: str | None = None) -> Erase:
+def _open(
+    store: Path, receipts: Path | None = None, *, llm: str | None = None, signing_key: Path | None = None
+) -> Erase:
     from erase_core.pipeline import Erase
 
-    return Erase.open(store, llm=llm)
+    with terminal.notes():
+        return Erase.open(store, llm=llm, receipts=receipts, signing_key=signing_key)
 
 
 def _axes(texts: Path, count: int, embedder: str | None) -> NDArray[np.float64]:
@@ -282,7 +329,9 @@ def _agreed(report: ForgetReport) -> bool:
 
 def _without_texts(report: ForgetReport) -> dict[str, Any]:
     """Return a report with ids for demonstrations: in a log their texts would outlive them."""
-    shown = {name: [example.id for example in getattr(report, name)] for name in ("before", "after")}
+    shown: dict[str, Any] = {name: [e.id for e in getattr(report, name)] for name in ("before", "after")}
+    if report.receipt is not None:
+        shown["receipt"] = {"number": report.receipt.number, "hash": report.receipt.hash}
     return report.to_dict() | shown
 
 
@@ -294,7 +343,8 @@ def _changes(report: ForgetReport) -> list[str]:
         "out of the prompt": [id_ for id_ in before if id_ not in after],
         "into the prompt": [id_ for id_ in after if id_ not in before],
     }
-    return [str(report), *(f"{name:<18} {', '.join(map(str, ids)) or 'none'}" for name, ids in changes.items())]
+    proof = [] if report.receipt is None else [f"{'receipt':<18} {report.receipt.number}:{report.receipt.hash}"]
+    return [str(report), *proof, *(f"{name:<18} {', '.join(map(str, ids)) or 'none'}" for name, ids in changes.items())]
 
 
 if __name__ == "__main__":

@@ -62,9 +62,9 @@ class Clustering:
         StoreError
             The vectors do not give the model whose digest the store tells.
         """
-        generation = self._store.generation
+        generation = self._store.facts.generation
         if generation != self._generation:
-            self._model = self._load() if self._store.digest else None
+            self._model = self._load() if self._store.facts.digest else None
             self._generation = generation
             self.outdated |= self._model is None and any(self._files())
         return self._model
@@ -97,7 +97,7 @@ class Clustering:
             with self._store.writing():
                 yield
                 if self._changed:
-                    self._generation = self._store.generation + 1
+                    self._generation = self._store.facts.generation + 1
         except BaseException:
             if self._changed:
                 self._discard()
@@ -141,7 +141,7 @@ class Clustering:
         return model
 
     def _announce(self) -> None:
-        self._store.set_fact("digest", "" if self._model is None else self._model.digest())
+        self._store.set_digest("" if self._model is None else self._model.digest())
         try:
             self._unlink()
         except OSError as error:
@@ -166,18 +166,20 @@ class Clustering:
     def _load(self) -> QKMeans:
         with suppress(ModelFileError, OSError):
             model = QKMeans.load(self.snapshot)
-            if model.digest() == self._store.digest:
+            if model.digest() == self._store.facts.digest:
                 return model
         self.outdated = True
-        refit = self.fit(*self._store.vectors())
-        if refit is None or refit.digest() != self._store.digest:
+        ids, vectors = self._store.vectors()
+        refit = self.fit(ids, vectors)
+        vectors.fill(0)
+        if refit is None or refit.digest() != self._store.facts.digest:
             raise StoreError(
                 f"{self._store.folder} is damaged: its vectors do not give the model that it tells of; restore a backup"
             )
         return refit
 
     def _fit(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> QKMeans:
-        settings, axes = self._store.settings, self._store.axes
+        settings, axes = self._store.facts.settings, self._store.facts.axes
         model: QKMeans = QKMeans(
             settings.n_shots,
             epsilon=settings.epsilon,

@@ -1,6 +1,7 @@
 """Every error that erase_core raises on purpose: one base class, and subclasses that are also builtin ones.
 
-A call that raises one of them has changed nothing; but before a `ScrubError` the removal was done.
+A call that raises one of them has changed nothing; but before a `ScrubError` the removal was done, and only what it
+left in files, or its receipt, is outstanding.
 """
 
 __all__ = [
@@ -10,12 +11,15 @@ __all__ = [
     "EmptyModelError",
     "EraseError",
     "ExampleError",
+    "ForgottenError",
     "IdKindError",
     "LLMError",
     "MissingPackageError",
     "ModelFileError",
+    "OldCopyWarning",
     "ParameterError",
     "PromptTooLongError",
+    "ReceiptError",
     "ScrubError",
     "ServerError",
     "SourceError",
@@ -95,7 +99,7 @@ class StoreError(EraseError, ValueError):
 
 
 class StoreVersionError(StoreError):
-    """A store that a newer version of erase_core wrote."""
+    """A store that another version of erase_core wrote."""
 
 
 class StoreLockedError(StoreError):
@@ -106,7 +110,19 @@ class ScrubError(StoreError):
     """A removal counts, but files of the store may still hold what was removed; opening the store goes on with it."""
 
 
+class ReceiptError(StoreError):
+    """A receipt that is none, or was changed; receipts that are not the store's, or not where they should be."""
+
+
+class ForgottenError(EraseError, ValueError):
+    """Examples that were forgotten are to come in again; nothing was ingested."""
+
+
 class UnknownSubjectError(EraseError, KeyError):
     """A subject that no example has; nothing was forgotten."""
 
     __str__ = Exception.__str__
+
+
+class OldCopyWarning(UserWarning):
+    """A store was a copy from before a removal, which has been done again."""

@@ -376,7 +376,11 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         OSError
             The file cannot be read.
         """
-        model = _core.Model.load(path, parameters.n_threads(n_threads), parameters.cache_bytes(cache_bytes))
+        limits = parameters.n_threads(n_threads), parameters.cache_bytes(cache_bytes)
+        return cls._around(_core.Model.load(path, *limits), n_threads, cache_bytes)
+
+    @classmethod
+    def _around(cls, model: _core.Model, n_threads: int | None = None, cache_bytes: int | None = None) -> Self:
         params = model.params()
         estimator = cls(
             params["n_clusters"],

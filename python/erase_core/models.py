@@ -47,10 +47,12 @@ def as_llm(settings: Settings) -> LLM:
 
 
 def checked_vectors(embedder: Embedder, texts: list[str], progress: bool = False) -> NDArray[np.float32]:
-    """Return the vectors of texts. An embedder may be a caller's own, and what it returns is kept."""
+    """Return the vectors of texts, in an array that is nobody else's, so that it may be overwritten."""
     given = embedder.embed(texts, progress=progress)
     try:
-        vectors = np.ascontiguousarray(given, dtype=np.float32)
+        # A caller's own embedder may keep what it gives away; ours does not.
+        ours = isinstance(embedder, SentenceEmbedder) and given.flags.c_contiguous
+        vectors = given if ours else np.array(given, dtype=np.float32, order="C")
     except (TypeError, ValueError) as error:
         raise EmbedderError(f"the embedding model {embedder.name} gave no vectors: {error}") from error
     if vectors.shape != (len(texts), embedder.dim):

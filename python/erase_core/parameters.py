@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from numbers import Integral, Rational, Real
 from pathlib import Path
@@ -147,3 +147,22 @@ def axes(given: object, dim: int) -> NDArray[np.float64] | None:
     if isinstance(matrix, np.ndarray) and not (np.isfinite(matrix).all() and matrix.any()):
         raise ParameterError("projection must be a finite matrix that is not all zeros")
     return matrix if isinstance(matrix, np.ndarray) else None
+
+
+def choice(name: str, given: object, choices: Sequence[str]) -> None:
+    """Check that a value is one of some words."""
+    if given not in choices:
+        raise ParameterError(f"{name} must be one of {', '.join(choices)}, got {given!r}")
+
+
+def texts_and_vectors(name: str, given: object) -> list[str | NDArray[np.floating]]:
+    """Return texts and vectors as a list; one of them alone is a list of one."""
+    if isinstance(given, str) or (isinstance(given, np.ndarray) and given.ndim == 1):
+        given = [given]
+    if not isinstance(given, Iterable):
+        raise ParameterError(f"{name} must be texts and vectors, got {given!r}")
+    several = [each if isinstance(each, str) else np.asarray(each) for each in given]
+    for each in several:
+        if not isinstance(each, str) and (each.ndim != 1 or each.dtype.kind != "f" or not np.isfinite(each).all()):
+            raise ParameterError(f"{name} must be texts and vectors of finite floats, got {each!r}")
+    return several

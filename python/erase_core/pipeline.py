@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, cast
 
@@ -21,22 +23,32 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from erase_core import parameters
+from erase_core.admission import Admission, rows_of
+from erase_core.chain import ReceiptFolder
 from erase_core.clustering import Clustering
 from erase_core.embed import Embedder
-from erase_core.errors import EmbedderError, ParameterError, StoreError
+from erase_core.errors import EmbedderError, OldCopyWarning, ParameterError, ScrubError, StoreError
 from erase_core.examples import Example
 from erase_core.kmeans import QKMeans
 from erase_core.llm import LLM, Answer, Choice
 from erase_core.llm.protocol import check_max_tokens, check_options
 from erase_core.models import as_embedder, as_llm, checked_vectors, is_name, name_of
 from erase_core.prompt import Prompt, Template, fit_budget
+from erase_core.receipts import Receipt
+from erase_core.removals import Removals
 from erase_core.reports import ForgetReport, IngestReport, Status, Verification
+from erase_core.scan import forms_of_text, forms_of_vector
 from erase_core.select import SELECTORS
 from erase_core.settings import Settings, Strategy
+from erase_core.signing import Signer
 from erase_core.sources import read_examples
 from erase_core.store import Store
+from erase_core.verification import verify
 
 __all__ = ["Erase"]
+
+# Seconds to wait for other processes.
+TIMEOUT = 5.0
 
 
 class Erase:
@@ -55,10 +67,19 @@ class Erase:
     >>> erase.forget(subject="customer-42")  # doctest: +SKIP
     """
 
-    def __init__(self, store: Store, embedder: Embedder | None, llm: LLM | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        embedder: Embedder | None,
+        llm: LLM | None,
+        *,
+        receipts: Path | None = None,
+        signer: Signer | None = None,
+    ) -> None:
         self._store = store
-        self._settings = store.settings
+        self._settings = store.facts.settings
         self._clustering = Clustering(store)
+        self._removals = Removals(store, self._clustering, receipts, signer)
         self._embedder, self._llm = embedder, llm
         self._seen: int | None = None
         self._lock = threading.RLock()
@@ -81,6 +102,9 @@ class Erase:
         llm: str | PathLike[str] | LLM | None = None,
         base_url: str | None = None,
         chat: bool = False,
+        receipts: str | PathLike[str] | None = None,
+        signing_key: str | PathLike[str] | None = None,
+        timeout: float = TIMEOUT,
     ) -> Self:
         """Make a new store.
 
@@ -99,11 +123,16 @@ class Erase:
         embedder, llm : str, path, an object or None, default=None
             Models, by hub id or folder, or objects of one's own, which are then to be given to `open` too. None for
             the packaged ones.
+        receipts : path or None, default=None
+            Where receipts of removals are to lie; None for a folder within the store's. Kept outside, they let `open`
+            notice a copy of the store from before a removal.
+        signing_key, timeout
+            See `open`.
 
         Raises
         ------
         StoreError
-            The folder is not empty, or cannot be written.
+            The folder is not empty, or cannot be written; or that of the receipts has some already.
         EmbedderError
             The embedding model cannot be loaded.
         ParameterError
@@ -127,10 +156,12 @@ class Erase:
             chat=chat,
         )
         Store.check_vacant(folder)
+        signer = None if signing_key is None else Signer(signing_key)
+        outside = None if receipts is None else _new_receipts(parameters.path(receipts))
         embedding = as_embedder(embedder)
         axes = None if settings.projection is not None else parameters.axes(projection, embedding.dim)
-        store = Store.create(folder, settings, embedding.name, embedding.dim, axes)
-        return cls(store, embedding, None if is_name(llm) else cast("LLM | None", llm))
+        store = Store.create(folder, settings, embedding.name, embedding.dim, axes, outside, timeout)
+        return cls(store, embedding, None if is_name(llm) else cast("LLM | None", llm), signer=signer)
 
     @classmethod
     def open(
@@ -139,31 +170,51 @@ class Erase:
         *,
         embedder: str | PathLike[str] | Embedder | None = None,
         llm: str | PathLike[str] | LLM | None = None,
+        receipts: str | PathLike[str] | None = None,
+        signing_key: str | PathLike[str] | None = None,
+        timeout: float = TIMEOUT,
     ) -> Self:
         """Open a store. Models are loaded when they are needed.
+
+        A removal whose process was killed, or that another process held up, is brought to its end. A copy of the store
+        from before a removal, which its receipts tell of, has that removal done again, and a warning says so.
 
         Parameters
         ----------
         path : path
         embedder, llm : str, path, an object or None, default=None
             Models instead of those that the store names. The embedding model must be the one it was built with.
+        receipts : path or None, default=None
+            Where the receipts lie, if they were moved.
+        signing_key : path or None, default=None
+            A file with an Ed25519 private key in PEM form, by which receipts are signed. It is not kept.
+        timeout : float, default=5.0
+            Seconds to wait for other processes.
 
         Raises
         ------
         StoreError, StoreVersionError
-            There is no store, or a damaged one, or one that a newer version wrote.
+            There is no store, or a damaged one, or one that another version wrote.
+        ReceiptError
+            The receipts are not there, or not this store's, or were changed.
         EmbedderError
             `embedder` is not the one that the store was built with.
+        ParameterError, MissingPackageError
+            `signing_key` is none, or the package cryptography is missing.
+
+        Warns
+        -----
+        OldCopyWarning
+            The store was a copy from before a removal.
         """
         name_of("embedder", embedder)
         name = name_of("llm", llm)
-        store = Store(parameters.path(path))
+        signer = None if signing_key is None else Signer(signing_key)
+        moved = None if receipts is None else parameters.path(receipts).absolute()
+        store = Store(parameters.path(path), timeout)
         try:
-            if not store.is_scrubbed:
-                # A process was killed after a removal counted, or found no room, or a reader held it up.
-                with suppress(StoreError):
-                    store.scrub()
-            erase = cls(store, None, None)
+            erase = cls(store, None, None, receipts=moved, signer=signer)
+            erase._recover()
             if embedder is not None:
                 erase._use_embedder(as_embedder(embedder))
             if llm is not None:
@@ -206,6 +257,7 @@ class Erase:
         format: str | None = None,  # noqa: A002
         fields: Mapping[str, str] | None = None,
         skip_bad: bool = False,
+        forgotten: Literal["refuse", "skip", "allow"] = "refuse",
         progress: bool = False,
     ) -> IngestReport:
         """Take examples in: all of them, or none if something is wrong.
@@ -214,6 +266,9 @@ class Erase:
         ----------
         source, format, fields, skip_bad
             See `read_examples`. Examples without ids are numbered on from the largest id.
+        forgotten : {"refuse", "skip", "allow"}, default="refuse"
+            What to do with examples that were forgotten, or are about a subject that was: take nothing in, leave them
+            out, or take them in again on purpose. One with an id is known by it, one without by what it says.
         progress : bool, default=False
             Show the progress of the embedding on a terminal.
 
@@ -223,28 +278,39 @@ class Erase:
             The source cannot be read, or a row of it is no example.
         DuplicateIdError, IdKindError
             An id is in the store already, or of another kind than the store's.
+        ForgottenError
+            Some were forgotten.
         StoreLockedError, StoreError
             Another process writes, or the store cannot be written.
         """
         start = time.perf_counter()
+        parameters.choice("forgotten", forgotten, ("refuse", "skip", "allow"))
         reading = read_examples(source, format=format, fields=fields, skip_bad=skip_bad)
         with self._lock:
-            self._store.check_new([example.id for example in reading.examples if example.id is not None])
+            admission = Admission(self._store, forgotten)
+            coming = admission.of(reading.examples)
+            self._store.check_new([example.id for example in coming if example.id is not None])
             embedder = self._the_embedder()
             before = time.perf_counter()
-            vectors = checked_vectors(embedder, [example.input for example in reading.examples], progress)
+            vectors = checked_vectors(embedder, [example.input for example in coming], progress)
             embedding_seconds = time.perf_counter() - before
-            with self._writing():
-                # Others may have written since the first look.
-                examples = self._numbered(reading.examples)
-                ids = [example.id for example in examples if example.id is not None]
-                self._store.check_new(ids)
-                self._store.insert(examples, vectors)
-                if ids:
-                    self._clustering.add(ids, vectors)
+            try:
+                with self._writing():
+                    # Others may have written since the first look.
+                    admitted = admission.of(coming)
+                    examples, kept = self._numbered(admitted), rows_of(coming, admitted, vectors)
+                    ids = [example.id for example in examples if example.id is not None]
+                    self._store.check_new(ids)
+                    self._store.readmit(admission.tokens)
+                    self._store.insert(examples, kept)
+                    if ids:
+                        self._clustering.add(ids, kept)
+            finally:
+                vectors.fill(0)
             return IngestReport(
                 n_added=len(examples),
                 n_skipped=len(reading.skipped),
+                n_forgotten=len(reading.examples) - len(examples),
                 n_examples=len(self._store),
                 skipped=reading.skipped,
                 embedding_seconds=embedding_seconds,
@@ -273,6 +339,8 @@ class Erase:
         ------
         UnknownIdError, UnknownSubjectError
             There is no such example; nothing was forgotten.
+        ReceiptError
+            The store is an old copy, or its receipts are signed and there is no key; nothing was forgotten.
         StoreLockedError, StoreError
             Another process writes, or the store cannot be written; nothing was forgotten.
         ScrubError
@@ -290,10 +358,12 @@ class Erase:
                 raise ParameterError("ids must name at least one example")
             self._store.check_known(going)
             before = self._shared_demonstrations(self._clustering.current())
-            update, model = self._clustering.trial(going) if dry_run else self._clustering.remove(going)
+            receipt = None
+            if dry_run:
+                update, model = self._clustering.trial(going)
+            else:
+                update, model, receipt = self._removals.remove(going, subject)
             after = self._shared_demonstrations(model)
-            if not dry_run:
-                self._store.delete(going)
             n_examples = len(self._store) - (len(going) if dry_run else 0)
         return ForgetReport(
             ids=going,
@@ -303,6 +373,7 @@ class Erase:
             after=after,
             model_seconds=update.seconds,
             seconds=time.perf_counter() - start,
+            receipt=receipt,
             dry_run=dry_run,
         )
 
@@ -391,41 +462,67 @@ class Erase:
                 strategy=settings.strategy,
                 n_shots=settings.n_shots,
                 demonstrations=[example.id for example in self._shared_demonstrations(model) if example.id is not None],
-                embedder=self._store.embedder,
+                embedder=self._store.facts.embedder,
                 llm=self._llm.name if self._llm is not None else settings.llm or "packaged SmolLM2-135M-Instruct",
-                digest=self._store.digest,
-                scrubbed=self._store.is_scrubbed,
+                digest=self._store.facts.digest,
+                n_receipts=self._store.facts.head.number,
+                receipts=str(self._removals.receipts.path),
+                scrubbed=self._store.facts.is_scrubbed,
                 bytes=self._store.size,
             )
 
-    def verify(self) -> Verification:
-        """Fit a model to the examples in the store, and compare it with the one that was kept up to date.
+    def verify(self, absent: Iterable[str | NDArray[np.floating]] = ()) -> Verification:
+        """Verify that the store is what it should be.
 
-        The fit shares nothing with that model but the code of a fit. Whether vectors are those of the texts is not
-        looked at.
+        The model is compared with one that a second implementation, which shares no code with the first, makes of the
+        examples present; what it shows with what a model read anew from those bytes shows; each row with its hash and
+        all rows with the store's commitment; the receipts with one another and with the store.
+
+        Parameters
+        ----------
+        absent : iterable of str and of ndarray of shape (dim,)
+            Texts and vectors that no file of the store may hold: each in several encodings (UTF-8 and UTF-16, JSON,
+            base64, hex; float64, 32 and 16, int16); of a text the vector too. See docs/erasure.md.
+
+        Raises
+        ------
+        ParameterError
+            A text is too short to be looked for.
         """
-        start = time.perf_counter()
-        # Whoever writes just now has put a snapshot there that counts only in a moment: it is no part of the verdict.
+        wanted = parameters.texts_and_vectors("absent", absent)
+        forms = [forms_of_text(each) if isinstance(each, str) else forms_of_vector(each) for each in wanted]
+        texts = [each for each in wanted if isinstance(each, str)]
         with self._lock:
-            with self._reading():
-                snapshot, model = self._clustering.snapshot_digest(), self._clustering.current()
-                ids, vectors = self._store.vectors()
-                told, scrubbed = self._store.digest, self._store.is_scrubbed
-                digest = "" if model is None else model.digest()
-                self._clustering.outdated |= snapshot != digest
-            refit = self._clustering.fit(ids, vectors)
-            refit_digest = "" if refit is None else refit.digest()
-            equal = self._selected(model) == self._selected(refit)
-            return Verification(
-                ok=digest == refit_digest == told and equal and scrubbed,
-                n_examples=len(ids),
-                digest=digest,
-                refit_digest=refit_digest,
-                snapshot_digest=snapshot,
-                demonstrations_equal=equal,
-                scrubbed=scrubbed,
-                seconds=time.perf_counter() - start,
-            )
+            if texts:
+                vectors = checked_vectors(self._the_embedder(), texts)
+                forms += map(forms_of_vector, vectors)
+            verification = verify(self._store, self._clustering, self._removals, self._selected, forms)
+            with self._reading():  # which makes the snapshot good
+                pass
+            return verification
+
+    def receipts(self) -> list[Receipt]:
+        """Return the receipts of all removals, the first one first.
+
+        Raises
+        ------
+        ReceiptError
+            One was changed.
+        """
+        with self._lock:
+            folder = self._removals.receipts
+            return [folder.read(number) for number in folder.numbers()]
+
+    @property
+    def newest_receipt(self) -> tuple[int, str]:
+        """Number and hash of the newest receipt, to be written down elsewhere; ``(0, "")`` if there is none."""
+        with self._lock, self._reading():
+            return self._store.facts.head[:2]
+
+    def refresh(self) -> None:
+        """Let go of what other processes have forgotten, as every other call does before it does anything."""
+        with self._lock, self._reading():
+            self._clustering.current()
 
     def examples(self) -> list[Example]:
         """Return all examples by ascending id."""
@@ -457,7 +554,7 @@ class Erase:
         """Read the store as of one moment; what the language model keeps of an older prompt is dropped."""
         outermost = not self._store.busy
         with self._store.reading():
-            generation = self._store.generation
+            generation = self._store.facts.generation
             if generation != self._seen:
                 if self._llm is not None:
                     self._llm.forget()
@@ -475,10 +572,24 @@ class Erase:
             yield
         try:
             if scrub:
-                self._store.scrub()
+                self._removals.finish()
         finally:
             with self._reading():
                 pass
+
+    def _recover(self) -> None:
+        """Bring to an end what a crash, a full disk or a reader held up; do again what an old copy knows nothing of."""
+        removed = self._removals.catch_up()
+        if not self._store.facts.is_scrubbed:
+            with suppress(ScrubError):
+                self._removals.finish()
+        if removed is not None:
+            warnings.warn(
+                f"{self._store.folder} was a copy from before a removal; {removed} examples that its receipts tell of "
+                "were removed again",
+                OldCopyWarning,
+                stacklevel=3,
+            )
 
     def _selected(self, model: QKMeans | None, vector: NDArray[np.float32] | None = None) -> list[int | str]:
         """Ids of the demonstrations; without a query's vector those that do not depend on it."""
@@ -512,9 +623,10 @@ class Erase:
         return self._embedder
 
     def _use_embedder(self, embedder: Embedder) -> None:
-        if (embedder.name, embedder.dim) != (self._store.embedder, self._store.dim):
+        name, dim = self._store.facts.embedder, self._store.facts.dim
+        if (embedder.name, embedder.dim) != (name, dim):
             raise EmbedderError(
-                f"the store was built with the embedding model {self._store.embedder} ({self._store.dim} dimensions), "
+                f"the store was built with the embedding model {name} ({dim} dimensions), "
                 f"not with {embedder.name} ({embedder.dim}); vectors of two models cannot be compared"
             )
         self._embedder = embedder
@@ -523,3 +635,15 @@ class Erase:
         if self._llm is None:
             self._llm = as_llm(self._settings)
         return self._llm
+
+
+def _new_receipts(folder: Path) -> Path:
+    """Return a folder for receipts, which is made if it is not there and must have none yet."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        taken = ReceiptFolder(folder.absolute()).numbers()
+    except OSError as error:
+        raise StoreError(f"{folder}: {error.strerror or error}") from error
+    if taken:
+        raise StoreError(f"{folder} holds receipts already, of another store; choose another folder")
+    return folder.absolute()

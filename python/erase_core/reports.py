@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from erase_core.examples import BadRow, Example
+from erase_core.receipts import Receipt
 
 __all__ = ["ForgetReport", "IngestReport", "Status", "Verification"]
 
@@ -23,8 +24,9 @@ class IngestReport(_Report):
 
     Parameters
     ----------
-    n_added, n_skipped, n_examples : int
-        Rows that came in, bad rows that were left out, examples in the store now.
+    n_added, n_skipped, n_forgotten, n_examples : int
+        Rows that came in, bad rows that were left out, rows left out because they were forgotten, examples in the
+        store now.
     skipped : list of BadRow
     embedding_seconds, seconds : float
         Wall-clock time of the embedding, and of all.
@@ -32,6 +34,7 @@ class IngestReport(_Report):
 
     n_added: int
     n_skipped: int
+    n_forgotten: int
     n_examples: int
     skipped: list[BadRow]
     embedding_seconds: float
@@ -39,6 +42,7 @@ class IngestReport(_Report):
 
     def __str__(self) -> str:
         skipped = f", {self.n_skipped} bad rows left out" if self.n_skipped else ""
+        skipped += f", {self.n_forgotten} left out that were forgotten" if self.n_forgotten else ""
         return f"{self.n_added} examples ingested{skipped}; {self.n_examples} in the store ({self.seconds:.1f} s)"
 
 
@@ -58,6 +62,8 @@ class ForgetReport(_Report):
         The demonstrations; none of both where they depend on the query.
     model_seconds, seconds : float
         Wall-clock time of the clustering's update, and of all, files included.
+    receipt : Receipt or None
+        The proof; None if nothing was changed.
     dry_run : bool
         Whether nothing was changed.
     """
@@ -69,6 +75,7 @@ class ForgetReport(_Report):
     after: list[Example] = field(repr=False)
     model_seconds: float
     seconds: float
+    receipt: Receipt | None = field(default=None, repr=False)
     dry_run: bool = False
 
     @property
@@ -104,6 +111,10 @@ class Status(_Report):
         The language model that is used unless another is named.
     digest : str
         Digest of the fitted model; empty for a store without examples.
+    n_receipts : int
+        Removals so far.
+    receipts : str
+        Folder of their receipts.
     scrubbed : bool
         Whether the files hold nothing of what was forgotten; if not, the next `open` goes on with that.
     bytes : int
@@ -119,6 +130,8 @@ class Status(_Report):
     embedder: str
     llm: str
     digest: str
+    n_receipts: int
+    receipts: str
     scrubbed: bool
     bytes: int
 
@@ -128,35 +141,44 @@ class Status(_Report):
 
 @dataclass(frozen=True)
 class Verification(_Report):
-    """Whether the model is the one that the examples in the store give.
+    """Whether a store is what it should be.
 
     Parameters
     ----------
     ok : bool
-    n_examples : int
-    digest, refit_digest, snapshot_digest : str
-        Of the model that is used, of a fit on the examples in the store, and of the snapshot (empty if there is none).
-    demonstrations_equal : bool
-        Whether both show the same examples.
+        Whether nothing of what follows is wrong.
+    problems : list of str
+        What is wrong.
+    n_examples, n_receipts, n_absent : int
+        What was looked at: examples, receipts, and texts and vectors that should be in no file.
+    digest : str
+        Of the model; empty if there are no examples.
+    snapshot_digest : str
+        Of the snapshot; empty if there is none. It is a cache: another one is no problem.
     scrubbed : bool
         Whether what was forgotten has been overwritten in the files.
+    detects_old_copies : bool
+        Whether the receipts lie outside the store's folder, so that a copy of it from before a removal is noticed.
     seconds : float
     """
 
     ok: bool
+    problems: list[str]
     n_examples: int
+    n_receipts: int
+    n_absent: int
     digest: str
-    refit_digest: str
     snapshot_digest: str
-    demonstrations_equal: bool
     scrubbed: bool
+    detects_old_copies: bool
     seconds: float
 
     def __str__(self) -> str:
-        if self.ok:
-            return (
-                f"verified: a fit on the {self.n_examples} examples present gives the same model ({self.digest[:16]})"
-            )
-        if not self.scrubbed:
-            return "NOT verified: the files may still hold what was forgotten; open the store again"
-        return f"NOT verified: model {self.digest[:16]}, refit {self.refit_digest[:16]}"
+        if not self.ok:
+            return "\n".join(["NOT verified:", *self.problems])
+        absent = "; nothing of what should be absent is in a file" if self.n_absent else ""
+        receipts = f"; {self.n_receipts} receipt{' is' if self.n_receipts == 1 else 's are'} in order"
+        return (
+            f"verified: the {self.n_examples} examples present give this very model ({self.digest[:16] or 'none'})"
+            f"{receipts if self.n_receipts else ''}{absent}"
+        )

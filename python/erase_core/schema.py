@@ -2,10 +2,11 @@
 
 FILE = "examples.sqlite"
 APPLICATION_ID = 0x45524153
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # The first with strict tables.
 MIN_SQLITE = (3, 37)
-# Rows have numbers of their own, so that no page of a tree repeats an id as a separator of its children.
+# Rows have numbers of their own, so that no page of a tree repeats an id as a separator of its children. What was
+# forgotten stands in the order of its keyed hashes, which tells nothing of when.
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
 CREATE TABLE examples (
@@ -15,13 +16,19 @@ CREATE TABLE examples (
     output TEXT NOT NULL,
     rationale TEXT,
     subject TEXT,
+    salt BLOB NOT NULL,
+    hash BLOB NOT NULL,
     vector BLOB NOT NULL
 ) STRICT;
 CREATE INDEX examples_by_subject ON examples (subject) WHERE subject IS NOT NULL;
+CREATE TABLE forgotten (token BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TABLE pending (number INTEGER PRIMARY KEY, receipt BLOB NOT NULL) STRICT;
 """
 PRAGMAS = """
 PRAGMA secure_delete = ON;
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA temp_store = MEMORY;
+PRAGMA cell_size_check = ON;
+PRAGMA trusted_schema = OFF;
 """

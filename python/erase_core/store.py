@@ -1,40 +1,40 @@
-"""The store: one SQLite file that holds examples, their vectors and the settings, and is the truth about them.
+"""The store: examples, their vectors and the settings, in one SQLite file that is the truth about them.
 
-What is derived from it, the fitted model, is clustering.py's business. One process writes at a time, any number read.
-Everything deleted is overwritten (`secure_delete`); after a removal the file is written anew and its log cut off.
+How that file is written and rewritten is database.py's business; what is derived from it, the fitted model, is
+clustering.py's. Each example carries a hash of itself, so that one that was damaged is never shown.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from erase_core import commitments
+from erase_core.database import Database
 from erase_core.errors import (
     DataError,
     DuplicateIdError,
     IdKindError,
-    ScrubError,
     StoreError,
-    StoreLockedError,
-    StoreVersionError,
     UnknownIdError,
     UnknownSubjectError,
 )
 from erase_core.examples import Example, unstorable
-from erase_core.schema import APPLICATION_ID, FILE, MIN_SQLITE, PRAGMAS, SCHEMA, SCHEMA_VERSION
+from erase_core.facts import Facts, Head
+from erase_core.schema import FILE
 from erase_core.settings import Settings
 
 __all__ = ["Store"]
 
 COLUMNS = "id, input, output, rationale, subject"
+ROW = f"{COLUMNS}, salt, hash, vector"
 # Variables in one statement, below the least limit that SQLite is built with.
 CHUNK = 500
 MAX_ID = 2**63 - 1
@@ -54,29 +54,32 @@ class Store:
     StoreError
         The folder holds no store, or a damaged one.
     StoreVersionError
-        A newer version of erase_core wrote it.
+        Another version of erase_core wrote it.
     """
 
     def __init__(self, folder: Path, timeout: float = 5.0) -> None:
         # The process may go elsewhere, and the snapshot is to be replaced here all the same.
-        self.folder, self.timeout = folder.absolute(), timeout
-        self._file = self.folder / FILE
-        if not self._file.is_file():
+        self.folder = folder.absolute()
+        file = self.folder / FILE
+        if not file.is_file():
             raise StoreError(f"{folder} is not a store; make one with `erase init --store {folder}` or Erase.create")
-        with self._errors():
-            # Any thread may use it; the facade lets one at a time.
-            self._db = sqlite3.connect(self._file, timeout=timeout, isolation_level=None, check_same_thread=False)
+        self._db = Database(file, timeout)
         try:
-            self._check_version()
-            with self._errors():
-                self._db.executescript(PRAGMAS)
+            self.facts = Facts(self._db)
         except BaseException:
             self._db.close()
             raise
 
     @classmethod
     def create(
-        cls, folder: Path, settings: Settings, embedder: str, dim: int, axes: NDArray[np.float64] | None = None
+        cls,
+        folder: Path,
+        settings: Settings,
+        embedder: str,
+        dim: int,
+        axes: NDArray[np.float64] | None = None,
+        receipts: Path | None = None,
+        timeout: float = 5.0,
     ) -> Store:
         """Make a new store in a folder that is absent or empty.
 
@@ -90,49 +93,32 @@ class Store:
             Its dimensions.
         axes : ndarray of shape (m, dim) or None
             A projection by public axes.
+        receipts : Path or None
+            Folder of the receipts, if it is not to be within the store's.
+        timeout : float, default=5.0
         """
-        if sqlite3.sqlite_version_info < MIN_SQLITE:
-            raise StoreError(f"a store needs SQLite 3.37 or later, and this Python has {sqlite3.sqlite_version}")
         try:
             cls.check_vacant(folder)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Written under another name first: a store is there as a whole or not at all.
-            partial = folder / f"{FILE}.partial-{os.getpid()}"
-            db = sqlite3.connect(partial, isolation_level=None)
-            try:
-                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                db.executescript(SCHEMA)
-                facts = {
-                    "settings": settings.to_json(),
-                    "embedder": embedder,
-                    "dim": dim,
-                    "generation": 0,
-                    "digest": "",
-                    "scrubbed": 1,
-                }
-                blob = None if axes is None else np.ascontiguousarray(axes, dtype="<f8").tobytes()
-                db.executemany("INSERT INTO facts VALUES (?, ?)", [*facts.items(), ("axes", blob)])
-                partial.rename(folder / FILE)
-            finally:
-                db.close()
-                partial.unlink(missing_ok=True)
+            for file in _unfinished(folder):
+                file.unlink(missing_ok=True)
+            Database.create(folder / FILE, Facts.new(settings, embedder, dim, axes, receipts))
         except OSError as error:
             raise StoreError(f"{folder}: {error.strerror or error}") from error
         except sqlite3.Error as error:
             raise StoreError(f"{folder}: {error}") from error
-        return cls(folder)
+        return cls(folder, timeout)
 
     @staticmethod
     def check_vacant(folder: Path) -> None:
-        """Check that a folder is absent or empty.
+        """Check that a folder is absent or empty, but for what a process left that was killed here.
 
         Raises
         ------
         StoreError
         """
         try:
-            vacant = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+            vacant = not folder.exists() or (folder.is_dir() and set(folder.iterdir()) == set(_unfinished(folder)))
         except OSError as error:
             raise StoreError(f"{folder}: {error.strerror or error}") from error
         if not vacant:
@@ -142,79 +128,33 @@ class Store:
         """Let go of the file."""
         self._db.close()
 
-    @property
-    def settings(self) -> Settings:
-        """What the store was created with."""
-        text = self._fact("settings")
-        try:
-            return Settings.from_json(text)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise self._damage("settings") from error
-
-    @property
-    def embedder(self) -> str:
-        """Identity of the embedding model."""
-        return str(self._fact("embedder"))
-
-    @property
-    def dim(self) -> int:
-        """Dimensions of the vectors."""
-        return self._number("dim")
-
-    @property
-    def axes(self) -> NDArray[np.float64] | None:
-        """The public axes of the projection, if there are any."""
-        blob = self._fact("axes")
-        if blob is None:
-            return None
-        if not isinstance(blob, bytes) or not blob or len(blob) % (8 * self.dim):
-            raise self._damage("axes")
-        return np.frombuffer(blob, dtype="<f8").reshape(-1, self.dim)
-
-    @property
-    def generation(self) -> int:
-        """How often the store was written to."""
-        return self._number("generation")
-
-    @property
-    def digest(self) -> str:
-        """Digest of the model that belongs to the examples; empty where there are none."""
-        return str(self._fact("digest"))
-
     def __len__(self) -> int:
         """Return the number of examples."""
-        return int(self._one("SELECT count(*) FROM examples")[0])
+        return int(self._db.one("SELECT count(*) FROM examples")[0])
 
     @property
     def n_subjects(self) -> int:
         """Number of subjects."""
-        return int(self._one("SELECT count(DISTINCT subject) FROM examples")[0])
+        return int(self._db.one("SELECT count(DISTINCT subject) FROM examples")[0])
 
     @property
     def size(self) -> int:
         """Bytes that the folder's files take."""
+        size = 0
         try:
-            files = list(self.folder.iterdir())
+            for file in self.folder.rglob("*"):
+                with suppress(FileNotFoundError):  # another process has just replaced it
+                    size += file.stat().st_size if file.is_file() else 0
         except OSError as error:
             raise StoreError(f"{self.folder}: {error.strerror or error}") from error
-        size = 0
-        for file in files:
-            with suppress(FileNotFoundError):  # another process has just replaced it
-                size += file.stat().st_size
         return size
 
+    # ---- transactions ----
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Read everything within as of one moment."""
-        if self.busy:
+        with self._db.reading():
             yield
-            return
-        with self._errors():
-            self._db.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self._roll_back()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -225,22 +165,13 @@ class Store:
         StoreLockedError
             Another process writes.
         """
-        with self._errors():
-            self._db.execute("PRAGMA busy_timeout = 0")
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-            finally:
-                self._db.execute(f"PRAGMA busy_timeout = {int(1000 * self.timeout)}")
-        try:
+        with self._db.locked():
             yield
-        finally:
-            self._roll_back()
 
     @property
     def busy(self) -> bool:
         """Whether this is within `reading`, `locked` or `writing`."""
-        with self._errors():
-            return self._db.in_transaction
+        return self._db.busy
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -253,80 +184,107 @@ class Store:
         StoreError
             The file cannot be written.
         """
-        with self._errors():
-            self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._db.writing():
             yield
-            with self._errors():
-                self._db.execute("UPDATE facts SET value = value + 1 WHERE name = 'generation'")
-                self._db.execute("COMMIT")
-        except BaseException:
-            self._roll_back()
-            raise
+            self.facts.set(generation=self.facts.generation + 1)
 
-    @property
-    def is_scrubbed(self) -> bool:
-        """Whether `scrub` has ended since the last removal: not so if the process was killed, or the disk full."""
-        return bool(self._fact("scrubbed"))
+    def scrub(self) -> tuple[int, list[tuple[int, bytes]]]:
+        """Write the file anew, so that nothing deleted is left in it.
 
-    def scrub(self) -> None:
-        """Write the file anew, cut the write-ahead log off, and see that it is.
-
-        What is deleted is overwritten where it was, but SQLite has copied rows from page to page before, as its trees
-        grew and shrank, and leaves the copies. So only a file that is written anew holds nothing but what is there.
+        Returns
+        -------
+        generation : int
+            As of before.
+        pending : list of (int, bytes)
+            Receipts of what is now gone from the files, to be published.
 
         Raises
         ------
         ScrubError
-            Another process wrote, or read from before the removal, for longer than the timeout; or the disk is full.
         """
-        deadline = time.monotonic() + self.timeout
-        try:
-            generation = self.generation
-            self._db.execute("VACUUM")
-            self._cut_log(deadline)
-            # Not if another process has removed something since.
-            self._db.execute(
-                "UPDATE facts SET value = 1 WHERE name = 'scrubbed' AND ? = "
-                "(SELECT value FROM facts WHERE name = 'generation')",
-                (generation,),
-            )
-            self._cut_log(deadline)
-        except sqlite3.Error as error:
-            raise ScrubError(
-                f"{self.folder}: the removal is done, but its files may still hold what was removed ({error}); "
-                "make room, or end the other process, and open the store again, which goes on with it"
-            ) from error
+        with self.reading():
+            generation, pending = self.facts.generation, self.pending()
+        self._db.rewrite()
+        return generation, pending
 
-    def _cut_log(self, deadline: float) -> None:
-        log = self._file.with_name(FILE + "-wal")
-        while self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] or _size(log):
-            if time.monotonic() > deadline:
-                raise sqlite3.OperationalError("database is locked: a process still reads from before it")
-            time.sleep(0.01)
+    @contextmanager
+    def settling(self, generation: int, pending: Sequence[tuple[int, bytes]]) -> Iterator[None]:
+        """Note, if no error occurs within, that what was removed up to a generation is gone, and receipts published.
 
-    def insert(self, examples: Sequence[Example], vectors: NDArray[np.float32]) -> None:
-        """Add examples with their vectors. To be called within `writing`."""
-        rows = (
-            (e.id, e.input, e.output, e.rationale, e.subject, vector.astype("<f4").tobytes())
-            for e, vector in zip(examples, vectors, strict=True)
+        Raises
+        ------
+        ScrubError
+        """
+        # Not if another process has removed something since.
+        scrubbed = (
+            "UPDATE facts SET value = 1 WHERE name = 'scrubbed' AND ? = "
+            "(SELECT value FROM facts WHERE name = 'generation')"
         )
-        with self._errors():
-            self._db.executemany(f"INSERT INTO examples ({COLUMNS}, vector) VALUES (?, ?, ?, ?, ?, ?)", rows)
+        with self._db.amending():
+            yield
+            self._db.change("DELETE FROM pending WHERE number = ?", ((number,) for number, _ in pending))
+            self._db.change(scrubbed, [(generation,)])
 
-    def delete(self, ids: Sequence[int | str]) -> None:
-        """Delete examples, and overwrite them. To be called within `writing`."""
-        with self._errors():
-            self._db.executemany("DELETE FROM examples WHERE id = ?", ((id_,) for id_ in ids))
-            self._db.execute("UPDATE facts SET value = 0 WHERE name = 'scrubbed'")
+    # ---- writes, all to be called within `writing` ----
+    def insert(self, examples: Sequence[Example], vectors: NDArray[np.float32]) -> None:
+        """Add examples with their vectors."""
+        salts = [commitments.new_salt() for _ in examples]
+        hashes = [commitments.row_hash(*row) for row in zip(examples, vectors, salts, strict=True)]
+        self._db.change(
+            f"INSERT INTO examples ({COLUMNS}, salt, hash, vector) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (e.id, e.input, e.output, e.rationale, e.subject, salt, hash_, vector.astype("<f4").tobytes())
+                for e, vector, salt, hash_ in zip(examples, vectors, salts, hashes, strict=True)
+            ),
+        )
+        self.facts.set(commitment=commitments.plus(self.facts.commitment, hashes))
 
-    def set_fact(self, name: str, value: str) -> None:
-        """Change the digest. To be called within `writing`."""
-        with self._errors():
-            self._db.execute("UPDATE facts SET value = ? WHERE name = ?", (value, name))
+    def delete(self, ids: Sequence[int | str]) -> list[bytes]:
+        """Delete examples, overwrite them, and remember them by their tokens alone.
 
-    def next_ids(self, count: int) -> list[int]:
-        """Return the integers after the largest id, for examples that bring none.
+        Returns
+        -------
+        list of bytes
+            The hashes of their rows.
+        """
+        # Not checked: what is damaged can be forgotten too.
+        rows = self._among(f"SELECT hash, {COLUMNS} FROM examples WHERE id", ids, whole=True)
+        tokens, hashes = self.facts.tokens, [row[0] for row in rows]
+        gone = [Example(*row[1:]) for row in rows]
+        self._db.change(
+            "INSERT OR IGNORE INTO forgotten VALUES (?)",
+            ((token,) for example in gone for token in (tokens.of_id(_id(example)), tokens.of_content(example))),
+        )
+        self._db.change("DELETE FROM examples WHERE id = ?", ((id_,) for id_ in ids))
+        self.facts.set(commitment=commitments.minus(self.facts.commitment, hashes), scrubbed=0)
+        return hashes
+
+    def forget_subjects(self, subjects: Collection[str]) -> None:
+        """Remember subjects, by their tokens alone, so that nothing about them comes back."""
+        tokens = self.facts.tokens
+        self._db.change("INSERT OR IGNORE INTO forgotten VALUES (?)", ((tokens.of_subject(s),) for s in subjects))
+
+    def readmit(self, tokens: Collection[bytes]) -> None:
+        """Take tokens off the list of what was forgotten."""
+        self._db.change("DELETE FROM forgotten WHERE token = ?", ((token,) for token in tokens))
+
+    def set_digest(self, digest: str) -> None:
+        """Change the model's digest. What receipts say of the one before can be checked by nobody from then on."""
+        self.facts.set(digest=digest, model_salt=commitments.new_salt(), head_is_current=0)
+
+    def append_receipt(self, head: Head, receipt: bytes) -> None:
+        """Add the newest receipt, to be published when what it tells of is gone from the files."""
+        self._db.change("INSERT INTO pending VALUES (?, ?)", [(head.number, receipt)])
+        self.set_head(head)
+        self.facts.set(head_is_current=1)
+
+    def set_head(self, head: Head) -> None:
+        """Change which receipt is the newest."""
+        self.facts.set(head=head.number, head_hash=head.hash, head_key=head.public_key)
+
+    # ---- what is there ----
+    def next_ids(self, number: int) -> list[int]:
+        """Return integers after the largest id, for examples that bring none; not those that were forgotten.
 
         Raises
         ------
@@ -335,16 +293,34 @@ class Store:
         DataError
             There are not so many.
         """
-        largest = self._one("SELECT max(id) FROM examples")[0]
+        largest = self._db.one("SELECT max(id) FROM examples")[0]
         if isinstance(largest, str):
             raise IdKindError("the store's ids are text, so every example needs an `id`")
-        first = 0 if largest is None else largest + 1
-        if first + count > MAX_ID + 1:
+        first, tokens = 0 if largest is None else largest + 1, self.facts.tokens
+        ids: list[int] = []
+        candidates = count(first)
+        while len(ids) < number:
+            part = list(islice(candidates, number - len(ids)))
+            gone = self.forgotten(tokens.of_id(id_) for id_ in part)
+            ids += [id_ for id_ in part if tokens.of_id(id_) not in gone]
+        if ids and ids[-1] > MAX_ID:
             raise DataError(
-                f"{count} examples cannot be numbered on from the largest id, {largest}; ids end at 2**63 - 1, "
+                f"{number} examples cannot be numbered on from the largest id, {largest}; ids end at 2**63 - 1, "
                 "so give every example an `id`"
             )
-        return list(range(first, first + count))
+        return ids
+
+    def pending(self) -> list[tuple[int, bytes]]:
+        """Return the receipts that are not published yet, by their numbers."""
+        return self._db.all("SELECT number, receipt FROM pending ORDER BY number")
+
+    def all_forgotten(self) -> set[bytes]:
+        """Return the list of what was forgotten: tokens."""
+        return {row[0] for row in self._db.each("SELECT token FROM forgotten")}
+
+    def forgotten(self, tokens: Iterable[bytes]) -> set[bytes]:
+        """Return those tokens that are on the list of what was forgotten."""
+        return set(self._among("SELECT token FROM forgotten WHERE token", tokens))
 
     def check_new(self, ids: Sequence[int | str]) -> None:
         """Check that ids are none of the store's, and of its kind.
@@ -385,16 +361,22 @@ class Store:
         UnknownSubjectError
             There are none.
         """
-        query = "SELECT id FROM examples WHERE subject = ? ORDER BY id"
-        rows = [] if unstorable(subject) else self._all(query, (subject,))
+        # By the table itself: an index that was damaged could leave one out.
+        query = "SELECT id FROM examples NOT INDEXED WHERE subject = ? ORDER BY id"
+        rows = [] if unstorable(subject) else self._db.all(query, (subject,))
         if not rows:
             raise UnknownSubjectError(f"no example is about the subject {subject!r}; nothing was forgotten")
         return [row[0] for row in rows]
 
+    def ids_of_hashes(self, hashes: Collection[bytes]) -> list[int | str]:
+        """Return the ids of those examples whose rows have one of some hashes, ascending."""
+        wanted = set(hashes)
+        return [id_ for id_, hash_ in self._db.each("SELECT id, hash FROM examples ORDER BY id") if hash_ in wanted]
+
     @property
     def id_type(self) -> type[int] | type[str] | None:
         """Whether ids are integers or text; None for a store without examples."""
-        row = self._one("SELECT id FROM examples LIMIT 1", default=None)
+        row = self._db.one("SELECT id FROM examples LIMIT 1", default=None)
         return None if row is None else type(row[0])
 
     def examples(self, ids: Sequence[int | str]) -> list[Example]:
@@ -403,99 +385,85 @@ class Store:
         Raises
         ------
         UnknownIdError
+        StoreError
+            One of them is damaged.
         """
-        found = {row[0]: Example(*row) for row in self._by_id(COLUMNS, ids)}
+        found = self._found(ids)
         if len(found) < len(set(ids)):
             self.check_known(ids)
-        return [found[id_] for id_ in ids]
+        return [found[id_][0] for id_ in ids]
 
     def all_examples(self) -> Iterator[Example]:
         """Yield the examples by ascending id."""
-        with self._errors():
-            for row in self._db.execute(f"SELECT {COLUMNS} FROM examples ORDER BY id"):
-                yield Example(*row)
+        for row in self._db.each(f"SELECT {ROW} FROM examples ORDER BY id"):
+            yield self._checked(row)[0]
+
+    def hashes(self) -> list[bytes]:
+        """Return the hashes of all rows, each seen to be that of its row.
+
+        Raises
+        ------
+        StoreError
+            A row is damaged.
+        """
+        return [self._checked(row)[1] for row in self._db.each(f"SELECT {ROW} FROM examples ORDER BY id")]
 
     def vectors(self) -> tuple[list[int | str], NDArray[np.float32]]:
         """Return all ids, ascending, and their vectors: ndarray of shape (n, dim)."""
         ids: list[int | str] = []
-        matrix = np.empty((len(self), self.dim), dtype=np.float32)
-        with self._errors():
-            for number, (id_, blob) in enumerate(self._db.execute("SELECT id, vector FROM examples ORDER BY id")):
-                if len(blob) != 4 * self.dim:
-                    raise self._damage(f"vector of example {id_!r}")
-                ids.append(id_)
-                matrix[number] = np.frombuffer(blob, dtype="<f4")
-        if not np.isfinite(matrix).all():
-            raise self._damage(f"vector of example {ids[int(np.isfinite(matrix).all(axis=1).argmin())]!r}")
+        matrix = np.empty((len(self), self.facts.dim), dtype=np.float32)
+        for number, (id_, blob) in enumerate(self._db.each("SELECT id, vector FROM examples ORDER BY id")):
+            matrix[number] = self._vector(id_, blob)
+            ids.append(id_)
         return ids, matrix
 
-    def _check_version(self) -> None:
-        """Look before anything is written: the file may be another program's."""
-        if self._one("PRAGMA application_id")[0] != APPLICATION_ID:
-            raise StoreError(f"{self._file} is not a store of erase_core")
-        version = self._one("PRAGMA user_version")[0]
-        if version > SCHEMA_VERSION:
-            raise StoreVersionError(
-                f"{self.folder} was written by a newer version of erase_core (store version {version}, "
-                f"this one knows {SCHEMA_VERSION}); upgrade with `pip install --upgrade erase-core`"
-            )
+    def is_sound(self) -> bool:
+        """Whether SQLite finds its own structures whole."""
+        return self._db.is_sound()
+
+    def _found(self, ids: Sequence[int | str]) -> dict[int | str, tuple[Example, bytes]]:
+        rows = self._among(
+            f"SELECT {ROW} FROM examples WHERE id", [id_ for id_ in ids if _can_be_an_id(id_)], whole=True
+        )
+        checked = [self._checked(row) for row in rows]
+        return {_id(example): (example, hash_) for example, hash_ in checked}
+
+    def _checked(self, row: tuple[Any, ...]) -> tuple[Example, bytes]:
+        """Return the example of a row of the table, and its hash, which is seen to be its own."""
+        *fields, salt, hash_, blob = row
+        example = Example(*fields)
+        if commitments.row_hash(example, self._vector(example.id, blob), salt) != hash_:
+            raise self._damage(f"example {example.id!r}")
+        return example, hash_
+
+    def _vector(self, id_: object, blob: bytes) -> NDArray[np.float32]:
+        if len(blob) != 4 * self.facts.dim or not np.isfinite(np.frombuffer(blob, dtype="<f4")).all():
+            raise self._damage(f"vector of example {id_!r}")
+        return np.frombuffer(blob, dtype="<f4")
 
     def _present(self, ids: Sequence[int | str]) -> list[int | str]:
-        return [row[0] for row in self._by_id("id", ids)]
+        return self._among("SELECT id FROM examples WHERE id", [id_ for id_ in ids if _can_be_an_id(id_)])
 
-    def _by_id(self, columns: str, ids: Sequence[int | str]) -> Iterator[tuple[Any, ...]]:
-        for start in range(0, len(ids), CHUNK):
-            part = [id_ for id_ in ids[start : start + CHUNK] if _can_be_an_id(id_)]
-            marks = ", ".join("?" * len(part))
-            yield from self._all(f"SELECT {columns} FROM examples WHERE id IN ({marks})", part)
-
-    def _fact(self, name: str) -> Any:
-        row = self._one("SELECT value FROM facts WHERE name = ?", (name,), default=None)
-        if row is None:
-            raise self._damage(name)
-        return row[0]
-
-    def _number(self, name: str) -> int:
-        value = self._fact(name)
-        if not isinstance(value, int):
-            raise self._damage(name)
-        return value
+    def _among(self, query: str, values: Iterable[object], *, whole: bool = False) -> list[Any]:
+        """Return the first column, or whole rows, of a query for some values of its last column."""
+        rows: list[Any] = []
+        remaining = iter(values)
+        while part := list(islice(remaining, CHUNK)):
+            rows += self._db.all(f"{query} IN ({', '.join('?' * len(part))})", part)
+        return rows if whole else [row[0] for row in rows]
 
     def _damage(self, name: str) -> StoreError:
-        return StoreError(f"{self._file} is damaged: it does not tell its {name}; restore a backup")
+        return self.facts.damage(name)
 
-    def _roll_back(self) -> None:
-        # Some errors have ended the transaction already.
-        with self._errors():
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
 
-    def _one(self, query: str, values: Iterable[object] = (), default: Any = ()) -> Any:
-        rows = self._all(query, values)
-        return rows[0] if rows else default
+def _unfinished(folder: Path) -> list[Path]:
+    """Return what a process that was killed while it made a store has left."""
+    return list(folder.glob(f"{FILE}.partial-*"))
 
-    def _all(self, query: str, values: Iterable[object] = ()) -> list[tuple[Any, ...]]:
-        with self._errors():
-            return self._db.execute(query, tuple(values)).fetchall()
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turn the database's errors into ours."""
-        try:
-            yield
-        except UnicodeDecodeError as error:  # the database's message quotes what is damaged
-            raise StoreError(f"{self._file} is damaged or not a store") from error
-        except sqlite3.Error as error:
-            text = " ".join(str(error).split())
-            if isinstance(error, sqlite3.ProgrammingError) and "closed" in text:
-                raise StoreError(f"{self.folder} has been closed here; open it again") from error
-            if "locked" in text or "busy" in text:
-                raise StoreLockedError(
-                    f"{self.folder}: another process is writing to the store; try again when it has ended"
-                ) from error
-            if isinstance(error, sqlite3.OperationalError):
-                raise StoreError(f"{self._file}: {text}; nothing was changed") from error
-            raise StoreError(f"{self._file} is damaged or not a store: {text}") from error
+def _id(example: Example) -> int | str:
+    assert example.id is not None  # it is the store's
+    return example.id
 
 
 def _some(ids: Sequence[int | str]) -> str:
@@ -504,7 +472,3 @@ def _some(ids: Sequence[int | str]) -> str:
 
 def _can_be_an_id(id_: int | str) -> bool:
     return not unstorable(id_) if isinstance(id_, str) else -MAX_ID - 1 <= id_ <= MAX_ID
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0

@@ -10,6 +10,7 @@ import os
 import signal
 import sqlite3
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
@@ -20,7 +21,7 @@ from typer.core import TyperGroup
 
 from erase_core import errors
 
-__all__ = ["ENDINGS", "Commands", "exit_codes_help", "is_terminal", "run", "show", "uninterrupted", "waiting"]
+__all__ = ["ENDINGS", "Commands", "exit_codes_help", "is_terminal", "notes", "run", "show", "uninterrupted", "waiting"]
 
 # The one class that all of Click's errors of usage have in common, wherever typer has Click from.
 UsageError = cast("type[Exception]", typer.BadParameter.__base__)
@@ -54,6 +55,8 @@ ENDINGS = (
     Ending(BUG, "unexpected error", (Exception,)),
     Ending(INTERRUPTED, "interrupted", (KeyboardInterrupt,)),
     Ending(15, "forgotten, but the files may still hold it", (errors.ScrubError,)),
+    Ending(16, "receipts missing, changed, or of another store", (errors.ReceiptError,)),
+    Ending(17, "examples that were forgotten are to come in again", (errors.ForgottenError,)),
     Ending(141, "output not read to its end", (BrokenPipeError,)),
 )
 CODES = {error: ending.code for ending in ENDINGS for error in ending.errors}
@@ -142,6 +145,17 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def notes() -> Iterator[None]:
+    """Show warnings of ours within as lines on stderr."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", errors.OldCopyWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, errors.OldCopyWarning):
+            print(f"note: {warning.message}", file=sys.stderr)
+
+
 def _code(error: BaseException) -> int:
     cause = error.__cause__
     of_sqlite = isinstance(cause, sqlite3.OperationalError) and any(text in str(cause) for text in FILE_TROUBLE)
@@ -155,7 +169,7 @@ def _line(error: BaseException, code: int) -> str:
     if isinstance(error, BrokenPipeError):
         return ""
     if code == INTERRUPTED:
-        return "interrupted; the store is as it was\n"
+        return "interrupted; what the command had not finished has changed nothing\n"
     if isinstance(error, UsageError):
         text = error.format_message()  # type: ignore[attr-defined]
     elif isinstance(error, errors.EraseError):

@@ -1,0 +1,254 @@
+"""Receipts as files in a folder, one for each removal, and whether they form a chain that nobody has touched.
+
+What a receipt says is receipts.py's business. Nothing here needs the store that the receipts are of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+from erase_core import parameters, signing
+from erase_core.errors import ParameterError, ReceiptError
+from erase_core.files import write_new
+from erase_core.receipts import NONE, Receipt
+
+__all__ = ["ChainVerification", "Problem", "ReceiptFolder", "verify_chain", "verify_receipts"]
+
+NAME = re.compile(r"(\d{8})\.json")
+Kind = Literal["tampered", "reordered", "omitted", "truncated", "forged", "unsigned", "foreign", "unbalanced"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a chain of receipts.
+
+    Parameters
+    ----------
+    number : int
+        The receipt.
+    kind : str
+        ``tampered``: it, or the one before, is not what was written. ``reordered``: it stands in another's place.
+        ``omitted``: it is missing between others. ``truncated``: it is missing at the end. ``forged``: its signature is
+        not that of its key, or not of one that was named. ``unsigned``: it has none, though keys were named.
+        ``foreign``: it is of another store than the first. ``unbalanced``: before is not after and what was removed.
+    text : str
+    """
+
+    number: int
+    kind: Kind
+    text: str
+
+    def __str__(self) -> str:
+        return f"receipt {self.number} is {self.kind}: {self.text}"
+
+
+@dataclass(frozen=True)
+class ChainVerification:
+    """Whether receipts form a chain that nobody has touched.
+
+    Parameters
+    ----------
+    ok : bool
+    n_receipts : int
+    head : str
+        Hash of the newest; empty if there is none.
+    public_keys : tuple of str
+        Those that receipts are signed with.
+    problems : tuple of Problem
+    """
+
+    ok: bool
+    n_receipts: int
+    head: str
+    public_keys: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if not self.ok:
+            return "\n".join(["NOT verified:", *map(str, self.problems)])
+        if not self.n_receipts:
+            return "verified: no receipts"
+        signed = f"signed by {', '.join(key[:16] for key in self.public_keys)}" if self.public_keys else "unsigned"
+        one = self.n_receipts == 1
+        return (
+            f"verified: a chain of {self.n_receipts} receipt{'' if one else 's'}, {signed}; "
+            f"the newest is {self.n_receipts}:{self.head}"
+        )
+
+
+class ReceiptFolder:
+    """A folder with one store's receipts: ``00000001.json`` and so on.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the receipts that are there, ascending; none if the folder is not there.
+
+        Raises
+        ------
+        OSError
+        """
+        if not self.path.is_dir():
+            return []
+        return sorted(int(match[1]) for file in self.path.iterdir() if (match := NAME.fullmatch(file.name)))
+
+    def read(self, number: int) -> Receipt:
+        """Read a receipt.
+
+        Raises
+        ------
+        ReceiptError
+            It is not there, or was changed.
+        """
+        file = self.file(number)
+        try:
+            return Receipt.from_bytes(file.read_bytes())
+        except OSError as error:
+            raise ReceiptError(f"{file}: {error.strerror or error}") from error
+        except ReceiptError as error:
+            raise ReceiptError(f"{file}: {error}") from None
+
+    def publish(self, number: int, content: bytes) -> None:
+        """Write a receipt, durably; nothing if it is there.
+
+        Raises
+        ------
+        ReceiptError
+            Another one is there.
+        OSError
+            It cannot be written.
+        """
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for partial in self.path.glob("*.partial-*"):
+            partial.unlink(missing_ok=True)
+        try:
+            write_new(self.file(number), content)
+        except FileExistsError:
+            if self.file(number).read_bytes() != content:
+                raise ReceiptError(f"{self.file(number)} is another receipt than the store's") from None
+
+    def file(self, number: int) -> Path:
+        """Return where a receipt lies."""
+        return self.path / f"{number:08}.json"
+
+
+def verify_receipts(
+    folder: str | PathLike[str],
+    *,
+    head: tuple[int, str] | None = None,
+    public_keys: Iterable[str | PathLike[str]] = (),
+) -> ChainVerification:
+    """Verify a folder of receipts, without the store that they are of.
+
+    Parameters
+    ----------
+    folder : path
+    head : (int, str) or None, default=None
+        Number and hash of the newest receipt, as the store or whoever wrote it down knows them. Without it nobody can
+        see that receipts are missing at the end, or, if they are not signed, that all were written anew.
+    public_keys : iterable of str or path, default=()
+        Keys, in hex or as PEM files, one of which must have signed each receipt. Without any, signatures are checked by
+        the keys that receipts bring.
+
+    Raises
+    ------
+    ParameterError
+        There is no such folder, or a key is none.
+    MissingPackageError
+        Receipts are signed, and the package cryptography is not installed.
+    """
+    path = parameters.path(folder)
+    if not path.is_dir():
+        raise ParameterError(f"{path} is no folder")
+    keys = frozenset(signing.public_key(key) for key in public_keys)
+    return verify_chain(ReceiptFolder(path), head, keys)[0]
+
+
+def verify_chain(
+    folder: ReceiptFolder,
+    head: tuple[int, str] | None,
+    keys: frozenset[str] = frozenset(),
+    *,
+    upto: int | None = None,
+) -> tuple[ChainVerification, list[Receipt]]:
+    """Verify receipts as `verify_receipts` does, if wanted only those up to a number; return the sound ones too."""
+    numbers = [number for number in folder.numbers() if upto is None or number <= upto]
+    last = max([*numbers, head[0] if head else 0])
+    problems: list[Problem] = []
+    found: dict[int, Receipt] = {}
+    for number in range(1, last + 1):
+        if number in numbers:
+            problems += _problems(folder, number, found, keys)
+        elif number < max(numbers, default=0):
+            problems.append(Problem(number, "omitted", "it is missing, though there are later ones"))
+    problems += _at_the_end(found, numbers, head)
+    verification = ChainVerification(
+        ok=not problems,
+        n_receipts=len(numbers),
+        head=found[last].hash if last in found else "",
+        public_keys=tuple(sorted({receipt.public_key for receipt in found.values() if receipt.public_key})),
+        problems=tuple(problems),
+    )
+    return verification, list(found.values())
+
+
+def _problems(
+    receipts: ReceiptFolder, number: int, found: dict[int, Receipt], keys: frozenset[str]
+) -> Iterator[Problem]:
+    """Yield what is wrong with one receipt; add it to those that were found."""
+    try:
+        receipt = receipts.read(number)
+    except ReceiptError as error:
+        yield Problem(number, "tampered", str(error))
+        return
+    if receipt.number != number:
+        yield Problem(number, "reordered", f"it says that it is receipt {receipt.number}")
+        return
+    found[number] = receipt
+    before = found.get(number - 1)
+    if (before or number == 1) and receipt.previous != (before.hash if before else NONE):
+        yield Problem(number, "tampered", "it does not follow from the one before: one of both was replaced")
+    if receipt.store != next(iter(found.values())).store:
+        yield Problem(number, "foreign", f"it is of the store {receipt.store}, unlike the first")
+    if not receipt.is_balanced:
+        yield Problem(number, "unbalanced", "what was there before is not what was left and what was removed")
+    yield from _of_signature(receipt, keys)
+
+
+def _of_signature(receipt: Receipt, keys: frozenset[str]) -> Iterator[Problem]:
+    if not receipt.public_key:
+        if keys:
+            yield Problem(receipt.number, "unsigned", "it has no signature")
+    elif not signing.is_signed_by(receipt.public_key, receipt.signature, receipt.message):
+        yield Problem(receipt.number, "forged", "its signature is not that of its key")
+    elif keys and receipt.public_key not in keys:
+        yield Problem(
+            receipt.number, "forged", f"it is signed by {receipt.public_key}, which is none of the keys given"
+        )
+
+
+def _at_the_end(found: dict[int, Receipt], numbers: list[int], head: tuple[int, str] | None) -> Iterator[Problem]:
+    if head is None:
+        return
+    last = max(numbers, default=0)
+    if last < head[0]:
+        yield Problem(head[0], "truncated", f"the newest there is receipt {last}, not {head[0]}")
+    elif head[0] in found and found[head[0]].hash != head[1]:
+        yield Problem(head[0], "tampered", "it is another than the one that is known to be the newest")
+    elif last > head[0]:
+        yield Problem(last, "tampered", f"receipt {head[0]} is known to be the newest, and there are later ones")

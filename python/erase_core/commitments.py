@@ -1,0 +1,105 @@
+"""Commitments to examples, which bind and tell nothing: a salted hash of each row, and one of all rows together.
+
+Whoever has a row and its salt can check its hash; without the salt the hash is as good as random, so that it may stand
+in a receipt when the row and its salt are gone. The hash of all rows is LtHash16 (Lewi, Kim, Maykov, Weis, "Securing
+Update Propagation with Homomorphic Hashing", 2019): a sum, so that removing a row subtracts its part from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erase_core.examples import Example
+
+__all__ = ["EMPTY", "Tokens", "minus", "model_commitment", "new_salt", "plus", "row_hash"]
+
+SALT_BYTES = 32
+HASH_BYTES = 32
+TOKEN_BYTES = 16
+# 1024 lanes of 16 bits: at least 200 bits of security (section 5 of the paper).
+LANES = 1024
+EMPTY = bytes(2 * LANES)
+
+
+def new_salt() -> bytes:
+    """Return 32 bytes that nobody can guess."""
+    return secrets.token_bytes(SALT_BYTES)
+
+
+def row_hash(example: Example, vector: NDArray[np.float32], salt: bytes) -> bytes:
+    """Return the commitment to an example with its vector: 32 bytes."""
+    fields = (example.id, example.input, example.output, example.rationale, example.subject)
+    return _hash("row", salt, *fields, vector.astype("<f4").tobytes())
+
+
+def model_commitment(digest: str, salt: bytes) -> str:
+    """Return the commitment to a model's digest, in hex. The digest alone would betray a row to whoever guesses it."""
+    return _hash("model", salt, digest).hex()
+
+
+def plus(commitment: bytes, hashes: Iterable[bytes]) -> bytes:
+    """Return the commitment to some rows and those of `hashes`."""
+    return (_lanes(commitment) + _sum(hashes)).astype("<u2").tobytes()
+
+
+def minus(commitment: bytes, hashes: Iterable[bytes]) -> bytes:
+    """Return the commitment to some rows without those of `hashes`."""
+    return (_lanes(commitment) - _sum(hashes)).astype("<u2").tobytes()
+
+
+class Tokens:
+    """Keyed hashes by which what was forgotten is known again: 16 bytes each, of an id, a subject or a content.
+
+    Parameters
+    ----------
+    key : bytes
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def of_id(self, id_: int | str) -> bytes:
+        """Return the token of an id; 7 and "7" have the same, since a CSV file does not tell them apart."""
+        return self._token("id", str(id_))
+
+    def of_subject(self, subject: str) -> bytes:
+        """Return the token of a subject."""
+        return self._token("subject", subject)
+
+    def of_content(self, example: Example) -> bytes:
+        """Return the token of all that an example says, its id aside."""
+        return self._token("content", example.input, example.output, example.rationale, example.subject)
+
+    def _token(self, kind: str, *values: str | None) -> bytes:
+        return hmac.digest(self._key, _encoded(kind, *values), "sha256")[:TOKEN_BYTES]
+
+
+def _hash(kind: str, *values: bytes | str | int | None) -> bytes:
+    return hashlib.sha256(_encoded(kind, *values)).digest()
+
+
+def _encoded(kind: str, *values: bytes | str | int | None) -> bytes:
+    """Return values as bytes, different ones for different values: kind, length and content of each."""
+    parts = [f"erase-core {kind} 1".encode()]
+    for value in values:
+        content = value if isinstance(value, bytes) else b"" if value is None else str(value).encode()
+        letter = {bytes: b"b", str: b"s", int: b"i", type(None): b"n"}[type(value)]
+        parts += [letter, len(content).to_bytes(8, "little"), content]
+    return b"".join(parts)
+
+
+def _lanes(commitment: bytes) -> NDArray[np.uint16]:
+    return np.frombuffer(commitment, dtype="<u2")
+
+
+def _sum(hashes: Iterable[bytes]) -> NDArray[np.uint16]:
+    total = np.zeros(LANES, dtype=np.uint16)
+    for row in hashes:
+        total += _lanes(hashlib.shake_256(row).digest(2 * LANES))
+    return total

@@ -1,0 +1,61 @@
+"""Files that outlast a crash: written whole or not at all, and on the disk when the call returns."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["sync_folder", "write_new"]
+
+
+def write_new(file: Path, content: bytes) -> None:
+    """Write a file that is not there yet, whole or not at all, and durably.
+
+    Raises
+    ------
+    FileExistsError
+        It is there.
+    OSError
+        It cannot be written.
+    """
+    partial = file.with_name(f"{file.name}.partial-{os.getpid()}")
+    try:
+        with open(partial, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        move_new(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def move_new(partial: Path, file: Path) -> None:
+    """Give a file its name, durably, unless the name is taken.
+
+    Raises
+    ------
+    FileExistsError
+    """
+    try:
+        # A rename would replace what another process has put there in the meantime.
+        os.link(partial, file)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if file.exists():
+            raise FileExistsError(f"{file} is there already") from None
+        partial.rename(file)
+    partial.unlink(missing_ok=True)
+    sync_folder(file.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable: those that came, and those that went."""
+    flags = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+    with suppress(PermissionError):  # Windows opens no folders
+        handle = os.open(folder, flags)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,220 @@
+"""What a removal consists of, so that it is done, proven, and stays done.
+
+In this order: the transaction (rows, model, commitments, the receipt and what is remembered of it); the files written
+anew; the receipt published; that noted. Whoever opens the store after a crash goes on where it ended. A store that is
+older than its receipts is a copy from before a removal: what they tell of is removed from it again.
+"""
+
+from __future__ import annotations
+
+import base64
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from erase_core._core import UpdateReport, __version__
+from erase_core.chain import ReceiptFolder
+from erase_core.clustering import FILE as SNAPSHOT
+from erase_core.clustering import Clustering
+from erase_core.errors import ReceiptError, ScrubError
+from erase_core.facts import Head
+from erase_core.kmeans import QKMeans
+from erase_core.receipts import NONE, Receipt
+from erase_core.schema import FILE
+from erase_core.signing import Signer
+from erase_core.store import Store
+
+__all__ = ["Removals"]
+
+FOLDER = "receipts"
+REWRITTEN = (FILE, f"{FILE}-wal", SNAPSHOT)
+
+
+class Removals:
+    """Removals from a store, and their receipts.
+
+    Parameters
+    ----------
+    store : Store
+    clustering : Clustering
+    folder : Path or None, default=None
+        Where the receipts lie; None for where the store says.
+    signer : Signer or None, default=None
+    """
+
+    def __init__(
+        self, store: Store, clustering: Clustering, folder: Path | None = None, signer: Signer | None = None
+    ) -> None:
+        self._store, self._clustering, self._signer = store, clustering, signer
+        told = store.facts.receipts
+        self.outside = folder is not None or told is not None
+        self.receipts = ReceiptFolder(folder or told or store.folder / FOLDER)
+
+    def remove(self, ids: Sequence[int | str], subject: str | None) -> tuple[UpdateReport, QKMeans | None, Receipt]:
+        """Remove examples: those of ids, which are all of a subject if one is named. To be called within `writing`.
+
+        Returns
+        -------
+        update : UpdateReport
+        model : QKMeans or None
+            None if no example is left.
+        receipt : Receipt
+            To be published by `finish`.
+
+        Raises
+        ------
+        ReceiptError
+            The store is older than its receipts, or its receipts are signed and there is no key.
+        """
+        head, facts = self._store.facts.head, self._store.facts
+        self._check_newest(head)
+        if head.public_key and self._signer is None:
+            raise ReceiptError(
+                f"{self._store.folder}: the receipts of this store are signed; give the key (signing_key, "
+                "--signing-key); nothing was forgotten"
+            )
+        before = (len(self._store), facts.commitment, facts.model_commitment)
+        update, model = self._clustering.remove(ids)
+        hashes = self._delete(ids, subject)
+        after = (len(self._store), facts.commitment, facts.model_commitment)
+        settings = facts.settings
+        receipt = Receipt(
+            number=head.number + 1,
+            store=facts.name,
+            time=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            scope="ids" if subject is None else "subject",
+            rows=tuple(sorted(row.hex() for row in hashes)),
+            n_before=before[0],
+            n_after=after[0],
+            commitment_before=base64.b64encode(before[1]).decode(),
+            commitment_after=base64.b64encode(after[1]).decode(),
+            model_before=before[2],
+            model_after=after[2],
+            path=update.path,
+            parameters={
+                "strategy": settings.strategy,
+                "embedder": facts.embedder,
+                **{
+                    name: repr(getattr(settings, name))
+                    for name in ("n_shots", "seed", "epsilon", "gamma", "max_iter", "projection")
+                },
+            },
+            software={"erase_core": __version__, "sqlite": sqlite3.sqlite_version},
+            rewritten=REWRITTEN,
+            previous=head.hash or NONE,
+        ).signed(self._signer)
+        self._store.append_receipt(_head(receipt), receipt.to_bytes())
+        return update, model, receipt
+
+    def finish(self) -> None:
+        """See that nothing of what was removed is left in the files, then publish the receipts.
+
+        Raises
+        ------
+        ScrubError
+            Files may still hold what was removed, or receipts could not be published; the next `open` goes on with it.
+        """
+        generation, pending = self._store.scrub()
+        with self._store.settling(generation, pending):
+            try:
+                for number, content in pending:
+                    self.receipts.publish(number, content)
+            except OSError as error:
+                raise ScrubError(
+                    f"{self.receipts.path}: the removal is done, but its receipt cannot be written "
+                    f"({error.strerror or error}); make room, and open the store again, which goes on with it"
+                ) from error
+
+    def catch_up(self) -> int | None:
+        """Remove again what receipts tell of that the store does not know: it is a copy from before.
+
+        Returns
+        -------
+        int or None
+            How many examples; None if the store is no older than its receipts.
+
+        Raises
+        ------
+        ReceiptError
+            The receipts are not there, or not the store's, or some are missing or changed.
+        """
+        if not self.outside and not self.receipts.path.is_dir():
+            return None
+        if not self.receipts.path.is_dir():
+            raise ReceiptError(
+                f"{self._store.folder}: the folder of its receipts, {self.receipts.path}, is not there, so that nobody "
+                "can tell whether this is a copy from before a removal; bring it back, or name it (--receipts)"
+            )
+        if not self._is_outdated():
+            return None
+        with self._clustering.writing():
+            missed = self._missed()
+            rows = [bytes.fromhex(row) for receipt in missed for row in receipt.rows]
+            by_subject = {
+                bytes.fromhex(row) for receipt in missed if receipt.scope == "subject" for row in receipt.rows
+            }
+            ids = self._store.ids_of_hashes(rows)
+            subjects = {
+                example.subject
+                for example in self._store.examples(self._store.ids_of_hashes(by_subject))
+                if example.subject is not None
+            }
+            if ids:
+                self._clustering.remove(ids)
+                self._store.delete(ids)
+            self._store.forget_subjects(subjects)
+            self._store.set_head(_head(missed[-1]))
+        return len(ids)
+
+    def newest(self) -> int:
+        """Return the number of the newest receipt that is published; 0 if there is none."""
+        try:
+            return max(self.receipts.numbers(), default=0)
+        except OSError as error:
+            raise ReceiptError(f"{self.receipts.path}: {error.strerror or error}") from error
+
+    def _delete(self, ids: Sequence[int | str], subject: str | None) -> list[bytes]:
+        if subject is not None:
+            self._store.forget_subjects([subject])
+        return self._store.delete(ids)
+
+    def _is_outdated(self) -> bool:
+        """Whether there are receipts that the store does not know; see that those that both know are the same."""
+        # In this order: who removes something just now writes it to the store first.
+        newest = self.newest()
+        head = self._store.facts.head
+        if head.number and self.receipts.file(head.number).is_file():
+            known = self.receipts.read(head.number)
+            if (known.store, known.hash) != (self._store.facts.name, head.hash):
+                raise ReceiptError(
+                    f"{self.receipts.file(head.number)} is not the store's receipt {head.number}: these are another "
+                    "store's receipts, or the store is a copy from before a removal that was used without them"
+                )
+        return newest > head.number
+
+    def _check_newest(self, head: Head) -> None:
+        if self.receipts.file(head.number + 1).exists():
+            raise ReceiptError(
+                f"{self._store.folder} is older than its receipts in {self.receipts.path}: a copy from before a "
+                "removal; open it again, which removes what they tell of; nothing was forgotten"
+            )
+
+    def _missed(self) -> list[Receipt]:
+        """Return the receipts that the store does not know, each seen to follow from the one before."""
+        head = self._store.facts.head
+        previous, missed = head.hash or NONE, []
+        for number in range(head.number + 1, self.newest() + 1):
+            receipt = self.receipts.read(number)
+            if (receipt.number, receipt.store, receipt.previous) != (number, self._store.facts.name, previous):
+                raise ReceiptError(
+                    f"{self.receipts.file(number)} does not follow from the receipt that the store knows as its "
+                    "newest: these are another store's receipts, or some were exchanged"
+                )
+            previous = receipt.hash
+            missed.append(receipt)
+        return missed
+
+
+def _head(receipt: Receipt) -> Head:
+    return Head(receipt.number, receipt.hash, receipt.public_key)

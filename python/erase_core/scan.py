@@ -1,0 +1,121 @@
+"""Looks for texts and vectors in files, in every encoding in which they may stand there."""
+
+from __future__ import annotations
+
+import base64
+import json
+import mmap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erase_core.errors import ParameterError
+
+__all__ = ["Finding", "forms_of_text", "forms_of_vector", "search"]
+
+# A database splits what is long, so that it is looked for piece by piece.
+PIECE = 128
+SHORTEST = 4
+# One in the fixed point of a model of unit vectors (docs/algorithm.md, section 3).
+UNIT = 2**14
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A place where something was found.
+
+    Parameters
+    ----------
+    number : int
+        Which of those that were looked for, counted from 0.
+    form : str
+        Its encoding.
+    file : str
+    offset : int
+        In bytes.
+    """
+
+    number: int
+    form: str
+    file: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.file} holds number {self.number + 1} of what should be absent, as {self.form}, at {self.offset}"
+
+
+def forms_of_text(text: str) -> dict[str, bytes]:
+    """Return the ways in which a text may be written.
+
+    Raises
+    ------
+    ParameterError
+        It is so short that it is found everywhere.
+    """
+    plain = text.encode("utf-8", "surrogatepass")
+    if len(plain) < SHORTEST:
+        raise ParameterError(f"a text to look for must have at least {SHORTEST} bytes, got {text!r}")
+    wide = {order: text.encode(order, "surrogatepass") for order in ("utf-16-le", "utf-16-be")}
+    escaped = json.dumps(text)[1:-1].encode()
+    return {"UTF-8": plain, "JSON": escaped, "hex": plain.hex().encode(), **wide, **_in_base64(plain)}
+
+
+def forms_of_vector(vector: NDArray[np.floating]) -> dict[str, bytes]:
+    """Return the ways in which a vector may be written."""
+    single = np.ascontiguousarray(vector, dtype=np.float32)
+    fixed = np.rint(single.astype(np.float64) * UNIT).clip(-(2**15), 2**15 - 1)
+    plain = single.astype("<f4").tobytes()
+    numbers = [repr(number) for number in single.tolist()]
+    return {
+        "float32": plain,
+        "float32, big-endian": single.astype(">f4").tobytes(),
+        "float64": single.astype("<f8").tobytes(),
+        "float16": single.clip(-65504, 65504).astype("<f2").tobytes(),
+        "int16": fixed.astype("<i2").tobytes(),
+        "JSON": ", ".join(numbers).encode(),
+        "compact JSON": ",".join(numbers).encode(),
+        **_in_base64(plain),
+    }
+
+
+def search(files: Iterable[Path], wanted: Iterable[Mapping[str, bytes]]) -> list[Finding]:
+    """Look for things, each in several forms, in files: the first place of each form in each file.
+
+    Raises
+    ------
+    OSError
+        A file cannot be read.
+    """
+    needles = [(number, form, content) for number, forms in enumerate(wanted) for form, content in forms.items()]
+    return [finding for file in files for finding in _search(file, needles)]
+
+
+def _search(file: Path, needles: list[tuple[int, str, bytes]]) -> Iterator[Finding]:
+    with file.open("rb") as stream:
+        if not stream.seek(0, 2):
+            return
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            for number, form, needle in needles:
+                offset = min((at for piece in _pieces(needle) if (at := content.find(piece)) >= 0), default=-1)
+                if offset >= 0:
+                    yield Finding(number, form, str(file), offset)
+
+
+def _pieces(needle: bytes) -> list[bytes]:
+    """Return pieces of a needle, none much shorter than `PIECE`; the needle itself if it is short."""
+    starts = range(0, max(1, len(needle) - PIECE + 1), PIECE)
+    return [needle[start : start + PIECE] for start in starts]
+
+
+def _in_base64(content: bytes) -> dict[str, bytes]:
+    """Return what is the same in base64 whatever stands before and after: one for each of three alignments."""
+    forms = {}
+    for before in range(3):
+        whole = base64.b64encode(bytes(before) + content)
+        first = (0, 2, 3)[before]
+        last = (before + len(content)) * 8 // 6
+        forms[f"base64, shifted by {before}"] = whole[first:last]
+    return forms

@@ -1,0 +1,105 @@
+"""Ed25519 signatures of receipts, by the package cryptography. Keys are the caller's: read, used, never stored."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from erase_core.errors import MissingPackageError, ParameterError
+
+__all__ = ["Signer", "is_signed_by", "public_key"]
+
+
+class Signer:
+    """A private key.
+
+    Parameters
+    ----------
+    key : path
+        A file with an Ed25519 private key in PEM form, as ``openssl genpkey -algorithm ed25519`` writes it.
+    password : bytes or None, default=None
+        Of a key that is encrypted.
+
+    Raises
+    ------
+    ParameterError
+        The file holds no such key.
+    MissingPackageError
+        The package cryptography is not installed.
+    """
+
+    def __init__(self, key: str | PathLike[str], password: bytes | None = None) -> None:
+        name = os.fspath(key)
+        try:
+            loaded = _package("serialization").load_pem_private_key(_read(name), password)
+        except (TypeError, ValueError) as error:
+            raise ParameterError(f"{name} holds no private key in PEM form that can be read: {error}") from None
+        self._key = _of_kind(loaded, "Ed25519PrivateKey", name)
+        self.public_key = _hex(self._key.public_key())
+
+    def sign(self, message: bytes) -> str:
+        """Return the signature of a message, in hex."""
+        return str(self._key.sign(message).hex())
+
+
+def public_key(key: str | PathLike[str]) -> str:
+    """Return a public key in hex.
+
+    Parameters
+    ----------
+    key : str or path
+        The key itself as 64 hexadecimal digits, or a file with it in PEM form (``openssl pkey -pubout``).
+
+    Raises
+    ------
+    ParameterError
+        It is neither.
+    """
+    name = os.fspath(key)
+    if len(name) == 64 and all(digit in "0123456789abcdef" for digit in name):
+        return name
+    try:
+        loaded = _package("serialization").load_pem_public_key(_read(name))
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"{name} holds no public key in PEM form: {error}") from None
+    return _hex(_of_kind(loaded, "Ed25519PublicKey", name))
+
+
+def is_signed_by(key: str, signature: str, message: bytes) -> bool:
+    """Whether a signature, in hex, is that of a message by the owner of a public key, in hex."""
+    ed25519 = _package("asymmetric.ed25519")
+    try:
+        ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(bytes.fromhex(signature), message)
+    except (ValueError, import_module("cryptography.exceptions").InvalidSignature):
+        return False
+    return True
+
+
+def _package(name: str) -> Any:
+    try:
+        return import_module(f"cryptography.hazmat.primitives.{name}")
+    except ImportError as error:
+        raise MissingPackageError(
+            "signatures need the package cryptography; install it with `pip install 'erase-core[sign]'`"
+        ) from error
+
+
+def _read(name: str) -> bytes:
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise ParameterError(f"{name}: {error.strerror or error}") from error
+
+
+def _of_kind(key: Any, kind: str, name: str) -> Any:
+    if not isinstance(key, getattr(_package("asymmetric.ed25519"), kind)):
+        raise ParameterError(f"{name} holds a key of another kind; receipts are signed with Ed25519")
+    return key
+
+
+def _hex(key: Any) -> str:
+    serialization = _package("serialization")
+    return str(key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw).hex())

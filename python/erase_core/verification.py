@@ -1,0 +1,167 @@
+"""Whether a store is what it should be: its model, its rows, its receipts, its files. It changes nothing.
+
+The model is compared with reference.py's, which shares no code with the core that maintains it.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erase_core import _core, commitments, reference
+from erase_core.chain import verify_chain
+from erase_core.clustering import Clustering
+from erase_core.errors import DataError, IdKindError, ModelFileError, StoreError
+from erase_core.examples import Example
+from erase_core.kmeans import QKMeans
+from erase_core.receipts import Receipt
+from erase_core.removals import Removals
+from erase_core.reports import Verification
+from erase_core.scan import search
+from erase_core.store import Store
+
+__all__ = ["verify"]
+
+DIGEST_BYTES = 32
+Select = Callable[[QKMeans | None], list[int | str]]
+
+
+class Moment(NamedTuple):
+    """All that is compared, as of one moment."""
+
+    model: QKMeans | None
+    ids: list[int | str]
+    vectors: NDArray[np.float32]
+    told: str
+    snapshot: str
+    scrubbed: bool
+    problems: list[str]
+
+
+def verify(
+    store: Store,
+    clustering: Clustering,
+    removals: Removals,
+    select: Select,
+    absent: Sequence[Mapping[str, bytes]] = (),
+) -> Verification:
+    """Verify a store. See `Erase.verify`.
+
+    Parameters
+    ----------
+    store, clustering, removals
+    select : callable
+        Returns the ids of the demonstrations for a model.
+    absent : sequence of mappings
+        What must not be in the files, each in several forms; see `scan`.
+    """
+    start = time.perf_counter()
+    # Before the store is read: who removes something meanwhile writes it to the store first.
+    newest = removals.newest()
+    with store.reading():
+        moment = _moment(store, clustering, removals, newest)
+    problems = [*_of_model(moment, select), *moment.problems]
+    moment.vectors.fill(0)
+    files = sorted(file for folder in {store.folder, removals.receipts.path} for file in folder.rglob("*"))
+    problems += map(str, search([file for file in files if file.is_file()], absent))
+    return Verification(
+        ok=not problems,
+        problems=problems,
+        n_examples=len(moment.ids),
+        n_receipts=newest,
+        digest="" if moment.model is None else moment.model.digest(),
+        snapshot_digest=moment.snapshot,
+        scrubbed=moment.scrubbed,
+        n_absent=len(absent),
+        detects_old_copies=removals.outside,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _moment(store: Store, clustering: Clustering, removals: Removals, newest: int) -> Moment:
+    snapshot, model = clustering.snapshot_digest(), clustering.current()
+    clustering.outdated |= snapshot != ("" if model is None else model.digest())
+    ids, vectors = store.vectors()
+    problems = [*_of_rows(store), *_of_receipts(store, removals, newest)]
+    return Moment(model, ids, vectors, store.facts.digest, snapshot, store.facts.is_scrubbed, problems)
+
+
+def _of_model(moment: Moment, select: Select) -> Iterator[str]:
+    model = moment.model
+    if ("" if model is None else model.digest()) != moment.told:
+        yield "the model is not the one whose digest the store tells"
+    if (model is None) != (not moment.ids):
+        yield "there is a model without examples, or there are examples without a model"
+    if not moment.scrubbed:
+        yield "the files may still hold what was forgotten; open the store again"
+    if model is None:
+        return
+    content = model._fitted().to_bytes()
+    try:
+        expected = reference.fit_bytes(moment.vectors, cast("list[int]", moment.ids), _params(model))
+    except (DataError, IdKindError) as error:
+        yield f"the examples present give no model: {error}"
+        return
+    if content[:-DIGEST_BYTES] != expected:
+        yield "the model is not the one that the examples present give"
+    try:
+        read_anew = QKMeans._around(_core.Model.from_bytes(content, None, None))
+    except ModelFileError as error:
+        yield f"the model is not sound: {error}"
+    else:
+        if select(model) != select(read_anew):
+            yield "the demonstrations are not those of the model"
+
+
+def _params(model: QKMeans) -> reference.Params:
+    given = model._fitted().params()
+    names = ("n_clusters", "epsilon", "gamma", "max_iter", "seed", "max_norm", "projection")
+    return reference.Params(**{name: given[name] for name in names})  # type: ignore[literal-required]
+
+
+def _of_rows(store: Store) -> Iterator[str]:
+    """Yield what is wrong with the rows of the table, and with the list of what was forgotten."""
+    if not store.is_sound():
+        yield "SQLite finds the file damaged"
+    try:
+        hashes = store.hashes()
+    except StoreError as error:
+        yield str(error)
+        return
+    if commitments.plus(commitments.EMPTY, hashes) != store.facts.commitment:
+        yield "the examples are not those that the store is committed to: some came, went or changed behind its back"
+    forgotten = store.all_forgotten()
+    back = sum(1 for example in store.all_examples() if forgotten.intersection(_tokens(store, example)))
+    if back:
+        yield f"{back} examples are there that are on the list of what was forgotten"
+
+
+def _tokens(store: Store, example: Example) -> list[bytes]:
+    assert example.id is not None
+    tokens = store.facts.tokens
+    return [tokens.of_id(example.id), *([] if example.subject is None else [tokens.of_subject(example.subject)])]
+
+
+def _of_receipts(store: Store, removals: Removals, newest: int) -> Iterator[str]:
+    head, pending = store.facts.head, store.pending()
+    if newest > head.number:
+        yield f"receipt {newest} is newer than the store, which is a copy from before a removal; open it again"
+    known = (head.number, head.hash)
+    if pending:
+        oldest = Receipt.from_bytes(pending[0][1])
+        known = (oldest.number - 1, oldest.previous)
+    chain, receipts = verify_chain(removals.receipts, known, upto=known[0])
+    yield from map(str, chain.problems)
+    removed = {bytes.fromhex(row): receipt.number for receipt in receipts for row in receipt.rows}
+    for id_ in store.ids_of_hashes(removed):
+        yield f"example {id_!r} is there, though a receipt tells of its removal"
+    newest_found = next((receipt for receipt in receipts if receipt.number == head.number), None)
+    if newest_found and store.facts.head_is_current:
+        told = (base64.b64decode(newest_found.commitment_after), newest_found.model_after)
+        if told != (store.facts.commitment, store.facts.model_commitment):
+            yield "examples and model are not those that the newest receipt is committed to"
