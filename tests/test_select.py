@@ -101,8 +101,8 @@ def test_only_neighbours_need_a_query(path: Path) -> None:
         with new_path() as other, create(other, some(8), strategy=strategy) as another:
             expected = another.demonstrations()
             assert [another.demonstrations(query) for query in QUERIES] == [expected, expected]
-            assert isinstance(another._embedder, WordEmbedder)
-            assert not set(QUERIES) & set(another._embedder.texts)
+            assert isinstance(another._models._embedder, WordEmbedder)
+            assert not set(QUERIES) & set(another._models._embedder.texts)
 
 
 # ---- clusters ----

@@ -45,6 +45,7 @@ from erase_core.prompt import Prompt, Template
 from erase_core.receipts import Receipt
 from erase_core.reports import ForgetReport, IngestReport, Status, Verification
 from erase_core.settings import Settings
+from erase_core.signing import Signer
 from erase_core.sources import read_examples
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "SentenceEmbedder",
     "ServerError",
     "Settings",
+    "Signer",
     "SourceError",
     "Status",
     "StoreError",

@@ -96,6 +96,24 @@ class ReceiptFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @classmethod
+    def new(cls, path: Path) -> ReceiptFolder:
+        """Make a folder for receipts, which may be there but must have none yet.
+
+        Raises
+        ------
+        ReceiptError
+        """
+        folder = cls(path.absolute())
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            taken = folder.numbers()
+        except OSError as error:
+            raise ReceiptError(f"{path}: {error.strerror or error}") from error
+        if taken:
+            raise ReceiptError(f"{path} holds receipts already, of another store; choose another folder")
+        return folder
+
     def numbers(self) -> list[int]:
         """Return the numbers of the receipts that are there, ascending; none if the folder is not there.
 

@@ -7,6 +7,7 @@ a command works with, is imported when it runs.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from erase_core.pipeline import Erase
     from erase_core.reports import ForgetReport
     from erase_core.settings import Strategy
+    from erase_core.signing import Signer
 
 __all__ = ["app", "main"]
 
@@ -42,7 +44,11 @@ Receipts = Annotated[
 ]
 Key = Annotated[
     Path | None,
-    typer.Option("--signing-key", envvar="ERASE_SIGNING_KEY", help="Sign the receipt with this Ed25519 key (PEM)."),
+    typer.Option(
+        "--signing-key",
+        envvar="ERASE_SIGNING_KEY",
+        help="Ed25519 key (PEM) to sign with; password in ERASE_SIGNING_PASSWORD.",
+    ),
 ]
 Query = Annotated[str, typer.Argument(metavar="QUERY", help="The question.")]
 STORE = Path("store")
@@ -235,12 +241,16 @@ def verify(
     absent: Annotated[
         list[str] | None, typer.Option(help="A text that no file may hold, nor its vector; repeat it.")
     ] = None,
+    absent_from: Annotated[
+        typer.FileText | None, typer.Option(help="A file with such texts, one a line; - for standard input.")
+    ] = None,
     receipts: Receipts = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit anew by other code and compare; check examples, receipts and files."""
     with waiting("Verifying"), _open(store, receipts) as erase:
-        verification = erase.verify(absent or ())
+        lines = absent_from.read().splitlines() if absent_from else []
+        verification = erase.verify([*(absent or ()), *filter(None, lines)])
     lines = [str(verification)]
     if not verification.detects_old_copies:
         lines.append(
@@ -296,7 +306,16 @@ def _open(
     from erase_core.pipeline import Erase
 
     with terminal.notes():
-        return Erase.open(store, llm=llm, receipts=receipts, signing_key=signing_key)
+        return Erase.open(store, llm=llm, receipts=receipts, signing_key=_signer(signing_key))
+
+
+def _signer(key: Path | None) -> Signer | None:
+    if key is None:
+        return None
+    from erase_core.signing import Signer
+
+    password = os.environ.get("ERASE_SIGNING_PASSWORD")
+    return Signer(key, None if password is None else password.encode())
 
 
 def _axes(texts: Path, count: int, embedder: str | None) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from erase_core._core import UpdateReport
 from erase_core.errors import DataError, IdKindError, ModelFileError, ParameterError, StoreError
+from erase_core.files import discard
 from erase_core.kmeans import QKMeans
 from erase_core.store import Store
 
@@ -68,6 +69,11 @@ class Clustering:
             self._generation = generation
             self.outdated |= self._model is None and any(self._files())
         return self._model
+
+    def let_go(self, generation: int) -> None:
+        """Let go of the model if it is of another generation than this one."""
+        if generation != self._generation:
+            self._model = self._generation = None
 
     def fit(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> QKMeans | None:
         """Return a model by a fit, apart from the one that is kept up to date; None for no rows."""
@@ -156,9 +162,10 @@ class Clustering:
                 self._model.save(self.snapshot)
 
     def _unlink(self) -> None:
-        """Unlink the snapshot, and what a process that was killed left of one."""
+        """Overwrite and unlink the snapshot, and what a process that was killed left of one."""
         for file in self._files():
-            file.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                discard(file)
 
     def _files(self) -> list[Path]:
         return list(self._store.folder.glob(f"{FILE}*"))

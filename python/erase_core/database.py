@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from erase_core.errors import ScrubError, StoreError, StoreLockedError, StoreVersionError
+from erase_core.errors import ReceiptError, ScrubError, StoreError, StoreLockedError, StoreVersionError
 from erase_core.files import move_new, sync_folder
 from erase_core.locks import READERS, WRITER, holder
 from erase_core.schema import APPLICATION_ID, MIN_SQLITE, PRAGMAS, SCHEMA, SCHEMA_VERSION
@@ -177,7 +177,7 @@ class Database:
             Another process wrote, or read from before, for longer than the timeout; or the disk is full.
         """
         deadline = time.monotonic() + self.timeout
-        with self._scrubbing():
+        with self.scrubbing():
             self._connection.execute("VACUUM")
             self._cut_log(deadline)
             # A name that was given up before may not come back with the power.
@@ -192,10 +192,24 @@ class Database:
         ScrubError
         """
         deadline = time.monotonic() + self.timeout
-        with self._scrubbing():
+        with self.scrubbing():
             with self.writing():
                 yield
             self._cut_log(deadline)
+
+    @contextmanager
+    def scrubbing(self) -> Iterator[None]:
+        """Turn errors within, where a removal counts already, into those that say so."""
+        try:
+            yield
+        except (ScrubError, ReceiptError):
+            raise
+        except (sqlite3.Error, StoreError, OSError) as error:
+            text = str(error).removesuffix("; nothing was changed")
+            raise ScrubError(
+                f"{self.file.parent}: the removal is done, but its files may still hold what was removed ({text}); "
+                "make room, or end the other process, and open the store again, which goes on with it"
+            ) from error
 
     def is_sound(self) -> bool:
         """Whether SQLite finds its own structures whole: trees, indexes, constraints."""
@@ -224,18 +238,6 @@ class Database:
     @property
     def _shm(self) -> Path:
         return self.file.with_name(self.file.name + "-shm")
-
-    @contextmanager
-    def _scrubbing(self) -> Iterator[None]:
-        try:
-            yield
-        except ScrubError:
-            raise
-        except (sqlite3.Error, StoreError, OSError) as error:
-            raise ScrubError(
-                f"{self.file.parent}: the removal is done, but its files may still hold what was removed ({error}); "
-                "make room, or end the other process, and open the store again, which goes on with it"
-            ) from error
 
     def _cut_log(self, deadline: float) -> None:
         log = self.file.with_name(self.file.name + "-wal")

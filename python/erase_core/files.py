@@ -6,7 +6,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["sync_folder", "write_new"]
+__all__ = ["discard", "move_new", "sync_folder", "write_new"]
+
+BLOCK = 2**20
 
 
 def write_new(file: Path, content: bytes) -> None:
@@ -48,6 +50,24 @@ def move_new(partial: Path, file: Path) -> None:
         partial.rename(file)
     partial.unlink(missing_ok=True)
     sync_folder(file.parent)
+
+
+def discard(file: Path) -> None:
+    """Overwrite a file with zeros, which whoever still has it open sees too, and unlink it.
+
+    Raises
+    ------
+    FileNotFoundError
+        It is not there.
+    OSError
+    """
+    with open(file, "r+b") as stream:
+        for start in range(0, size := os.fstat(stream.fileno()).st_size, BLOCK):
+            stream.write(bytes(min(BLOCK, size - start)))
+        stream.flush()
+        # Of a file that is unlinked the system writes nothing any more.
+        os.fsync(stream.fileno())
+    file.unlink()
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The formats of examples: one small reader for each, from a file or a table to rows by their lines.
+"""The formats of examples: one small reader for each, from a file or a table to rows by their lines; and a writer.
 
 What makes a row an example is examples.py's business. A fault of one row is handed on in its place, so that a caller
 can go on behind it; what makes the whole file unreadable is raised.
@@ -11,8 +11,8 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -20,9 +20,9 @@ from typing import Any
 
 from erase_core.bigbench import read_task
 from erase_core.errors import MissingPackageError, SourceError
-from erase_core.examples import RowFault
+from erase_core.examples import Example, RowFault
 
-__all__ = ["READERS", "SUFFIXES", "Rows", "first_line", "read_frame"]
+__all__ = ["READERS", "SUFFIXES", "Rows", "first_line", "read_frame", "write_jsonl"]
 
 
 @dataclass
@@ -197,3 +197,22 @@ READERS: dict[str, Reader] = {
     "parquet": _parquet,
 }
 SUFFIXES = {".ndjson": "jsonl", **{f".{kind}": kind for kind in READERS}}
+
+
+def write_jsonl(path: Path, examples: Iterable[Example]) -> None:
+    """Write examples to a new file as JSON lines; fields that are empty are left out.
+
+    Raises
+    ------
+    OSError
+        The file is there, or cannot be written; then it is not left half written.
+    """
+    rows = ({name: value for name, value in asdict(e).items() if value is not None} for e in examples)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    except OSError as error:
+        if not isinstance(error, FileExistsError):
+            with suppress(OSError):
+                path.unlink()  # it was not there before
+        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from os import PathLike
 from typing import TypeGuard, cast
 
@@ -14,7 +15,7 @@ from erase_core.errors import EmbedderError, ParameterError
 from erase_core.llm import LLM, OpenAILLM, TransformersLLM
 from erase_core.settings import Settings
 
-__all__ = ["as_embedder", "as_llm", "checked_vectors", "is_name", "name_of"]
+__all__ = ["Models", "as_embedder", "checked_vectors", "is_name", "name_of"]
 
 
 def is_name(model: object) -> TypeGuard[str | PathLike[str]]:
@@ -44,6 +45,81 @@ def as_llm(settings: Settings) -> LLM:
     if settings.base_url is not None:
         return OpenAILLM(settings.llm or "", base_url=settings.base_url)
     return TransformersLLM(settings.llm, chat=settings.chat)
+
+
+class Models:
+    """The models that a store works with, loaded when they are needed.
+
+    Parameters
+    ----------
+    settings : Settings
+        Which name them.
+    identity : str
+        Of the embedding model that the store was built with.
+    dim : int
+        Its dimensions.
+    """
+
+    def __init__(self, settings: Settings, identity: str, dim: int) -> None:
+        self._settings, self._identity, self._dim = settings, identity, dim
+        self._embedder: Embedder | None = None
+        self._llm: LLM | None = None
+
+    @property
+    def embedder(self) -> Embedder:
+        """The embedding model.
+
+        Raises
+        ------
+        EmbedderError
+            It cannot be loaded, or is not the one that the store was built with.
+        """
+        if self._embedder is None:
+            self.embed_by(as_embedder(self._settings.embedder))
+        return cast("Embedder", self._embedder)
+
+    def embed_by(self, embedder: Embedder) -> None:
+        """Use an embedding model.
+
+        Raises
+        ------
+        EmbedderError
+            It is not the one that the store was built with.
+        """
+        if (embedder.name, embedder.dim) != (self._identity, self._dim):
+            raise EmbedderError(
+                f"the store was built with the embedding model {self._identity} ({self._dim} dimensions), "
+                f"not with {embedder.name} ({embedder.dim}); vectors of two models cannot be compared"
+            )
+        self._embedder = embedder
+
+    @property
+    def llm(self) -> LLM:
+        """The language model.
+
+        Raises
+        ------
+        LLMError
+            It cannot be loaded.
+        """
+        if self._llm is None:
+            self._llm = as_llm(self._settings)
+        return self._llm
+
+    def answer_by(self, llm: str | PathLike[str] | LLM | None) -> None:
+        """Use a language model; the one that the settings name for None."""
+        name = name_of("llm", llm)
+        self._llm = cast("LLM | None", llm) if name is None else as_llm(replace(self._settings, llm=name))
+
+    @property
+    def llm_name(self) -> str:
+        """Name of the language model that is used."""
+        return self._llm.name if self._llm is not None else self._settings.llm or "packaged SmolLM2-135M-Instruct"
+
+    def forget(self) -> None:
+        """Have the language model, if there is one, overwrite what it keeps of prompts."""
+        if self._llm is not None:
+            self._llm.forget()
 
 
 def checked_vectors(embedder: Embedder, texts: list[str], progress: bool = False) -> NDArray[np.float32]:

@@ -6,13 +6,12 @@ transaction, then what is derived. So an error leaves the store as it was.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -27,20 +26,21 @@ from erase_core.admission import Admission, rows_of
 from erase_core.chain import ReceiptFolder
 from erase_core.clustering import Clustering
 from erase_core.embed import Embedder
-from erase_core.errors import EmbedderError, OldCopyWarning, ParameterError, ScrubError, StoreError
+from erase_core.errors import OldCopyWarning, ParameterError, ScrubError, StoreError
 from erase_core.examples import Example
+from erase_core.formats import write_jsonl
 from erase_core.kmeans import QKMeans
 from erase_core.llm import LLM, Answer, Choice
 from erase_core.llm.protocol import check_max_tokens, check_options
-from erase_core.models import as_embedder, as_llm, checked_vectors, is_name, name_of
+from erase_core.models import Models, as_embedder, checked_vectors, is_name, name_of
 from erase_core.prompt import Prompt, Template, fit_budget
 from erase_core.receipts import Receipt
 from erase_core.removals import Removals
 from erase_core.reports import ForgetReport, IngestReport, Status, Verification
 from erase_core.scan import forms_of_text, forms_of_vector
-from erase_core.select import SELECTORS
+from erase_core.select import SELECTORS, selected
 from erase_core.settings import Settings, Strategy
-from erase_core.signing import Signer
+from erase_core.signing import Signer, as_signer
 from erase_core.sources import read_examples
 from erase_core.store import Store
 from erase_core.verification import verify
@@ -80,7 +80,10 @@ class Erase:
         self._settings = store.facts.settings
         self._clustering = Clustering(store)
         self._removals = Removals(store, self._clustering, receipts, signer)
-        self._embedder, self._llm = embedder, llm
+        self._models = Models(self._settings, store.facts.embedder, store.facts.dim)
+        if embedder is not None:
+            self._models.embed_by(embedder)
+        self._models.answer_by(llm)
         self._seen: int | None = None
         self._lock = threading.RLock()
 
@@ -103,7 +106,7 @@ class Erase:
         base_url: str | None = None,
         chat: bool = False,
         receipts: str | PathLike[str] | None = None,
-        signing_key: str | PathLike[str] | None = None,
+        signing_key: str | PathLike[str] | Signer | None = None,
         timeout: float = TIMEOUT,
     ) -> Self:
         """Make a new store.
@@ -156,8 +159,8 @@ class Erase:
             chat=chat,
         )
         Store.check_vacant(folder)
-        signer = None if signing_key is None else Signer(signing_key)
-        outside = None if receipts is None else _new_receipts(parameters.path(receipts))
+        signer = as_signer(signing_key)
+        outside = None if receipts is None else ReceiptFolder.new(parameters.path(receipts)).path
         embedding = as_embedder(embedder)
         axes = None if settings.projection is not None else parameters.axes(projection, embedding.dim)
         store = Store.create(folder, settings, embedding.name, embedding.dim, axes, outside, timeout)
@@ -171,7 +174,7 @@ class Erase:
         embedder: str | PathLike[str] | Embedder | None = None,
         llm: str | PathLike[str] | LLM | None = None,
         receipts: str | PathLike[str] | None = None,
-        signing_key: str | PathLike[str] | None = None,
+        signing_key: str | PathLike[str] | Signer | None = None,
         timeout: float = TIMEOUT,
     ) -> Self:
         """Open a store. Models are loaded when they are needed.
@@ -186,8 +189,9 @@ class Erase:
             Models instead of those that the store names. The embedding model must be the one it was built with.
         receipts : path or None, default=None
             Where the receipts lie, if they were moved.
-        signing_key : path or None, default=None
-            A file with an Ed25519 private key in PEM form, by which receipts are signed. It is not kept.
+        signing_key : path, Signer or None, default=None
+            A file with an Ed25519 private key in PEM form, by which receipts are signed; a `Signer` where it has a
+            password. It is not kept.
         timeout : float, default=5.0
             Seconds to wait for other processes.
 
@@ -208,17 +212,17 @@ class Erase:
             The store was a copy from before a removal.
         """
         name_of("embedder", embedder)
-        name = name_of("llm", llm)
-        signer = None if signing_key is None else Signer(signing_key)
+        name_of("llm", llm)
+        signer = as_signer(signing_key)
         moved = None if receipts is None else parameters.path(receipts).absolute()
         store = Store(parameters.path(path), timeout)
         try:
             erase = cls(store, None, None, receipts=moved, signer=signer)
             erase._recover()
             if embedder is not None:
-                erase._use_embedder(as_embedder(embedder))
+                erase._models.embed_by(as_embedder(embedder))
             if llm is not None:
-                erase._llm = cast("LLM", llm) if name is None else as_llm(replace(erase._settings, llm=name))
+                erase._models.answer_by(llm)
         except BaseException:
             store.close()
             raise
@@ -227,8 +231,7 @@ class Erase:
     def close(self) -> None:
         """Let go of the store and of what the language model keeps of prompts."""
         with self._lock:
-            if self._llm is not None:
-                self._llm.forget()
+            self._models.forget()
             self._store.close()
 
     def __enter__(self) -> Self:
@@ -290,7 +293,7 @@ class Erase:
             admission = Admission(self._store, forgotten)
             coming = admission.of(reading.examples)
             self._store.check_new([example.id for example in coming if example.id is not None])
-            embedder = self._the_embedder()
+            embedder = self._models.embedder
             before = time.perf_counter()
             vectors = checked_vectors(embedder, [example.input for example in coming], progress)
             embedding_seconds = time.perf_counter() - before
@@ -298,7 +301,7 @@ class Erase:
                 with self._writing():
                     # Others may have written since the first look.
                     admitted = admission.of(coming)
-                    examples, kept = self._numbered(admitted), rows_of(coming, admitted, vectors)
+                    examples, kept = self._store.numbered(admitted), rows_of(coming, admitted, vectors)
                     ids = [example.id for example in examples if example.id is not None]
                     self._store.check_new(ids)
                     self._store.readmit(admission.tokens)
@@ -357,13 +360,13 @@ class Erase:
             if not going:
                 raise ParameterError("ids must name at least one example")
             self._store.check_known(going)
-            before = self._shared_demonstrations(self._clustering.current())
+            before = self._shown(self._clustering.current())
             receipt = None
             if dry_run:
                 update, model = self._clustering.trial(going)
             else:
                 update, model, receipt = self._removals.remove(going, subject)
-            after = self._shared_demonstrations(model)
+            after = self._shown(model)
             n_examples = len(self._store) - (len(going) if dry_run else 0)
         return ForgetReport(
             ids=going,
@@ -392,9 +395,9 @@ class Erase:
                     raise ParameterError("query must be given, since the demonstrations depend on it")
                 Prompt(Template(), (), query)  # which checks the query before it is embedded
                 # Before the store is read: whoever reads for long holds up those who forget.
-                vector = checked_vectors(self._the_embedder(), [query])[0]
+                vector = checked_vectors(self._models.embedder, [query])[0]
             with self._reading():
-                return self._store.examples(self._selected(self._clustering.current(), vector))
+                return self._shown(self._clustering.current(), vector)
 
     def prompt(self, query: str) -> Prompt:
         """Return the prompt for a query: its `text`, or its `messages` for a chat.
@@ -421,7 +424,7 @@ class Erase:
         """
         with self._lock:
             check_max_tokens(max_tokens)
-            llm = self._the_llm()
+            llm = self._models.llm
             return llm.generate(self._fitting(query, llm, max_tokens), max_tokens=max_tokens)
 
     def choose(self, query: str, options: Sequence[str] | None = None) -> Choice:
@@ -445,7 +448,7 @@ class Erase:
             if options is None and not chosen:
                 raise ParameterError("options must be given, since the store was created without any")
             chosen = check_options(chosen)
-            llm = self._the_llm()
+            llm = self._models.llm
             # No tokenizer makes more tokens than bytes.
             longest = max(len(option.encode()) for option in chosen) + 1
             return llm.choose(self._fitting(query, llm, longest), chosen)
@@ -461,9 +464,9 @@ class Erase:
                 n_subjects=self._store.n_subjects,
                 strategy=settings.strategy,
                 n_shots=settings.n_shots,
-                demonstrations=[example.id for example in self._shared_demonstrations(model) if example.id is not None],
+                demonstrations=[example.id for example in self._shown(model) if example.id is not None],
                 embedder=self._store.facts.embedder,
-                llm=self._llm.name if self._llm is not None else settings.llm or "packaged SmolLM2-135M-Instruct",
+                llm=self._models.llm_name,
                 digest=self._store.facts.digest,
                 n_receipts=self._store.facts.head.number,
                 receipts=str(self._removals.receipts.path),
@@ -494,9 +497,9 @@ class Erase:
         texts = [each for each in wanted if isinstance(each, str)]
         with self._lock:
             if texts:
-                vectors = checked_vectors(self._the_embedder(), texts)
+                vectors = checked_vectors(self._models.embedder, texts)
                 forms += map(forms_of_vector, vectors)
-            verification = verify(self._store, self._clustering, self._removals, self._selected, forms)
+            verification = verify(self._store, self._clustering, self._removals, forms)
             with self._reading():  # which makes the snapshot good
                 pass
             return verification
@@ -520,9 +523,9 @@ class Erase:
             return self._store.facts.head[:2]
 
     def refresh(self) -> None:
-        """Let go of what other processes have forgotten, as every other call does before it does anything."""
+        """Let go of what other processes have forgotten, as every call does that reads the store."""
         with self._lock, self._reading():
-            self._clustering.current()
+            pass
 
     def examples(self) -> list[Example]:
         """Return all examples by ascending id."""
@@ -538,14 +541,9 @@ class Erase:
             The file exists, or cannot be written.
         """
         target, examples = parameters.path(path), self.examples()
-        rows = ({name: value for name, value in asdict(e).items() if value is not None} for e in examples)
         try:
-            with target.open("x", encoding="utf-8") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            write_jsonl(target, examples)
         except OSError as error:
-            if not isinstance(error, FileExistsError):
-                with suppress(OSError):
-                    target.unlink()  # it was not there before
             raise StoreError(f"{path}: {error.strerror or error}") from error
         return len(examples)
 
@@ -556,8 +554,8 @@ class Erase:
         with self._store.reading():
             generation = self._store.facts.generation
             if generation != self._seen:
-                if self._llm is not None:
-                    self._llm.forget()
+                self._clustering.let_go(generation)
+                self._models.forget()
                 self._seen = generation
             yield
         if outermost and self._clustering.outdated:
@@ -574,8 +572,8 @@ class Erase:
             if scrub:
                 self._removals.finish()
         finally:
-            with self._reading():
-                pass
+            # The next call notices the rest.
+            self._models.forget()
 
     def _recover(self) -> None:
         """Bring to an end what a crash, a full disk or a reader held up; do again what an old copy knows nothing of."""
@@ -591,15 +589,9 @@ class Erase:
                 stacklevel=3,
             )
 
-    def _selected(self, model: QKMeans | None, vector: NDArray[np.float32] | None = None) -> list[int | str]:
-        """Ids of the demonstrations; without a query's vector those that do not depend on it."""
-        selector = SELECTORS[self._settings.strategy]
-        if model is None or (selector.per_query and vector is None):
-            return []
-        return selector.select(model, self._settings.n_shots, self._settings.seed, vector)
-
-    def _shared_demonstrations(self, model: QKMeans | None) -> list[Example]:
-        return self._store.examples(self._selected(model))
+    def _shown(self, model: QKMeans | None, vector: NDArray[np.float32] | None = None) -> list[Example]:
+        """Return the demonstrations; without a query's vector those that do not depend on it."""
+        return self._store.examples(selected(self._settings, model, vector))
 
     def _fitting(self, query: str, llm: LLM, answer_tokens: int) -> Prompt:
         prompt = self.prompt(query)
@@ -609,41 +601,3 @@ class Erase:
         # Of neighbours the nearest stands last.
         keep: Literal["first", "last"] = "last" if SELECTORS[self._settings.strategy].per_query else "first"
         return fit_budget(prompt.demonstrations, query, prompt.template, room, llm.count_tokens, keep=keep)
-
-    def _numbered(self, examples: Sequence[Example]) -> list[Example]:
-        if not examples or examples[0].id is not None:
-            return list(examples)
-        ids = self._store.next_ids(len(examples))
-        return [replace(example, id=id_) for id_, example in zip(ids, examples, strict=True)]
-
-    def _the_embedder(self) -> Embedder:
-        if self._embedder is None:
-            self._use_embedder(as_embedder(self._settings.embedder))
-        assert self._embedder is not None
-        return self._embedder
-
-    def _use_embedder(self, embedder: Embedder) -> None:
-        name, dim = self._store.facts.embedder, self._store.facts.dim
-        if (embedder.name, embedder.dim) != (name, dim):
-            raise EmbedderError(
-                f"the store was built with the embedding model {name} ({dim} dimensions), "
-                f"not with {embedder.name} ({embedder.dim}); vectors of two models cannot be compared"
-            )
-        self._embedder = embedder
-
-    def _the_llm(self) -> LLM:
-        if self._llm is None:
-            self._llm = as_llm(self._settings)
-        return self._llm
-
-
-def _new_receipts(folder: Path) -> Path:
-    """Return a folder for receipts, which is made if it is not there and must have none yet."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        taken = ReceiptFolder(folder.absolute()).numbers()
-    except OSError as error:
-        raise StoreError(f"{folder}: {error.strerror or error}") from error
-    if taken:
-        raise StoreError(f"{folder} holds receipts already, of another store; choose another folder")
-    return folder.absolute()

@@ -23,6 +23,7 @@ VERSION = 1
 Scope = Literal["ids", "subject"]
 Path = Literal["certified", "replayed", "reseeded"]
 HASH = re.compile(r"[0-9a-f]{64}")
+TOKEN = re.compile(r"[0-9a-f]{32}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 NONE = "0" * 64
 # Beyond this other JSON readers lose digits.
@@ -46,6 +47,9 @@ class Receipt:
     rows : tuple of str
         Commitments to the examples that were removed, ascending: the hash of each with its salt, in hex. The salts are
         gone with the examples, so that they tell nothing.
+    tokens : tuple of str
+        Keyed hashes of what must not come in again, ascending: ids and contents of the examples, and the subject if one
+        was named. Only the store has the key.
     n_before, n_after : int
         Examples in the store.
     commitment_before, commitment_after : str
@@ -73,6 +77,7 @@ class Receipt:
     time: str
     scope: Scope
     rows: tuple[str, ...]
+    tokens: tuple[str, ...]
     n_before: int
     n_after: int
     commitment_before: str = field(repr=False)
@@ -140,7 +145,7 @@ class Receipt:
         if values["version"] != VERSION:
             raise ReceiptError(f"it is of version {values['version']!r:.20}; this one reads {VERSION}")
         _check(values)
-        receipt = cls(**{**values, "rows": tuple(values["rows"]), "rewritten": tuple(values["rewritten"])})
+        receipt = cls(**{**values, **{name: tuple(values[name]) for name in ("rows", "tokens", "rewritten")}})
         if told != receipt.hash:
             raise ReceiptError("it was changed: its hash is not that of what it says")
         if content != receipt.to_bytes():
@@ -150,7 +155,7 @@ class Receipt:
 
 def _check(values: dict[str, Any]) -> None:
     """Check the form of every field, so that nothing else than a receipt is ever taken for one."""
-    rows, counts = values["rows"], [values[name] for name in ("number", "n_before", "n_after")]
+    counts = [values[name] for name in ("number", "n_before", "n_after")]
     sound = {
         "number": all(type(count) is int and 0 <= count <= MAX_INTEGER for count in counts) and counts[0] > 0,
         "version": type(values["version"]) is int,
@@ -158,7 +163,8 @@ def _check(values: dict[str, Any]) -> None:
         "time": _matches(TIME, values["time"]),
         "scope": values["scope"] in get_args(Scope),
         "path": values["path"] in get_args(Path),
-        "rows": _texts(rows) and all(_matches(HASH, row) for row in rows) and rows == sorted(set(rows)) and bool(rows),
+        "rows": _hashes(values["rows"], HASH) and bool(values["rows"]),
+        "tokens": _hashes(values["tokens"], TOKEN),
         "rewritten": _texts(values["rewritten"]),
         "public_key": values["public_key"] == "" or _matches(HASH, values["public_key"]),
         "signature": _matches(re.compile(r"[0-9a-f]{128}" if values["public_key"] else ""), values["signature"]),
@@ -176,6 +182,11 @@ def _check(values: dict[str, Any]) -> None:
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _hashes(values: object, pattern: re.Pattern[str]) -> bool:
+    """Whether this is a list of hashes, each once and in order."""
+    return isinstance(values, list) and all(_matches(pattern, v) for v in values) and values == sorted(set(values))
 
 
 def _texts(values: object) -> bool:

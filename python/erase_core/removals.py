@@ -47,9 +47,9 @@ class Removals:
         self, store: Store, clustering: Clustering, folder: Path | None = None, signer: Signer | None = None
     ) -> None:
         self._store, self._clustering, self._signer = store, clustering, signer
-        told = store.facts.receipts
-        self.outside = folder is not None or told is not None
-        self.receipts = ReceiptFolder(folder or told or store.folder / FOLDER)
+        path = folder or store.facts.receipts or store.folder / FOLDER
+        self.outside = not path.resolve().is_relative_to(store.folder.resolve())
+        self.receipts = ReceiptFolder(path)
 
     def remove(self, ids: Sequence[int | str], subject: str | None) -> tuple[UpdateReport, QKMeans | None, Receipt]:
         """Remove examples: those of ids, which are all of a subject if one is named. To be called within `writing`.
@@ -76,7 +76,7 @@ class Removals:
             )
         before = (len(self._store), facts.commitment, facts.model_commitment)
         update, model = self._clustering.remove(ids)
-        hashes = self._delete(ids, subject)
+        hashes, tokens = self._store.delete(ids, subject)
         after = (len(self._store), facts.commitment, facts.model_commitment)
         settings = facts.settings
         receipt = Receipt(
@@ -85,6 +85,7 @@ class Removals:
             time=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             scope="ids" if subject is None else "subject",
             rows=tuple(sorted(row.hex() for row in hashes)),
+            tokens=tuple(sorted(token.hex() for token in tokens)),
             n_before=before[0],
             n_after=after[0],
             commitment_before=base64.b64encode(before[1]).decode(),
@@ -115,16 +116,16 @@ class Removals:
         ScrubError
             Files may still hold what was removed, or receipts could not be published; the next `open` goes on with it.
         """
-        generation, pending = self._store.scrub()
-        with self._store.settling(generation, pending):
-            try:
+        try:
+            generation, pending = self._store.scrub()
+            with self._store.settling(generation, pending):
                 for number, content in pending:
                     self.receipts.publish(number, content)
-            except OSError as error:
-                raise ScrubError(
-                    f"{self.receipts.path}: the removal is done, but its receipt cannot be written "
-                    f"({error.strerror or error}); make room, and open the store again, which goes on with it"
-                ) from error
+        except OSError as error:
+            raise ScrubError(
+                f"{self.receipts.path}: the removal is done, but its receipt cannot be written "
+                f"({error.strerror or error}); make room, and open the store again, which goes on with it"
+            ) from error
 
     def catch_up(self) -> int | None:
         """Remove again what receipts tell of that the store does not know: it is a copy from before.
@@ -139,9 +140,9 @@ class Removals:
         ReceiptError
             The receipts are not there, or not the store's, or some are missing or changed.
         """
-        if not self.outside and not self.receipts.path.is_dir():
-            return None
         if not self.receipts.path.is_dir():
+            if not self.outside:
+                return None
             raise ReceiptError(
                 f"{self._store.folder}: the folder of its receipts, {self.receipts.path}, is not there, so that nobody "
                 "can tell whether this is a copy from before a removal; bring it back, or name it (--receipts)"
@@ -150,20 +151,12 @@ class Removals:
             return None
         with self._clustering.writing():
             missed = self._missed()
-            rows = [bytes.fromhex(row) for receipt in missed for row in receipt.rows]
-            by_subject = {
-                bytes.fromhex(row) for receipt in missed if receipt.scope == "subject" for row in receipt.rows
-            }
-            ids = self._store.ids_of_hashes(rows)
-            subjects = {
-                example.subject
-                for example in self._store.examples(self._store.ids_of_hashes(by_subject))
-                if example.subject is not None
-            }
+            ids = self._store.ids_of_hashes([bytes.fromhex(row) for receipt in missed for row in receipt.rows])
             if ids:
                 self._clustering.remove(ids)
                 self._store.delete(ids)
-            self._store.forget_subjects(subjects)
+            # Of what came in and was removed after the copy was made, too.
+            self._store.remember([bytes.fromhex(token) for receipt in missed for token in receipt.tokens])
             self._store.set_head(_head(missed[-1]))
         return len(ids)
 
@@ -173,11 +166,6 @@ class Removals:
             return max(self.receipts.numbers(), default=0)
         except OSError as error:
             raise ReceiptError(f"{self.receipts.path}: {error.strerror or error}") from error
-
-    def _delete(self, ids: Sequence[int | str], subject: str | None) -> list[bytes]:
-        if subject is not None:
-            self._store.forget_subjects([subject])
-        return self._store.delete(ids)
 
     def _is_outdated(self) -> bool:
         """Whether there are receipts that the store does not know; see that those that both know are the same."""

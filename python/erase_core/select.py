@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core.kmeans import QKMeans
-from erase_core.settings import Strategy
+from erase_core.settings import Settings, Strategy
 
-__all__ = ["SELECTORS", "KMeansSelector", "NeighbourSelector", "RandomSelector", "Selector"]
+__all__ = ["SELECTORS", "KMeansSelector", "NeighbourSelector", "RandomSelector", "Selector", "selected"]
 
 
 class Selector(Protocol):
@@ -85,3 +85,11 @@ SELECTORS: dict[Strategy, Selector] = {
     "knn": NeighbourSelector(),
     "random": RandomSelector(),
 }
+
+
+def selected(settings: Settings, model: QKMeans | None, query: NDArray[np.float32] | None = None) -> list[int | str]:
+    """Return the ids of the demonstrations; without a query's vector those that do not depend on it."""
+    selector = SELECTORS[settings.strategy]
+    if model is None or (selector.per_query and query is None):
+        return []
+    return selector.select(model, settings.n_shots, settings.seed, query)

@@ -10,7 +10,7 @@ from typing import Any
 
 from erase_core.errors import MissingPackageError, ParameterError
 
-__all__ = ["Signer", "is_signed_by", "public_key"]
+__all__ = ["Signer", "as_signer", "is_signed_by", "public_key"]
 
 
 class Signer:
@@ -43,6 +43,11 @@ class Signer:
     def sign(self, message: bytes) -> str:
         """Return the signature of a message, in hex."""
         return str(self._key.sign(message).hex())
+
+
+def as_signer(key: str | PathLike[str] | Signer | None) -> Signer | None:
+    """Return what signs: nothing for None."""
+    return key if key is None or isinstance(key, Signer) else Signer(key)
 
 
 def public_key(key: str | PathLike[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -202,9 +203,10 @@ class Store:
         ------
         ScrubError
         """
-        with self.reading():
-            generation, pending = self.facts.generation, self.pending()
-        self._db.rewrite()
+        with self._db.scrubbing():
+            with self.reading():
+                generation, pending = self.facts.generation, self.pending()
+            self._db.rewrite()
         return generation, pending
 
     @contextmanager
@@ -239,30 +241,30 @@ class Store:
         )
         self.facts.set(commitment=commitments.plus(self.facts.commitment, hashes))
 
-    def delete(self, ids: Sequence[int | str]) -> list[bytes]:
-        """Delete examples, overwrite them, and remember them by their tokens alone.
+    def delete(self, ids: Sequence[int | str], subject: str | None = None) -> tuple[list[bytes], set[bytes]]:
+        """Delete examples, overwrite them, and remember them, and their subject if it is named, by tokens alone.
 
         Returns
         -------
-        list of bytes
-            The hashes of their rows.
+        hashes : list of bytes
+            Of their rows.
+        tokens : set of bytes
         """
         # Not checked: what is damaged can be forgotten too.
         rows = self._among(f"SELECT hash, {COLUMNS} FROM examples WHERE id", ids, whole=True)
-        tokens, hashes = self.facts.tokens, [row[0] for row in rows]
+        keyed, hashes = self.facts.tokens, [row[0] for row in rows]
         gone = [Example(*row[1:]) for row in rows]
-        self._db.change(
-            "INSERT OR IGNORE INTO forgotten VALUES (?)",
-            ((token,) for example in gone for token in (tokens.of_id(_id(example)), tokens.of_content(example))),
-        )
+        tokens = {token for e in gone for token in (keyed.of_id(_id(e)), keyed.of_content(e))}
+        if subject is not None:
+            tokens.add(keyed.of_subject(subject))
+        self.remember(tokens)
         self._db.change("DELETE FROM examples WHERE id = ?", ((id_,) for id_ in ids))
         self.facts.set(commitment=commitments.minus(self.facts.commitment, hashes), scrubbed=0)
-        return hashes
+        return hashes, tokens
 
-    def forget_subjects(self, subjects: Collection[str]) -> None:
-        """Remember subjects, by their tokens alone, so that nothing about them comes back."""
-        tokens = self.facts.tokens
-        self._db.change("INSERT OR IGNORE INTO forgotten VALUES (?)", ((tokens.of_subject(s),) for s in subjects))
+    def remember(self, tokens: Collection[bytes]) -> None:
+        """Put tokens on the list of what was forgotten."""
+        self._db.change("INSERT OR IGNORE INTO forgotten VALUES (?)", ((token,) for token in tokens))
 
     def readmit(self, tokens: Collection[bytes]) -> None:
         """Take tokens off the list of what was forgotten."""
@@ -283,6 +285,13 @@ class Store:
         self.facts.set(head=head.number, head_hash=head.hash, head_key=head.public_key)
 
     # ---- what is there ----
+    def numbered(self, examples: Sequence[Example]) -> list[Example]:
+        """Return examples with ids: with those they bring, or numbered on as `next_ids` has it."""
+        if not examples or examples[0].id is not None:
+            return list(examples)
+        ids = self.next_ids(len(examples))
+        return [replace(example, id=id_) for id_, example in zip(ids, examples, strict=True)]
+
     def next_ids(self, number: int) -> list[int]:
         """Return integers after the largest id, for examples that bring none; not those that were forgotten.
 

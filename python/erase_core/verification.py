@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core import _core, commitments, reference
+from erase_core import _core, commitments, parameters, reference
 from erase_core.chain import verify_chain
 from erase_core.clustering import Clustering
 from erase_core.errors import DataError, IdKindError, ModelFileError, StoreError
@@ -23,12 +23,13 @@ from erase_core.receipts import Receipt
 from erase_core.removals import Removals
 from erase_core.reports import Verification
 from erase_core.scan import search
+from erase_core.select import selected
+from erase_core.settings import Settings
 from erase_core.store import Store
 
 __all__ = ["verify"]
 
 DIGEST_BYTES = 32
-Select = Callable[[QKMeans | None], list[int | str]]
 
 
 class Moment(NamedTuple):
@@ -37,6 +38,8 @@ class Moment(NamedTuple):
     model: QKMeans | None
     ids: list[int | str]
     vectors: NDArray[np.float32]
+    settings: Settings
+    params: reference.Params
     told: str
     snapshot: str
     scrubbed: bool
@@ -47,7 +50,6 @@ def verify(
     store: Store,
     clustering: Clustering,
     removals: Removals,
-    select: Select,
     absent: Sequence[Mapping[str, bytes]] = (),
 ) -> Verification:
     """Verify a store. See `Erase.verify`.
@@ -55,8 +57,6 @@ def verify(
     Parameters
     ----------
     store, clustering, removals
-    select : callable
-        Returns the ids of the demonstrations for a model.
     absent : sequence of mappings
         What must not be in the files, each in several forms; see `scan`.
     """
@@ -65,7 +65,7 @@ def verify(
     newest = removals.newest()
     with store.reading():
         moment = _moment(store, clustering, removals, newest)
-    problems = [*_of_model(moment, select), *moment.problems]
+    problems = [*_of_model(moment), *moment.problems]
     moment.vectors.fill(0)
     files = sorted(file for folder in {store.folder, removals.receipts.path} for file in folder.rglob("*"))
     problems += map(str, search([file for file in files if file.is_file()], absent))
@@ -88,10 +88,20 @@ def _moment(store: Store, clustering: Clustering, removals: Removals, newest: in
     clustering.outdated |= snapshot != ("" if model is None else model.digest())
     ids, vectors = store.vectors()
     problems = [*_of_rows(store), *_of_receipts(store, removals, newest)]
-    return Moment(model, ids, vectors, store.facts.digest, snapshot, store.facts.is_scrubbed, problems)
+    return Moment(
+        model,
+        ids,
+        vectors,
+        store.facts.settings,
+        _params(store),
+        store.facts.digest,
+        snapshot,
+        store.facts.is_scrubbed,
+        problems,
+    )
 
 
-def _of_model(moment: Moment, select: Select) -> Iterator[str]:
+def _of_model(moment: Moment) -> Iterator[str]:
     model = moment.model
     if ("" if model is None else model.digest()) != moment.told:
         yield "the model is not the one whose digest the store tells"
@@ -103,7 +113,7 @@ def _of_model(moment: Moment, select: Select) -> Iterator[str]:
         return
     content = model._fitted().to_bytes()
     try:
-        expected = reference.fit_bytes(moment.vectors, cast("list[int]", moment.ids), _params(model))
+        expected = reference.fit_bytes(moment.vectors, cast("list[int]", moment.ids), moment.params)
     except (DataError, IdKindError) as error:
         yield f"the examples present give no model: {error}"
         return
@@ -114,14 +124,22 @@ def _of_model(moment: Moment, select: Select) -> Iterator[str]:
     except ModelFileError as error:
         yield f"the model is not sound: {error}"
     else:
-        if select(model) != select(read_anew):
+        if selected(moment.settings, model) != selected(moment.settings, read_anew):
             yield "the demonstrations are not those of the model"
 
 
-def _params(model: QKMeans) -> reference.Params:
-    given = model._fitted().params()
-    names = ("n_clusters", "epsilon", "gamma", "max_iter", "seed", "max_norm", "projection")
-    return reference.Params(**{name: given[name] for name in names})  # type: ignore[literal-required]
+def _params(store: Store) -> reference.Params:
+    """Return the parameters as the store tells them, not as the model that is judged has them."""
+    settings, axes = store.facts.settings, store.facts.axes
+    return reference.Params(
+        n_clusters=settings.n_shots,
+        epsilon=parameters.ratio("epsilon", settings.epsilon, 0, parameters.MAX_EPSILON),
+        gamma=parameters.ratio("gamma", settings.gamma, None, 1),
+        max_iter=settings.max_iter,
+        seed=settings.seed,
+        max_norm=1.0,
+        projection=settings.projection if axes is None else axes,
+    )
 
 
 def _of_rows(store: Store) -> Iterator[str]:
