@@ -5,12 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files Cargo.toml Cargo.lock pyproject.toml README.md rust python 2>/dev/null)
 
-.PHONY: help demo build test test-slow sanitize lint format bench compare choose accuracy clean
+RELIABILITY := $(addprefix tests/test_, crash.py residue.py memory.py concurrency.py fuzz.py receipts.py chain.py old_copies.py)
+
+.PHONY: help demo build test test-slow reliability sanitize lint format bench compare choose accuracy clean
 
 help:
 	@echo "make demo       build, install into $(VENV), and run the main job on shipped data"
 	@echo "make test       build, install into $(VENV), and run the tests (minutes)"
 	@echo "make test-slow  the long versions of the property tests, mutations, real embeddings (an hour)"
+	@echo "make reliability  crashes at every write, residue, concurrency, fuzzing, to the end (docs/reliability.md)"
 	@echo "make sanitize   the kernel's and the core's tests under the address sanitizer"
 	@echo "make lint       formatters, linters, type checkers, documentation"
 	@echo "make bench      criterion benches of kernel and core, pytest-benchmark of removals (minutes)"
@@ -40,6 +43,10 @@ test: build
 test-slow: build
 	PROPTEST_CASES=50000 cargo test --quiet
 	$(BIN)/pytest --slow
+
+# The counts that they print are those of docs/reliability.md.
+reliability: build
+	$(BIN)/pytest --slow -q -rA --durations=0 $(RELIABILITY)
 
 # The unsafe code, at all levels that this processor has, under the address sanitizer.
 sanitize:

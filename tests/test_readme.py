@@ -1,21 +1,41 @@
-"""The README: its code runs as it stands."""
+"""The README and docs/erasure.md: their code, Python and shell, runs as it stands, one block after the other."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", "docs/erasure.md"]
 
 
-def test_there_is_code_to_run() -> None:
-    assert BLOCKS
+def blocks(page: str) -> list[tuple[str, str]]:
+    """The page's blocks of code, each with its language."""
+    return re.findall(r"^```(python|sh)\n(.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("code", BLOCKS)
-def test_code_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_there_is_code_to_run(page: str) -> None:
+    assert "python" in dict(blocks(page))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if any("openssl" in code for _, code in blocks(page)) and shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, str(README), "exec"), {})
+    # The command `erase` of the package that is tested.
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    names: dict[str, Any] = {}
+    for language, code in blocks(page):
+        if language == "sh":
+            subprocess.run(["bash", "-euc", code], check=True, timeout=300)
+        else:
+            exec(compile(code, page, "exec"), names)

@@ -1,4 +1,4 @@
-"""`Erase`: examples in, prompts and answers out, and examples forgotten. Ties the layers together.
+"""`Erase`: examples in, and examples forgotten. Ties the layers together; what only reads is reader.py's business.
 
 The order of a write is always the same: check, compute what may fail, then the model and the store's rows in one
 transaction, then what is derived. So an error leaves the store as it was.
@@ -6,44 +6,31 @@ transaction, then what is derived. So an error leaves the store as it was.
 
 from __future__ import annotations
 
-import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from os import PathLike
-from pathlib import Path
-from types import TracebackType
-from typing import Literal, cast
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
 from erase_core import parameters
-from erase_core.admission import Admission, rows_of
+from erase_core.admission import Admission, Forgotten, rows_of
 from erase_core.chain import ReceiptFolder
-from erase_core.clustering import Clustering
 from erase_core.embed import Embedder
-from erase_core.errors import OldCopyWarning, ParameterError, ScrubError, StoreError
-from erase_core.examples import Example
-from erase_core.formats import write_jsonl
-from erase_core.kmeans import QKMeans
-from erase_core.llm import LLM, Answer, Choice
-from erase_core.llm.protocol import check_max_tokens, check_options
-from erase_core.models import Models, as_embedder, checked_vectors, is_name, name_of
-from erase_core.prompt import Prompt, Template, fit_budget
-from erase_core.receipts import Receipt
-from erase_core.removals import Removals
-from erase_core.reports import ForgetReport, IngestReport, Status, Verification
-from erase_core.scan import forms_of_text, forms_of_vector
-from erase_core.select import SELECTORS, selected
+from erase_core.errors import OldCopyWarning, ParameterError, ScrubError
+from erase_core.llm import LLM
+from erase_core.models import as_embedder, checked_vectors, is_name, name_of
+from erase_core.prompt import Template
+from erase_core.reader import Reader
+from erase_core.reports import ForgetReport, IngestReport
 from erase_core.settings import Settings, Strategy
 from erase_core.signing import Signer, as_signer
 from erase_core.sources import read_examples
 from erase_core.store import Store
-from erase_core.verification import verify
 
 __all__ = ["Erase"]
 
@@ -51,7 +38,7 @@ __all__ = ["Erase"]
 TIMEOUT = 5.0
 
 
-class Erase:
+class Erase(Reader):
     """A store of examples that adapts a language model by its prompt, and forgets exactly.
 
     Made by `create` or `open`. One process writes to a store at a time, any number read; a reader notices what others
@@ -66,26 +53,6 @@ class Erase:
     'delivery'
     >>> erase.forget(subject="customer-42")  # doctest: +SKIP
     """
-
-    def __init__(
-        self,
-        store: Store,
-        embedder: Embedder | None,
-        llm: LLM | None,
-        *,
-        receipts: Path | None = None,
-        signer: Signer | None = None,
-    ) -> None:
-        self._store = store
-        self._settings = store.facts.settings
-        self._clustering = Clustering(store)
-        self._removals = Removals(store, self._clustering, receipts, signer)
-        self._models = Models(self._settings, store.facts.embedder, store.facts.dim)
-        if embedder is not None:
-            self._models.embed_by(embedder)
-        self._models.answer_by(llm)
-        self._seen: int | None = None
-        self._lock = threading.RLock()
 
     @classmethod
     def create(
@@ -228,31 +195,6 @@ class Erase:
             raise
         return erase
 
-    def close(self) -> None:
-        """Let go of the store and of what the language model keeps of prompts."""
-        with self._lock:
-            self._models.forget()
-            self._store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def settings(self) -> Settings:
-        """What the store was created with."""
-        return self._settings
-
-    @property
-    def id_type(self) -> type[int] | type[str] | None:
-        """Whether ids are integers or text; None for a store without examples."""
-        with self._lock, self._reading():
-            return self._store.id_type
-
     def ingest(
         self,
         source: object,
@@ -260,7 +202,7 @@ class Erase:
         format: str | None = None,  # noqa: A002
         fields: Mapping[str, str] | None = None,
         skip_bad: bool = False,
-        forgotten: Literal["refuse", "skip", "allow"] = "refuse",
+        forgotten: Forgotten = "refuse",
         progress: bool = False,
     ) -> IngestReport:
         """Take examples in: all of them, or none if something is wrong.
@@ -287,7 +229,7 @@ class Erase:
             Another process writes, or the store cannot be written.
         """
         start = time.perf_counter()
-        parameters.choice("forgotten", forgotten, ("refuse", "skip", "allow"))
+        parameters.choice("forgotten", forgotten, get_args(Forgotten))
         reading = read_examples(source, format=format, fields=fields, skip_bad=skip_bad)
         with self._lock:
             admission = Admission(self._store, forgotten)
@@ -380,189 +322,6 @@ class Erase:
             dry_run=dry_run,
         )
 
-    def demonstrations(self, query: str | None = None) -> list[Example]:
-        """Return the examples that are shown, in their order.
-
-        Parameters
-        ----------
-        query : str or None, default=None
-            Needed where the selection depends on it (``strategy="knn"``).
-        """
-        with self._lock:
-            vector = None
-            if SELECTORS[self._settings.strategy].per_query:
-                if query is None:
-                    raise ParameterError("query must be given, since the demonstrations depend on it")
-                Prompt(Template(), (), query)  # which checks the query before it is embedded
-                # Before the store is read: whoever reads for long holds up those who forget.
-                vector = checked_vectors(self._models.embedder, [query])[0]
-            with self._reading():
-                return self._shown(self._clustering.current(), vector)
-
-    def prompt(self, query: str) -> Prompt:
-        """Return the prompt for a query: its `text`, or its `messages` for a chat.
-
-        Raises
-        ------
-        ParameterError
-            The query is empty.
-        """
-        empty = Prompt(self._settings.template or Template(), (), query)  # which checks the query
-        return replace(empty, demonstrations=tuple(self.demonstrations(query)))
-
-    def ask(self, query: str, *, max_tokens: int = 64) -> Answer:
-        """Return the language model's answer to a query.
-
-        Demonstrations that do not fit the context are left out: from the last one on, of neighbours the farthest.
-
-        Raises
-        ------
-        PromptTooLongError
-            The query alone does not fit.
-        LLMError, ServerError
-            The model cannot be loaded or reached, or makes no sense.
-        """
-        with self._lock:
-            check_max_tokens(max_tokens)
-            llm = self._models.llm
-            return llm.generate(self._fitting(query, llm, max_tokens), max_tokens=max_tokens)
-
-    def choose(self, query: str, options: Sequence[str] | None = None) -> Choice:
-        """Return the option that the language model prefers as an answer to a query.
-
-        Parameters
-        ----------
-        query : str
-        options : sequence of str or None, default=None
-            None for the store's.
-
-        Raises
-        ------
-        ParameterError
-            There are no options.
-        PromptTooLongError, LLMError, ServerError
-            As for `ask`.
-        """
-        with self._lock:
-            chosen = self._settings.options if options is None else options
-            if options is None and not chosen:
-                raise ParameterError("options must be given, since the store was created without any")
-            chosen = check_options(chosen)
-            llm = self._models.llm
-            # No tokenizer makes more tokens than bytes.
-            longest = max(len(option.encode()) for option in chosen) + 1
-            return llm.choose(self._fitting(query, llm, longest), chosen)
-
-    def status(self) -> Status:
-        """Return what the store holds."""
-        with self._lock, self._reading():
-            model = self._clustering.current()
-            settings = self._settings
-            return Status(
-                folder=str(self._store.folder),
-                n_examples=len(self._store),
-                n_subjects=self._store.n_subjects,
-                strategy=settings.strategy,
-                n_shots=settings.n_shots,
-                demonstrations=[example.id for example in self._shown(model) if example.id is not None],
-                embedder=self._store.facts.embedder,
-                llm=self._models.llm_name,
-                digest=self._store.facts.digest,
-                n_receipts=self._store.facts.head.number,
-                receipts=str(self._removals.receipts.path),
-                scrubbed=self._store.facts.is_scrubbed,
-                bytes=self._store.size,
-            )
-
-    def verify(self, absent: Iterable[str | NDArray[np.floating]] = ()) -> Verification:
-        """Verify that the store is what it should be.
-
-        The model is compared with one that a second implementation, which shares no code with the first, makes of the
-        examples present; what it shows with what a model read anew from those bytes shows; each row with its hash and
-        all rows with the store's commitment; the receipts with one another and with the store.
-
-        Parameters
-        ----------
-        absent : iterable of str and of ndarray of shape (dim,)
-            Texts and vectors that no file of the store may hold: each in several encodings (UTF-8 and UTF-16, JSON,
-            base64, hex; float64, 32 and 16, int16); of a text the vector too. See docs/erasure.md.
-
-        Raises
-        ------
-        ParameterError
-            A text is too short to be looked for.
-        """
-        wanted = parameters.texts_and_vectors("absent", absent)
-        forms = [forms_of_text(each) if isinstance(each, str) else forms_of_vector(each) for each in wanted]
-        texts = [each for each in wanted if isinstance(each, str)]
-        with self._lock:
-            if texts:
-                vectors = checked_vectors(self._models.embedder, texts)
-                forms += map(forms_of_vector, vectors)
-            verification = verify(self._store, self._clustering, self._removals, forms)
-            with self._reading():  # which makes the snapshot good
-                pass
-            return verification
-
-    def receipts(self) -> list[Receipt]:
-        """Return the receipts of all removals, the first one first.
-
-        Raises
-        ------
-        ReceiptError
-            One was changed.
-        """
-        with self._lock:
-            folder = self._removals.receipts
-            return [folder.read(number) for number in folder.numbers()]
-
-    @property
-    def newest_receipt(self) -> tuple[int, str]:
-        """Number and hash of the newest receipt, to be written down elsewhere; ``(0, "")`` if there is none."""
-        with self._lock, self._reading():
-            return self._store.facts.head[:2]
-
-    def refresh(self) -> None:
-        """Let go of what other processes have forgotten, as every call does that reads the store."""
-        with self._lock, self._reading():
-            pass
-
-    def examples(self) -> list[Example]:
-        """Return all examples by ascending id."""
-        with self._lock, self._reading():
-            return list(self._store.all_examples())
-
-    def export(self, path: str | PathLike[str]) -> int:
-        """Write all examples to a new file as JSON lines, which `ingest` reads; return how many.
-
-        Raises
-        ------
-        StoreError
-            The file exists, or cannot be written.
-        """
-        target, examples = parameters.path(path), self.examples()
-        try:
-            write_jsonl(target, examples)
-        except OSError as error:
-            raise StoreError(f"{path}: {error.strerror or error}") from error
-        return len(examples)
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Read the store as of one moment; what the language model keeps of an older prompt is dropped."""
-        outermost = not self._store.busy
-        with self._store.reading():
-            generation = self._store.facts.generation
-            if generation != self._seen:
-                self._clustering.let_go(generation)
-                self._models.forget()
-                self._seen = generation
-            yield
-        if outermost and self._clustering.outdated:
-            # A process that writes now, or may write here where this one may not, does so itself.
-            with suppress(StoreError, OSError), self._store.locked():
-                self._clustering.repair()
-
     @contextmanager
     def _writing(self, *, scrub: bool = False) -> Iterator[None]:
         """Write to store and model together; then cut off what the removed left behind."""
@@ -588,16 +347,3 @@ class Erase:
                 OldCopyWarning,
                 stacklevel=3,
             )
-
-    def _shown(self, model: QKMeans | None, vector: NDArray[np.float32] | None = None) -> list[Example]:
-        """Return the demonstrations; without a query's vector those that do not depend on it."""
-        return self._store.examples(selected(self._settings, model, vector))
-
-    def _fitting(self, query: str, llm: LLM, answer_tokens: int) -> Prompt:
-        prompt = self.prompt(query)
-        if llm.context_length is None:
-            return prompt
-        room = max(1, llm.context_length - answer_tokens)
-        # Of neighbours the nearest stands last.
-        keep: Literal["first", "last"] = "last" if SELECTORS[self._settings.strategy].per_query else "first"
-        return fit_budget(prompt.demonstrations, query, prompt.template, room, llm.count_tokens, keep=keep)
