@@ -70,7 +70,9 @@ class Database:
         db = sqlite3.connect(partial, isolation_level=None)
         try:
             # SQLite makes the file durable itself when a transaction ends.
+            # In WAL mode from the start: those who open it first, all at once, need not change it.
             db.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};")
+            db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
             db.executescript(SCHEMA)
             db.execute("BEGIN")
             db.executemany("INSERT INTO facts VALUES (?, ?)", facts)

@@ -206,7 +206,7 @@ def run_demo(
         forgotten = main.forget(subject=subject)
         screen.forgotten(subject, forgotten)
 
-        verification = main.verify()
+        verification = main.verify(absent=[example.input for example in gone])
         n_traces = _traces(Path(main.status().folder), gone)
         rebuilt = demo.rebuild(main, subject, questions[0].input)
         status = main.status()
@@ -230,5 +230,5 @@ def run_demo(
 
 def _traces(folder: Path, gone: Sequence[Example]) -> int:
     """Return how many of the forgotten texts stand in any file of a folder."""
-    files = [file.read_bytes() for file in folder.iterdir() if file.is_file()]
+    files = [file.read_bytes() for file in folder.rglob("*") if file.is_file()]
     return sum(any(example.input.encode() in file for file in files) for example in gone)

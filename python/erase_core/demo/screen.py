@@ -92,11 +92,14 @@ class Screen:
         self._step("Proof", f"compared by ==, {'bit for bit' if outcome.ok else 'and it FAILED'}")
         self._rows(
             {
-                "a fit on the messages that remain": f"digest {same[outcome.verification.ok]}",
+                "a second implementation of the model": f"every byte {same[outcome.verification.ok]}",
                 "a store built from them alone": f"digest {same[rebuilt.digests_equal]}, "
                 f"prompt {same[rebuilt.prompts_equal]}",
                 "its digest": rebuilt.digest[:48],
                 "forgotten texts in the store's files": f"{outcome.n_traces} of {len(report.ids)}",
+                **(
+                    {} if report.receipt is None else {"receipt": f"{report.receipt.number}:{report.receipt.hash[:46]}"}
+                ),
             }
         )
         self._step("Cost", f"of forgetting; the whole demo took {outcome.seconds:.0f} s")
