@@ -101,6 +101,8 @@ class Clustering:
         self._changed = False
         try:
             with self._store.writing():
+                # Before the rows change that it may have to be made of.
+                self.current()
                 yield
                 if self._changed:
                     self._generation = self._store.facts.generation + 1

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from erase_core import beside
 from erase_core.errors import ReceiptError, ScrubError, StoreError, StoreLockedError, StoreVersionError
 from erase_core.files import move_new, sync_folder
 from erase_core.locks import READERS, WRITER, holder
@@ -42,15 +44,21 @@ class Database:
 
     def __init__(self, file: Path, timeout: float) -> None:
         self.file, self.timeout = file, timeout
-        with self.errors():
-            # Any thread may use it; the facade lets one at a time.
-            self._connection = sqlite3.connect(file, timeout=timeout, isolation_level=None, check_same_thread=False)
+        # One that is never closed is let go of by the garbage collector.
+        self._let_go = weakref.finalize(self, beside.let_go, beside.hold(file))
         try:
-            self._check_kind()
             with self.errors():
-                self._connection.executescript(PRAGMAS)
+                # Any thread may use it; the facade lets one at a time.
+                self._connection = sqlite3.connect(file, timeout=timeout, isolation_level=None, check_same_thread=False)
+            try:
+                self._check_kind()
+                with self.errors():
+                    self._connection.executescript(PRAGMAS)
+            except BaseException:
+                self._connection.close()
+                raise
         except BaseException:
-            self._connection.close()
+            self._let_go()
             raise
 
     @staticmethod
@@ -86,6 +94,7 @@ class Database:
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
+        self._let_go()
 
     def one(self, query: str, values: Iterable[object] = (), default: Any = ()) -> Any:
         """Return the first row of a query."""

@@ -171,7 +171,8 @@ class Removals:
         """Whether there are receipts that the store does not know; see that those that both know are the same."""
         # In this order: who removes something just now writes it to the store first.
         newest = self.newest()
-        head = self._store.facts.head
+        with self._store.reading():
+            head = self._store.facts.head
         if head.number and self.receipts.file(head.number).is_file():
             known = self.receipts.read(head.number)
             if (known.store, known.hash) != (self._store.facts.name, head.hash):

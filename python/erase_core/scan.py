@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-import mmap
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from erase_core import beside
 from erase_core.errors import ParameterError
 
 __all__ = ["Finding", "forms_of_text", "forms_of_vector", "search"]
@@ -19,6 +20,8 @@ __all__ = ["Finding", "forms_of_text", "forms_of_vector", "search"]
 # A database splits what is long, so that it is looked for piece by piece.
 PIECE = 128
 SHORTEST = 4
+# Read at a time.
+PART = 2**20
 # One in the fixed point of a model of unit vectors (docs/algorithm.md, section 3).
 UNIT = 2**14
 
@@ -84,24 +87,46 @@ def forms_of_vector(vector: NDArray[np.floating]) -> dict[str, bytes]:
 def search(files: Iterable[Path], wanted: Iterable[Mapping[str, bytes]]) -> list[Finding]:
     """Look for things, each in several forms, in files: the first place of each form in each file.
 
+    SQLite's index of its log (``-shm``) is left out: it holds numbers of pages alone, and locks, which whoever reads it
+    would end.
+
     Raises
     ------
     OSError
         A file cannot be read.
     """
     needles = [(number, form, content) for number, forms in enumerate(wanted) for form, content in forms.items()]
-    return [finding for file in files for finding in _search(file, needles)]
+    return [finding for file in files if not file.name.endswith("-shm") for finding in _search(file, needles)]
 
 
 def _search(file: Path, needles: list[tuple[int, str, bytes]]) -> Iterator[Finding]:
-    with file.open("rb") as stream:
-        if not stream.seek(0, 2):
-            return
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            for number, form, needle in needles:
-                offset = min((at for piece in _pieces(needle) if (at := content.find(piece)) >= 0), default=-1)
+    places: dict[tuple[int, str], int] = {}
+    for start, end, content in _parts(file):
+        for number, form, needle in needles:
+            if (number, form) not in places:
+                offset = min((at for piece in _pieces(needle) if (at := content.find(piece, 0, end)) >= 0), default=-1)
                 if offset >= 0:
-                    yield Finding(number, form, str(file), offset)
+                    places[number, form] = start + offset
+    for (number, form), offset in places.items():
+        yield Finding(number, form, str(file), offset)
+
+
+def _parts(file: Path) -> Iterator[tuple[int, int, bytearray]]:
+    """Yield a file in parts, each with its offset and length; a part begins with the last bytes of the one before."""
+    buffer = bytearray(PART)
+    start, kept = 0, 0
+    try:
+        # One that another process has just replaced or deleted holds nothing.
+        with suppress(FileNotFoundError), beside.reading(file) as stream:
+            stream.seek(0)
+            while count := stream.readinto(memoryview(buffer)[kept:]):
+                end = kept + count
+                yield start, end, buffer
+                kept = min(2 * PIECE, end)
+                start += end - kept
+                buffer[:kept] = buffer[end - kept : end]
+    finally:
+        buffer[:] = bytes(PART)
 
 
 def _pieces(needle: bytes) -> list[bytes]:

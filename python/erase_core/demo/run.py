@@ -21,6 +21,7 @@ from erase_core.examples import Example
 from erase_core.llm import LLM, TransformersLLM
 from erase_core.pipeline import Erase
 from erase_core.reports import ForgetReport, Verification
+from erase_core.scan import forms_of_text, search
 from erase_core.settings import Strategy
 from erase_core.sources import read_examples
 from erase_core.terminal import waiting
@@ -230,5 +231,5 @@ def run_demo(
 
 def _traces(folder: Path, gone: Sequence[Example]) -> int:
     """Return how many of the forgotten texts stand in any file of a folder."""
-    files = [file.read_bytes() for file in folder.rglob("*") if file.is_file()]
-    return sum(any(example.input.encode() in file for file in files) for example in gone)
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return len({finding.number for finding in search(files, [forms_of_text(example.input) for example in gone])})

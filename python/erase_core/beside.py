@@ -1,0 +1,62 @@
+"""Reading a file beside SQLite, which has it open in this process, without ending SQLite's locks on it.
+
+A process that closes any descriptor of a file loses all its POSIX locks on it, SQLite's among them (section 2.2 of
+sqlite.org/howtocorrupt.html); another process then takes itself for the last one and deletes the log that this one
+goes on writing to. So a descriptor of a file that handles here have open is closed after the last of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+
+__all__ = ["Key", "hold", "let_go", "reading"]
+
+Key = tuple[int, int]
+
+_lock = threading.Lock()
+_handles: dict[Key, int] = {}
+_streams: dict[Key, FileIO] = {}
+
+
+def hold(file: Path) -> Key:
+    """Count one more handle of SQLite's on a file. To be called before it is opened."""
+    status = file.stat()
+    key = (status.st_dev, status.st_ino)
+    with _lock:
+        _handles[key] = _handles.get(key, 0) + 1
+    return key
+
+
+def let_go(key: Key) -> None:
+    """Count one handle less. To be called after it was closed."""
+    with _lock:
+        _handles[key] -= 1
+        if not _handles[key]:
+            del _handles[key]
+            stream = _streams.pop(key, None)
+            if stream is not None:
+                stream.close()
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[FileIO]:
+    """Open a file for reading; it is closed afterwards, or after the last handle on it that is held.
+
+    Raises
+    ------
+    OSError
+    """
+    with _lock:
+        status = file.stat()
+        key = (status.st_dev, status.st_ino)
+        if key in _handles:
+            if key not in _streams:
+                _streams[key] = FileIO(file, "rb")
+            yield _streams[key]
+            return
+    with FileIO(file, "rb") as stream:
+        yield stream
