@@ -47,7 +47,8 @@ class Admission:
         known = [_tokens(tokens, example) for example in examples]
         gone = self._store.forgotten(token for each in known for token in each)
         if self._forgotten == "allow":
-            self.tokens |= gone
+            # An example that is there again is no longer forgotten, whatever it is known by.
+            self.tokens |= gone | self._store.forgotten(tokens.of_content(example) for example in examples)
             return list(examples)
         admitted = [example for example, each in zip(examples, known, strict=True) if not gone.intersection(each)]
         refused = len(examples) - len(admitted)

@@ -15,11 +15,11 @@ from typing import Any, Literal
 from erase_core import parameters, signing
 from erase_core.errors import ParameterError, ReceiptError
 from erase_core.files import write_new
-from erase_core.receipts import NONE, Receipt
+from erase_core.receipts import HASH, NONE, Receipt
 
 __all__ = ["ChainVerification", "Problem", "ReceiptFolder", "verify_chain", "verify_receipts"]
 
-NAME = re.compile(r"(\d{8})\.json")
+NAME = re.compile(r"([0-9]{8})\.json")
 Kind = Literal["tampered", "reordered", "omitted", "truncated", "forged", "unsigned", "foreign", "unbalanced"]
 
 
@@ -119,11 +119,14 @@ class ReceiptFolder:
 
         Raises
         ------
-        OSError
+        ReceiptError
+            The folder cannot be read.
         """
-        if not self.path.is_dir():
-            return []
-        return sorted(int(match[1]) for file in self.path.iterdir() if (match := NAME.fullmatch(file.name)))
+        try:
+            names = [file.name for file in self.path.iterdir()] if self.path.is_dir() else []
+        except OSError as error:
+            raise ReceiptError(f"{self.path}: {error.strerror or error}") from error
+        return sorted(int(match[1]) for name in names if (match := NAME.fullmatch(name)))
 
     def read(self, number: int) -> Receipt:
         """Read a receipt.
@@ -134,6 +137,8 @@ class ReceiptFolder:
             It is not there, or was changed.
         """
         file = self.file(number)
+        if file.exists() and not file.is_file():
+            raise ReceiptError(f"{file} is no file")
         try:
             return Receipt.from_bytes(file.read_bytes())
         except OSError as error:
@@ -193,6 +198,8 @@ def verify_receipts(
     path = parameters.path(folder)
     if not path.is_dir():
         raise ParameterError(f"{path} is no folder")
+    if head is not None and not _is_head(head):
+        raise ParameterError(f"head must be a number and a hash of 64 hexadecimal digits, got {head!r}")
     keys = frozenset(signing.public_key(key) for key in public_keys)
     return verify_chain(ReceiptFolder(path), head, keys)[0]
 
@@ -209,11 +216,12 @@ def verify_chain(
     last = max([*numbers, head[0] if head else 0])
     problems: list[Problem] = []
     found: dict[int, Receipt] = {}
-    for number in range(1, last + 1):
-        if number in numbers:
-            problems += _problems(folder, number, found, keys)
-        elif number < max(numbers, default=0):
-            problems.append(Problem(number, "omitted", "it is missing, though there are later ones"))
+    for before, number in zip([0, *numbers], numbers, strict=False):
+        # One problem for all of a gap, which may be of any size.
+        if number > before + 1:
+            others = f" ({number - before - 1} in all)" if number > before + 2 else ""
+            problems.append(Problem(before + 1, "omitted", f"it is missing, though there are later ones{others}"))
+        problems += _problems(folder, number, found, keys)
     problems += _at_the_end(found, numbers, head)
     verification = ChainVerification(
         ok=not problems,
@@ -258,6 +266,12 @@ def _of_signature(receipt: Receipt, keys: frozenset[str]) -> Iterator[Problem]:
         yield Problem(
             receipt.number, "forged", f"it is signed by {receipt.public_key}, which is none of the keys given"
         )
+
+
+def _is_head(head: object) -> bool:
+    number, hash_ = head if isinstance(head, tuple) and len(head) == 2 else (None, None)
+    known = isinstance(hash_, str) and HASH.fullmatch(hash_ if number else NONE) is not None
+    return type(number) is int and number >= 0 and known
 
 
 def _at_the_end(found: dict[int, Receipt], numbers: list[int], head: tuple[int, str] | None) -> Iterator[Problem]:

@@ -109,7 +109,9 @@ class Database:
     def each(self, query: str) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query."""
         with self.errors():
-            yield from self._connection.execute(query)
+            # `yield from` would close the cursor too, when the generator is collected: perhaps after the connection.
+            for row in self._connection.execute(query):  # noqa: UP028
+                yield row
 
     def change(self, statement: str, rows: Iterable[Iterable[object]]) -> None:
         """Execute a statement for each of some rows of values. To be called within `writing`."""
@@ -233,6 +235,8 @@ class Database:
             yield
         except UnicodeDecodeError as error:  # the database's message quotes what is damaged
             raise StoreError(f"{self.file} is damaged or not a store") from error
+        except OverflowError as error:  # a number at SQLite's end
+            raise StoreError(f"{self.file} is damaged or not a store: {error}") from error
         except sqlite3.Error as error:
             text = " ".join(str(error).split())
             if isinstance(error, sqlite3.ProgrammingError) and "closed" in text:

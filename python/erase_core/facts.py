@@ -70,6 +70,7 @@ class Facts:
             "digest": "",
             "model_salt": commitments.new_salt(),
             "commitment": commitments.EMPTY,
+            "forgotten_commitment": commitments.EMPTY,
             "head": 0,
             "head_hash": "",
             "head_key": "",
@@ -142,6 +143,11 @@ class Facts:
     def commitment(self) -> bytes:
         """The commitment to all examples."""
         return self._blob("commitment", len(commitments.EMPTY))
+
+    @property
+    def forgotten_commitment(self) -> bytes:
+        """The commitment to the list of what was forgotten."""
+        return self._blob("forgotten_commitment", len(commitments.EMPTY))
 
     @property
     def head(self) -> Head:

@@ -24,7 +24,7 @@ Scope = Literal["ids", "subject"]
 Path = Literal["certified", "replayed", "reseeded"]
 HASH = re.compile(r"[0-9a-f]{64}")
 TOKEN = re.compile(r"[0-9a-f]{32}")
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 NONE = "0" * 64
 # Beyond this other JSON readers lose digits.
 MAX_INTEGER = 2**53 - 1
@@ -155,9 +155,10 @@ class Receipt:
 
 def _check(values: dict[str, Any]) -> None:
     """Check the form of every field, so that nothing else than a receipt is ever taken for one."""
-    counts = [values[name] for name in ("number", "n_before", "n_after")]
     sound = {
-        "number": all(type(count) is int and 0 <= count <= MAX_INTEGER for count in counts) and counts[0] > 0,
+        "number": _is_count(values["number"]) and values["number"] > 0,
+        "n_before": _is_count(values["n_before"]),
+        "n_after": _is_count(values["n_after"]),
         "version": type(values["version"]) is int,
         "store": _matches(re.compile(r"[0-9a-f]{32}"), values["store"]),
         "time": _matches(TIME, values["time"]),
@@ -174,7 +175,7 @@ def _check(values: dict[str, Any]) -> None:
     for name in ("commitment_before", "commitment_after"):
         sound[name] = _is_commitment(values[name])
     for name in ("parameters", "software"):
-        sound[name] = isinstance(values[name], dict) and _texts(list(values[name].values()))
+        sound[name] = isinstance(values[name], dict) and _texts([*values[name], *values[name].values()])
     for name, good in sound.items():
         if not good:
             raise ReceiptError(f"its {name} is not what a receipt says there")
@@ -187,6 +188,10 @@ def _matches(pattern: re.Pattern[str], value: object) -> bool:
 def _hashes(values: object, pattern: re.Pattern[str]) -> bool:
     """Whether this is a list of hashes, each once and in order."""
     return isinstance(values, list) and all(_matches(pattern, v) for v in values) and values == sorted(set(values))
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MAX_INTEGER
 
 
 def _texts(values: object) -> bool:

@@ -22,7 +22,7 @@ from erase_core.facts import Head
 from erase_core.kmeans import QKMeans
 from erase_core.receipts import NONE, Receipt
 from erase_core.schema import FILE
-from erase_core.signing import Signer
+from erase_core.signing import Signer, is_signed_by
 from erase_core.store import Store
 
 __all__ = ["Removals"]
@@ -105,6 +105,8 @@ class Removals:
             rewritten=REWRITTEN,
             previous=head.hash or NONE,
         ).signed(self._signer)
+        # A store that was damaged behind our back must not publish what nobody can read.
+        Receipt.from_bytes(receipt.to_bytes())
         self._store.append_receipt(_head(receipt), receipt.to_bytes())
         return update, model, receipt
 
@@ -120,6 +122,7 @@ class Removals:
             generation, pending = self._store.scrub()
             with self._store.settling(generation, pending):
                 for number, content in pending:
+                    Receipt.from_bytes(content)  # what nobody can read is not published
                     self.receipts.publish(number, content)
         except OSError as error:
             raise ScrubError(
@@ -151,6 +154,8 @@ class Removals:
             return None
         with self._clustering.writing():
             missed = self._missed()
+            if not missed:  # another process has been faster
+                return None
             ids = self._store.ids_of_hashes([bytes.fromhex(row) for receipt in missed for row in receipt.rows])
             if ids:
                 self._clustering.remove(ids)
@@ -158,14 +163,12 @@ class Removals:
             # Of what came in and was removed after the copy was made, too.
             self._store.remember([bytes.fromhex(token) for receipt in missed for token in receipt.tokens])
             self._store.set_head(_head(missed[-1]))
+            self._store.facts.set(head_is_current=0)
         return len(ids)
 
     def newest(self) -> int:
         """Return the number of the newest receipt that is published; 0 if there is none."""
-        try:
-            return max(self.receipts.numbers(), default=0)
-        except OSError as error:
-            raise ReceiptError(f"{self.receipts.path}: {error.strerror or error}") from error
+        return max(self.receipts.numbers(), default=0)
 
     def _is_outdated(self) -> bool:
         """Whether there are receipts that the store does not know; see that those that both know are the same."""
@@ -189,16 +192,26 @@ class Removals:
                 "removal; open it again, which removes what they tell of; nothing was forgotten"
             )
 
+    def _is_signed(self, receipt: Receipt, key: str) -> bool:
+        keys = {key} if self._signer is None else {key, self._signer.public_key}
+        return receipt.public_key in keys and is_signed_by(receipt.public_key, receipt.signature, receipt.message)
+
     def _missed(self) -> list[Receipt]:
         """Return the receipts that the store does not know, each seen to follow from the one before."""
         head = self._store.facts.head
         previous, missed = head.hash or NONE, []
         for number in range(head.number + 1, self.newest() + 1):
             receipt = self.receipts.read(number)
-            if (receipt.number, receipt.store, receipt.previous) != (number, self._store.facts.name, previous):
+            told = (receipt.number, receipt.store, receipt.previous, receipt.is_balanced)
+            if told != (number, self._store.facts.name, previous, True):
                 raise ReceiptError(
                     f"{self.receipts.file(number)} does not follow from the receipt that the store knows as its "
                     "newest: these are another store's receipts, or some were exchanged"
+                )
+            if head.public_key and not self._is_signed(receipt, head.public_key):
+                raise ReceiptError(
+                    f"{self.receipts.file(number)} is not signed by the key of the store's receipts, "
+                    f"{head.public_key}, nor by one that was given (signing_key); nothing was removed"
                 )
             previous = receipt.hash
             missed.append(receipt)

@@ -254,6 +254,8 @@ class Store:
         rows = self._among(f"SELECT hash, {COLUMNS} FROM examples WHERE id", ids, whole=True)
         keyed, hashes = self.facts.tokens, [row[0] for row in rows]
         gone = [Example(*row[1:]) for row in rows]
+        if not all(isinstance(hash_, bytes) for hash_ in hashes) or None in [_typed(row[1:]) for row in rows]:
+            raise self._damage("examples")
         tokens = {token for e in gone for token in (keyed.of_id(_id(e)), keyed.of_content(e))}
         if subject is not None:
             tokens.add(keyed.of_subject(subject))
@@ -264,11 +266,15 @@ class Store:
 
     def remember(self, tokens: Collection[bytes]) -> None:
         """Put tokens on the list of what was forgotten."""
-        self._db.change("INSERT OR IGNORE INTO forgotten VALUES (?)", ((token,) for token in tokens))
+        new = set(tokens) - self.forgotten(tokens)
+        self._db.change("INSERT INTO forgotten VALUES (?)", ((token,) for token in new))
+        self.facts.set(forgotten_commitment=commitments.plus(self.facts.forgotten_commitment, new))
 
     def readmit(self, tokens: Collection[bytes]) -> None:
         """Take tokens off the list of what was forgotten."""
-        self._db.change("DELETE FROM forgotten WHERE token = ?", ((token,) for token in tokens))
+        known = self.forgotten(tokens)
+        self._db.change("DELETE FROM forgotten WHERE token = ?", ((token,) for token in known))
+        self.facts.set(forgotten_commitment=commitments.minus(self.facts.forgotten_commitment, known))
 
     def set_digest(self, digest: str) -> None:
         """Change the model's digest. What receipts say of the one before can be checked by nobody from then on."""
@@ -305,6 +311,8 @@ class Store:
         largest = self._db.one("SELECT max(id) FROM examples")[0]
         if isinstance(largest, str):
             raise IdKindError("the store's ids are text, so every example needs an `id`")
+        if not isinstance(largest, int | None):
+            raise self._damage(f"example {largest!r}")
         first, tokens = 0 if largest is None else largest + 1, self.facts.tokens
         ids: list[int] = []
         candidates = count(first)
@@ -321,7 +329,10 @@ class Store:
 
     def pending(self) -> list[tuple[int, bytes]]:
         """Return the receipts that are not published yet, by their numbers."""
-        return self._db.all("SELECT number, receipt FROM pending ORDER BY number")
+        pending = self._db.all("SELECT number, receipt FROM pending ORDER BY number")
+        if not all(isinstance(number, int) and isinstance(receipt, bytes) for number, receipt in pending):
+            raise self._damage("pending receipts")
+        return pending
 
     def all_forgotten(self) -> set[bytes]:
         """Return the list of what was forgotten: tokens."""
@@ -440,12 +451,16 @@ class Store:
     def _checked(self, row: tuple[Any, ...]) -> tuple[Example, bytes]:
         """Return the example of a row of the table, and its hash, which is seen to be its own."""
         *fields, salt, hash_, blob = row
-        example = Example(*fields)
+        example = _typed(fields)
+        if example is None or not isinstance(salt, bytes):
+            raise self._damage(f"example {fields[0]!r}")
         if commitments.row_hash(example, self._vector(example.id, blob), salt) != hash_:
             raise self._damage(f"example {example.id!r}")
         return example, hash_
 
     def _vector(self, id_: object, blob: bytes) -> NDArray[np.float32]:
+        if not isinstance(blob, bytes):
+            raise self._damage(f"vector of example {id_!r}")
         if len(blob) != 4 * self.facts.dim or not np.isfinite(np.frombuffer(blob, dtype="<f4")).all():
             raise self._damage(f"vector of example {id_!r}")
         return np.frombuffer(blob, dtype="<f4")
@@ -473,6 +488,13 @@ def _unfinished(folder: Path) -> list[Path]:
 def _id(example: Example) -> int | str:
     assert example.id is not None  # it is the store's
     return example.id
+
+
+def _typed(fields: Sequence[object]) -> Example | None:
+    """Return a row's fields as an example; None if one is of a kind that it cannot be, which SQLite does not see to."""
+    id_, *texts = fields
+    sound = isinstance(id_, int | str) and all(isinstance(text, str) for text in texts[:2])
+    return Example(*fields) if sound and all(isinstance(text, str | None) for text in texts) else None  # type: ignore[arg-type]
 
 
 def _some(ids: Sequence[int | str]) -> str:

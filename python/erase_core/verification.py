@@ -154,6 +154,8 @@ def _of_rows(store: Store) -> Iterator[str]:
     if commitments.plus(commitments.EMPTY, hashes) != store.facts.commitment:
         yield "the examples are not those that the store is committed to: some came, went or changed behind its back"
     forgotten = store.all_forgotten()
+    if commitments.plus(commitments.EMPTY, forgotten) != store.facts.forgotten_commitment:
+        yield "the list of what was forgotten is not the one that the store is committed to"
     back = sum(1 for example in store.all_examples() if forgotten.intersection(_tokens(store, example)))
     if back:
         yield f"{back} examples are there that are on the list of what was forgotten"
@@ -179,6 +181,8 @@ def _of_receipts(store: Store, removals: Removals, newest: int) -> Iterator[str]
     for id_ in store.ids_of_hashes(removed):
         yield f"example {id_!r} is there, though a receipt tells of its removal"
     newest_found = next((receipt for receipt in receipts if receipt.number == head.number), None)
+    if newest_found and newest_found.public_key != head.public_key:
+        yield "the store tells another key of its newest receipt than that has"
     if newest_found and store.facts.head_is_current:
         told = (base64.b64decode(newest_found.commitment_after), newest_found.model_after)
         if told != (store.facts.commitment, store.facts.model_commitment):

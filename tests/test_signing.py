@@ -1,0 +1,153 @@
+"""Keys of receipts: which files hold one, and that the store of a signed receipt asks for it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from erase_core import verify_receipts
+from erase_core.errors import MissingPackageError, ParameterError, ReceiptError
+from erase_core.pipeline import Erase
+from erase_core.signing import Signer, is_signed_by, public_key
+from receipts_by_hand import check_signature, new_keys, signed
+from small_stores import WordEmbedder, check_refused, contents, create, refused, some
+
+
+def test_a_signature_is_ed25519s(tmp_path: Path) -> None:
+    """RFC 8032, section 7.1, tests 1 and 3."""
+    for secret, public, text, signature in (
+        (
+            "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+            "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+            "",
+            "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46b"
+            "d25bf5f0595bbe24655141438e7a100b",
+        ),
+        (
+            "c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
+            "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025",
+            "af82",
+            "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc659"
+            "4a7c15e9716ed28dc027beceea1ec40a",
+        ),
+    ):
+        key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes.fromhex(secret))
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (tmp_path / "key.pem").write_bytes(pem)
+        signer = Signer(tmp_path / "key.pem")
+        assert (signer.public_key, signer.sign(bytes.fromhex(text))) == (public, signature)
+        assert is_signed_by(public, signature, bytes.fromhex(text))
+        assert not is_signed_by(public, signature, b"another")
+        assert not is_signed_by(public, signature[2:], bytes.fromhex(text))
+
+
+TOOLS = ("openssl", "xxd", "sha256sum")
+
+
+@pytest.mark.skipif(not all(map(shutil.which, TOOLS)), reason=f"needs {', '.join(TOOLS)}")
+def test_a_receipt_is_verified_by_hand_as_the_page_says(path: Path, tmp_path: Path) -> None:
+    """With keys from openssl, and the shell commands of docs/receipts.md as they stand there."""
+
+    def run(*words: str | Path) -> None:
+        subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
+
+    private, public = tmp_path / "key.pem", path / "receipts" / "public.pem"
+    run("genpkey", "-algorithm", "ed25519", "-out", private)
+    with create(path, some(6), signing_key=private) as erase:
+        erase.forget(1)
+        [receipt] = erase.receipts()
+    run("pkey", "-in", private, "-pubout", "-out", public)
+    assert verify_receipts(path / "receipts", public_keys=[public]).public_keys == (public_key(public),)
+    assert receipt.public_key == public_key(public)
+
+    page = (Path(__file__).parents[1] / "docs" / "receipts.md").read_text()
+    [script] = re.findall(r"^```sh\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+    def by_hand() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["sh", "-ec", script], cwd=path / "receipts", capture_output=True, text=True, check=False)
+
+    good = by_hand()
+    assert good.stdout.splitlines() == [
+        f"{receipt.hash}  -",
+        f'"hash":"{receipt.hash}"',
+        "Signature Verified Successfully",
+    ]
+    file = path / "receipts" / "00000001.json"
+    file.write_bytes(file.read_bytes().replace(b'"ids"', b'"idz"'))
+    bad = by_hand()
+    assert bad.returncode != 0
+    assert "Signature Verified" not in bad.stdout
+    assert bad.stdout.split()[0] != receipt.hash
+
+
+def test_a_file_that_holds_no_key_is_refused(path: Path, tmp_path: Path) -> None:
+    keys = new_keys(tmp_path)
+    other = ec.generate_private_key(ec.SECP256R1())
+    (tmp_path / "other.pem").write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    mine = ed25519.Ed25519PrivateKey.generate()
+    locked = mine.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"open"))
+    (tmp_path / "locked.pem").write_bytes(locked)
+    (tmp_path / "text.pem").write_text("no key")
+    (tmp_path / "empty.pem").write_bytes(b"")
+    (tmp_path / "folder.pem").mkdir()
+    files = [tmp_path / f"{name}.pem" for name in ("other", "locked", "text", "empty", "folder", "nowhere")]
+    for file in (*files, keys.public_file):
+        refused(lambda file=file: create(path, signing_key=file), ParameterError, file.name)  # type: ignore[misc]
+    for file in (*files, keys.private):
+        refused(lambda file=file: public_key(file), ParameterError, file.name)  # type: ignore[misc]
+    assert not path.exists()
+    assert Signer(tmp_path / "locked.pem", b"open").public_key == mine.public_key().public_bytes_raw().hex()
+    assert public_key(keys.public) == public_key(keys.public_file) == keys.public
+
+
+def test_a_store_whose_receipts_are_signed_asks_for_a_key(path: Path, tmp_path: Path) -> None:
+    """Any key: keys are changed from time to time, and whoever verifies names those that count."""
+    keys, new = new_keys(tmp_path), new_keys(tmp_path, "new")
+    create(path, some(12)).close()
+    with Erase.open(path, embedder=WordEmbedder()) as erase:
+        erase.forget(1)
+    with Erase.open(path, embedder=WordEmbedder(), signing_key=keys.private) as erase:
+        erase.forget(2)
+    with Erase.open(path, embedder=WordEmbedder()) as erase:
+        check_refused(erase, lambda: erase.forget(3), ReceiptError, "signed", "signing_key", "nothing was forgotten")
+        assert erase.forget(3, dry_run=True).receipt is None
+        erase.ingest(some(1, 50))
+    with Erase.open(path, embedder=WordEmbedder(), signing_key=new.private) as erase:
+        erase.forget(3)
+        assert [receipt.public_key for receipt in erase.receipts()] == ["", keys.public, new.public]
+        for receipt in erase.receipts()[1:]:
+            check_signature(json.loads(receipt.to_bytes()))
+        assert erase.verify().ok
+    found = verify_receipts(path / "receipts", public_keys=[keys.public])
+    assert [(each.number, each.kind) for each in found.problems] == [(1, "unsigned"), (3, "forged")]
+    assert verify_receipts(path / "receipts").ok
+    private = keys.private.read_bytes().splitlines()[1]
+    assert not [name for name, content in contents(path).items() if private in content]
+
+
+def test_without_the_package_signed_receipts_are_not_judged(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = new_keys(tmp_path)
+    with create(path / "plain", some(6)) as erase:
+        erase.forget(1)
+    with create(path / "signed", some(6), signing_key=keys.private) as erase:
+        erase.forget(1)
+        fields = json.loads(erase.receipts()[0].to_bytes())
+    assert signed(fields, keys)["signature"] == fields["signature"]
+
+    def missing(name: str) -> object:
+        raise ImportError(name)
+
+    monkeypatch.setattr("erase_core.signing.import_module", missing)
+    assert verify_receipts(path / "plain" / "receipts").ok
+    refused(
+        lambda: verify_receipts(path / "signed" / "receipts"), MissingPackageError, "pip install", "erase-core[sign]"
+    )
+    refused(lambda: Erase.open(path / "plain", signing_key=keys.private), MissingPackageError, "erase-core[sign]")
