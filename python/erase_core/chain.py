@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from erase_core import parameters, signing
 from erase_core.errors import ParameterError, ReceiptError
-from erase_core.files import write_new
+from erase_core.files import make_folder, sync_folder, write_new
 from erase_core.receipts import HASH, NONE, Receipt
 
 __all__ = ["ChainVerification", "Problem", "ReceiptFolder", "verify_chain", "verify_receipts"]
@@ -106,7 +106,7 @@ class ReceiptFolder:
         """
         folder = cls(path.absolute())
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder.path)
             taken = folder.numbers()
         except OSError as error:
             raise ReceiptError(f"{path}: {error.strerror or error}") from error
@@ -156,7 +156,7 @@ class ReceiptFolder:
         OSError
             It cannot be written.
         """
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self.path)
         for partial in self.path.glob("*.partial-*"):
             partial.unlink(missing_ok=True)
         try:
@@ -164,6 +164,7 @@ class ReceiptFolder:
         except FileExistsError:
             if self.file(number).read_bytes() != content:
                 raise ReceiptError(f"{self.file(number)} is another receipt than the store's") from None
+            sync_folder(self.path)  # which may be what failed before
 
     def file(self, number: int) -> Path:
         """Return where a receipt lies."""

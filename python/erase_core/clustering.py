@@ -67,7 +67,7 @@ class Clustering:
         if generation != self._generation:
             self._model = self._load() if self._store.facts.digest else None
             self._generation = generation
-            self.outdated |= self._model is None and any(self._files())
+            self.outdated |= self.has_leftovers() or (self._model is None and any(self._files()))
         return self._model
 
     def let_go(self, generation: int) -> None:
@@ -82,10 +82,15 @@ class Clustering:
         except (DataError, IdKindError, ParameterError) as error:
             raise StoreError(f"{self._store.folder} is damaged: {error}; restore a backup") from error
 
+    def has_leftovers(self) -> bool:
+        """Whether a process that was killed has left a part of a snapshot."""
+        return any(file != self.snapshot for file in self._files())
+
     def repair(self) -> None:
         """Put the model's snapshot in place of one that is missing or another's. To be called within `locked`."""
         model, self.outdated = self.current(), False
-        if self.snapshot_digest() != ("" if model is None else model.digest()) or model is None:
+        sound = model is not None and self.snapshot_digest() == model.digest()
+        if not sound or self.has_leftovers():
             self._unlink()
             self._save()
 

@@ -11,7 +11,7 @@ import sqlite3
 import time
 import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,10 @@ class Database:
         try:
             with self.errors():
                 # Any thread may use it; the facade lets one at a time.
-                self._connection = sqlite3.connect(file, timeout=timeout, isolation_level=None, check_same_thread=False)
+                # No statements are kept, since each would keep the values that were bound to it last.
+                self._connection = sqlite3.connect(
+                    file, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=0
+                )
             try:
                 self._check_kind()
                 with self.errors():
@@ -89,7 +92,9 @@ class Database:
             move_new(partial, file)
         finally:
             db.close()
-            partial.unlink(missing_ok=True)
+            for left in file.parent.glob(f"{partial.name}*"):
+                with suppress(OSError):
+                    left.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -172,7 +177,7 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
-            with self.errors():
+            with self.errors("whether it counts shows when the store is opened again"):
                 self._connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
@@ -229,8 +234,8 @@ class Database:
         return self.all("PRAGMA integrity_check") == [("ok",)]
 
     @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Turn the database's errors into ours."""
+    def errors(self, consequence: str = "nothing was changed") -> Iterator[None]:
+        """Turn the database's errors into ours; say what follows of one of the disk."""
         try:
             yield
         except UnicodeDecodeError as error:  # the database's message quotes what is damaged
@@ -247,7 +252,7 @@ class Database:
                     "try again when it has ended"
                 ) from error
             if isinstance(error, sqlite3.OperationalError):
-                raise StoreError(f"{self.file}: {text}; nothing was changed") from error
+                raise StoreError(f"{self.file}: {text}; {consequence}") from error
             raise StoreError(f"{self.file} is damaged or not a store: {text}") from error
 
     @property

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core import parameters, sentence_model
+from erase_core.apart import apart
 from erase_core.errors import DataError, EmbedderError, ParameterError
 
 __all__ = ["Embedder", "SentenceEmbedder"]
@@ -213,7 +214,7 @@ class SentenceEmbedder:
         """Return what the model's own preprocessing makes of texts, padded to a width or to the longest."""
         padding = {"padding": "max_length", "max_length": width}
         kwargs = {} if width is None else {"processing_kwargs": {"text": padding}}
-        features: dict[str, Any] = self._model.preprocess(texts, prompt=self._prompt, **kwargs)
+        features: dict[str, Any] = apart(lambda: self._model.preprocess(texts, prompt=self._prompt, **kwargs))
         return features
 
     def _run(self, texts: list[str], shape: _Shape | None = None) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["discard", "move_new", "sync_folder", "write_new"]
+__all__ = ["discard", "make_folder", "move_new", "sync_folder", "write_new"]
 
 BLOCK = 2**20
 
@@ -28,8 +28,10 @@ def write_new(file: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         move_new(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def move_new(partial: Path, file: Path) -> None:
@@ -48,8 +50,29 @@ def move_new(partial: Path, file: Path) -> None:
         if file.exists():
             raise FileExistsError(f"{file} is there already") from None
         partial.rename(file)
-    partial.unlink(missing_ok=True)
-    sync_folder(file.parent)
+    with suppress(OSError):  # whoever comes next removes it
+        partial.unlink(missing_ok=True)
+    try:
+        sync_folder(file.parent)
+    except BaseException:
+        # It is there durably or not at all.
+        with suppress(OSError):
+            file.unlink()
+        raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, durably, for nobody else to look into; nothing if it is there.
+
+    Raises
+    ------
+    OSError
+    """
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def discard(file: Path) -> None:

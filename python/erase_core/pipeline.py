@@ -239,6 +239,7 @@ class Erase(Reader):
             before = time.perf_counter()
             vectors = checked_vectors(embedder, [example.input for example in coming], progress)
             embedding_seconds = time.perf_counter() - before
+            kept = vectors
             try:
                 with self._writing():
                     # Others may have written since the first look.
@@ -252,6 +253,7 @@ class Erase(Reader):
                         self._clustering.add(ids, kept)
             finally:
                 vectors.fill(0)
+                kept.fill(0)
             return IngestReport(
                 n_added=len(examples),
                 n_skipped=len(reading.skipped),
@@ -337,7 +339,11 @@ class Erase(Reader):
     def _recover(self) -> None:
         """Bring to an end what a crash, a full disk or a reader held up; do again what an old copy knows nothing of."""
         removed = self._removals.catch_up()
-        if not self._store.facts.is_scrubbed:
+        scrubbed = self._store.facts.is_scrubbed
+        if not scrubbed or self._clustering.has_leftovers():
+            with self._reading():  # which makes the snapshot good
+                self._clustering.current()
+        if not scrubbed:
             with suppress(ScrubError):
                 self._removals.finish()
         if removed is not None:

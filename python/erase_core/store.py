@@ -29,6 +29,7 @@ from erase_core.errors import (
 )
 from erase_core.examples import Example, unstorable
 from erase_core.facts import Facts, Head
+from erase_core.files import make_folder
 from erase_core.schema import FILE
 from erase_core.settings import Settings
 
@@ -64,6 +65,9 @@ class Store:
         file = self.folder / FILE
         if not file.is_file():
             raise StoreError(f"{folder} is not a store; make one with `erase init --store {folder}` or Erase.create")
+        # Of whoever was killed in the last moment, or came second.
+        with suppress(OSError):
+            _clear(self.folder)
         self._db = Database(file, timeout)
         try:
             self.facts = Facts(self._db)
@@ -100,9 +104,8 @@ class Store:
         """
         try:
             cls.check_vacant(folder)
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for file in _unfinished(folder):
-                file.unlink(missing_ok=True)
+            make_folder(folder.absolute())
+            _clear(folder)
             Database.create(folder / FILE, Facts.new(settings, embedder, dim, axes, receipts))
         except OSError as error:
             raise StoreError(f"{folder}: {error.strerror or error}") from error
@@ -483,6 +486,11 @@ class Store:
 def _unfinished(folder: Path) -> list[Path]:
     """Return what a process that was killed while it made a store has left."""
     return list(folder.glob(f"{FILE}.partial-*"))
+
+
+def _clear(folder: Path) -> None:
+    for file in _unfinished(folder):
+        file.unlink(missing_ok=True)
 
 
 def _id(example: Example) -> int | str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from erase_core.apart import apart
 from erase_core.errors import LLMError
 from erase_core.llm import checkpoint
 from erase_core.llm.protocol import Answer, Choice, check_max_tokens, check_options, check_room
@@ -156,13 +157,12 @@ class TransformersLLM:
     def forget(self) -> None:
         """Overwrite and drop the kept part of earlier prompts; the next query computes its own anew.
 
-        Kept are keys and values, and the words that the tokenizer has seen. The latter, and the activations of a run,
-        are freed and not overwritten.
+        Kept are keys and values. The words of prompts and the activations of a run are freed, and not overwritten.
         """
         with self._lock:
             self._cache.clear()
             backend = getattr(self._tokenizer, "backend_tokenizer", None)
-            # Private, but the only way to the words that BPE keeps for speed.
+            # Private, but the only way to the words that BPE keeps for speed, where it is not for each thread.
             getattr(getattr(backend, "model", None), "_clear_cache", lambda: None)()
 
     def _text(self, prompt: Prompt) -> str:
@@ -193,7 +193,8 @@ class TransformersLLM:
 
     def _tokens_of_each(self, texts: list[str]) -> list[list[int]]:
         # A chat template writes special tokens itself. Too long a prompt is this module's error, not a warning.
-        return list(self._tokenizer(texts, add_special_tokens=not self.chat, verbose=False)["input_ids"])
+        made = apart(lambda: self._tokenizer(texts, add_special_tokens=not self.chat, verbose=False)["input_ids"])
+        return list(made)
 
     def _continued(self, text: str, options: Sequence[str]) -> tuple[list[int], list[list[int]]]:
         """Return the tokens that the text has in common with all its continuations, and what follows for each."""
