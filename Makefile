@@ -5,9 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files Cargo.toml Cargo.lock pyproject.toml README.md rust python 2>/dev/null)
 
-RELIABILITY := $(addprefix tests/test_, crash.py residue.py memory.py concurrency.py fuzz.py receipts.py chain.py old_copies.py)
+RELIABILITY := $(addprefix reliability-, crash residue memory concurrency fuzz receipts chain old_copies reference)
 
-.PHONY: help demo build test test-slow reliability sanitize lint format bench compare choose accuracy clean
+.PHONY: help demo build test test-slow reliability $(RELIABILITY) sanitize lint format bench compare choose accuracy clean
 
 help:
 	@echo "make demo       build, install into $(VENV), and run the main job on shipped data"
@@ -44,9 +44,11 @@ test-slow: build
 	PROPTEST_CASES=50000 cargo test --quiet
 	$(BIN)/pytest --slow
 
-# The counts that they print are those of docs/reliability.md.
-reliability: build
-	$(BIN)/pytest --slow -q -rA --durations=0 $(RELIABILITY)
+# The counts that they print are those of docs/reliability.md. `make -j2` runs two at a time.
+reliability: $(RELIABILITY)
+
+$(RELIABILITY): reliability-%: build
+	$(BIN)/pytest --slow -q tests/test_$*.py
 
 # The unsafe code, at all levels that this processor has, under the address sanitizer.
 sanitize:
