@@ -48,7 +48,7 @@ test-slow: build
 reliability: $(RELIABILITY)
 
 $(RELIABILITY): reliability-%: build
-	$(BIN)/pytest --slow -q tests/test_$*.py
+	$(BIN)/pytest --slow -q -rP tests/test_$*.py
 
 # The unsafe code, at all levels that this processor has, under the address sanitizer.
 sanitize:
