@@ -254,7 +254,12 @@ def _execute(rng: random.Random, path: Path, statement: Callable[[random.Random,
     db = sqlite3.connect(path / DATABASE, isolation_level=None)
     try:
         return statement(rng, db)
-    except (sqlite3.Error, OverflowError, TypeError) as error:  # a constraint, or damage from before
+    except (
+        sqlite3.Error,
+        OverflowError,
+        TypeError,
+        UnicodeDecodeError,
+    ) as error:  # a constraint, or damage
         return f"{statement.__name__}: {error}"
     finally:
         db.close()

@@ -72,7 +72,7 @@ def made(request: pytest.FixtureRequest, keys: Keys) -> Iterator[Chain]:
 @pytest.fixture
 def chain(made: Chain, path: Path) -> Chain:
     """A chain that may be changed."""
-    shutil.copytree(made.folder, path)
+    shutil.copytree(made.folder, path, ignore=shutil.ignore_patterns("STORE"))
     return made._replace(folder=path)
 
 
@@ -81,7 +81,7 @@ def file(chain: Chain, number: int) -> Path:
 
 
 def told(chain: Chain) -> list[Fields]:
-    return [json.loads(content) for content in contents(chain.folder).values()]
+    return [json.loads(content) for name, content in contents(chain.folder).items() if name.endswith(".json")]
 
 
 def write(chain: Chain, files: list[bytes]) -> None:

@@ -28,7 +28,10 @@ from small_stores import QUERIES, Elsewhere, WordEmbedder, create, example, fres
 Ids = tuple[int, ...]
 ANSWER = re.compile(r"answer (\d+)$", re.MULTILINE)
 # What a verification may say while another process is in the middle of a removal.
-UNFINISHED = "the files may still hold what was forgotten; open the store again"
+UNFINISHED = (
+    "the files may still hold what was forgotten: a removal is under way, or was interrupted; if this stays, "
+    "open the store again"
+)
 
 
 class Call(NamedTuple):

@@ -256,7 +256,7 @@ def crash(*args: object) -> None:
 
 STEPS: dict[str, tuple[type, str]] = {
     "receipts read": (Removals, "_missed"),
-    "rows found": (Store, "ids_of_hashes"),
+    "rows found": (Store, "known_by"),
     "rows taken out of the model": (Clustering, "remove"),
     "rows deleted": (Store, "delete"),
     "what was forgotten noted": (Store, "remember"),

@@ -232,8 +232,8 @@ def _die_forgetting(path: Path, dim: int, ids: list[int | str], owner: type, ste
     erase = Erase.open(path, embedder=WordEmbedder(dim=dim))
     real = getattr(owner, step)
 
-    def die(*args: Any) -> None:
-        real(*args)
+    def die(*args: Any, **options: Any) -> None:
+        real(*args, **options)
         os.kill(os.getpid(), signal.SIGKILL)
 
     @contextmanager

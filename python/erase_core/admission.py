@@ -1,17 +1,19 @@
-"""Which examples may come in: not those that were forgotten, unless someone wants just that."""
+"""Which examples may come in, and under which ids: nothing that was forgotten, unless someone wants just that."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count, islice
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from erase_core.commitments import Tokens
-from erase_core.errors import ForgottenError
+from erase_core.errors import DataError, ForgottenError, IdKindError
 from erase_core.examples import Example
-from erase_core.store import Store
+from erase_core.store import MAX_ID, Store
 
 __all__ = ["Admission", "Forgotten", "rows_of"]
 
@@ -58,6 +60,37 @@ class Admission:
                 'ingested; leave them out with forgotten="skip" (--forgotten skip), or take them in again with "allow"'
             )
         return admitted
+
+    def numbered(self, examples: Sequence[Example]) -> list[Example]:
+        """Return examples with ids: those they bring, or integers after the largest, without those that were forgotten.
+
+        Raises
+        ------
+        IdKindError
+            The store's ids are text, and examples bring none.
+        DataError
+            There are not so many integers.
+        """
+        if not examples or examples[0].id is not None:
+            return list(examples)
+        largest = self._store.largest_id
+        if isinstance(largest, str):
+            raise IdKindError("the store's ids are text, so every example needs an `id`")
+        ids: list[int] = []
+        candidates = count(0 if largest is None else largest + 1)
+        while len(ids) < len(examples):
+            ids += self._not_forgotten(list(islice(candidates, len(examples) - len(ids))))
+        if ids[-1] > MAX_ID:
+            raise DataError(
+                f"{len(examples)} examples cannot be numbered on from the largest id, {largest}; ids end at 2**63 - 1, "
+                "so give every example an `id`"
+            )
+        return [replace(example, id=id_) for id_, example in zip(ids, examples, strict=True)]
+
+    def _not_forgotten(self, ids: Sequence[int]) -> list[int]:
+        tokens = {id_: self._store.facts.tokens.of_id(id_) for id_ in ids}
+        gone = self._store.forgotten(tokens.values())
+        return [id_ for id_, token in tokens.items() if token not in gone]
 
 
 def rows_of(examples: Sequence[Example], some: Sequence[Example], vectors: NDArray[np.float32]) -> NDArray[np.float32]:

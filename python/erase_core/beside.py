@@ -17,15 +17,21 @@ __all__ = ["Key", "hold", "let_go", "reading"]
 
 Key = tuple[int, int]
 
-_lock = threading.Lock()
+# One who waits for it may be interrupted by the collection of a handle.
+_lock = threading.RLock()
 _handles: dict[Key, int] = {}
 _streams: dict[Key, FileIO] = {}
 
 
+def key_of(file: Path) -> Key:
+    """Return what tells a file from others, whatever its name."""
+    status = file.stat()
+    return status.st_dev, status.st_ino
+
+
 def hold(file: Path) -> Key:
     """Count one more handle of SQLite's on a file. To be called before it is opened."""
-    status = file.stat()
-    key = (status.st_dev, status.st_ino)
+    key = key_of(file)
     with _lock:
         _handles[key] = _handles.get(key, 0) + 1
     return key

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
@@ -19,6 +20,7 @@ from erase_core.receipts import HASH, NONE, Receipt
 
 __all__ = ["ChainVerification", "Problem", "ReceiptFolder", "verify_chain", "verify_receipts"]
 
+MARK = "STORE"
 NAME = re.compile(r"([0-9]{8})\.json")
 Kind = Literal["tampered", "reordered", "omitted", "truncated", "forged", "unsigned", "foreign", "unbalanced"]
 
@@ -97,12 +99,13 @@ class ReceiptFolder:
         self.path = path
 
     @classmethod
-    def new(cls, path: Path) -> ReceiptFolder:
-        """Make a folder for receipts, which may be there but must have none yet.
+    def new(cls, path: Path, owner: str) -> ReceiptFolder:
+        """Make a folder for a store's receipts, which may be there but must be nobody's yet, and put its mark on it.
 
         Raises
         ------
         ReceiptError
+            It cannot be made, or belongs to another store.
         """
         folder = cls(path.absolute())
         try:
@@ -112,7 +115,29 @@ class ReceiptFolder:
             raise ReceiptError(f"{path}: {error.strerror or error}") from error
         if taken:
             raise ReceiptError(f"{path} holds receipts already, of another store; choose another folder")
+        try:
+            write_new(folder.path / MARK, f"{owner}\n".encode())
+        except FileExistsError:
+            raise ReceiptError(
+                f"{path} is meant for another store's receipts; choose another folder, or remove {MARK} from it if "
+                "that store was never made"
+            ) from None
+        except OSError as error:
+            raise ReceiptError(f"{path}: {error.strerror or error}") from error
         return folder
+
+    def give_up(self) -> None:
+        """Take the mark off again."""
+        with suppress(OSError):
+            (self.path / MARK).unlink()
+
+    @property
+    def owner(self) -> str:
+        """Name of the store whose mark the folder has; empty if it has none."""
+        try:
+            return (self.path / MARK).read_text("ascii", "replace").strip()
+        except OSError:
+            return ""
 
     def numbers(self) -> list[int]:
         """Return the numbers of the receipts that are there, ascending; none if the folder is not there.
@@ -146,8 +171,8 @@ class ReceiptFolder:
         except ReceiptError as error:
             raise ReceiptError(f"{file}: {error}") from None
 
-    def publish(self, number: int, content: bytes) -> None:
-        """Write a receipt, durably; nothing if it is there.
+    def publish(self, number: int, content: bytes, *, new_folder: bool = False) -> None:
+        """Write a receipt, durably; nothing if it is there. The folder is made only if it is said that it may be new.
 
         Raises
         ------
@@ -156,7 +181,8 @@ class ReceiptFolder:
         OSError
             It cannot be written.
         """
-        make_folder(self.path)
+        if new_folder:
+            make_folder(self.path)
         for partial in self.path.glob("*.partial-*"):
             partial.unlink(missing_ok=True)
         try:
@@ -175,7 +201,7 @@ def verify_receipts(
     folder: str | PathLike[str],
     *,
     head: tuple[int, str] | None = None,
-    public_keys: Iterable[str | PathLike[str]] = (),
+    public_keys: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
 ) -> ChainVerification:
     """Verify a folder of receipts, without the store that they are of.
 
@@ -185,7 +211,7 @@ def verify_receipts(
     head : (int, str) or None, default=None
         Number and hash of the newest receipt, as the store or whoever wrote it down knows them. Without it nobody can
         see that receipts are missing at the end, or, if they are not signed, that all were written anew.
-    public_keys : iterable of str or path, default=()
+    public_keys : str, path or iterable of them, default=()
         Keys, in hex or as PEM files, one of which must have signed each receipt. Without any, signatures are checked by
         the keys that receipts bring.
 
@@ -197,11 +223,12 @@ def verify_receipts(
         Receipts are signed, and the package cryptography is not installed.
     """
     path = parameters.path(folder)
-    if not path.is_dir():
-        raise ParameterError(f"{path} is no folder")
     if head is not None and not _is_head(head):
         raise ParameterError(f"head must be a number and a hash of 64 hexadecimal digits, got {head!r}")
-    keys = frozenset(signing.public_key(key) for key in public_keys)
+    if not path.is_dir() and (path.exists() or head is None or head[0]):
+        raise ParameterError(f"{path} is no folder")
+    given = [public_keys] if isinstance(public_keys, (str, PathLike)) else public_keys
+    keys = frozenset(signing.public_key(key) for key in given)
     return verify_chain(ReceiptFolder(path), head, keys)[0]
 
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -166,7 +166,7 @@ def forget(
             with terminal.uninterrupted():
                 report = erase.forget(ids, subject=subject)
     declined = report.dry_run and not dry_run
-    show(_without_texts(report), ["nothing was forgotten"] if declined else _changes(report), as_json=as_json)
+    show(report.to_dict(), ["nothing was forgotten"] if declined else _changes(report), as_json=as_json)
 
 
 @app.command()
@@ -242,7 +242,8 @@ def verify(
         list[str] | None, typer.Option(help="A text that no file may hold, nor its vector; repeat it.")
     ] = None,
     absent_from: Annotated[
-        typer.FileText | None, typer.Option(help="A file with such texts, one a line; - for standard input.")
+        typer.FileText | None,
+        typer.Option(help="A file with such texts, one a line; - for standard input.", errors="surrogateescape"),
     ] = None,
     receipts: Receipts = None,
     as_json: AsJson = False,
@@ -346,21 +347,11 @@ def _agreed(report: ForgetReport) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _without_texts(report: ForgetReport) -> dict[str, Any]:
-    """Return a report with ids for demonstrations: in a log their texts would outlive them."""
-    shown: dict[str, Any] = {name: [e.id for e in getattr(report, name)] for name in ("before", "after")}
-    if report.receipt is not None:
-        shown["receipt"] = {"number": report.receipt.number, "hash": report.receipt.hash}
-    return report.to_dict() | shown
-
-
 def _changes(report: ForgetReport) -> list[str]:
-    """Return a report as lines, without texts too."""
-    before, after = (_without_texts(report)[name] for name in ("before", "after"))
     changes = {
         "ids": report.ids,
-        "out of the prompt": [id_ for id_ in before if id_ not in after],
-        "into the prompt": [id_ for id_ in after if id_ not in before],
+        "out of the prompt": [id_ for id_ in report.before if id_ not in report.after],
+        "into the prompt": [id_ for id_ in report.after if id_ not in report.before],
     }
     proof = [] if report.receipt is None else [f"{'receipt':<18} {report.receipt.number}:{report.receipt.hash}"]
     return [str(report), *proof, *(f"{name:<18} {', '.join(map(str, ids)) or 'none'}" for name, ids in changes.items())]

@@ -75,8 +75,6 @@ def verify(
 
     path, known = _place(folder, store, receipts)
     newest = known if head is None else _head(head)
-    if not path.is_dir() and newest is not None and newest[0] == 0:
-        path.mkdir(mode=0o700, parents=True)
     verification = verify_receipts(path, head=newest, public_keys=public_key or ())
     lines = [str(verification)]
     if newest is None and verification.ok:

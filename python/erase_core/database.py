@@ -45,7 +45,8 @@ class Database:
     def __init__(self, file: Path, timeout: float) -> None:
         self.file, self.timeout = file, timeout
         # One that is never closed is let go of by the garbage collector.
-        self._let_go = weakref.finalize(self, beside.let_go, beside.hold(file))
+        self._key = beside.hold(file)
+        self._let_go = weakref.finalize(self, beside.let_go, self._key)
         try:
             with self.errors():
                 # Any thread may use it; the facade lets one at a time.
@@ -138,6 +139,7 @@ class Database:
         with self.errors():
             self._connection.execute("BEGIN")
         try:
+            self._check_still_there()
             yield
         finally:
             self._roll_back()
@@ -151,13 +153,14 @@ class Database:
         StoreLockedError
             Another process writes.
         """
-        with self.errors():
-            self._connection.execute("PRAGMA busy_timeout = 0")
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-            finally:
-                self._connection.execute(f"PRAGMA busy_timeout = {int(1000 * self.timeout)}")
         try:
+            with self.errors():
+                self._connection.execute("PRAGMA busy_timeout = 0")
+                try:
+                    self._connection.execute("BEGIN IMMEDIATE")
+                finally:
+                    self._connection.execute(f"PRAGMA busy_timeout = {int(1000 * self.timeout)}")
+            self._check_still_there()
             yield
         finally:
             self._roll_back()
@@ -176,7 +179,9 @@ class Database:
         with self.errors():
             self._connection.execute("BEGIN IMMEDIATE")
         try:
+            self._check_still_there()
             yield
+            self._check_still_there()
             with self.errors("whether it counts shows when the store is opened again"):
                 self._connection.execute("COMMIT")
         except BaseException:
@@ -267,6 +272,13 @@ class Database:
                     f"database is locked: {holder(self._shm, READERS)} still reads from before it"
                 )
             time.sleep(0.01)
+
+    def _check_still_there(self) -> None:
+        """Check that the file was not moved away, or another put in its place, since it was opened."""
+        with suppress(OSError):
+            if beside.key_of(self.file) == self._key:
+                return
+        raise StoreError(f"{self.file.parent} was moved or replaced while it was open here; open it again")
 
     def _check_kind(self) -> None:
         """Look before anything is written: the file may be another program's."""

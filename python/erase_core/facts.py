@@ -20,7 +20,7 @@ from erase_core.database import Database
 from erase_core.errors import StoreError
 from erase_core.settings import Settings
 
-__all__ = ["CONSTANTS", "Facts", "Head", "hash_of"]
+__all__ = ["CONSTANTS", "Facts", "Head", "hash_of", "new_name"]
 
 CONSTANTS = ("store", "settings", "embedder", "dim", "axes", "key", "receipts")
 
@@ -31,6 +31,11 @@ class Head(NamedTuple):
     number: int
     hash: str
     public_key: str
+
+
+def new_name() -> str:
+    """Draw what tells a new store from all others."""
+    return secrets.token_hex(16)
 
 
 class Facts:
@@ -53,11 +58,11 @@ class Facts:
 
     @staticmethod
     def new(
-        settings: Settings, embedder: str, dim: int, axes: NDArray[np.float64] | None, receipts: Path | None
+        name: str, settings: Settings, embedder: str, dim: int, axes: NDArray[np.float64] | None, receipts: Path | None
     ) -> list[tuple[str, object]]:
         """Return the facts of a new store, as `Store.create` describes them."""
         constants = {
-            "store": secrets.token_hex(16),
+            "store": name,
             "settings": settings.to_json(),
             "embedder": embedder,
             "dim": dim,

@@ -20,6 +20,7 @@ from erase_core.errors import IdKindError, ParameterError
 
 # The bounds of rust/core/src/params.rs.
 MAX_CLUSTERS = MAX_ITER = MAX_DIM = 65_536
+MAX_SECONDS = 86400
 MAX_EPSILON = 3
 MAX_DENOMINATOR = 1_000_000
 MIN_NORM = 2.0**-900
@@ -147,6 +148,13 @@ def axes(given: object, dim: int) -> NDArray[np.float64] | None:
     if isinstance(matrix, np.ndarray) and not (np.isfinite(matrix).all() and matrix.any()):
         raise ParameterError("projection must be a finite matrix that is not all zeros")
     return matrix if isinstance(matrix, np.ndarray) else None
+
+
+def seconds(name: str, given: object) -> float:
+    """Return a number of seconds."""
+    if not _is_finite(given) or not 0 <= float(given) <= MAX_SECONDS:
+        raise ParameterError(f"{name} must be a number of seconds from 0 to {MAX_SECONDS}, got {given!r}")
+    return float(given)
 
 
 def choice(name: str, given: object, choices: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from os import PathLike
+from pathlib import Path
 from typing import cast, get_args
 
 import numpy as np
@@ -22,11 +23,13 @@ from erase_core.admission import Admission, Forgotten, rows_of
 from erase_core.chain import ReceiptFolder
 from erase_core.embed import Embedder
 from erase_core.errors import OldCopyWarning, ParameterError, ScrubError
+from erase_core.facts import new_name
 from erase_core.llm import LLM
 from erase_core.models import as_embedder, checked_vectors, is_name, name_of
 from erase_core.prompt import Template
 from erase_core.reader import Reader
 from erase_core.reports import ForgetReport, IngestReport
+from erase_core.select import selected
 from erase_core.settings import Settings, Strategy
 from erase_core.signing import Signer, as_signer
 from erase_core.sources import read_examples
@@ -108,7 +111,7 @@ class Erase(Reader):
         ParameterError
             A setting is out of its range.
         """
-        folder = parameters.path(path)
+        folder, timeout = parameters.path(path), parameters.seconds("timeout", timeout)
         columns = int(projection) if isinstance(projection, np.integer) else projection
         settings = Settings(
             n_shots=n_shots,
@@ -127,10 +130,17 @@ class Erase(Reader):
         )
         Store.check_vacant(folder)
         signer = as_signer(signing_key)
-        outside = None if receipts is None else ReceiptFolder.new(parameters.path(receipts)).path
         embedding = as_embedder(embedder)
         axes = None if settings.projection is not None else parameters.axes(projection, embedding.dim)
-        store = Store.create(folder, settings, embedding.name, embedding.dim, axes, outside, timeout)
+        name = new_name()
+        outside = None if receipts is None else ReceiptFolder.new(_outside(receipts, folder), name)
+        try:
+            place = None if outside is None else outside.path
+            store = Store.create(folder, settings, embedding.name, embedding.dim, axes, place, name, timeout)
+        except BaseException:
+            if outside is not None:
+                outside.give_up()
+            raise
         return cls(store, embedding, None if is_name(llm) else cast("LLM | None", llm), signer=signer)
 
     @classmethod
@@ -180,7 +190,7 @@ class Erase(Reader):
         """
         name_of("embedder", embedder)
         name_of("llm", llm)
-        signer = as_signer(signing_key)
+        signer, timeout = as_signer(signing_key), parameters.seconds("timeout", timeout)
         moved = None if receipts is None else parameters.path(receipts).absolute()
         store = Store(parameters.path(path), timeout)
         try:
@@ -244,7 +254,7 @@ class Erase(Reader):
                 with self._writing():
                     # Others may have written since the first look.
                     admitted = admission.of(coming)
-                    examples, kept = self._store.numbered(admitted), rows_of(coming, admitted, vectors)
+                    examples, kept = admission.numbered(admitted), rows_of(coming, admitted, vectors)
                     ids = [example.id for example in examples if example.id is not None]
                     self._store.check_new(ids)
                     self._store.readmit(admission.tokens)
@@ -304,13 +314,15 @@ class Erase(Reader):
             if not going:
                 raise ParameterError("ids must name at least one example")
             self._store.check_known(going)
-            before = self._shown(self._clustering.current())
+            if not dry_run:
+                self._removals.check()
+            before = selected(self._settings, self._clustering.current())
             receipt = None
             if dry_run:
                 update, model = self._clustering.trial(going)
             else:
                 update, model, receipt = self._removals.remove(going, subject)
-            after = self._shown(model)
+            after = selected(self._settings, model)
             n_examples = len(self._store) - (len(going) if dry_run else 0)
         return ForgetReport(
             ids=going,
@@ -353,3 +365,12 @@ class Erase(Reader):
                 OldCopyWarning,
                 stacklevel=3,
             )
+
+
+def _outside(receipts: str | PathLike[str], folder: Path) -> Path:
+    path = parameters.path(receipts)
+    if path.resolve().is_relative_to(folder.resolve()):
+        raise ParameterError(
+            f"receipts must name a folder outside {folder}, where they lie if none is named, got {path}"
+        )
+    return path

@@ -1,4 +1,4 @@
-"""What can be asked of a store without changing it: demonstrations, prompts, answers, and whether it is sound.
+"""What can be asked of a store that changes no example: demonstrations, prompts, answers, whether it is sound.
 
 What changes it is pipeline.py's business.
 """
@@ -205,6 +205,9 @@ class Reader:
         wanted = parameters.texts_and_vectors("absent", absent)
         forms = [forms_of_text(each) if isinstance(each, str) else forms_of_vector(each) for each in wanted]
         texts = [each for each in wanted if isinstance(each, str)]
+        shapes = {each.shape for each in wanted if not isinstance(each, str)} - {(self._store.facts.dim,)}
+        if shapes:
+            raise ParameterError(f"absent vectors must have the shape ({self._store.facts.dim},), got {shapes.pop()}")
         with self._lock:
             if texts:
                 vectors = checked_vectors(self._models.embedder, texts)
@@ -250,7 +253,10 @@ class Reader:
         StoreError
             The file exists, or cannot be written.
         """
-        target, examples = parameters.path(path), self.examples()
+        target = parameters.path(path)
+        if target.resolve().is_relative_to(self._store.folder.resolve()):
+            raise StoreError(f"{path} is within the store's folder, where what is forgotten would stay; choose another")
+        examples = self.examples()
         try:
             write_jsonl(target, examples)
         except OSError as error:

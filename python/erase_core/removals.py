@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import base64
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 from erase_core._core import UpdateReport, __version__
 from erase_core.chain import ReceiptFolder
@@ -31,6 +33,14 @@ FOLDER = "receipts"
 REWRITTEN = (FILE, f"{FILE}-wal", SNAPSHOT)
 
 
+class State(NamedTuple):
+    """What a receipt says of the store before and after: number of examples, commitments to them and to the model."""
+
+    n: int
+    commitment: str
+    model: str
+
+
 class Removals:
     """Removals from a store, and their receipts.
 
@@ -48,11 +58,13 @@ class Removals:
     ) -> None:
         self._store, self._clustering, self._signer = store, clustering, signer
         path = folder or store.facts.receipts or store.folder / FOLDER
-        self.outside = not path.resolve().is_relative_to(store.folder.resolve())
+        self.receipts_are_outside = not path.resolve().is_relative_to(store.folder.resolve())
         self.receipts = ReceiptFolder(path)
 
     def remove(self, ids: Sequence[int | str], subject: str | None) -> tuple[UpdateReport, QKMeans | None, Receipt]:
-        """Remove examples: those of ids, which are all of a subject if one is named. To be called within `writing`.
+        """Remove examples: those of ids, which are all of a subject if one is named.
+
+        To be called within `writing`, after `check`.
 
         Returns
         -------
@@ -65,50 +77,55 @@ class Removals:
         Raises
         ------
         ReceiptError
-            The store is older than its receipts, or its receipts are signed and there is no key.
+            The store is damaged, so that its receipt would be none.
         """
-        head, facts = self._store.facts.head, self._store.facts
-        self._check_newest(head)
-        if head.public_key and self._signer is None:
-            raise ReceiptError(
-                f"{self._store.folder}: the receipts of this store are signed; give the key (signing_key, "
-                "--signing-key); nothing was forgotten"
-            )
-        before = (len(self._store), facts.commitment, facts.model_commitment)
+        before = self._state()
         update, model = self._clustering.remove(ids)
         hashes, tokens = self._store.delete(ids, subject)
-        after = (len(self._store), facts.commitment, facts.model_commitment)
-        settings = facts.settings
-        receipt = Receipt(
-            number=head.number + 1,
-            store=facts.name,
-            time=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        receipt = replace(
+            self._receipt(before, self._state()),
             scope="ids" if subject is None else "subject",
             rows=tuple(sorted(row.hex() for row in hashes)),
             tokens=tuple(sorted(token.hex() for token in tokens)),
-            n_before=before[0],
-            n_after=after[0],
-            commitment_before=base64.b64encode(before[1]).decode(),
-            commitment_after=base64.b64encode(after[1]).decode(),
-            model_before=before[2],
-            model_after=after[2],
             path=update.path,
-            parameters={
-                "strategy": settings.strategy,
-                "embedder": facts.embedder,
-                **{
-                    name: repr(getattr(settings, name))
-                    for name in ("n_shots", "seed", "epsilon", "gamma", "max_iter", "projection")
-                },
-            },
-            software={"erase_core": __version__, "sqlite": sqlite3.sqlite_version},
-            rewritten=REWRITTEN,
-            previous=head.hash or NONE,
         ).signed(self._signer)
         # A store that was damaged behind our back must not publish what nobody can read.
         Receipt.from_bytes(receipt.to_bytes())
         self._store.append_receipt(_head(receipt), receipt.to_bytes())
         return update, model, receipt
+
+    def _state(self) -> State:
+        facts = self._store.facts
+        return State(len(self._store), base64.b64encode(facts.commitment).decode(), facts.model_commitment)
+
+    def _receipt(self, before: State, after: State) -> Receipt:
+        """Return a receipt of what was before and after, which says nothing yet of what happened in between."""
+        head, facts = self._store.facts.head, self._store.facts
+        settings = facts.settings
+        names = ("n_shots", "seed", "epsilon", "gamma", "max_iter", "projection")
+        return Receipt(
+            number=head.number + 1,
+            store=facts.name,
+            time=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            scope="ids",
+            rows=(),
+            tokens=(),
+            n_before=before.n,
+            n_after=after.n,
+            commitment_before=before.commitment,
+            commitment_after=after.commitment,
+            model_before=before.model,
+            model_after=after.model,
+            path="certified",
+            parameters={
+                "strategy": settings.strategy,
+                "embedder": facts.embedder,
+                **{name: repr(getattr(settings, name)) for name in names},
+            },
+            software={"erase_core": __version__, "sqlite": sqlite3.sqlite_version},
+            rewritten=REWRITTEN,
+            previous=head.hash or NONE,
+        )
 
     def finish(self) -> None:
         """See that nothing of what was removed is left in the files, then publish the receipts.
@@ -118,16 +135,20 @@ class Removals:
         ScrubError
             Files may still hold what was removed, or receipts could not be published; the next `open` goes on with it.
         """
+        newest, pending = self._store.scrub()
+        with self._store.settling(newest, pending):
+            self._publish(pending)
+
+    def _publish(self, pending: Sequence[tuple[int, bytes]]) -> None:
         try:
-            generation, pending = self._store.scrub()
-            with self._store.settling(generation, pending):
-                for number, content in pending:
-                    Receipt.from_bytes(content)  # what nobody can read is not published
-                    self.receipts.publish(number, content)
-        except OSError as error:
+            for number, content in pending:
+                Receipt.from_bytes(content)  # what nobody can read is not published
+                self.receipts.publish(number, content, new_folder=not self.receipts_are_outside)
+        except (OSError, ReceiptError) as error:
+            text = (error.strerror if isinstance(error, OSError) else None) or error
             raise ScrubError(
-                f"{self.receipts.path}: the removal is done, but its receipt cannot be written "
-                f"({error.strerror or error}); make room, and open the store again, which goes on with it"
+                f"{self.receipts.path}: the removal is done and gone from the store's files, but its receipt cannot be "
+                f"written ({text}); see to that, and open the store again, which goes on with it"
             ) from error
 
     def catch_up(self) -> int | None:
@@ -144,24 +165,28 @@ class Removals:
             The receipts are not there, or not the store's, or some are missing or changed.
         """
         if not self.receipts.path.is_dir():
-            if not self.outside:
+            if not (self.receipts_are_outside or self.receipts.path.exists()):
                 return None
             raise ReceiptError(
                 f"{self._store.folder}: the folder of its receipts, {self.receipts.path}, is not there, so that nobody "
                 "can tell whether this is a copy from before a removal; bring it back, or name it (--receipts)"
             )
+        with self._store.reading():
+            self._check_there(self._store.facts.head)
         if not self._is_outdated():
             return None
         with self._clustering.writing():
             missed = self._missed()
             if not missed:  # another process has been faster
                 return None
-            ids = self._store.ids_of_hashes([bytes.fromhex(row) for receipt in missed for row in receipt.rows])
+            tokens = {bytes.fromhex(token) for receipt in missed for token in receipt.tokens}
+            # By token those that came in again while the receipts were not there.
+            ids = self._store.known_by({bytes.fromhex(row) for receipt in missed for row in receipt.rows}, tokens)
             if ids:
                 self._clustering.remove(ids)
                 self._store.delete(ids)
             # Of what came in and was removed after the copy was made, too.
-            self._store.remember([bytes.fromhex(token) for receipt in missed for token in receipt.tokens])
+            self._store.remember(tokens)
             self._store.set_head(_head(missed[-1]))
             self._store.facts.set(head_is_current=0)
         return len(ids)
@@ -185,16 +210,43 @@ class Removals:
                 )
         return newest > head.number
 
+    def check(self) -> None:
+        """Check that something may be removed. To be called within `reading` or `writing`.
+
+        Raises
+        ------
+        ReceiptError
+            The store is older than its receipts, or its receipts are signed and there is no key.
+        """
+        head = self._store.facts.head
+        self._check_newest(head)
+        if head.public_key and self._signer is None:
+            raise ReceiptError(
+                f"{self._store.folder}: the receipts of this store are signed; give the key (signing_key, "
+                "--signing-key); nothing was forgotten"
+            )
+
     def _check_newest(self, head: Head) -> None:
+        self._check_there(head)
         if self.receipts.file(head.number + 1).exists():
             raise ReceiptError(
                 f"{self._store.folder} is older than its receipts in {self.receipts.path}: a copy from before a "
                 "removal; open it again, which removes what they tell of; nothing was forgotten"
             )
 
-    def _is_signed(self, receipt: Receipt, key: str) -> bool:
-        keys = {key} if self._signer is None else {key, self._signer.public_key}
-        return receipt.public_key in keys and is_signed_by(receipt.public_key, receipt.signature, receipt.message)
+    def _check_there(self, head: Head) -> None:
+        """Check that a folder outside is the store's: it has its mark, and the newest receipt that was published."""
+        if not self.receipts_are_outside:
+            return
+        published = head.number - len(self._store.pending())
+        theirs = self.receipts.owner != self._store.facts.name
+        if theirs or (published > 0 and not self.receipts.file(published).exists()):
+            what = "is not the folder of this store's receipts" if theirs else f"has not the receipt {published}"
+            raise ReceiptError(
+                f"{self.receipts.path} {what}: it is another folder, or its disk is not there; bring the receipts "
+                "back, or name their folder (--receipts); if they are lost for good, name one within the store, "
+                f"{self._store.folder / FOLDER}; nothing was changed"
+            )
 
     def _missed(self) -> list[Receipt]:
         """Return the receipts that the store does not know, each seen to follow from the one before."""
@@ -208,15 +260,21 @@ class Removals:
                     f"{self.receipts.file(number)} does not follow from the receipt that the store knows as its "
                     "newest: these are another store's receipts, or some were exchanged"
                 )
-            if head.public_key and not self._is_signed(receipt, head.public_key):
-                raise ReceiptError(
-                    f"{self.receipts.file(number)} is not signed by the key of the store's receipts, "
-                    f"{head.public_key}, nor by one that was given (signing_key); nothing was removed"
-                )
             previous = receipt.hash
             missed.append(receipt)
+        # The newest signature covers all before it, so that keys may have been rotated in between.
+        keys = {head.public_key, self._signer.public_key if self._signer else ""} - {""}
+        if missed and keys and not _is_signed(missed[-1], keys):
+            raise ReceiptError(
+                f"{self.receipts.file(missed[-1].number)} is signed neither by the key of the receipts that the store "
+                "knows nor by one that was given (signing_key); nothing was removed"
+            )
         return missed
 
 
 def _head(receipt: Receipt) -> Head:
     return Head(receipt.number, receipt.hash, receipt.public_key)
+
+
+def _is_signed(receipt: Receipt, keys: Collection[str]) -> bool:
+    return receipt.public_key in keys and is_signed_by(receipt.public_key, receipt.signature, receipt.message)

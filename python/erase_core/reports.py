@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from erase_core.examples import BadRow, Example
+from erase_core.examples import BadRow
 from erase_core.receipts import Receipt
 
 __all__ = ["ForgetReport", "IngestReport", "Status", "Verification"]
@@ -58,8 +58,8 @@ class ForgetReport(_Report):
         Examples that remain.
     path : {"certified", "replayed", "reseeded"}
         How the clustering was brought up to date; see `UpdateReport`.
-    before, after : list of Example
-        The demonstrations; none of both where they depend on the query.
+    before, after : list of int or str
+        Ids of the demonstrations; none of both where they depend on the query.
     model_seconds, seconds : float
         Wall-clock time of the clustering's update, and of all, files included.
     receipt : Receipt or None
@@ -71,8 +71,8 @@ class ForgetReport(_Report):
     ids: list[int | str]
     n_examples: int
     path: Literal["certified", "replayed", "reseeded"]
-    before: list[Example] = field(repr=False)
-    after: list[Example] = field(repr=False)
+    before: list[int | str]
+    after: list[int | str]
     model_seconds: float
     seconds: float
     receipt: Receipt | None = field(default=None, repr=False)
@@ -81,7 +81,12 @@ class ForgetReport(_Report):
     @property
     def n_changed(self) -> int:
         """How many demonstrations are new in the prompt."""
-        return sum(example not in self.before for example in self.after)
+        return sum(id_ not in self.before for id_ in self.after)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, for JSON; of the receipt its number and hash."""
+        receipt = None if self.receipt is None else {"number": self.receipt.number, "hash": self.receipt.hash}
+        return {**super().to_dict(), "receipt": receipt}
 
     def __str__(self) -> str:
         verb = "would be forgotten" if self.dry_run else "forgotten"

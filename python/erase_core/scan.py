@@ -39,15 +39,20 @@ class Finding:
     file : str
     offset : int
         In bytes.
+    whole : bool
+        Whether all of it was found in one place, and not only pieces of it, which others may have too.
     """
 
     number: int
     form: str
     file: str
     offset: int
+    whole: bool
 
     def __str__(self) -> str:
-        return f"{self.file} holds number {self.number + 1} of what should be absent, as {self.form}, at {self.offset}"
+        part = "" if self.whole else f"{PIECE} bytes of "
+        what = f"{part}number {self.number + 1} of what should be absent"
+        return f"{self.file} holds {what}, as {self.form}, at {self.offset}"
 
 
 def forms_of_text(text: str) -> dict[str, bytes]:
@@ -63,7 +68,8 @@ def forms_of_text(text: str) -> dict[str, bytes]:
         raise ParameterError(f"a text to look for must have at least {SHORTEST} bytes, got {text!r}")
     wide = {order: text.encode(order, "surrogatepass") for order in ("utf-16-le", "utf-16-be")}
     escaped = json.dumps(text)[1:-1].encode()
-    return {"UTF-8": plain, "JSON": escaped, "hex": plain.hex().encode(), **wide, **_in_base64(plain)}
+    json_form = {} if escaped == plain else {"JSON": escaped}
+    return {"UTF-8": plain, **json_form, "hex": plain.hex().encode(), **wide, **_in_base64(plain)}
 
 
 def forms_of_vector(vector: NDArray[np.floating]) -> dict[str, bytes]:
@@ -100,15 +106,15 @@ def search(files: Iterable[Path], wanted: Iterable[Mapping[str, bytes]]) -> list
 
 
 def _search(file: Path, needles: list[tuple[int, str, bytes]]) -> Iterator[Finding]:
-    places: dict[tuple[int, str], int] = {}
+    places: dict[tuple[int, str], tuple[int, bool]] = {}
     for start, end, content in _parts(file):
         for number, form, needle in needles:
             if (number, form) not in places:
                 offset = min((at for piece in _pieces(needle) if (at := content.find(piece, 0, end)) >= 0), default=-1)
                 if offset >= 0:
-                    places[number, form] = start + offset
-    for (number, form), offset in places.items():
-        yield Finding(number, form, str(file), offset)
+                    places[number, form] = (start + offset, content.startswith(needle, offset, end))
+    for (number, form), (offset, whole) in places.items():
+        yield Finding(number, form, str(file), offset, whole)
 
 
 def _parts(file: Path) -> Iterator[tuple[int, int, bytearray]]:
@@ -132,7 +138,9 @@ def _parts(file: Path) -> Iterator[tuple[int, int, bytearray]]:
 def _pieces(needle: bytes) -> list[bytes]:
     """Return pieces of a needle, none much shorter than `PIECE`; the needle itself if it is short."""
     starts = range(0, max(1, len(needle) - PIECE + 1), PIECE)
-    return [needle[start : start + PIECE] for start in starts]
+    pieces = [needle[start : start + PIECE] for start in starts]
+    # A run of zeros is found everywhere.
+    return [piece for piece in pieces if len(set(piece)) > 1]
 
 
 def _in_base64(content: bytes) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from erase_core import parameters
 from erase_core.errors import MissingPackageError, ParameterError
 
 __all__ = ["Signer", "as_signer", "is_signed_by", "public_key"]
@@ -32,9 +33,10 @@ class Signer:
     """
 
     def __init__(self, key: str | PathLike[str], password: bytes | None = None) -> None:
-        name = os.fspath(key)
+        name = os.fspath(parameters.path(key))
+        content = _read(name)
         try:
-            loaded = _package("serialization").load_pem_private_key(_read(name), password)
+            loaded = _package("serialization").load_pem_private_key(content, password)
         except (TypeError, ValueError) as error:
             raise ParameterError(f"{name} holds no private key in PEM form that can be read: {error}") from None
         self._key = _of_kind(loaded, "Ed25519PrivateKey", name)
@@ -63,11 +65,12 @@ def public_key(key: str | PathLike[str]) -> str:
     ParameterError
         It is neither.
     """
-    name = os.fspath(key)
+    name = os.fspath(parameters.path(key))
     if len(name) == 64 and all(digit in "0123456789abcdef" for digit in name):
         return name
+    content = _read(name)
     try:
-        loaded = _package("serialization").load_pem_public_key(_read(name))
+        loaded = _package("serialization").load_pem_public_key(content)
     except (TypeError, ValueError) as error:
         raise ParameterError(f"{name} holds no public key in PEM form: {error}") from None
     return _hex(_of_kind(loaded, "Ed25519PublicKey", name))

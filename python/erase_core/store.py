@@ -9,8 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from numpy.typing import NDArray
 from erase_core import commitments
 from erase_core.database import Database
 from erase_core.errors import (
-    DataError,
     DuplicateIdError,
     IdKindError,
     StoreError,
@@ -28,7 +26,7 @@ from erase_core.errors import (
     UnknownSubjectError,
 )
 from erase_core.examples import Example, unstorable
-from erase_core.facts import Facts, Head
+from erase_core.facts import Facts, Head, new_name
 from erase_core.files import make_folder
 from erase_core.schema import FILE
 from erase_core.settings import Settings
@@ -84,6 +82,7 @@ class Store:
         dim: int,
         axes: NDArray[np.float64] | None = None,
         receipts: Path | None = None,
+        name: str | None = None,
         timeout: float = 5.0,
     ) -> Store:
         """Make a new store in a folder that is absent or empty.
@@ -100,13 +99,15 @@ class Store:
             A projection by public axes.
         receipts : Path or None
             Folder of the receipts, if it is not to be within the store's.
+        name : str or None, default=None
+            What tells the store from others; None draws it.
         timeout : float, default=5.0
         """
         try:
             cls.check_vacant(folder)
             make_folder(folder.absolute())
             _clear(folder)
-            Database.create(folder / FILE, Facts.new(settings, embedder, dim, axes, receipts))
+            Database.create(folder / FILE, Facts.new(name or new_name(), settings, embedder, dim, axes, receipts))
         except OSError as error:
             raise StoreError(f"{folder}: {error.strerror or error}") from error
         except sqlite3.Error as error:
@@ -197,8 +198,8 @@ class Store:
 
         Returns
         -------
-        generation : int
-            As of before.
+        newest : int
+            Number of the newest receipt, as of before.
         pending : list of (int, bytes)
             Receipts of what is now gone from the files, to be published.
 
@@ -208,13 +209,13 @@ class Store:
         """
         with self._db.scrubbing():
             with self.reading():
-                generation, pending = self.facts.generation, self.pending()
+                newest, pending = self.facts.head.number, self.pending()
             self._db.rewrite()
-        return generation, pending
+        return newest, pending
 
     @contextmanager
-    def settling(self, generation: int, pending: Sequence[tuple[int, bytes]]) -> Iterator[None]:
-        """Note, if no error occurs within, that what was removed up to a generation is gone, and receipts published.
+    def settling(self, newest: int, pending: Sequence[tuple[int, bytes]]) -> Iterator[None]:
+        """Note, if no error occurs within, that what was removed up to a receipt is gone, and receipts published.
 
         Raises
         ------
@@ -222,13 +223,12 @@ class Store:
         """
         # Not if another process has removed something since.
         scrubbed = (
-            "UPDATE facts SET value = 1 WHERE name = 'scrubbed' AND ? = "
-            "(SELECT value FROM facts WHERE name = 'generation')"
+            "UPDATE facts SET value = 1 WHERE name = 'scrubbed' AND ? = (SELECT value FROM facts WHERE name = 'head')"
         )
         with self._db.amending():
             yield
             self._db.change("DELETE FROM pending WHERE number = ?", ((number,) for number, _ in pending))
-            self._db.change(scrubbed, [(generation,)])
+            self._db.change(scrubbed, [(newest,)])
 
     # ---- writes, all to be called within `writing` ----
     def insert(self, examples: Sequence[Example], vectors: NDArray[np.float32]) -> None:
@@ -294,41 +294,13 @@ class Store:
         self.facts.set(head=head.number, head_hash=head.hash, head_key=head.public_key)
 
     # ---- what is there ----
-    def numbered(self, examples: Sequence[Example]) -> list[Example]:
-        """Return examples with ids: with those they bring, or numbered on as `next_ids` has it."""
-        if not examples or examples[0].id is not None:
-            return list(examples)
-        ids = self.next_ids(len(examples))
-        return [replace(example, id=id_) for id_, example in zip(ids, examples, strict=True)]
-
-    def next_ids(self, number: int) -> list[int]:
-        """Return integers after the largest id, for examples that bring none; not those that were forgotten.
-
-        Raises
-        ------
-        IdKindError
-            The store's ids are text.
-        DataError
-            There are not so many.
-        """
+    @property
+    def largest_id(self) -> int | str | None:
+        """The largest id; None for a store without examples."""
         largest = self._db.one("SELECT max(id) FROM examples")[0]
-        if isinstance(largest, str):
-            raise IdKindError("the store's ids are text, so every example needs an `id`")
-        if not isinstance(largest, int | None):
+        if not isinstance(largest, int | str | None):
             raise self._damage(f"example {largest!r}")
-        first, tokens = 0 if largest is None else largest + 1, self.facts.tokens
-        ids: list[int] = []
-        candidates = count(first)
-        while len(ids) < number:
-            part = list(islice(candidates, number - len(ids)))
-            gone = self.forgotten(tokens.of_id(id_) for id_ in part)
-            ids += [id_ for id_ in part if tokens.of_id(id_) not in gone]
-        if ids and ids[-1] > MAX_ID:
-            raise DataError(
-                f"{number} examples cannot be numbered on from the largest id, {largest}; ids end at 2**63 - 1, "
-                "so give every example an `id`"
-            )
-        return ids
+        return largest
 
     def pending(self) -> list[tuple[int, bytes]]:
         """Return the receipts that are not published yet, by their numbers."""
@@ -391,10 +363,14 @@ class Store:
             raise UnknownSubjectError(f"no example is about the subject {subject!r}; nothing was forgotten")
         return [row[0] for row in rows]
 
-    def ids_of_hashes(self, hashes: Collection[bytes]) -> list[int | str]:
-        """Return the ids of those examples whose rows have one of some hashes, ascending."""
-        wanted = set(hashes)
-        return [id_ for id_, hash_ in self._db.each("SELECT id, hash FROM examples ORDER BY id") if hash_ in wanted]
+    def known_by(self, hashes: Collection[bytes], tokens: Collection[bytes] = ()) -> list[int | str]:
+        """Return the ids of examples whose rows have one of some hashes, or id or subject one of some tokens."""
+        keyed, ids = self.facts.tokens, []
+        for id_, subject, hash_ in self._db.each("SELECT id, subject, hash FROM examples ORDER BY id"):
+            about = subject is not None and bool(tokens) and keyed.of_subject(subject) in tokens
+            if hash_ in hashes or about or (tokens and keyed.of_id(id_) in tokens):
+                ids.append(id_)
+        return ids
 
     @property
     def id_type(self) -> type[int] | type[str] | None:

@@ -44,7 +44,7 @@ ENDINGS = (
     Ending(3, "bad input data", (errors.SourceError, errors.DataError, errors.DuplicateIdError, errors.IdKindError)),
     Ending(4, "unknown id or subject", (errors.UnknownIdError, errors.UnknownSubjectError)),
     Ending(5, "no store, or a damaged one", (errors.StoreError, errors.ModelFileError, errors.EmptyModelError)),
-    Ending(6, "store of a newer version", (errors.StoreVersionError,)),
+    Ending(6, "store of another version", (errors.StoreVersionError,)),
     Ending(7, "store locked by another process", (errors.StoreLockedError,)),
     Ending(8, "embedding model", (errors.EmbedderError,)),
     Ending(9, "language model", (errors.LLMError,)),

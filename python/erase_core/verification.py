@@ -1,4 +1,4 @@
-"""Whether a store is what it should be: its model, its rows, its receipts, its files. It changes nothing.
+"""Whether a store is what it should be: its model, its rows, its receipts, its files. It changes no example.
 
 The model is compared with reference.py's, which shares no code with the core that maintains it.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -16,13 +17,12 @@ from numpy.typing import NDArray
 from erase_core import _core, commitments, parameters, reference
 from erase_core.chain import verify_chain
 from erase_core.clustering import Clustering
-from erase_core.errors import DataError, IdKindError, ModelFileError, StoreError
-from erase_core.examples import Example
+from erase_core.errors import DataError, IdKindError, ModelFileError, ReceiptError, StoreError
 from erase_core.kmeans import QKMeans
 from erase_core.receipts import Receipt
 from erase_core.removals import Removals
 from erase_core.reports import Verification
-from erase_core.scan import search
+from erase_core.scan import Finding, search
 from erase_core.select import selected
 from erase_core.settings import Settings
 from erase_core.store import Store
@@ -67,8 +67,7 @@ def verify(
         moment = _moment(store, clustering, removals, newest)
     problems = [*_of_model(moment), *moment.problems]
     moment.vectors.fill(0)
-    files = sorted(file for folder in {store.folder, removals.receipts.path} for file in folder.rglob("*"))
-    problems += map(str, search([file for file in files if file.is_file()], absent))
+    problems += map(str, _search({store.folder, removals.receipts.path}, absent))
     return Verification(
         ok=not problems,
         problems=problems,
@@ -78,9 +77,19 @@ def verify(
         snapshot_digest=moment.snapshot,
         scrubbed=moment.scrubbed,
         n_absent=len(absent),
-        detects_old_copies=removals.outside,
+        detects_old_copies=removals.receipts_are_outside,
         seconds=time.perf_counter() - start,
     )
+
+
+def _search(folders: Collection[Path], absent: Sequence[Mapping[str, bytes]]) -> list[Finding]:
+    if not absent:
+        return []
+    try:
+        files = sorted({file for folder in folders for file in folder.rglob("*") if file.is_file()})
+        return search(files, absent)
+    except OSError as error:
+        raise StoreError(f"{error.filename}: {error.strerror or error}, so that it cannot be searched") from error
 
 
 def _moment(store: Store, clustering: Clustering, removals: Removals, newest: int) -> Moment:
@@ -108,7 +117,10 @@ def _of_model(moment: Moment) -> Iterator[str]:
     if (model is None) != (not moment.ids):
         yield "there is a model without examples, or there are examples without a model"
     if not moment.scrubbed:
-        yield "the files may still hold what was forgotten; open the store again"
+        yield (
+            "the files may still hold what was forgotten: a removal is under way, or was interrupted; if this stays, "
+            "open the store again"
+        )
     if model is None:
         return
     content = model._fitted().to_bytes()
@@ -156,15 +168,9 @@ def _of_rows(store: Store) -> Iterator[str]:
     forgotten = store.all_forgotten()
     if commitments.plus(commitments.EMPTY, forgotten) != store.facts.forgotten_commitment:
         yield "the list of what was forgotten is not the one that the store is committed to"
-    back = sum(1 for example in store.all_examples() if forgotten.intersection(_tokens(store, example)))
+    back = store.known_by((), forgotten) if forgotten else []
     if back:
-        yield f"{back} examples are there that are on the list of what was forgotten"
-
-
-def _tokens(store: Store, example: Example) -> list[bytes]:
-    assert example.id is not None
-    tokens = store.facts.tokens
-    return [tokens.of_id(example.id), *([] if example.subject is None else [tokens.of_subject(example.subject)])]
+        yield f"{len(back)} examples are there that are on the list of what was forgotten: {back[:5]!r:.200}"
 
 
 def _of_receipts(store: Store, removals: Removals, newest: int) -> Iterator[str]:
@@ -173,12 +179,16 @@ def _of_receipts(store: Store, removals: Removals, newest: int) -> Iterator[str]
         yield f"receipt {newest} is newer than the store, which is a copy from before a removal; open it again"
     known = (head.number, head.hash)
     if pending:
-        oldest = Receipt.from_bytes(pending[0][1])
+        try:
+            oldest = Receipt.from_bytes(pending[0][1])
+        except ReceiptError as error:
+            yield f"a receipt that is to be published is none: {error}"
+            return
         known = (oldest.number - 1, oldest.previous)
     chain, receipts = verify_chain(removals.receipts, known, upto=known[0])
     yield from map(str, chain.problems)
     removed = {bytes.fromhex(row): receipt.number for receipt in receipts for row in receipt.rows}
-    for id_ in store.ids_of_hashes(removed):
+    for id_ in store.known_by(removed):
         yield f"example {id_!r} is there, though a receipt tells of its removal"
     newest_found = next((receipt for receipt in receipts if receipt.number == head.number), None)
     if newest_found and newest_found.public_key != head.public_key:

@@ -204,8 +204,9 @@ def run_demo(
 
         subject = next(shown.subject for shown in main.demonstrations() if shown.subject is not None)
         gone = [example for example in demo.examples if example.subject == subject]
+        before = main.demonstrations()
         forgotten = main.forget(subject=subject)
-        screen.forgotten(subject, forgotten)
+        screen.forgotten(subject, forgotten, before, main.demonstrations())
 
         verification = main.verify(absent=[example.input for example in gone])
         n_traces = _traces(Path(main.status().folder), gone)

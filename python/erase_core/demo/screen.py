@@ -73,16 +73,19 @@ class Screen:
         self._print(Text(f"{model}, on this machine. An illustration, not a benchmark:", style="dim"))
         self._print(Text(f"the model is small, and {n} questions tell a share to +-{n**-0.5:.0%} only.", style="dim"))
 
-    def forgotten(self, subject: str, report: ForgetReport) -> None:
+    def forgotten(
+        self, subject: str, report: ForgetReport, before: Sequence[Example], after: Sequence[Example]
+    ) -> None:
         """Print the demonstrations before and after, side by side, the changed ones marked."""
         self._step(
             "An erasure request", f"{subject}, {len(report.ids)} messages, of which the prompt shows {_shown(report)}"
         )
         table = _table("", "before", "", "", "", "after", "", "")
-        for before, after in zip_longest(report.before, report.after):
-            left = _half(before, "-", "red", marked=before not in report.after)
-            right = _half(after, "+", "green", marked=after not in report.before)
-            table.add_row(*left, *right)
+        for left, right in zip_longest(before, after):
+            table.add_row(
+                *_half(left, "-", "red", marked=left not in after),
+                *_half(right, "+", "green", marked=right not in before),
+            )
         self._print(table)
 
     def proof(self, outcome: Outcome) -> None:
@@ -145,7 +148,7 @@ def _half(example: Example | None, mark: str, style: str, *, marked: bool) -> li
 
 
 def _shown(report: ForgetReport) -> int:
-    return sum(example.id in report.ids for example in report.before)
+    return sum(id_ in report.ids for id_ in report.before)
 
 
 def _clip(text: str, width: int) -> str:
