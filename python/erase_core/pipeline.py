@@ -223,7 +223,8 @@ class Erase(Reader):
             See `read_examples`. Examples without ids are numbered on from the largest id.
         forgotten : {"refuse", "skip", "allow"}, default="refuse"
             What to do with examples that were forgotten, or are about a subject that was: take nothing in, leave them
-            out, or take them in again on purpose. One with an id is known by it, one without by what it says.
+            out, or take them in again on purpose. One with an id is known by it, one without by what it says. What is
+            taken in again is forgotten no longer: its id, what it says, and its subject, of whom others may then come.
         progress : bool, default=False
             Show the progress of the embedding on a terminal.
 
