@@ -30,7 +30,7 @@ def key_of(file: Path) -> Key:
 
 
 def hold(file: Path) -> Key:
-    """Count one more handle of SQLite's on a file. To be called before it is opened."""
+    """Count one more who has a file open. To be called before a handle of SQLite's is opened."""
     key = key_of(file)
     with _lock:
         _handles[key] = _handles.get(key, 0) + 1
@@ -38,7 +38,7 @@ def hold(file: Path) -> Key:
 
 
 def let_go(key: Key) -> None:
-    """Count one handle less. To be called after it was closed."""
+    """Count one less. To be called after the handle was closed, or by the collector of a handle that never was."""
     with _lock:
         _handles[key] -= 1
         if not _handles[key]:
@@ -49,20 +49,22 @@ def let_go(key: Key) -> None:
 
 
 @contextmanager
-def reading(file: Path) -> Iterator[FileIO]:
-    """Open a file for reading; it is closed afterwards, or after the last handle on it that is held.
+def reading(file: Path) -> Iterator[int]:
+    """Open a file for reading, and yield its descriptor; it is closed when nobody reads it, and no handle is held.
+
+    To be read by position, since others may read it at the same time.
 
     Raises
     ------
     OSError
     """
-    with _lock:
-        status = file.stat()
-        key = (status.st_dev, status.st_ino)
-        if key in _handles:
+    # A reader counts like a handle, since one may be opened meanwhile.
+    key = hold(file)
+    try:
+        with _lock:
             if key not in _streams:
                 _streams[key] = FileIO(file, "rb")
-            yield _streams[key]
-            return
-    with FileIO(file, "rb") as stream:
-        yield stream
+            descriptor = _streams[key].fileno()
+        yield descriptor
+    finally:
+        let_go(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -123,9 +124,8 @@ def _parts(file: Path) -> Iterator[tuple[int, int, bytearray]]:
     start, kept = 0, 0
     try:
         # One that another process has just replaced or deleted holds nothing.
-        with suppress(FileNotFoundError), beside.reading(file) as stream:
-            stream.seek(0)
-            while count := stream.readinto(memoryview(buffer)[kept:]):
+        with suppress(FileNotFoundError), beside.reading(file) as descriptor:
+            while count := os.preadv(descriptor, [memoryview(buffer)[kept:]], start + kept):
                 end = kept + count
                 yield start, end, buffer
                 kept = min(2 * PIECE, end)

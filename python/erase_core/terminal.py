@@ -53,10 +53,10 @@ ENDINGS = (
     Ending(12, "missing package", (errors.MissingPackageError,)),
     Ending(FILES, "file or disk", (OSError,)),
     Ending(BUG, "unexpected error", (Exception,)),
-    Ending(INTERRUPTED, "interrupted", (KeyboardInterrupt,)),
     Ending(15, "forgotten, but the files may still hold it", (errors.ScrubError,)),
     Ending(16, "receipts missing, changed, or of another store", (errors.ReceiptError,)),
     Ending(17, "examples that were forgotten are to come in again", (errors.ForgottenError,)),
+    Ending(INTERRUPTED, "interrupted", (KeyboardInterrupt,)),
     Ending(141, "output not read to its end", (BrokenPipeError,)),
 )
 CODES = {error: ending.code for ending in ENDINGS for error in ending.errors}
