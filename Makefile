@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files Cargo.toml Cargo.lock pyproject.toml README.md rust python 2>/dev/null)
 
-RELIABILITY := $(addprefix reliability-, crash residue memory concurrency fuzz receipts chain old_copies reference)
+RELIABILITY := $(addprefix reliability-, crash residue memory concurrency fuzz receipts chain old_copies)
 
 .PHONY: help demo build test test-slow reliability $(RELIABILITY) sanitize lint format bench compare choose accuracy clean
 

@@ -82,13 +82,14 @@ class Database:
         db = sqlite3.connect(partial, isolation_level=None)
         try:
             # SQLite makes the file durable itself when a transaction ends.
-            # In WAL mode from the start: those who open it first, all at once, need not change it.
             db.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};")
-            db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
             db.executescript(SCHEMA)
             db.execute("BEGIN")
             db.executemany("INSERT INTO facts VALUES (?, ?)", facts)
             db.execute("COMMIT")
+            # Those who open it first, all at once, need not change it. Not before, or its log would have to come along.
+            if db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+                raise sqlite3.OperationalError("it has no write-ahead log")
             db.close()
             move_new(partial, file)
         finally:
@@ -201,7 +202,7 @@ class Database:
         """
         deadline = time.monotonic() + self.timeout
         with self.scrubbing():
-            self._connection.execute("VACUUM")
+            self._patiently("VACUUM", deadline)
             self._cut_log(deadline)
             # A name that was given up before may not come back with the power.
             sync_folder(self.file.parent)
@@ -266,7 +267,7 @@ class Database:
 
     def _cut_log(self, deadline: float) -> None:
         log = self.file.with_name(self.file.name + "-wal")
-        while self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] or _size(log):
+        while self._patiently("PRAGMA wal_checkpoint(TRUNCATE)", deadline)[0][0] or _size(log):
             if time.monotonic() > deadline:
                 raise sqlite3.OperationalError(
                     f"database is locked: {holder(self._shm, READERS)} still reads from before it"
@@ -279,6 +280,22 @@ class Database:
             if beside.key_of(self.file) == self._key:
                 return
         raise StoreError(f"{self.file.parent} was moved or replaced while it was open here; open it again")
+
+    def _patiently(self, statement: str, deadline: float) -> list[tuple[Any, ...]]:
+        """Execute a statement, again where another process is in the way: SQLite itself does not wait for all locks."""
+        while (rows := self._unless_locked(statement)) is None:
+            if time.monotonic() > deadline:
+                raise sqlite3.OperationalError(f"database is locked: {holder(self._shm, WRITER)} writes to it")
+            time.sleep(0.01)
+        return rows
+
+    def _unless_locked(self, statement: str) -> list[tuple[Any, ...]] | None:
+        try:
+            return self._connection.execute(statement).fetchall()
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error) or "busy" in str(error):
+                return None
+            raise
 
     def _check_kind(self) -> None:
         """Look before anything is written: the file may be another program's."""

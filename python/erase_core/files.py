@@ -95,10 +95,10 @@ def discard(file: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable: those that came, and those that went."""
-    flags = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
-    with suppress(PermissionError):  # Windows opens no folders
-        handle = os.open(folder, flags)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    if os.name == "nt":  # which opens no folders
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

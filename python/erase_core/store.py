@@ -486,4 +486,6 @@ def _some(ids: Sequence[int | str]) -> str:
 
 
 def _can_be_an_id(id_: int | str) -> bool:
-    return not unstorable(id_) if isinstance(id_, str) else -MAX_ID - 1 <= id_ <= MAX_ID
+    if isinstance(id_, str):
+        return not unstorable(id_)
+    return isinstance(id_, int) and -MAX_ID - 1 <= id_ <= MAX_ID
