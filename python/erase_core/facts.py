@@ -53,7 +53,10 @@ class Facts:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        if self._value("constants") != hash_of({name: self._value(name) for name in CONSTANTS}):
+        # Read once: some are asked for with every row.
+        self._constants: dict[str, Any] = {}
+        self._constants = {name: self._value(name) for name in CONSTANTS}
+        if self._value("constants") != hash_of(self._constants):
             raise self.damage("settings")
 
     @staticmethod
@@ -178,6 +181,8 @@ class Facts:
         return StoreError(f"{self._db.file} is damaged: it does not tell its {name}; restore a backup")
 
     def _value(self, name: str) -> Any:
+        if name in self._constants:
+            return self._constants[name]
         row = self._db.one("SELECT value FROM facts WHERE name = ?", (name,), default=None)
         if row is None:
             raise self.damage(name)

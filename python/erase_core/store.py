@@ -256,8 +256,8 @@ class Store:
         # Not checked: what is damaged can be forgotten too.
         rows = self._among(f"SELECT hash, {COLUMNS} FROM examples WHERE id", ids, whole=True)
         keyed, hashes = self.facts.tokens, [row[0] for row in rows]
-        gone = [Example(*row[1:]) for row in rows]
-        if not all(isinstance(hash_, bytes) for hash_ in hashes) or None in [_typed(row[1:]) for row in rows]:
+        gone = [example for row in rows if (example := _typed(row[1:])) is not None]
+        if len(gone) < len(rows) or not all(isinstance(hash_, bytes) for hash_ in hashes):
             raise self._damage("examples")
         tokens = {token for e in gone for token in (keyed.of_id(_id(e)), keyed.of_content(e))}
         if subject is not None:
