@@ -35,12 +35,15 @@ class Broken(NamedTuple):
 def allowed(outcome: Outcome) -> range:
     """Which of STATES a store may be in after a run: all that was acknowledged, and what was begun, whole or not.
 
-    After a ScrubError the step was done. After another error of a process that was then killed it may have been: a log
-    whose fsync failed holds the COMMIT all the same.
+    Of a process that was killed when it had an error, the error says which: after a ScrubError the step was done, after
+    an UncertainError it may have been, since a log whose fsync failed holds the COMMIT all the same; after any other it
+    was not, but for `create`, whose store may be there.
     """
-    done = len(outcome.of("done"))
-    scrub = outcome.killed and any(kind == "ScrubError" for _, kind, _ in outcome.of("error"))
-    return range(done + scrub, len(outcome.of("begin")) + 1)
+    done, begun = len(outcome.of("done")), len(outcome.of("begin"))
+    kinds = [kind for number, kind, _ in outcome.of("error") if number and outcome.killed]
+    if "ScrubError" in kinds:
+        return range(done + 1, begun + 1)
+    return range(done, begun + (not kinds or "UncertainError" in kinds))
 
 
 @functools.cache

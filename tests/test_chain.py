@@ -138,10 +138,11 @@ def test_a_key_that_is_none_is_refused(chain: Chain, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "head", [(1,), (-1, "0" * 64), ("1", "0" * 64), (True, "0" * 64), (1, ""), (1, "A" * 64), "1:0", 1]
+    "head", [(1,), (-1, "0" * 64), ("1", "0" * 64), (True, "0" * 64), (1, ""), (1, "g" * 64), "1:0", 1]
 )
 def test_a_newest_hash_that_is_none_is_refused(chain: Chain, head: Any) -> None:
     refused(lambda: verify_receipts(chain.folder, head=head), ParameterError, "head")
+    refused(lambda: verify_receipts(chain.folder, known=[head]), ParameterError, "known")
 
 
 # ---- damage ----
@@ -279,8 +280,25 @@ def test_a_chain_that_goes_on_is_found(chain: Chain) -> None:
     more |= {"n_before": newest["n_after"] + len(newest["rows"])}
     file(chain, LAST + 1).write_bytes(sealed(more))
     assert judged(chain, head=False, keys=False) == set()
-    assert judged(chain, keys=False) == {(LAST + 1, "tampered")}
+    assert judged(chain, keys=False) == {(LAST + 1, "newer")}
+    assert kinds(verify_receipts(chain.folder, known=[chain.head])) == set()
     assert judged(chain, head=False) == ({(LAST + 1, "unsigned")} if chain.keys else set())
+
+
+def test_receipts_that_were_written_down_have_to_be_there(chain: Chain) -> None:
+    """Whichever they are, and whatever came after them; hashes in large letters too."""
+    noted = [(receipt["number"], receipt["hash"]) for receipt in told(chain)]
+    for each in noted:
+        assert verify_receipts(chain.folder, known=[each]).ok
+    assert verify_receipts(chain.folder, known=[(0, "")], head=chain.head).ok
+    assert verify_receipts(chain.folder, known=[(number, hash_.upper()) for number, hash_ in noted]).ok
+    for number, _ in noted:
+        assert kinds(verify_receipts(chain.folder, known=[(number, "0" * 64), *noted[number:]])) == {
+            (number, "tampered")
+        }
+    file(chain, LAST).unlink()
+    assert verify_receipts(chain.folder, known=noted[:-1]).ok
+    assert kinds(verify_receipts(chain.folder, known=noted)) == {(LAST, "truncated")}
 
 
 def test_a_forged_signature_is_found(keys: Keys, others: Keys, path: Path) -> None:

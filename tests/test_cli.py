@@ -31,7 +31,7 @@ from erase_core.facts import CONSTANTS, hash_of
 from erase_core.pipeline import Erase
 from erase_core.sources import read_examples
 from small_models import make_model, needs_packaged
-from small_stores import WordEmbedder, contents, example
+from small_stores import WordEmbedder, contents
 from typer.testing import CliRunner, Result
 
 EXAMPLES = Path(terminal.__file__).parent / "demo" / "examples.jsonl"
@@ -45,28 +45,19 @@ needs_embedder = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small language model, and stores with ids of either kind."""
+    """A folder with a small language model and a store."""
     folder = tmp_path_factory.mktemp("made")
     llm = make_model(folder / "llm", "llama")
-    read = read_examples(EXAMPLES).examples
-    for name, examples in {"text": read[:60], "integers": [example(i, subject=f"s{i % 5}") for i in range(30)]}.items():
-        with Erase.create(
-            folder / name, n_shots=4, embedder=WordEmbedder(), llm=llm, options=["invoice", "refund"]
-        ) as erase:
-            erase.ingest(examples)
+    options = ["invoice", "refund"]
+    with Erase.create(folder / "store", n_shots=4, embedder=WordEmbedder(), llm=llm, options=options) as erase:
+        erase.ingest(read_examples(EXAMPLES).examples[:60])
     return folder
 
 
 @pytest.fixture
 def store(made: Path, tmp_path: Path) -> Path:
     """A store of its own for each test; its ids are text."""
-    return shutil.copytree(made / "text", tmp_path / "store")
-
-
-@pytest.fixture
-def numbered(made: Path, tmp_path: Path) -> Path:
-    """The same with integers."""
-    return shutil.copytree(made / "integers", tmp_path / "numbered")
+    return shutil.copytree(made / "store", tmp_path / "store")
 
 
 def erase(*arguments: object, **options: Any) -> Result:
@@ -108,6 +99,7 @@ def test_every_error_has_an_exit_code_of_its_kind() -> None:
     assert not [kind for kind, code in codes.items() if code in (0, 1, terminal.BUG, terminal.FILES)]
     expected = [(errors.ExampleError, 3), (errors.StoreError, 5), (errors.StoreVersionError, 6)]
     expected += [(errors.StoreLockedError, 7), (errors.ServerError, 11), (errors.MissingPackageError, 12)]
+    expected += [(errors.ScrubError, 15), (errors.ReceiptError, 16), (errors.UncertainError, 18)]
     assert [(kind, codes[kind]) for kind, _ in expected] == expected
 
 
@@ -146,6 +138,16 @@ def test_an_unexpected_error_is_named_but_not_quoted(capsys: pytest.CaptureFixtu
         ("ingest", EXAMPLES, "--format", "xml"),
         ("forget", "--yes"),
         ("forget", "--yes", "--id", "t-0001", "--subject", "customer-01"),
+        ("forget", "--yes", "--ids-from", EXAMPLES, "--subject", "customer-01"),
+        ("forget", "--yes", "--subject", "customer-01", "--subject-from", EXAMPLES),
+        ("forget", "--yes", "--ids-from", "/dev/null"),
+        ("forget", "--yes", "--ids-from", "no file"),
+        ("forget", "--yes", "--subject-from", "/"),
+        ("forget", "--ids-from", "-"),
+        ("verify", "--known", "1"),
+        ("verify", "--known", "0:" + "1" * 64),
+        ("verify", "--absent-from", "no file"),
+        ("status", "--public-key", "no file"),
         ("choose", "what?", "one", "one"),
         ("ask", "what?", "--max-tokens", "0"),
         ("prompt", " "),
@@ -385,21 +387,6 @@ def test_no_text_of_an_example_is_printed(store: Path) -> None:
     assert shown[0] in result.stdout
     report = erase("forget", "--id", shown[1], "--store", store, "--yes", "--json").stdout
     assert not [text for text in texts.values() if text in result.stdout + report]
-
-
-@pytest.mark.parametrize(("given", "meant"), [("7", 7), ("-1", None), ("007", None), ("9" * 30, None), ("x", None)])
-def test_ids_are_integers_where_the_stores_are(numbered: Path, given: str, meant: int | None) -> None:
-    result = erase("forget", "--id", given, "--yes", "--json", "--store", numbered)
-    if meant is None:
-        check_refused(result, 4, given)
-    else:
-        assert json.loads(result.stdout)["ids"] == [meant]
-
-
-def test_ids_are_text_where_the_stores_are(store: Path, tmp_path: Path) -> None:
-    with Erase.open(store, embedder=WordEmbedder()) as opened:
-        opened.ingest([{"id": "7", "input": "seven?", "output": "refund"}])
-    assert json_of("forget", "--id", "7", "--yes", "--store", store)["ids"] == ["7"]
 
 
 def test_forget_does_not_act_unasked(store: Path) -> None:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from erase_core.pipeline import Erase
 from small_stores import WordEmbedder, some
-from test_cli import check_refused, erase, json_of
+from test_cli import check_refused, erase, json_of, needs_embedder
 
 
 @pytest.fixture
@@ -131,3 +131,91 @@ def test_texts_to_look_for_are_checked(store: Path) -> None:
     check_refused(erase("verify", "--absent", "ab", "--store", store), 2, "4 bytes")
     result = erase("verify", "--absent-from", "-", "--store", store, input="ab\n")
     check_refused(result, 2, "4 bytes")
+
+
+def test_blank_lines_are_no_texts_to_look_for(store: Path) -> None:
+    result = erase("verify", "--absent-from", "-", "--store", store, "--json", input="\n   \n")
+    assert (result.exit_code, json.loads(result.stdout)["n_absent"]) == (0, 0)
+    check_refused(erase("verify", "--absent-from", "-", "--store", store, input=b"M\xfcller\n"), 2, "UTF-8: byte 2")
+
+
+# ---- keys, and what was written down ----
+OPENING = (
+    ("ingest", "rows.jsonl"),
+    ("forget", "--id", 3, "--yes"),
+    ("ask", "what?"),
+    ("choose", "what?", "one", "two"),
+    ("prompt", "what?"),
+    ("status",),
+    ("verify",),
+    ("export", "out.jsonl"),
+    ("receipts", "list"),
+    ("receipts", "show", 1),
+    ("receipts", "verify"),
+)
+
+
+def test_no_command_takes_receipts_that_are_not_signed_by_a_key_that_was_named(
+    store: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private, public = keys
+    monkeypatch.setenv("ERASE_SIGNING_PASSWORD", "the password")
+    shutil.copytree(store, store.parent / "old")
+    forget(store, "--subject", "bob", "--signing-key", private, "--public-key", public)
+    for command in OPENING:
+        check_refused(erase(*command, "--store", store.parent / "old", "--public-key", "0" * 64), 16, "--public-key")
+    caught_up = erase("status", "--store", store.parent / "old", "--public-key", "0" * 64, "--public-key", public)
+    assert (caught_up.exit_code, caught_up.stderr[:6]) == (0, "note: ")
+    assert json_of("verify", "--store", store, "--public-key", public)["ok"]
+    assert "forged" in json_of("verify", "--store", store, "--public-key", "0" * 64, code=1)["problems"][0]
+
+
+def test_public_keys_are_named_by_the_environment(
+    store: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private, public = keys
+    monkeypatch.setenv("ERASE_SIGNING_PASSWORD", "the password")
+    monkeypatch.setenv("ERASE_PUBLIC_KEY", f"{'0' * 64}\n {public} ")
+    check_refused(erase("forget", "--id", 1, "--yes", "--store", store), 16, "--signing-key")
+    forget(store, "--id", 1, "--signing-key", private)
+    signed = json_of("receipts", "verify", "--folder", store.parent / "receipts")
+    monkeypatch.setenv("ERASE_PUBLIC_KEY", f"{'0' * 64} {signed['public_keys'][0].upper()}")
+    for command in (("verify",), ("receipts", "verify")):
+        assert json_of(*command, "--store", store)["ok"]
+    monkeypatch.setenv("ERASE_PUBLIC_KEY", "0" * 64)
+    for command in (("verify",), ("receipts", "verify")):
+        assert not json_of(*command, "--store", store, code=1)["ok"]
+    check_refused(erase("forget", "--id", 2, "--yes", "--store", store, "--signing-key", private), 16, "not one whose")
+
+
+def test_receipts_that_were_written_down_must_be_there(store: Path) -> None:
+    folder = ("receipts", "verify", "--folder", store.parent / "receipts")
+    assert erase(*folder, "--head", "0:").stdout == "verified: no receipts\n"
+    told = [forget(store, "--id", number)["receipt"] for number in (1, 2)]
+    written = [f"{receipt['number']}:{receipt['hash'].upper()}" for receipt in told]  # type: ignore[index]
+    of_the_store = ("receipts", "verify", "--store", store)
+    for command in (("verify", "--store", store), folder, of_the_store):
+        assert json_of(*command, "--known", written[0], "--known", written[1], "--known", "0:")["ok"]
+        for known, kind in {f"1:{'a' * 64}": "tampered", f"3:{'a' * 64}": "truncated"}.items():
+            result = erase(*command, "--known", written[1], "--known", known)
+            assert (result.exit_code, kind in result.stdout) == (1, True)
+        check_refused(erase(*command, "--known", "1:abc"), 2, "--known", "64 hexadecimal")
+    assert json_of(*folder, "--head", written[1])["ok"]
+    for head in (written[0], "0:"):
+        found = json_of(*folder, "--head", head, code=1)
+        assert [problem["kind"] for problem in found["problems"]] == ["newer"]
+
+
+def test_a_folder_of_receipts_goes_before_that_of_the_environment(store: Path, tmp_path: Path) -> None:
+    forget(store, "--id", 1)
+    (tmp_path / "receipts").rename(tmp_path / "moved")
+    for command in (("list",), ("show", 1), ("verify",)):
+        named = ("receipts", *command, "--folder", tmp_path / "moved")
+        assert erase(*named, env={"ERASE_RECEIPTS": str(tmp_path / "none")}).exit_code == 0
+        check_refused(erase(*named, "--receipts", tmp_path / "moved"), 2, "--folder", "--receipts")
+
+
+@needs_embedder
+def test_a_store_is_made_with_the_folder_of_receipts_that_the_environment_names(tmp_path: Path) -> None:
+    made = erase("init", "--json", "--store", tmp_path / "new", env={"ERASE_RECEIPTS": str(tmp_path / "outside")})
+    assert json.loads(made.stdout)["receipts"] == str(tmp_path / "outside")

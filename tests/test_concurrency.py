@@ -251,9 +251,8 @@ def test_each_prompt_is_of_a_moment_within_its_call(path: Path, strategy: str, w
 @pytest.mark.parametrize("writers", [1, 2])
 @pytest.mark.parametrize("strategy", ["kmeans", "knn", "random"])
 def test_each_of_thousands_of_prompts_is_of_a_moment_within_its_call(strategy: str, writers: int) -> None:
-    for _ in range(3):
-        with new_path() as path:
-            go(path, strategy, writers, rounds=300)
+    with new_path() as path:
+        go(path, strategy, writers, rounds=300)
 
 
 # ---- one in the way ----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import warnings
 from pathlib import Path
@@ -109,12 +110,17 @@ def test_receipts_that_vanish_during_a_removal_are_published_when_they_are_back(
 
     with monkeypatch.context() as patch:
         patch.setattr(Store, "scrub", unmount)
-        refused(lambda: erase.forget(1), ScrubError, "the removal is done", "receipt cannot be written")
+        with pytest.raises(ScrubError, match=r"the removal is done.*receipt cannot be written") as caught:
+            erase.forget(1)
+    report = caught.value.report
+    assert report
+    assert report.receipt
+    assert (report.ids, report.n_examples) == ([1], 11)
     assert not (folder / "receipts").exists()
     erase.close()
     (folder / "elsewhere").rename(folder / "receipts")
     with opened(folder / "store") as again:
-        assert [receipt.number for receipt in again.receipts()] == [1]
+        assert again.receipts() == [report.receipt]
         assert again.verify().ok
 
 
@@ -205,3 +211,51 @@ def test_a_text_that_shares_a_paragraph_with_another_is_told_as_such(folder: Pat
     assert problems
     assert all("128 bytes of number 1" in problem for problem in problems)
     assert all("128 bytes" not in problem for problem in erase.verify(absent=[erase.examples()[0].output]).problems)
+
+
+@pytest.mark.parametrize("length", [4, 16, 127, 128, 129, 200, 255, 256, 300])
+def test_a_text_that_a_page_splits_is_found(path: Path, length: int) -> None:
+    """SQLite splits what does not fit a page, so that pieces of one text stand far apart."""
+    words = [f"{i:07} " for i in range(1200)]
+    with create(path / "aside", [example(7, "".join(words))]):
+        content = b"".join(contents(path / "aside").values())
+    split = 8 * next(i for i, word in enumerate(words) if word.encode() not in content)
+    trace = "".join(random.Random(length).choices("abcdefgh", k=length))
+    starts = range(split - length, split + 8, max(1, length // 8))
+    erase = create(path / "store", some(3, 900))
+    n_split = 0
+    for start in starts:
+        erase.ingest([example(7, ("".join(words)[:start] + trace).ljust(9600, "."))], forgotten="allow")
+        n_split += not any(trace.encode() in each for each in contents(path / "store").values())
+        assert "number 1 of what should be absent, as UTF-8" in str(erase.verify(absent=[trace]))
+        erase.forget(7)
+        assert erase.verify(absent=[trace]).ok
+    assert n_split
+
+
+def test_what_is_found_bears_the_number_of_what_was_looked_for(path: Path) -> None:
+    erase = create(path, some(5))
+    there = erase.examples()[3]
+    looked_for = ["nothing of this", there.input, WordEmbedder().embed(["nowhere at all"])[0]]
+    verification = erase.verify(absent=looked_for)
+    assert verification.n_absent == 3
+    assert verification.problems
+    assert {problem.split(" of what")[0].split()[-1] for problem in verification.problems} == {"2"}
+    assert any("as UTF-8" in problem for problem in verification.problems)
+    assert any("as its vector as float32" in problem for problem in verification.problems)
+
+
+# ---- other things in a folder of receipts ----
+def test_other_files_among_the_receipts_are_left_alone(folder: Path) -> None:
+    (folder / "receipts").mkdir()
+    mine = {"film.partial-1": b"mine", "notes.json.partial-7": b"too", "1.json": b"and this"}
+    for name, content in mine.items():
+        (folder / "receipts" / name).write_bytes(content)
+    left = folder / "receipts" / "00000001.json.partial-4711"
+    left.write_bytes(b"{")
+    with create(folder / "store", some(12), receipts=folder / "receipts") as erase:
+        erase.forget(1)
+        assert erase.verify().ok
+    assert not left.exists()
+    kept = contents(folder / "receipts")
+    assert {name: kept[name] for name in mine} == mine

@@ -16,7 +16,7 @@ from erase_core.errors import EraseError, ReceiptError
 from erase_core.pipeline import Erase
 from old_copies import DATABASE, LAST, History, carry_out, head, opened
 from receipts_by_hand import Fields, Keys, linked, new_keys, rows_of, sealed, signed
-from small_stores import contents, create, refused, reopened, some
+from small_stores import WordEmbedder, contents, create, refused, reopened, some
 
 
 @pytest.fixture
@@ -145,6 +145,25 @@ def test_a_signed_store_is_emptied_by_nobody_without_the_key(path: Path, forger:
     (receipts / "00000002.json").write_bytes(sealed(signed(forged, keys)))
     with opened(path, old=True) as erase:
         assert erase.examples() == []
+        assert erase.verify().ok
+
+
+def test_a_copy_from_before_keys_were_changed_catches_up_by_a_public_key(path: Path) -> None:
+    """Twice changed, so that it knows the first key alone."""
+    keys = [new_keys(path.parent, name) for name in ("first", "second", "third")]
+    receipts = path.with_name("receipts")
+    create(path, some(12), receipts=receipts).close()
+    for number, key in enumerate(keys):
+        with Erase.open(path, embedder=WordEmbedder(), signing_key=key.private) as erase:
+            erase.forget(number)
+            kept = erase.examples()
+        if number == 0:
+            copy = Path(shutil.copytree(path, path.with_name("copy")))
+    shutil.rmtree(path)
+    for named in ((), keys[0].public, [keys[0].public, keys[1].public]):
+        refused(lambda named=named: opened(copy, public_keys=named), ReceiptError, "public_keys", "--public-key")  # type: ignore[misc]
+    with opened(copy, old=True, public_keys=[key.public for key in keys]) as erase:
+        assert erase.examples() == kept
         assert erase.verify().ok
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from erase_core import verify_receipts
 from erase_core.errors import MissingPackageError, ParameterError, ReceiptError
 from erase_core.pipeline import Erase
 from erase_core.signing import Signer, is_signed_by, public_key
-from receipts_by_hand import check_signature, new_keys, signed
+from receipts_by_hand import check_signature, new_keys, sealed, signed
 from small_stores import WordEmbedder, check_refused, contents, create, refused, some
 
 
@@ -147,7 +148,55 @@ def test_without_the_package_signed_receipts_are_not_judged(
 
     monkeypatch.setattr("erase_core.signing.import_module", missing)
     assert verify_receipts(path / "plain" / "receipts").ok
-    refused(
-        lambda: verify_receipts(path / "signed" / "receipts"), MissingPackageError, "pip install", "erase-core[sign]"
-    )
-    refused(lambda: Erase.open(path / "plain", signing_key=keys.private), MissingPackageError, "erase-core[sign]")
+    for call in (
+        lambda: verify_receipts(path / "signed" / "receipts"),
+        lambda: Erase.open(path / "plain", signing_key=keys.private),
+    ):
+        refused(call, MissingPackageError, "pip install cryptography")
+
+
+# ---- keys that are named ----
+def test_a_store_whose_receipts_were_written_anew_unsigned_is_told_by_the_key_that_is_named(
+    path: Path, tmp_path: Path
+) -> None:
+    """By whoever has no key, but can write to the store and its receipts."""
+    keys = new_keys(tmp_path)
+    with create(path, some(12), signing_key=keys.private) as erase:
+        erase.forget(1)
+        erase.forget(2)
+        noted = erase.newest_receipt
+    previous = "0" * 64
+    for number in (1, 2):
+        file = path / "receipts" / f"0000000{number}.json"
+        forged = signed({**json.loads(file.read_bytes()), "previous": previous, "time": "2020-01-01T00:00:00Z"}, None)
+        file.write_bytes(sealed(forged))
+        previous = json.loads(file.read_bytes())["hash"]
+    with sqlite3.connect(path / "examples.sqlite") as db:
+        db.execute("UPDATE facts SET value = ? WHERE name = 'head_hash'", (previous,))
+        db.execute("UPDATE facts SET value = '' WHERE name = 'head_key'")
+    db.close()
+    with Erase.open(path, embedder=WordEmbedder()) as erase:
+        assert erase.verify().ok  # nobody can see it from within
+        assert erase.verify(known=[noted]).problems == [
+            "receipt 2 is tampered: it is another than the one that was written down"
+        ]
+    with Erase.open(path, embedder=WordEmbedder(), public_keys=keys.public_file) as erase:
+        assert [problem[:21] for problem in erase.verify().problems] == [
+            f"receipt {number} is unsigned" for number in (1, 2)
+        ]
+        refused(lambda: erase.forget(3), ReceiptError, "give the key", "nothing was forgotten")
+
+
+def test_who_names_keys_signs_with_one_of_them(path: Path, tmp_path: Path) -> None:
+    keys, other = new_keys(tmp_path), new_keys(tmp_path, "other")
+    create(path, some(12)).close()
+    for named in (keys.public, [other.public, keys.public.upper()], [str(keys.public_file)]):
+        with Erase.open(path, embedder=WordEmbedder(), signing_key=keys.private, public_keys=named) as erase:
+            erase.forget(erase.examples()[0].id)
+            assert erase.verify().ok
+    with Erase.open(path, embedder=WordEmbedder(), signing_key=keys.private, public_keys=other.public) as erase:
+        check_key = "whose public key was given"
+        refused(lambda: erase.forget(9), ReceiptError, check_key, "nothing was forgotten")
+        assert len(erase.examples()) == 9
+    for bad in (3, ["0" * 63], [b"key"], None):
+        refused(lambda bad=bad: Erase.open(path, public_keys=bad), ParameterError)  # type: ignore[misc]

@@ -11,15 +11,17 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from erase_core.errors import EraseError, StoreError, StoreVersionError
+from erase_core.errors import EraseError, StoreError, StoreVersionError, UncertainError, UnknownIdError
 from erase_core.pipeline import Erase
 from hypothesis import given
 from hypothesis import strategies as st
 from small_stores import (
     QUERIES,
+    CountingLLM,
     WordEmbedder,
     check_refused,
     contents,
@@ -281,9 +283,9 @@ def test_a_full_disk_leaves_the_store_as_it_was_or_does_all(path: Path, limit: i
     done = fresh(some(30) + some(40, 100) if way == "in" else some(20, 10))
     try:
         limited()
-    except StoreError:
+    except StoreError as error:
         assert seen(erase) == seen_anew(path) == fresh(some(30))
-        check_refused(erase, limited, StoreError, str(path))
+        check_refused(erase, limited, type(error), str(path))
         with reopened(path) as other:  # whose write takes the number of the one that failed
             other.ingest(some(1, 999))
         assert seen(erase) == fresh(some(30) + some(1, 999))
@@ -292,3 +294,31 @@ def test_a_full_disk_leaves_the_store_as_it_was_or_does_all(path: Path, limit: i
     else:
         assert limit > 4096
     assert seen(erase) == seen_anew(path) == done
+
+
+class FailsAtTheEnd:
+    """A connection whose COMMIT counts, and fails nevertheless, as if the disk could not be synced."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        result = self._connection.execute(statement, *values)
+        if statement == "COMMIT":
+            raise sqlite3.OperationalError("disk I/O error")
+        return result
+
+
+def test_a_write_whose_end_failed_is_not_said_to_have_changed_nothing(path: Path) -> None:
+    erase = create(path, some(12))
+    erase._store._db._connection = FailsAtTheEnd(erase._store._db._connection)  # type: ignore[assignment]
+    refused(lambda: erase.forget(1), UncertainError, "disk I/O error", "shows when the store is opened again")
+    with Erase.open(path, embedder=WordEmbedder(), llm=CountingLLM()) as again:
+        assert 1 not in [example.id for example in again.examples()]
+        assert seen(again) == fresh([example for example in some(12) if example.id != 1])
+        assert again.receipts()
+        words = "not in the store: 1, 99 (1 of them forgotten already)", "nothing was forgotten"
+        check_refused(again, lambda: again.forget([1, 99]), UnknownIdError, *words)

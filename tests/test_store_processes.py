@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from erase_core.clustering import Clustering
-from erase_core.errors import ScrubError, StoreLockedError, UnknownIdError
+from erase_core.errors import ScrubError, ScrubWarning, StoreLockedError, UnknownIdError
 from erase_core.kmeans import QKMeans
 from erase_core.pipeline import Erase
 from erase_core.store import Store
@@ -146,8 +146,11 @@ def test_a_removal_is_done_but_not_vouched_for_while_another_reads_from_before_i
     slow = sqlite3.connect(path / "examples.sqlite", isolation_level=None)
     slow.execute("BEGIN")
     slow.execute("SELECT count(*) FROM examples").fetchone()
-    with pytest.raises(ScrubError, match="the removal is done"):
+    with pytest.raises(ScrubError, match="the removal is done") as caught:
         erase.forget(77)
+    assert "database is locked" not in str(caught.value)
+    with pytest.warns(ScrubWarning, match="still reads from before it"):
+        Erase.open(path, embedder=WordEmbedder(), timeout=0.05).close()
     assert erase.examples() == some(12)
     assert not erase.verify().ok
     assert found(path, {"canary": b"canary input"}), "then there would be nothing to vouch for"

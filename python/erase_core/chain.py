@@ -6,7 +6,7 @@ What a receipt says is receipts.py's business. Nothing here needs the store that
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -18,11 +18,11 @@ from erase_core.errors import ParameterError, ReceiptError
 from erase_core.files import make_folder, sync_folder, write_new
 from erase_core.receipts import HASH, NONE, Receipt
 
-__all__ = ["ChainVerification", "Problem", "ReceiptFolder", "verify_chain", "verify_receipts"]
+__all__ = ["ChainVerification", "Problem", "ReceiptFolder", "as_noted", "verify_chain", "verify_receipts"]
 
 MARK = "STORE"
 NAME = re.compile(r"([0-9]{8})\.json")
-Kind = Literal["tampered", "reordered", "omitted", "truncated", "forged", "unsigned", "foreign", "unbalanced"]
+Kind = Literal["tampered", "reordered", "omitted", "truncated", "newer", "forged", "unsigned", "foreign", "unbalanced"]
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,12 @@ class Problem:
         The receipt.
     kind : str
         ``tampered``: it, or the one before, is not what was written. ``reordered``: it stands in another's place.
-        ``omitted``: it is missing between others. ``truncated``: it is missing at the end. ``forged``: its signature is
-        not that of its key, or not of one that was named. ``unsigned``: it has none, though keys were named.
+        ``omitted``: it is missing between others. ``truncated``: it is missing at the end. ``newer``: it follows the
+        one that was named as the newest. ``forged``: its signature is not that of its key, or not of one that was
+        named. ``unsigned``: it has none, though keys were named.
         ``foreign``: it is of another store than the first. ``unbalanced``: before is not after and what was removed.
     text : str
+        A sentence that says what was found.
     """
 
     number: int
@@ -56,9 +58,11 @@ class ChainVerification:
     Parameters
     ----------
     ok : bool
+        Whether there are no problems.
     n_receipts : int
+        How many files of receipts are there.
     head : str
-        Hash of the newest; empty if there is none.
+        Hash of the newest, in hex; empty if there is none, or it is not there or was changed.
     public_keys : tuple of str
         Those that receipts are signed with.
     problems : tuple of Problem
@@ -183,7 +187,7 @@ class ReceiptFolder:
         """
         if new_folder:
             make_folder(self.path)
-        for partial in self.path.glob("*.partial-*"):
+        for partial in self.path.glob("[0-9]*.json.partial-*"):
             partial.unlink(missing_ok=True)
         try:
             write_new(self.file(number), content)
@@ -201,6 +205,7 @@ def verify_receipts(
     folder: str | PathLike[str],
     *,
     head: tuple[int, str] | None = None,
+    known: Iterable[tuple[int, str]] = (),
     public_keys: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
 ) -> ChainVerification:
     """Verify a folder of receipts, without the store that they are of.
@@ -209,8 +214,11 @@ def verify_receipts(
     ----------
     folder : path
     head : (int, str) or None, default=None
-        Number and hash of the newest receipt, as the store or whoever wrote it down knows them. Without it nobody can
-        see that receipts are missing at the end, or, if they are not signed, that all were written anew.
+        Number and hash (64 hexadecimal digits) of the newest receipt, as the store or whoever wrote it down knows
+        them. Without it nobody can see that receipts are missing at the end, or, if they are not signed, that all were
+        written anew.
+    known : iterable of (int, str), default=()
+        Number and hash of receipts that were written down earlier, and must be among them; newer ones may follow.
     public_keys : str, path or iterable of them, default=()
         Keys, in hex or as PEM files, one of which must have signed each receipt. Without any, signatures are checked by
         the keys that receipts bring.
@@ -222,26 +230,41 @@ def verify_receipts(
     MissingPackageError
         Receipts are signed, and the package cryptography is not installed.
     """
-    path = parameters.path(folder)
-    if head is not None and not _is_head(head):
-        raise ParameterError(f"head must be a number and a hash of 64 hexadecimal digits, got {head!r}")
+    path = parameters.path("folder", folder)
+    head = None if head is None else as_noted("head", head)
+    noted = [as_noted("known", each) for each in parameters.several("known", known)]
     if not path.is_dir() and (path.exists() or head is None or head[0]):
         raise ParameterError(f"{path} is no folder")
-    given = [public_keys] if isinstance(public_keys, (str, PathLike)) else public_keys
-    keys = frozenset(signing.public_key(key) for key in given)
-    return verify_chain(ReceiptFolder(path), head, keys)[0]
+    return verify_chain(ReceiptFolder(path), head, noted, signing.as_public_keys(public_keys))[0]
+
+
+def as_noted(name: str, given: object) -> tuple[int, str]:
+    """Return number and hash of a receipt as somebody noted them; the hash in small letters.
+
+    Raises
+    ------
+    ParameterError
+        `given` is something else.
+    """
+    number, hash_ = given if isinstance(given, tuple) and len(given) == 2 else (None, None)
+    if type(number) is int and number >= 0 and isinstance(hash_, str):
+        hash_ = hash_.lower()
+        if HASH.fullmatch(hash_) if number else hash_ in ("", NONE):
+            return number, hash_
+    raise ParameterError(f"{name} must be a number and a hash of 64 hexadecimal digits, got {given!r}")
 
 
 def verify_chain(
     folder: ReceiptFolder,
     head: tuple[int, str] | None,
+    known: Collection[tuple[int, str]] = (),
     keys: frozenset[str] = frozenset(),
     *,
     upto: int | None = None,
 ) -> tuple[ChainVerification, list[Receipt]]:
     """Verify receipts as `verify_receipts` does, if wanted only those up to a number; return the sound ones too."""
     numbers = [number for number in folder.numbers() if upto is None or number <= upto]
-    last = max([*numbers, head[0] if head else 0])
+    last = max([*numbers, *(number for number, _ in (*known, *([head] if head else ())))], default=0)
     problems: list[Problem] = []
     found: dict[int, Receipt] = {}
     for before, number in zip([0, *numbers], numbers, strict=False):
@@ -250,7 +273,7 @@ def verify_chain(
             others = f" ({number - before - 1} in all)" if number > before + 2 else ""
             problems.append(Problem(before + 1, "omitted", f"it is missing, though there are later ones{others}"))
         problems += _problems(folder, number, found, keys)
-    problems += _at_the_end(found, numbers, head)
+    problems += _of_noted(found, numbers, head, known)
     verification = ChainVerification(
         ok=not problems,
         n_receipts=len(numbers),
@@ -296,19 +319,17 @@ def _of_signature(receipt: Receipt, keys: frozenset[str]) -> Iterator[Problem]:
         )
 
 
-def _is_head(head: object) -> bool:
-    number, hash_ = head if isinstance(head, tuple) and len(head) == 2 else (None, None)
-    known = isinstance(hash_, str) and HASH.fullmatch(hash_ if number else NONE) is not None
-    return type(number) is int and number >= 0 and known
-
-
-def _at_the_end(found: dict[int, Receipt], numbers: list[int], head: tuple[int, str] | None) -> Iterator[Problem]:
-    if head is None:
-        return
+def _of_noted(
+    found: dict[int, Receipt], numbers: list[int], head: tuple[int, str] | None, known: Collection[tuple[int, str]]
+) -> Iterator[Problem]:
+    """Yield what is not as somebody noted it."""
     last = max(numbers, default=0)
-    if last < head[0]:
-        yield Problem(head[0], "truncated", f"the newest there is receipt {last}, not {head[0]}")
-    elif head[0] in found and found[head[0]].hash != head[1]:
-        yield Problem(head[0], "tampered", "it is another than the one that is known to be the newest")
-    elif last > head[0]:
-        yield Problem(last, "tampered", f"receipt {head[0]} is known to be the newest, and there are later ones")
+    noted = {*known, *([head] if head else ())}
+    beyond = [number for number, _ in noted if number > last]
+    if beyond:
+        yield Problem(max(beyond), "truncated", f"the newest there is receipt {last}, not {max(beyond)}")
+    for number, hash_ in sorted(noted):
+        if number in found and found[number].hash != hash_:
+            yield Problem(number, "tampered", "it is another than the one that was written down")
+    if head and last > head[0]:
+        yield Problem(last, "newer", f"receipt {head[0]} was named as the newest, and there are later ones")

@@ -7,7 +7,6 @@ a command works with, is imported when it runs.
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -18,7 +17,22 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from erase_core import cli_receipts, terminal
-from erase_core.errors import ParameterError
+from erase_core.cli_options import (
+    STDIN,
+    STORE,
+    AsJson,
+    Key,
+    Known,
+    Model,
+    PublicKeys,
+    Receipts,
+    Store,
+    lines_of,
+    noted,
+    open_store,
+    text_of,
+)
+from erase_core.errors import ParameterError, ScrubError
 from erase_core.terminal import show, waiting
 
 if TYPE_CHECKING:
@@ -29,35 +43,19 @@ if TYPE_CHECKING:
     from erase_core.pipeline import Erase
     from erase_core.reports import ForgetReport
     from erase_core.settings import Strategy
-    from erase_core.signing import Signer
 
 __all__ = ["app", "main"]
 
 INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
-Folder = Annotated[Path, typer.Option("--store", "-s", envvar="ERASE_STORE", help="Folder of the store.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Model = Annotated[str | None, typer.Option("--llm", help="Language model instead of the store's.")]
-Receipts = Annotated[
-    Path | None,
-    typer.Option("--receipts", envvar="ERASE_RECEIPTS", help="Folder of the receipts, if they were moved."),
-]
-Key = Annotated[
-    Path | None,
-    typer.Option(
-        "--signing-key",
-        envvar="ERASE_SIGNING_KEY",
-        help="Ed25519 key (PEM) to sign with; password in ERASE_SIGNING_PASSWORD.",
-    ),
-]
 Query = Annotated[str, typer.Argument(metavar="QUERY", help="The question.")]
-STORE = Path("store")
 DEFAULT_AXES = 64
 
 
 app = typer.Typer(
     cls=terminal.Commands,
-    help="Examples that adapt a language model by its prompt, and that can be forgotten exactly.",
+    help="Examples that adapt a language model by its prompt, and that can be forgotten exactly.\n\n"
+    "Any command that opens a copy of a store from before a removal does that removal again, by the receipts.",
     epilog=terminal.exit_codes_help(),
     add_completion=False,
     rich_markup_mode=None,
@@ -67,7 +65,7 @@ app = typer.Typer(
 
 @app.command()
 def init(
-    store: Folder = STORE,
+    store: Store = STORE,
     shots: Annotated[int, typer.Option(help="Demonstrations in a prompt.")] = 8,
     strategy: Annotated[str, typer.Option(help="How they are chosen: kmeans, knn or random.")] = "kmeans",
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
@@ -81,7 +79,9 @@ def init(
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
     option: Annotated[list[str] | None, typer.Option(help="An answer to choose from; repeat it.")] = None,
     task: Annotated[Path | None, typer.Option(help="A BIG-bench task whose prompt texts and options to use.")] = None,
-    receipts: Annotated[Path | None, typer.Option(help="Where receipts go: best outside the store.")] = None,
+    receipts: Annotated[
+        Path | None, typer.Option(envvar="ERASE_RECEIPTS", help="Where receipts go: best outside the store.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a store. Models that are not named are the packaged ones."""
@@ -119,7 +119,7 @@ def init(
 @app.command()
 def ingest(
     file: Annotated[Path, typer.Argument(help="JSONL, CSV, TSV, Parquet, or a BIG-bench task.")],
-    store: Folder = STORE,
+    store: Store = STORE,
     form: Annotated[str | None, typer.Option("--format", help="Format, where the name does not tell it.")] = None,
     field: Annotated[list[str] | None, typer.Option(help="Column of a field: input=question; repeat it.")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out, and list them.")] = False,
@@ -127,10 +127,11 @@ def ingest(
         str, typer.Option(help="What to do with examples that were forgotten: refuse, skip or allow.")
     ] = "refuse",
     receipts: Receipts = None,
+    public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Take examples in: all of a file's, or none if something is wrong."""
-    with _open(store, receipts) as erase:
+    with open_store(store, receipts, public_key) as erase:
         report = erase.ingest(
             file,
             format=form,
@@ -144,27 +145,39 @@ def ingest(
 
 @app.command()
 def forget(
-    store: Folder = STORE,
+    store: Store = STORE,
     id_: Annotated[list[str] | None, typer.Option("--id", help="Id of an example; repeat it.")] = None,
+    ids_from: Annotated[
+        Path | None, typer.Option(help="A file with ids, one a line; blank lines do not count; - for standard input.")
+    ] = None,
     subject: Annotated[str | None, typer.Option(help="Forget all examples about this subject.")] = None,
+    subject_from: Annotated[
+        Path | None, typer.Option(help="A file with nothing but the subject; - for standard input.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what would change. An old copy is brought up to date all the same."),
+    ] = False,
     signing_key: Key = None,
     receipts: Receipts = None,
+    public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Forget examples as if they had never been there, after showing what that changes; leave a receipt."""
-    if (id_ is None) == (subject is None):
-        raise ParameterError("give either --id or --subject")
-    if not (yes or dry_run or terminal.is_terminal()):
+    if sum((id_ is not None or ids_from is not None, subject is not None, subject_from is not None)) != 1:
+        raise ParameterError("give --id or --ids-from (or both), or --subject, or --subject-from")
+    if not (yes or dry_run or (terminal.is_terminal() and STDIN not in (ids_from, subject_from))):
         raise ParameterError("forget asks before it acts, and nobody is there to answer; give --yes or --dry-run")
-    with _open(store, receipts, signing_key=signing_key) as erase:
-        ids = None if id_ is None else _ids(erase, id_)
+    if subject_from is not None:
+        subject = text_of("--subject-from", subject_from).removesuffix("\n").removesuffix("\r")
+    given = [*(id_ or ()), *(lines_of("--ids-from", ids_from) if ids_from is not None else ())]
+    with open_store(store, receipts, public_key, signing_key=signing_key) as erase:
+        ids = None if subject is not None else _ids(erase, given)
         if dry_run or not yes:
             report = erase.forget(ids, subject=subject, dry_run=True)
         if not dry_run and (yes or _agreed(report)):
-            with terminal.uninterrupted():
-                report = erase.forget(ids, subject=subject)
+            report = _forget(erase, ids, subject, as_json=as_json)
     declined = report.dry_run and not dry_run
     show(report.to_dict(), ["nothing was forgotten"] if declined else _changes(report), as_json=as_json)
 
@@ -172,14 +185,15 @@ def forget(
 @app.command()
 def ask(
     query: Query,
-    store: Folder = STORE,
+    store: Store = STORE,
     max_tokens: Annotated[int, typer.Option(help="Most tokens of the answer.")] = 64,
     llm: Model = None,
     receipts: Receipts = None,
+    public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the language model's answer to a question."""
-    with waiting("Asking"), _open(store, receipts, llm=llm) as erase:
+    with waiting("Asking"), open_store(store, receipts, public_key, llm=llm) as erase:
         answer = erase.ask(query, max_tokens=max_tokens)
     show(asdict(answer), [answer.text], as_json=as_json)
 
@@ -188,13 +202,14 @@ def ask(
 def choose(
     query: Query,
     options: Annotated[list[str] | None, typer.Argument(metavar="[OPTION]...", help="None: the store's.")] = None,
-    store: Folder = STORE,
+    store: Store = STORE,
     llm: Model = None,
     receipts: Receipts = None,
+    public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the option that the language model prefers as an answer."""
-    with waiting("Choosing"), _open(store, receipts, llm=llm) as erase:
+    with waiting("Choosing"), open_store(store, receipts, public_key, llm=llm) as erase:
         choice = erase.choose(query, options or None)
     show(asdict(choice), [choice.option], as_json=as_json)
 
@@ -202,13 +217,14 @@ def choose(
 @app.command()
 def prompt(
     query: Query,
-    store: Folder = STORE,
+    store: Store = STORE,
     messages: Annotated[bool, typer.Option("--messages", help="Print chat messages, as a JSON array.")] = False,
     receipts: Receipts = None,
+    public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the prompt of a question."""
-    with _open(store, receipts) as erase:
+    with open_store(store, receipts, public_key) as erase:
         made = erase.prompt(query)
     ids = [example.id for example in made.demonstrations]
     result = {"text": made.text, "messages": made.messages, "demonstrations": ids}
@@ -216,9 +232,11 @@ def prompt(
 
 
 @app.command()
-def status(store: Folder = STORE, receipts: Receipts = None, as_json: AsJson = False) -> None:
+def status(
+    store: Store = STORE, receipts: Receipts = None, public_key: PublicKeys = None, as_json: AsJson = False
+) -> None:
     """Print what the store holds."""
-    with _open(store, receipts) as erase:
+    with open_store(store, receipts, public_key) as erase:
         found = erase.status()
     shown = ", ".join(map(str, found.demonstrations)) or "none, or chosen for each question"
     rows = {
@@ -232,26 +250,31 @@ def status(store: Folder = STORE, receipts: Receipts = None, as_json: AsJson = F
         "receipts": f"{found.n_receipts} in {found.receipts}",
         "size": f"{found.bytes / 1e6:.2f} MB",
     }
+    if not found.scrubbed:
+        rows["files"] = "may still hold what was forgotten; the next command goes on with that"
     show(found.to_dict(), [f"{name:<16} {value}" for name, value in rows.items()], as_json=as_json)
 
 
 @app.command()
 def verify(
-    store: Folder = STORE,
+    store: Store = STORE,
     absent: Annotated[
         list[str] | None, typer.Option(help="A text that no file may hold, nor its vector; repeat it.")
     ] = None,
     absent_from: Annotated[
-        typer.FileText | None,
-        typer.Option(help="A file with such texts, one a line; - for standard input.", errors="surrogateescape"),
+        Path | None,
+        typer.Option(help="A file with such texts, one a line; blank lines do not count; - for standard input."),
     ] = None,
+    known: Known = None,
     receipts: Receipts = None,
+    public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit anew by other code and compare; check examples, receipts and files."""
-    with waiting("Verifying"), _open(store, receipts) as erase:
-        lines = absent_from.read().splitlines() if absent_from else []
-        verification = erase.verify([*(absent or ()), *filter(None, lines)])
+    texts = [*(absent or ()), *(lines_of("--absent-from", absent_from) if absent_from is not None else ())]
+    receipts_noted = [noted("--known", each) for each in known or ()]
+    with waiting("Verifying"), open_store(store, receipts, public_key) as erase:
+        verification = erase.verify(texts, known=receipts_noted)
     lines = [str(verification)]
     if not verification.detects_old_copies:
         lines.append(
@@ -265,12 +288,13 @@ def verify(
 @app.command()
 def export(
     file: Annotated[Path, typer.Argument(help="A file that is not there yet.")],
-    store: Folder = STORE,
+    store: Store = STORE,
     receipts: Receipts = None,
+    public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Write all examples to a file as JSON lines, which `ingest` reads."""
-    with _open(store, receipts) as erase:
+    with open_store(store, receipts, public_key) as erase:
         count = erase.export(file)
     show({"file": str(file), "n_examples": count}, [f"{count} examples written to {file}"], as_json=as_json)
 
@@ -301,24 +325,6 @@ def main() -> None:
     app()
 
 
-def _open(
-    store: Path, receipts: Path | None = None, *, llm: str | None = None, signing_key: Path | None = None
-) -> Erase:
-    from erase_core.pipeline import Erase
-
-    with terminal.notes():
-        return Erase.open(store, llm=llm, receipts=receipts, signing_key=_signer(signing_key))
-
-
-def _signer(key: Path | None) -> Signer | None:
-    if key is None:
-        return None
-    from erase_core.signing import Signer
-
-    password = os.environ.get("ERASE_SIGNING_PASSWORD")
-    return Signer(key, None if password is None else password.encode())
-
-
 def _axes(texts: Path, count: int, embedder: str | None) -> NDArray[np.float64]:
     from erase_core.embed import SentenceEmbedder
     from erase_core.projection import principal_axes, read_public_texts
@@ -342,19 +348,33 @@ def _ids(erase: Erase, given: Sequence[str]) -> Sequence[int | str]:
     return given
 
 
+def _forget(erase: Erase, ids: Sequence[int | str] | None, subject: str | None, *, as_json: bool) -> ForgetReport:
+    """Forget; show what counts already if it cannot be brought to its end."""
+    try:
+        with terminal.uninterrupted():
+            return erase.forget(ids, subject=subject)
+    except ScrubError as error:
+        if error.report is not None:
+            show(error.report.to_dict(), _changes(error.report), as_json=as_json)
+        raise
+
+
 def _agreed(report: ForgetReport) -> bool:
     print(*_changes(report), "Forget? [y/N] ", sep="\n", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _changes(report: ForgetReport) -> list[str]:
-    changes = {
-        "ids": report.ids,
-        "out of the prompt": [id_ for id_ in report.before if id_ not in report.after],
-        "into the prompt": [id_ for id_ in report.after if id_ not in report.before],
-    }
-    proof = [] if report.receipt is None else [f"{'receipt':<18} {report.receipt.number}:{report.receipt.hash}"]
-    return [str(report), *proof, *(f"{name:<18} {', '.join(map(str, ids)) or 'none'}" for name, ids in changes.items())]
+    rows = {} if report.receipt is None else {"receipt": f"{report.receipt.number}:{report.receipt.hash}"}
+    rows["ids"] = _listed(report.ids)
+    if not report.depends_on_query:
+        rows["out of the prompt"] = _listed([id_ for id_ in report.before if id_ not in report.after])
+        rows["into the prompt"] = _listed([id_ for id_ in report.after if id_ not in report.before])
+    return [str(report), *(f"{name:<18} {value}" for name, value in rows.items())]
+
+
+def _listed(ids: Sequence[int | str]) -> str:
+    return ", ".join(map(str, ids)) or "none"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from erase_core.examples import Example
 __all__ = ["EMPTY", "Tokens", "minus", "model_commitment", "new_salt", "plus", "row_hash"]
 
 SALT_BYTES = 32
-HASH_BYTES = 32
 TOKEN_BYTES = 16
 # 1024 lanes of 16 bits: at least 200 bits of security (section 5 of the paper).
 LANES = 1024

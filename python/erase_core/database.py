@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from erase_core import beside
-from erase_core.errors import ReceiptError, ScrubError, StoreError, StoreLockedError, StoreVersionError
+from erase_core.errors import ScrubError, StoreError, StoreLockedError, StoreVersionError, UncertainError
 from erase_core.files import move_new, sync_folder
 from erase_core.locks import READERS, WRITER, holder
 from erase_core.schema import APPLICATION_ID, MIN_SQLITE, PRAGMAS, SCHEMA, SCHEMA_VERSION
@@ -176,6 +176,8 @@ class Database:
             Another process writes, and did not end within the timeout.
         StoreError
             The file cannot be written.
+        UncertainError
+            The disk failed at the very end.
         """
         with self.errors():
             self._connection.execute("BEGIN IMMEDIATE")
@@ -183,8 +185,7 @@ class Database:
             self._check_still_there()
             yield
             self._check_still_there()
-            with self.errors("whether it counts shows when the store is opened again"):
-                self._connection.execute("COMMIT")
+            self._commit()
         except BaseException:
             self._roll_back()
             raise
@@ -226,7 +227,7 @@ class Database:
         """Turn errors within, where a removal counts already, into those that say so."""
         try:
             yield
-        except (ScrubError, ReceiptError):
+        except ScrubError:
             raise
         except (sqlite3.Error, StoreError, OSError) as error:
             text = str(error).removesuffix("; nothing was changed")
@@ -235,13 +236,23 @@ class Database:
                 "make room, or end the other process, and open the store again, which goes on with it"
             ) from error
 
+    def values(self) -> Iterator[tuple[str, bytes]]:
+        """Yield every text and blob of every table, whole, with its place: SQLite splits what is long in its file."""
+        for (table,) in self.all("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"):
+            columns = [row[1] for row in self.all(f"PRAGMA table_info({table})")]
+            for row in self.each(f"SELECT * FROM {table}"):
+                for column, value in zip(columns, row, strict=True):
+                    if isinstance(value, str | bytes):
+                        content = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+                        yield f"{self.file} ({table}.{column})", content
+
     def is_sound(self) -> bool:
         """Whether SQLite finds its own structures whole: trees, indexes, constraints."""
         return self.all("PRAGMA integrity_check") == [("ok",)]
 
     @contextmanager
-    def errors(self, consequence: str = "nothing was changed") -> Iterator[None]:
-        """Turn the database's errors into ours; say what follows of one of the disk."""
+    def errors(self) -> Iterator[None]:
+        """Turn the database's errors into ours."""
         try:
             yield
         except UnicodeDecodeError as error:  # the database's message quotes what is damaged
@@ -252,13 +263,13 @@ class Database:
             text = " ".join(str(error).split())
             if isinstance(error, sqlite3.ProgrammingError) and "closed" in text:
                 raise StoreError(f"{self.file.parent} has been closed here; open it again") from error
-            if "locked" in text or "busy" in text:
+            if _is_locked(error):
                 raise StoreLockedError(
                     f"{self.file.parent}: {holder(self._shm, WRITER)} is writing to the store; "
                     "try again when it has ended"
                 ) from error
             if isinstance(error, sqlite3.OperationalError):
-                raise StoreError(f"{self.file}: {text}; {consequence}") from error
+                raise StoreError(f"{self.file}: {text}; nothing was changed") from error
             raise StoreError(f"{self.file} is damaged or not a store: {text}") from error
 
     @property
@@ -269,9 +280,7 @@ class Database:
         log = self.file.with_name(self.file.name + "-wal")
         while self._patiently("PRAGMA wal_checkpoint(TRUNCATE)", deadline)[0][0] or _size(log):
             if time.monotonic() > deadline:
-                raise sqlite3.OperationalError(
-                    f"database is locked: {holder(self._shm, READERS)} still reads from before it"
-                )
+                raise StoreLockedError(f"{holder(self._shm, READERS)} still reads from before it")
             time.sleep(0.01)
 
     def _check_still_there(self) -> None:
@@ -285,7 +294,7 @@ class Database:
         """Execute a statement, again where another process is in the way: SQLite itself does not wait for all locks."""
         while (rows := self._unless_locked(statement)) is None:
             if time.monotonic() > deadline:
-                raise sqlite3.OperationalError(f"database is locked: {holder(self._shm, WRITER)} writes to it")
+                raise StoreLockedError(f"{holder(self._shm, WRITER)} writes to it")
             time.sleep(0.01)
         return rows
 
@@ -293,9 +302,21 @@ class Database:
         try:
             return self._connection.execute(statement).fetchall()
         except sqlite3.OperationalError as error:
-            if "locked" in str(error) or "busy" in str(error):
+            if _is_locked(error):
                 return None
             raise
+
+    def _commit(self) -> None:
+        with self.errors():
+            try:
+                self._connection.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                # A disk that is full took no commit; of one that could not be synced nobody knows what it has.
+                if _is_locked(error) or "full" in str(error):
+                    raise
+                raise UncertainError(
+                    f"{self.file}: {error}; whether the write counts shows when the store is opened again"
+                ) from error
 
     def _check_kind(self) -> None:
         """Look before anything is written: the file may be another program's."""
@@ -310,7 +331,8 @@ class Database:
         if version < SCHEMA_VERSION:
             raise StoreVersionError(
                 f"{self.file.parent} was written by an older version of erase_core (store version {version}, "
-                f"this one reads {SCHEMA_VERSION}); export its examples with that version, and ingest them anew"
+                f"this one reads {SCHEMA_VERSION}); export its examples with that version, and ingest them into a new "
+                "store, which will not know what was forgotten here: keep the receipts"
             )
         if self.all(TABLES) != _expected_tables():
             raise StoreError(f"{self.file} is damaged or not a store: its tables are not those of a store")
@@ -333,6 +355,10 @@ def _expected_tables() -> list[tuple[Any, ...]]:
         tables = db.execute(TABLES).fetchall()
     db.close()
     return tables
+
+
+def _is_locked(error: sqlite3.Error) -> bool:
+    return "locked" in str(error) or "busy" in str(error)
 
 
 def _size(file: Path) -> int:

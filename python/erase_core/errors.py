@@ -1,8 +1,16 @@
 """Every error that erase_core raises on purpose: one base class, and subclasses that are also builtin ones.
 
-A call that raises one of them has changed nothing; but before a `ScrubError` the removal was done, and only what it
-left in files, or its receipt, is outstanding.
+A call that raises one of them has changed nothing. Two are different: before a `ScrubError` the removal was done, and
+only what it left in files, or its receipt, is outstanding; after an `UncertainError` it shows when the store is opened
+again.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from erase_core.reports import ForgetReport
 
 __all__ = [
     "DataError",
@@ -21,11 +29,13 @@ __all__ = [
     "PromptTooLongError",
     "ReceiptError",
     "ScrubError",
+    "ScrubWarning",
     "ServerError",
     "SourceError",
     "StoreError",
     "StoreLockedError",
     "StoreVersionError",
+    "UncertainError",
     "UnknownIdError",
     "UnknownSubjectError",
 ]
@@ -106,8 +116,20 @@ class StoreLockedError(StoreError):
     """Another process is writing to the store."""
 
 
+class UncertainError(StoreError):
+    """The disk failed at the end of a write: whether it counts shows when the store is opened again."""
+
+
 class ScrubError(StoreError):
-    """A removal counts, but files of the store may still hold what was removed; opening the store goes on with it."""
+    """A removal counts, but files of the store may still hold what was removed; opening the store goes on with it.
+
+    Attributes
+    ----------
+    report : ForgetReport or None
+        What `forget` would have returned.
+    """
+
+    report: ForgetReport | None = None
 
 
 class ReceiptError(StoreError):
@@ -122,6 +144,10 @@ class UnknownSubjectError(EraseError, KeyError):
     """A subject that no example has; nothing was forgotten."""
 
     __str__ = Exception.__str__
+
+
+class ScrubWarning(UserWarning):
+    """Files of a store may still hold what was forgotten; the next `open` goes on with it."""
 
 
 class OldCopyWarning(UserWarning):

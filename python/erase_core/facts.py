@@ -169,7 +169,7 @@ class Facts:
 
     @property
     def is_scrubbed(self) -> bool:
-        """Whether `scrub` and `settle` have ended since the last removal: not so if the process was killed."""
+        """Whether `scrub` and `settling` have ended since the last removal: not so if they were held up, or killed."""
         return bool(self._value("scrubbed"))
 
     def set(self, **facts: object) -> None:

@@ -132,14 +132,14 @@ def distinct_ids(ids: int | str | Iterable[int | str]) -> list[int | str]:
     return list(dict.fromkeys(int(id_) if isinstance(id_, np.integer) else id_ for id_ in given))
 
 
-def path(given: object) -> Path:
+def path(name: str, given: object) -> Path:
     """Return a path."""
     try:
         if isinstance(given, (str, os.PathLike)) and b"\0" not in os.fsencode(given):
             return Path(os.fsdecode(given))
     except UnicodeEncodeError:
         pass
-    raise ParameterError(f"path must be a path, got {given!r}")
+    raise ParameterError(f"{name} must be a path, got {given!r}")
 
 
 def axes(given: object, dim: int) -> NDArray[np.float64] | None:
@@ -161,6 +161,13 @@ def choice(name: str, given: object, choices: Sequence[str]) -> None:
     """Check that a value is one of some words."""
     if given not in choices:
         raise ParameterError(f"{name} must be one of {', '.join(choices)}, got {given!r}")
+
+
+def several(name: str, given: object) -> list[Any]:
+    """Return what was given as a list."""
+    if not isinstance(given, Iterable):
+        raise ParameterError(f"{name} must be several, got {given!r}")
+    return list(given)
 
 
 def texts_and_vectors(name: str, given: object) -> list[str | NDArray[np.floating]]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import cast, get_args
@@ -22,7 +22,7 @@ from erase_core import parameters
 from erase_core.admission import Admission, Forgotten, rows_of
 from erase_core.chain import ReceiptFolder
 from erase_core.embed import Embedder
-from erase_core.errors import OldCopyWarning, ParameterError, ScrubError
+from erase_core.errors import OldCopyWarning, ParameterError, ScrubError, ScrubWarning
 from erase_core.facts import new_name
 from erase_core.llm import LLM
 from erase_core.models import as_embedder, checked_vectors, is_name, name_of
@@ -31,7 +31,7 @@ from erase_core.reader import Reader
 from erase_core.reports import ForgetReport, IngestReport
 from erase_core.select import selected
 from erase_core.settings import Settings, Strategy
-from erase_core.signing import Signer, as_signer
+from erase_core.signing import Signer, as_public_keys, as_signer
 from erase_core.sources import read_examples
 from erase_core.store import Store
 
@@ -109,9 +109,11 @@ class Erase(Reader):
         EmbedderError
             The embedding model cannot be loaded.
         ParameterError
-            A setting is out of its range.
+            A setting is out of its range, or `signing_key` is none.
+        MissingPackageError
+            A package is not installed: of the embedding model, or cryptography for `signing_key`.
         """
-        folder, timeout = parameters.path(path), parameters.seconds("timeout", timeout)
+        folder, timeout = parameters.path("path", path), parameters.seconds("timeout", timeout)
         columns = int(projection) if isinstance(projection, np.integer) else projection
         settings = Settings(
             n_shots=n_shots,
@@ -152,6 +154,7 @@ class Erase(Reader):
         llm: str | PathLike[str] | LLM | None = None,
         receipts: str | PathLike[str] | None = None,
         signing_key: str | PathLike[str] | Signer | None = None,
+        public_keys: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
         timeout: float = TIMEOUT,
     ) -> Self:
         """Open a store. Models are loaded when they are needed.
@@ -169,6 +172,10 @@ class Erase(Reader):
         signing_key : path, Signer or None, default=None
             A file with an Ed25519 private key in PEM form, by which receipts are signed; a `Signer` where it has a
             password. It is not kept.
+        public_keys : str, path or iterable of them, default=()
+            Keys, in hex or as PEM files, one of which must have signed each receipt: those that `verify` looks at, and
+            those that `forget` adds. An old copy is brought up to date only if the newest receipt, whose signature
+            covers those before, is signed by one of them; without any, by the key that the copy knows, if it knows one.
         timeout : float, default=5.0
             Seconds to wait for other processes.
 
@@ -181,20 +188,23 @@ class Erase(Reader):
         EmbedderError
             `embedder` is not the one that the store was built with.
         ParameterError, MissingPackageError
-            `signing_key` is none, or the package cryptography is missing.
+            A key is none, or the package cryptography is missing.
 
         Warns
         -----
         OldCopyWarning
             The store was a copy from before a removal.
+        ScrubWarning
+            A removal could not be brought to its end: files may still hold what was forgotten.
         """
         name_of("embedder", embedder)
         name_of("llm", llm)
         signer, timeout = as_signer(signing_key), parameters.seconds("timeout", timeout)
-        moved = None if receipts is None else parameters.path(receipts).absolute()
-        store = Store(parameters.path(path), timeout)
+        keys = as_public_keys(public_keys)
+        moved = None if receipts is None else parameters.path("receipts", receipts).absolute()
+        store = Store(parameters.path("path", path), timeout)
         try:
-            erase = cls(store, None, None, receipts=moved, signer=signer)
+            erase = cls(store, None, None, receipts=moved, signer=signer, public_keys=keys)
             erase._recover()
             if embedder is not None:
                 erase._models.embed_by(as_embedder(embedder))
@@ -228,16 +238,25 @@ class Erase(Reader):
         progress : bool, default=False
             Show the progress of the embedding on a terminal.
 
+        Returns
+        -------
+        IngestReport
+            How many came in and were left out, and why.
+
         Raises
         ------
         SourceError, ExampleError
             The source cannot be read, or a row of it is no example.
+        EmbedderError, MissingPackageError
+            The embedding model cannot be loaded, or makes no sense.
         DuplicateIdError, IdKindError
             An id is in the store already, or of another kind than the store's.
         ForgottenError
             Some were forgotten.
         StoreLockedError, StoreError
             Another process writes, or the store cannot be written.
+        UncertainError
+            The disk failed at the end of the write: whether it counts shows when the store is opened again.
         """
         start = time.perf_counter()
         parameters.choice("forgotten", forgotten, get_args(Forgotten))
@@ -252,7 +271,7 @@ class Erase(Reader):
             embedding_seconds = time.perf_counter() - before
             kept = vectors
             try:
-                with self._writing():
+                with self._clustering.writing():
                     # Others may have written since the first look.
                     admitted = admission.of(coming)
                     examples, kept = admission.numbered(admitted), rows_of(coming, admitted, vectors)
@@ -262,6 +281,7 @@ class Erase(Reader):
                     self._store.insert(examples, kept)
                     if ids:
                         self._clustering.add(ids, kept)
+                self._models.forget()
             finally:
                 vectors.fill(0)
                 kept.fill(0)
@@ -293,6 +313,10 @@ class Erase(Reader):
         dry_run : bool, default=False
             Only say what would change.
 
+        Returns
+        -------
+        ForgetReport
+
         Raises
         ------
         UnknownIdError, UnknownSubjectError
@@ -301,8 +325,11 @@ class Erase(Reader):
             The store is an old copy, or its receipts are signed and there is no key; nothing was forgotten.
         StoreLockedError, StoreError
             Another process writes, or the store cannot be written; nothing was forgotten.
+        UncertainError
+            The disk failed at the end of the write: whether it counts shows when the store is opened again.
         ScrubError
-            The examples are forgotten and not shown again, but the files may still hold them.
+            The examples are forgotten and not shown again, but the files may still hold them, or the receipt is not
+            published; the error's `report` is what would have been returned. The next `open` goes on with it.
         """
         start = time.perf_counter()
         if (ids is None) == (subject is None):
@@ -310,43 +337,42 @@ class Erase(Reader):
         named = [] if ids is None else parameters.distinct_ids(ids)
         if subject is not None and not isinstance(subject, str):
             raise ParameterError(f"subject must be text, got {subject!r}")
-        with self._lock, self._store.reading() if dry_run else self._writing(scrub=True):
-            going = self._store.ids_of(subject) if subject is not None else named
-            if not going:
-                raise ParameterError("ids must name at least one example")
-            self._store.check_known(going)
+        with self._lock:
+            with self._store.reading() if dry_run else self._clustering.writing():
+                going = self._store.ids_of(subject) if subject is not None else named
+                if not going:
+                    raise ParameterError("ids must name at least one example")
+                self._store.check_known(going)
+                before = selected(self._settings, self._clustering.current())
+                receipt = None
+                if dry_run:
+                    update, model = self._clustering.trial(going)
+                else:
+                    self._removals.check()
+                    update, model, receipt = self._removals.remove(going, subject)
+                report = ForgetReport(
+                    ids=going,
+                    n_examples=len(self._store) - (len(going) if dry_run else 0),
+                    path=update.path,
+                    before=before,
+                    after=selected(self._settings, model),
+                    model_seconds=update.seconds,
+                    seconds=time.perf_counter() - start,
+                    receipt=receipt,
+                    dry_run=dry_run,
+                )
             if not dry_run:
-                self._removals.check()
-            before = selected(self._settings, self._clustering.current())
-            receipt = None
-            if dry_run:
-                update, model = self._clustering.trial(going)
-            else:
-                update, model, receipt = self._removals.remove(going, subject)
-            after = selected(self._settings, model)
-            n_examples = len(self._store) - (len(going) if dry_run else 0)
-        return ForgetReport(
-            ids=going,
-            n_examples=n_examples,
-            path=update.path,
-            before=before,
-            after=after,
-            model_seconds=update.seconds,
-            seconds=time.perf_counter() - start,
-            receipt=receipt,
-            dry_run=dry_run,
-        )
+                self._finish(report)
+        return replace(report, seconds=time.perf_counter() - start)
 
-    @contextmanager
-    def _writing(self, *, scrub: bool = False) -> Iterator[None]:
-        """Write to store and model together; then cut off what the removed left behind."""
-        with self._clustering.writing():
-            yield
+    def _finish(self, report: ForgetReport) -> None:
+        """See that nothing of what was removed is left: in files first, then in what the language model keeps."""
         try:
-            if scrub:
-                self._removals.finish()
+            self._removals.finish()
+        except ScrubError as error:
+            error.report = report
+            raise
         finally:
-            # The next call notices the rest.
             self._models.forget()
 
     def _recover(self) -> None:
@@ -357,8 +383,10 @@ class Erase(Reader):
             with self._reading():  # which makes the snapshot good
                 self._clustering.current()
         if not scrubbed:
-            with suppress(ScrubError):
+            try:
                 self._removals.finish()
+            except ScrubError as error:
+                warnings.warn(str(error), ScrubWarning, stacklevel=3)
         if removed is not None:
             warnings.warn(
                 f"{self._store.folder} was a copy from before a removal; {removed} examples that its receipts tell of "
@@ -369,7 +397,7 @@ class Erase(Reader):
 
 
 def _outside(receipts: str | PathLike[str], folder: Path) -> Path:
-    path = parameters.path(receipts)
+    path = parameters.path("receipts", receipts)
     if path.resolve().is_relative_to(folder.resolve()):
         raise ParameterError(
             f"receipts must name a folder outside {folder}, where they lie if none is named, got {path}"

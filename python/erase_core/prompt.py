@@ -14,7 +14,7 @@ from erase_core import parameters
 from erase_core.errors import ParameterError, PromptTooLongError
 from erase_core.examples import Example, unstorable
 
-__all__ = ["Prompt", "Template", "fit_budget"]
+__all__ = ["Prompt", "Template", "check_query", "fit_budget"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +104,7 @@ class Prompt:
     query: str
 
     def __post_init__(self) -> None:
-        _check_text("query", self.query)
-        if not self.query.strip():
-            raise ParameterError("query must hold more than white space")
+        check_query(self.query)
 
     @property
     def shared(self) -> str:
@@ -195,6 +193,18 @@ def _answer(example: Example) -> str:
     if example.rationale is None:
         return example.output
     return f"{example.rationale} So the answer is {example.output}"
+
+
+def check_query(query: object) -> None:
+    """Check that something can be a query: a text with more than white space.
+
+    Raises
+    ------
+    ParameterError
+    """
+    _check_text("query", query)
+    if isinstance(query, str) and not query.strip():
+        raise ParameterError("query must hold more than white space")
 
 
 def _check_text(name: str, value: object) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from erase_core import parameters
+from erase_core.chain import as_noted
 from erase_core.clustering import Clustering
 from erase_core.embed import Embedder
 from erase_core.errors import ParameterError, StoreError
@@ -28,7 +28,7 @@ from erase_core.kmeans import QKMeans
 from erase_core.llm import LLM, Answer, Choice
 from erase_core.llm.protocol import check_max_tokens, check_options
 from erase_core.models import Models, checked_vectors
-from erase_core.prompt import Prompt, Template, fit_budget
+from erase_core.prompt import Prompt, Template, check_query, fit_budget
 from erase_core.receipts import Receipt
 from erase_core.removals import Removals
 from erase_core.reports import Status, Verification
@@ -53,11 +53,12 @@ class Reader:
         *,
         receipts: Path | None = None,
         signer: Signer | None = None,
+        public_keys: frozenset[str] = frozenset(),
     ) -> None:
         self._store = store
         self._settings = store.facts.settings
         self._clustering = Clustering(store)
-        self._removals = Removals(store, self._clustering, receipts, signer)
+        self._removals = Removals(store, self._clustering, receipts, signer, public_keys)
         self._models = Models(self._settings, store.facts.embedder, store.facts.dim)
         if embedder is not None:
             self._models.embed_by(embedder)
@@ -97,13 +98,22 @@ class Reader:
         ----------
         query : str or None, default=None
             Needed where the selection depends on it (``strategy="knn"``).
+
+        Raises
+        ------
+        ParameterError
+            A query is needed, and there is none, or it is blank.
+        EmbedderError, MissingPackageError
+            A query is needed, and the embedding model cannot be loaded.
+        StoreError
+            The store cannot be read: it was closed, moved or damaged.
         """
         with self._lock:
             vector = None
             if SELECTORS[self._settings.strategy].per_query:
                 if query is None:
                     raise ParameterError("query must be given, since the demonstrations depend on it")
-                Prompt(Template(), (), query)  # which checks the query before it is embedded
+                check_query(query)
                 # Before the store is read: whoever reads for long holds up those who forget.
                 vector = checked_vectors(self._models.embedder, [query])[0]
             with self._reading():
@@ -115,22 +125,34 @@ class Reader:
         Raises
         ------
         ParameterError
-            The query is empty.
+            The query is blank.
+        EmbedderError, MissingPackageError, StoreError
+            As for `demonstrations`.
         """
-        empty = Prompt(self._settings.template or Template(), (), query)  # which checks the query
-        return replace(empty, demonstrations=tuple(self.demonstrations(query)))
+        check_query(query)
+        return Prompt(self._settings.template or Template(), tuple(self.demonstrations(query)), query)
 
     def ask(self, query: str, *, max_tokens: int = 64) -> Answer:
         """Return the language model's answer to a query.
 
         Demonstrations that do not fit the context are left out: from the last one on, of neighbours the farthest.
 
+        Parameters
+        ----------
+        query : str
+        max_tokens : int, default=64
+            Most tokens of the answer, from 1 to 2**20.
+
         Raises
         ------
+        ParameterError
+            The query is blank, or `max_tokens` is out of its range.
         PromptTooLongError
             The query alone does not fit.
-        LLMError, ServerError
+        LLMError, ServerError, MissingPackageError
             The model cannot be loaded or reached, or makes no sense.
+        EmbedderError, StoreError
+            As for `demonstrations`.
         """
         with self._lock:
             check_max_tokens(max_tokens)
@@ -149,8 +171,8 @@ class Reader:
         Raises
         ------
         ParameterError
-            There are no options.
-        PromptTooLongError, LLMError, ServerError
+            There are no options, or one is blank or there twice.
+        PromptTooLongError, LLMError, ServerError, MissingPackageError, EmbedderError, StoreError
             As for `ask`.
         """
         with self._lock:
@@ -164,7 +186,13 @@ class Reader:
             return llm.choose(self._fitting(query, llm, longest), chosen)
 
     def status(self) -> Status:
-        """Return what the store holds."""
+        """Return what the store holds.
+
+        Raises
+        ------
+        StoreError
+            The store cannot be read: it was closed, moved or damaged.
+        """
         with self._lock, self._reading():
             model = self._clustering.current()
             settings = self._settings
@@ -184,25 +212,35 @@ class Reader:
                 bytes=self._store.size,
             )
 
-    def verify(self, absent: Iterable[str | NDArray[np.floating]] = ()) -> Verification:
+    def verify(
+        self, absent: Iterable[str | NDArray[np.floating]] = (), *, known: Iterable[tuple[int, str]] = ()
+    ) -> Verification:
         """Verify that the store is what it should be.
 
         The model is compared with one that a second implementation, which shares no code with the first, makes of the
         examples present; what it shows with what a model read anew from those bytes shows; each row with its hash and
-        all rows with the store's commitment; the receipts with one another and with the store.
+        all rows with the store's commitment; the receipts with one another, with the store and, if `open` was given
+        public keys, with these.
 
         Parameters
         ----------
         absent : iterable of str and of ndarray of shape (dim,)
             Texts and vectors that no file of the store may hold: each in several encodings (UTF-8 and UTF-16, JSON,
             base64, hex; float64, 32 and 16, int16); of a text the vector too. See docs/erasure.md.
+        known : iterable of (int, str), default=()
+            Number and hash of receipts that were written down elsewhere (`newest_receipt`), and must be there still.
 
         Raises
         ------
         ParameterError
             A text is too short to be looked for.
+        EmbedderError, MissingPackageError
+            Texts are given, and the embedding model cannot be loaded.
+        StoreError
+            The store's content cannot be read, or is not of the kind that a store has.
         """
         wanted = parameters.texts_and_vectors("absent", absent)
+        noted = [as_noted("known", each) for each in parameters.several("known", known)]
         forms = [forms_of_text(each) if isinstance(each, str) else forms_of_vector(each) for each in wanted]
         texts = [each for each in wanted if isinstance(each, str)]
         shapes = {each.shape for each in wanted if not isinstance(each, str)} - {(self._store.facts.dim,)}
@@ -210,20 +248,23 @@ class Reader:
             raise ParameterError(f"absent vectors must have the shape ({self._store.facts.dim},), got {shapes.pop()}")
         with self._lock:
             if texts:
-                vectors = checked_vectors(self._models.embedder, texts)
-                forms += map(forms_of_vector, vectors)
-            verification = verify(self._store, self._clustering, self._removals, forms)
+                vectors = dict(zip(texts, checked_vectors(self._models.embedder, texts), strict=True))
+                for form, each in zip(forms, wanted, strict=True):
+                    if isinstance(each, str):
+                        own = forms_of_vector(vectors[each])
+                        form |= {f"its vector as {name}": content for name, content in own.items()}
+            verification = verify(self._store, self._clustering, self._removals, forms, noted)
             with self._reading():  # which makes the snapshot good
                 pass
             return verification
 
     def receipts(self) -> list[Receipt]:
-        """Return the receipts of all removals, the first one first.
+        """Return the receipts that are published, the first one first. See `verify` for whether they fit together.
 
         Raises
         ------
         ReceiptError
-            One was changed.
+            One cannot be read, or is not what was written; or the folder cannot be read.
         """
         with self._lock:
             folder = self._removals.receipts
@@ -241,19 +282,39 @@ class Reader:
             pass
 
     def examples(self) -> list[Example]:
-        """Return all examples by ascending id."""
-        with self._lock, self._reading():
-            return list(self._store.all_examples())
-
-    def export(self, path: str | PathLike[str]) -> int:
-        """Write all examples to a new file as JSON lines, which `ingest` reads; return how many.
+        """Return all examples by ascending id.
 
         Raises
         ------
         StoreError
-            The file exists, or cannot be written.
+            The store cannot be read: it was closed, moved or damaged.
         """
-        target = parameters.path(path)
+        with self._lock, self._reading():
+            return list(self._store.all_examples())
+
+    def export(self, path: str | PathLike[str]) -> int:
+        """Write all examples to a new file as JSON lines, which `ingest` reads.
+
+        Receipts and the list of what was forgotten are not exported.
+
+        Parameters
+        ----------
+        path : path
+            A file that is not there yet, outside the store's folder.
+
+        Returns
+        -------
+        int
+            How many examples.
+
+        Raises
+        ------
+        ParameterError
+            `path` is no path.
+        StoreError
+            The file exists, is within the store's folder, or cannot be written; or the store cannot be read.
+        """
+        target = parameters.path("path", path)
         if target.resolve().is_relative_to(self._store.folder.resolve()):
             raise StoreError(f"{path} is within the store's folder, where what is forgotten would stay; choose another")
         examples = self.examples()

@@ -1,4 +1,6 @@
-"""A receipt: what one removal did, in canonical JSON without personal data, bound to the receipt before it.
+"""A receipt: what one removal did, in canonical JSON without ids or texts, bound to the receipt before it.
+
+Its keyed hashes are pseudonymous data (docs/erasure.md).
 
 Receipts as files in a folder, and whether all of them fit together, are chain.py's business. The form is described in
 docs/receipts.md.

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import base64
 import sqlite3
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from erase_core._core import UpdateReport, __version__
 from erase_core.chain import ReceiptFolder
@@ -30,6 +29,7 @@ from erase_core.store import Store
 __all__ = ["Removals"]
 
 FOLDER = "receipts"
+# Written anew, cut off, or overwritten and replaced, before the receipt is published.
 REWRITTEN = (FILE, f"{FILE}-wal", SNAPSHOT)
 
 
@@ -51,12 +51,19 @@ class Removals:
     folder : Path or None, default=None
         Where the receipts lie; None for where the store says.
     signer : Signer or None, default=None
+    public_keys : frozenset of str, default=()
+        If there are any, one of them must have signed each receipt.
     """
 
     def __init__(
-        self, store: Store, clustering: Clustering, folder: Path | None = None, signer: Signer | None = None
+        self,
+        store: Store,
+        clustering: Clustering,
+        folder: Path | None = None,
+        signer: Signer | None = None,
+        public_keys: frozenset[str] = frozenset(),
     ) -> None:
-        self._store, self._clustering, self._signer = store, clustering, signer
+        self._store, self._clustering, self._signer, self.public_keys = store, clustering, signer, public_keys
         path = folder or store.facts.receipts or store.folder / FOLDER
         self.receipts_are_outside = not path.resolve().is_relative_to(store.folder.resolve())
         self.receipts = ReceiptFolder(path)
@@ -82,13 +89,7 @@ class Removals:
         before = self._state()
         update, model = self._clustering.remove(ids)
         hashes, tokens = self._store.delete(ids, subject)
-        receipt = replace(
-            self._receipt(before, self._state()),
-            scope="ids" if subject is None else "subject",
-            rows=tuple(sorted(row.hex() for row in hashes)),
-            tokens=tuple(sorted(token.hex() for token in tokens)),
-            path=update.path,
-        ).signed(self._signer)
+        receipt = self._receipt(before, self._state(), "ids" if subject is None else "subject", hashes, tokens, update)
         # A store that was damaged behind our back must not publish what nobody can read.
         Receipt.from_bytes(receipt.to_bytes())
         self._store.append_receipt(_head(receipt), receipt.to_bytes())
@@ -98,8 +99,15 @@ class Removals:
         facts = self._store.facts
         return State(len(self._store), base64.b64encode(facts.commitment).decode(), facts.model_commitment)
 
-    def _receipt(self, before: State, after: State) -> Receipt:
-        """Return a receipt of what was before and after, which says nothing yet of what happened in between."""
+    def _receipt(
+        self,
+        before: State,
+        after: State,
+        scope: Literal["ids", "subject"],
+        rows: Iterable[bytes],
+        tokens: Iterable[bytes],
+        update: UpdateReport,
+    ) -> Receipt:
         head, facts = self._store.facts.head, self._store.facts
         settings = facts.settings
         names = ("n_shots", "seed", "epsilon", "gamma", "max_iter", "projection")
@@ -107,16 +115,16 @@ class Removals:
             number=head.number + 1,
             store=facts.name,
             time=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            scope="ids",
-            rows=(),
-            tokens=(),
+            scope=scope,
+            rows=tuple(sorted(row.hex() for row in rows)),
+            tokens=tuple(sorted(token.hex() for token in tokens)),
             n_before=before.n,
             n_after=after.n,
             commitment_before=before.commitment,
             commitment_after=after.commitment,
             model_before=before.model,
             model_after=after.model,
-            path="certified",
+            path=update.path,
             parameters={
                 "strategy": settings.strategy,
                 "embedder": facts.embedder,
@@ -125,7 +133,7 @@ class Removals:
             software={"erase_core": __version__, "sqlite": sqlite3.sqlite_version},
             rewritten=REWRITTEN,
             previous=head.hash or NONE,
-        )
+        ).signed(self._signer)
 
     def finish(self) -> None:
         """See that nothing of what was removed is left in the files, then publish the receipts.
@@ -220,10 +228,15 @@ class Removals:
         """
         head = self._store.facts.head
         self._check_newest(head)
-        if head.public_key and self._signer is None:
+        if self._signer is None and (head.public_key or self.public_keys):
             raise ReceiptError(
                 f"{self._store.folder}: the receipts of this store are signed; give the key (signing_key, "
                 "--signing-key); nothing was forgotten"
+            )
+        if self._signer and self.public_keys and self._signer.public_key not in self.public_keys:
+            raise ReceiptError(
+                f"{self._store.folder}: the key given to sign with is not one whose public key was given; nothing was "
+                "forgotten"
             )
 
     def _check_newest(self, head: Head) -> None:
@@ -263,11 +276,11 @@ class Removals:
             previous = receipt.hash
             missed.append(receipt)
         # The newest signature covers all before it, so that keys may have been rotated in between.
-        keys = {head.public_key, self._signer.public_key if self._signer else ""} - {""}
+        keys = self.public_keys or {head.public_key, self._signer.public_key if self._signer else ""} - {""}
         if missed and keys and not _is_signed(missed[-1], keys):
             raise ReceiptError(
-                f"{self.receipts.file(missed[-1].number)} is signed neither by the key of the receipts that the store "
-                "knows nor by one that was given (signing_key); nothing was removed"
+                f"{self.receipts.file(missed[-1].number)} is not signed by a key that counts: one that was given "
+                "(public_keys, --public-key), or else that of the receipts that the store knows; nothing was removed"
             )
         return missed
 

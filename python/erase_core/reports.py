@@ -79,6 +79,11 @@ class ForgetReport(_Report):
     dry_run: bool = False
 
     @property
+    def depends_on_query(self) -> bool:
+        """Whether each query has demonstrations of its own."""
+        return self.n_examples > 0 and not self.before and not self.after
+
+    @property
     def n_changed(self) -> int:
         """How many demonstrations are new in the prompt."""
         return sum(id_ not in self.before for id_ in self.after)
@@ -91,10 +96,11 @@ class ForgetReport(_Report):
     def __str__(self) -> str:
         verb = "would be forgotten" if self.dry_run else "forgotten"
         one = len(self.ids) == 1
+        new = f"{self.n_changed} of {len(self.after)} demonstrations are new"
+        shown = "demonstrations depend on the query" if self.depends_on_query else new
         return (
             f"{len(self.ids)} example{'' if one else 's'} {verb}, {self.n_examples} remain; clustering {self.path} in "
-            f"{1e3 * self.model_seconds:.2f} ms, {self.n_changed} of {len(self.after)} demonstrations are new "
-            f"({1e3 * self.seconds:.0f} ms in all)"
+            f"{1e3 * self.model_seconds:.2f} ms, {shown} ({1e3 * self.seconds:.0f} ms in all)"
         )
 
 

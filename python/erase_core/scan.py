@@ -37,23 +37,24 @@ class Finding:
         Which of those that were looked for, counted from 0.
     form : str
         Its encoding.
-    file : str
+    place : str
+        File, or table and column of a database.
     offset : int
-        In bytes.
+        In bytes, from the place's beginning.
     whole : bool
         Whether all of it was found in one place, and not only pieces of it, which others may have too.
     """
 
     number: int
     form: str
-    file: str
+    place: str
     offset: int
     whole: bool
 
     def __str__(self) -> str:
         part = "" if self.whole else f"{PIECE} bytes of "
         what = f"{part}number {self.number + 1} of what should be absent"
-        return f"{self.file} holds {what}, as {self.form}, at {self.offset}"
+        return f"{self.place} holds {what}, as {self.form}, at {self.offset}"
 
 
 def forms_of_text(text: str) -> dict[str, bytes]:
@@ -91,8 +92,18 @@ def forms_of_vector(vector: NDArray[np.floating]) -> dict[str, bytes]:
     }
 
 
-def search(files: Iterable[Path], wanted: Iterable[Mapping[str, bytes]]) -> list[Finding]:
-    """Look for things, each in several forms, in files: the first place of each form in each file.
+def search(
+    files: Iterable[Path], wanted: Iterable[Mapping[str, bytes]], values: Iterable[tuple[str, bytes]] = ()
+) -> list[Finding]:
+    """Look for things, each in several forms: the first place of each form in each file, or else in some values.
+
+    Parameters
+    ----------
+    files : iterable of Path
+    wanted : iterable of mapping from str to bytes
+        Forms of each thing.
+    values : iterable of (str, bytes)
+        Contents of a database, each with its place: in the file they may be split.
 
     SQLite's index of its log (``-shm``) is left out: it holds numbers of pages alone, and locks, which whoever reads it
     would end.
@@ -103,19 +114,54 @@ def search(files: Iterable[Path], wanted: Iterable[Mapping[str, bytes]]) -> list
         A file cannot be read.
     """
     needles = [(number, form, content) for number, forms in enumerate(wanted) for form, content in forms.items()]
-    return [finding for file in files if not file.name.endswith("-shm") for finding in _search(file, needles)]
+    findings = [finding for file in files if not file.name.endswith("-shm") for finding in _in_file(file, needles)]
+    found = {(finding.number, finding.form) for finding in findings}
+    missing = [(number, form, needle) for number, form, needle in needles if (number, form) not in found]
+    return findings + list(_in_values(values, missing)) if missing else findings
 
 
-def _search(file: Path, needles: list[tuple[int, str, bytes]]) -> Iterator[Finding]:
+def _in_file(file: Path, needles: list[tuple[int, str, bytes]]) -> Iterator[Finding]:
     places: dict[tuple[int, str], tuple[int, bool]] = {}
     for start, end, content in _parts(file):
         for number, form, needle in needles:
             if (number, form) not in places:
-                offset = min((at for piece in _pieces(needle) if (at := content.find(piece, 0, end)) >= 0), default=-1)
+                offset = _find(needle, content, end)
                 if offset >= 0:
                     places[number, form] = (start + offset, content.startswith(needle, offset, end))
     for (number, form), (offset, whole) in places.items():
         yield Finding(number, form, str(file), offset, whole)
+
+
+def _in_values(values: Iterable[tuple[str, bytes]], needles: list[tuple[int, str, bytes]]) -> Iterator[Finding]:
+    for batch in _batches(values):
+        # Where not even all of them together have it, no single one has.
+        joined = b"".join(value for _, value in batch)
+        for number, form, needle in [each for each in needles if _find(each[2], joined, len(joined)) >= 0]:
+            for place, value in batch:
+                offset = _find(needle, value, len(value))
+                if offset >= 0:
+                    needles = [each for each in needles if each[:2] != (number, form)]
+                    yield Finding(number, form, place, offset, value.startswith(needle, offset))
+                    break
+
+
+def _batches(values: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    """Yield values in lists of about `PART` bytes."""
+    batch: list[tuple[str, bytes]] = []
+    size = 0
+    for place, value in values:
+        batch.append((place, value))
+        size += len(value)
+        if size >= PART:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _find(needle: bytes, content: bytes | bytearray, end: int) -> int:
+    """Return where the first of a needle's pieces is; -1 if none is there."""
+    return min((at for piece in _pieces(needle) if (at := content.find(piece, 0, end)) >= 0), default=-1)
 
 
 def _parts(file: Path) -> Iterator[tuple[int, int, bytearray]]:
@@ -136,8 +182,8 @@ def _parts(file: Path) -> Iterator[tuple[int, int, bytearray]]:
 
 
 def _pieces(needle: bytes) -> list[bytes]:
-    """Return pieces of a needle, none much shorter than `PIECE`; the needle itself if it is short."""
-    starts = range(0, max(1, len(needle) - PIECE + 1), PIECE)
+    """Return pieces of `PIECE` bytes that cover a needle; the needle itself if it is short."""
+    starts = [*range(0, len(needle) - PIECE, PIECE), max(0, len(needle) - PIECE)]
     pieces = [needle[start : start + PIECE] for start in starts]
     # A run of zeros is found everywhere.
     return [piece for piece in pieces if len(set(piece)) > 1]

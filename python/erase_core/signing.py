@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
+from string import hexdigits
 from typing import Any
 
 from erase_core import parameters
 from erase_core.errors import MissingPackageError, ParameterError
 
-__all__ = ["Signer", "as_signer", "is_signed_by", "public_key"]
+__all__ = ["Signer", "as_public_keys", "as_signer", "is_signed_by", "public_key"]
 
 
 class Signer:
@@ -33,7 +35,7 @@ class Signer:
     """
 
     def __init__(self, key: str | PathLike[str], password: bytes | None = None) -> None:
-        name = os.fspath(parameters.path(key))
+        name = os.fspath(parameters.path("key", key))
         content = _read(name)
         try:
             loaded = _package("serialization").load_pem_private_key(content, password)
@@ -52,6 +54,15 @@ def as_signer(key: str | PathLike[str] | Signer | None) -> Signer | None:
     return key if key is None or isinstance(key, Signer) else Signer(key)
 
 
+def as_public_keys(given: str | PathLike[str] | Iterable[str | PathLike[str]]) -> frozenset[str]:
+    """Return one or several public keys in hex. See `public_key`."""
+    if isinstance(given, (str, PathLike)):
+        given = [given]
+    if not isinstance(given, Iterable):
+        raise ParameterError(f"public_keys must be keys in hex or files, got {given!r}")
+    return frozenset(public_key(key) for key in given)
+
+
 def public_key(key: str | PathLike[str]) -> str:
     """Return a public key in hex.
 
@@ -65,9 +76,9 @@ def public_key(key: str | PathLike[str]) -> str:
     ParameterError
         It is neither.
     """
-    name = os.fspath(parameters.path(key))
-    if len(name) == 64 and all(digit in "0123456789abcdef" for digit in name):
-        return name
+    name = os.fspath(parameters.path("public_keys", key))
+    if len(name) == 64 and all(digit in hexdigits for digit in name):
+        return name.lower()
     content = _read(name)
     try:
         loaded = _package("serialization").load_pem_public_key(content)
@@ -91,7 +102,7 @@ def _package(name: str) -> Any:
         return import_module(f"cryptography.hazmat.primitives.{name}")
     except ImportError as error:
         raise MissingPackageError(
-            "signatures need the package cryptography; install it with `pip install 'erase-core[sign]'`"
+            "signatures need the package cryptography; install it with `pip install cryptography`"
         ) from error
 
 

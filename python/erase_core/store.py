@@ -344,8 +344,11 @@ class Store:
         known = set(self._present(ids))
         unknown = [id_ for id_ in ids if id_ not in known]
         if unknown:
+            storable = [self.facts.tokens.of_id(id_) for id_ in unknown if _can_be_an_id(id_)]
+            gone = len(self.forgotten(storable))
+            already = f" ({gone} of them forgotten already)" if gone else ""
             raise UnknownIdError(
-                f"{len(unknown)} of the ids are not in the store: {_some(unknown)}; nothing was forgotten"
+                f"{len(unknown)} of the ids are not in the store: {_some(unknown)}{already}; nothing was forgotten"
             )
 
     def ids_of(self, subject: str) -> list[int | str]:
@@ -415,6 +418,10 @@ class Store:
             matrix[number] = self._vector(id_, blob)
             ids.append(id_)
         return ids, matrix
+
+    def values(self) -> Iterator[tuple[str, bytes]]:
+        """Yield every text and blob of the file, whole, with its place."""
+        return self._db.values()
 
     def is_sound(self) -> bool:
         """Whether SQLite finds its own structures whole."""

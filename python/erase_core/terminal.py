@@ -21,7 +21,18 @@ from typer.core import TyperGroup
 
 from erase_core import errors
 
-__all__ = ["ENDINGS", "Commands", "exit_codes_help", "is_terminal", "notes", "run", "show", "uninterrupted", "waiting"]
+__all__ = [
+    "ENDINGS",
+    "Commands",
+    "exit_codes_help",
+    "is_terminal",
+    "note",
+    "notes",
+    "run",
+    "show",
+    "uninterrupted",
+    "waiting",
+]
 
 # The one class that all of Click's errors of usage have in common, wherever typer has Click from.
 UsageError = cast("type[Exception]", typer.BadParameter.__base__)
@@ -36,6 +47,7 @@ class Ending(NamedTuple):
 
 
 FILES, INTERRUPTED, BUG = 13, 130, 14
+OURS = (errors.OldCopyWarning, errors.ScrubWarning)
 # Of an error's classes the most special one counts, so StoreLockedError before StoreError.
 ENDINGS = (
     Ending(0, "done"),
@@ -56,6 +68,7 @@ ENDINGS = (
     Ending(15, "forgotten, but the files may still hold it", (errors.ScrubError,)),
     Ending(16, "receipts missing, changed, or of another store", (errors.ReceiptError,)),
     Ending(17, "examples that were forgotten are to come in again", (errors.ForgottenError,)),
+    Ending(18, "the disk failed at the end of a write", (errors.UncertainError,)),
     Ending(INTERRUPTED, "interrupted", (KeyboardInterrupt,)),
     Ending(141, "output not read to its end", (BrokenPipeError,)),
 )
@@ -149,11 +162,17 @@ def uninterrupted() -> Iterator[None]:
 def notes() -> Iterator[None]:
     """Show warnings of ours within as lines on stderr."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", errors.OldCopyWarning)
+        for kind in OURS:
+            warnings.simplefilter("always", kind)
         yield
     for warning in caught:
-        if issubclass(warning.category, errors.OldCopyWarning):
-            print(f"note: {warning.message}", file=sys.stderr)
+        if issubclass(warning.category, OURS):
+            note(str(warning.message))
+
+
+def note(text: str) -> None:
+    """Show a line on stderr that is no error."""
+    print(f"note: {text}", file=sys.stderr)
 
 
 def _code(error: BaseException) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -51,6 +51,7 @@ def verify(
     clustering: Clustering,
     removals: Removals,
     absent: Sequence[Mapping[str, bytes]] = (),
+    known: Sequence[tuple[int, str]] = (),
 ) -> Verification:
     """Verify a store. See `Erase.verify`.
 
@@ -59,15 +60,17 @@ def verify(
     store, clustering, removals
     absent : sequence of mappings
         What must not be in the files, each in several forms; see `scan`.
+    known : sequence of (int, str)
+        Number and hash of receipts that must be there.
     """
     start = time.perf_counter()
     # Before the store is read: who removes something meanwhile writes it to the store first.
     newest = removals.newest()
     with store.reading():
-        moment = _moment(store, clustering, removals, newest)
+        moment = _moment(store, clustering, removals, newest, known)
     problems = [*_of_model(moment), *moment.problems]
     moment.vectors.fill(0)
-    problems += map(str, _search({store.folder, removals.receipts.path}, absent))
+    problems += map(str, _search(store, removals.receipts.path, absent))
     return Verification(
         ok=not problems,
         problems=problems,
@@ -82,21 +85,23 @@ def verify(
     )
 
 
-def _search(folders: Collection[Path], absent: Sequence[Mapping[str, bytes]]) -> list[Finding]:
+def _search(store: Store, receipts: Path, absent: Sequence[Mapping[str, bytes]]) -> list[Finding]:
     if not absent:
         return []
     try:
-        files = sorted({file for folder in folders for file in folder.rglob("*") if file.is_file()})
-        return search(files, absent)
+        files = sorted({file for folder in (store.folder, receipts) for file in folder.rglob("*") if file.is_file()})
+        return search(files, absent, store.values())
     except OSError as error:
         raise StoreError(f"{error.filename}: {error.strerror or error}, so that it cannot be searched") from error
 
 
-def _moment(store: Store, clustering: Clustering, removals: Removals, newest: int) -> Moment:
+def _moment(
+    store: Store, clustering: Clustering, removals: Removals, newest: int, noted: Sequence[tuple[int, str]]
+) -> Moment:
     snapshot, model = clustering.snapshot_digest(), clustering.current()
     clustering.outdated |= snapshot != ("" if model is None else model.digest())
     ids, vectors = store.vectors()
-    problems = [*_of_rows(store), *_of_receipts(store, removals, newest)]
+    problems = [*_of_rows(store), *_of_receipts(store, removals, newest, noted)]
     return Moment(
         model,
         ids,
@@ -173,19 +178,19 @@ def _of_rows(store: Store) -> Iterator[str]:
         yield f"{len(back)} examples are there that are on the list of what was forgotten: {back[:5]!r:.200}"
 
 
-def _of_receipts(store: Store, removals: Removals, newest: int) -> Iterator[str]:
+def _of_receipts(store: Store, removals: Removals, newest: int, noted: Sequence[tuple[int, str]]) -> Iterator[str]:
     head, pending = store.facts.head, store.pending()
     if newest > head.number:
         yield f"receipt {newest} is newer than the store, which is a copy from before a removal; open it again"
-    known = (head.number, head.hash)
+    published = (head.number, head.hash)
     if pending:
         try:
             oldest = Receipt.from_bytes(pending[0][1])
         except ReceiptError as error:
             yield f"a receipt that is to be published is none: {error}"
             return
-        known = (oldest.number - 1, oldest.previous)
-    chain, receipts = verify_chain(removals.receipts, known, upto=known[0])
+        published = (oldest.number - 1, oldest.previous)
+    chain, receipts = verify_chain(removals.receipts, published, noted, removals.public_keys, upto=published[0])
     yield from map(str, chain.problems)
     removed = {bytes.fromhex(row): receipt.number for receipt in receipts for row in receipt.rows}
     for id_ in store.known_by(removed):

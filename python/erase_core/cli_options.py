@@ -1,0 +1,123 @@
+"""Options that several commands of `erase` have, and what they stand for: an open store, a file's lines, a receipt.
+
+What a command does with them is the business of cli.py and cli_receipts.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from erase_core.errors import ParameterError
+from erase_core.terminal import notes
+
+if TYPE_CHECKING:
+    from erase_core.pipeline import Erase
+    from erase_core.signing import Signer
+
+__all__ = [
+    "STDIN",
+    "STORE",
+    "AsJson",
+    "Key",
+    "Known",
+    "Model",
+    "PublicKeys",
+    "Receipts",
+    "Store",
+    "lines_of",
+    "noted",
+    "open_store",
+    "text_of",
+]
+
+# Where a file's name stands, and what stands for standard input.
+STDIN = Path("-")
+STORE = Path("store")
+NOTED = re.compile(r"([1-9][0-9]{0,17}):([0-9A-Fa-f]{64})|0:(0{64})?")
+
+Store = Annotated[Path, typer.Option("--store", "-s", envvar="ERASE_STORE", help="Folder of the store.")]
+Receipts = Annotated[
+    Path | None,
+    typer.Option("--receipts", envvar="ERASE_RECEIPTS", help="Folder of the store's receipts, if they were moved."),
+]
+Key = Annotated[
+    Path | None,
+    typer.Option(
+        "--signing-key",
+        envvar="ERASE_SIGNING_KEY",
+        help="Ed25519 key (PEM) to sign with; password in ERASE_SIGNING_PASSWORD.",
+    ),
+]
+PublicKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--public-key",
+        envvar="ERASE_PUBLIC_KEY",
+        help="Key, in hex or as a PEM file, by one of which each receipt must be signed; repeat it.",
+    ),
+]
+Known = Annotated[
+    list[str] | None,
+    typer.Option(help="A receipt as it was written down, which must be there: NUMBER:HASH; repeat it."),
+]
+Model = Annotated[str | None, typer.Option("--llm", help="Language model instead of the store's.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def open_store(
+    store: Path,
+    receipts: Path | None,
+    public_keys: Sequence[str] | None,
+    *,
+    llm: str | None = None,
+    signing_key: Path | None = None,
+) -> Erase:
+    """Open a store; what there is to note then is shown on stderr."""
+    from erase_core.pipeline import Erase
+
+    with notes():
+        return Erase.open(
+            store, llm=llm, receipts=receipts, signing_key=_signer(signing_key), public_keys=public_keys or ()
+        )
+
+
+def _signer(key: Path | None) -> Signer | None:
+    if key is None:
+        return None
+    from erase_core.signing import Signer
+
+    password = os.environ.get("ERASE_SIGNING_PASSWORD")
+    return Signer(key, None if password is None else password.encode())
+
+
+def noted(option: str, text: str) -> tuple[int, str]:
+    """Return a receipt's number and hash as an option names them; no receipt at all is ``0:``."""
+    if not NOTED.fullmatch(text):
+        raise ParameterError(f"{option} must be a number, a colon and 64 hexadecimal digits, got {text!r}")
+    number, _, hash_ = text.partition(":")
+    return int(number), hash_
+
+
+def text_of(option: str, file: Path) -> str:
+    """Return the text of a file that an option names, or of standard input."""
+    try:
+        content = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
+    except OSError as error:
+        raise ParameterError(f"{option}: {file}: {error.strerror or error}") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ParameterError(f"{option}: {file} is not in UTF-8: byte {error.start + 1}") from None
+
+
+def lines_of(option: str, file: Path) -> list[str]:
+    """Return the lines of such a text; blank ones do not count."""
+    lines = (line.removesuffix("\r") for line in text_of(option, file).split("\n"))
+    return [line for line in lines if line.strip()]
