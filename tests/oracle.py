@@ -135,7 +135,10 @@ def matrix_fixed_point(matrix: Sequence[Sequence[float]], d: int) -> tuple[int, 
     p = smallest_exponent(matrix)
     if all(v == 0 for row in matrix for v in row):
         raise ValueError("a projection matrix of zeros")
-    return p, [at_exponent(row, p) for row in matrix]
+    b = [at_exponent(row, p) for row in matrix]
+    while p > LOWEST_EXPONENT and all(square([2 * v for v in row]) <= U for row in b):
+        p, b = p - 1, [[2 * v for v in row] for row in b]
+    return p, b
 
 
 def clipped(y: Vector) -> Vector:

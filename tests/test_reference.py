@@ -240,6 +240,27 @@ def test_the_widest_rows_whose_products_are_largest(projection: int | str | None
     assert body(model) == fit_bytes(rows, range(5), Params(**keywords))
 
 
+def test_a_model_is_fitted_anew_by_the_matrix_that_it_tells() -> None:
+    """Where the longest row is as long as an exponent allows, its rounding may cross that bound."""
+    rng, rows = np.random.default_rng(0), unit_rows(20, 6)
+    bound = math.sqrt(oracle.U) / 2**14
+    crossed = 0
+    for exponent in (-895, -3, 0, 5):
+        for _ in range(60):
+            drawn = rng.normal(size=(2, 6))
+            drawn *= bound * rng.uniform(1 - 2e-4, 1 + 2e-4) * 2.0**exponent / np.linalg.norm(drawn, axis=1).max()
+            keywords = Config(3, d=6).core() | {"projection": drawn}
+            model = _core.Model.fit(rows, None, n_threads=1, cache_bytes=None, **keywords)
+            own = np.asarray(model.params()["projection"])
+            p, b = oracle.matrix_fixed_point(drawn.tolist(), 6)
+            assert (own == np.ldexp(b, p - 14)).all()
+            assert (p, b) == oracle.matrix_fixed_point(own.tolist(), 6)
+            anew = _core.Model.fit(rows, None, n_threads=1, cache_bytes=None, **keywords | {"projection": own})
+            assert body(anew) == body(model) == fit_bytes(rows, range(20), Params(**keywords))
+            crossed += p != oracle.smallest_exponent(drawn.tolist())
+    assert crossed
+
+
 def test_text_ids_of_several_kilobytes() -> None:
     rows: dict[Id, list[float]] = {"ab" * size: [size % 7, size % 5] for size in (1, 511, 512, 513, 1024, 5000, 9999)}
     assert body(fresh(rows, Config())) == refitted(rows, Config())

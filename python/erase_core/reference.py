@@ -180,6 +180,8 @@ def _matrix(matrix: Floats, d: int) -> tuple[int, Floats]:
     fixed = _at_exponent(matrix, np.full(len(matrix), p))
     if not fixed.any():
         raise ParameterError("projection must be a matrix that is not all zeros")
+    while p > LOWEST_EXPONENT and _squares(2 * fixed).max() <= U:
+        p, fixed = p - 1, 2 * fixed
     return int(p), fixed
 
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use erase_core_kernel as kernel;
 
+use crate::assign::dot;
 use crate::error::Error;
-use crate::fixed::{self, MIN_EXPONENT, UNIT_BITS, round_shift};
+use crate::fixed::{self, MAX_SQUARE, MIN_EXPONENT, UNIT_BITS, round_shift};
 use crate::keyed::Keyed;
 use crate::wipe::Wiped;
 
@@ -36,7 +37,8 @@ impl Projector {
         Self { entries, n_features, kind: Kind::Signs { scale: ((1_i64 << 58) / m.cast_signed() as i64).isqrt() } }
     }
 
-    /// Takes a matrix of floats, row by row, to fixed point at the smallest exponent that holds all its rows.
+    /// Takes a matrix of floats to fixed point at the smallest exponent that holds all its rows, and then all rows of
+    /// the matrix in fixed point: so that this one, taken as floats, is taken to itself.
     pub(crate) fn matrix(entries: &[f64], n_features: usize) -> Result<Self, Error> {
         let refused = |what: String| Error::parameter("projection", &what, "a finite matrix that is not all zeros");
         let mut scratch = vec![0; n_features];
@@ -46,9 +48,17 @@ impl Projector {
                 .map_err(|column| refused(format!("NaN or infinity at row {i}, column {column}")))?;
             exponent = exponent.max(of_row);
         }
-        let scaled: Vec<i16> = entries.iter().map(|&x| fixed::at_exponent(x, exponent)).collect();
+        let mut scaled: Vec<i16> = entries.iter().map(|&x| fixed::at_exponent(x, exponent)).collect();
         if scaled.iter().all(|&x| x == 0) {
             return Err(refused("a matrix of zeros".into()));
+        }
+        while exponent > MIN_EXPONENT
+            && scaled.chunks_exact(n_features).all(|row| 4 * i64::from(dot(row, row)) <= MAX_SQUARE)
+        {
+            for x in &mut scaled {
+                *x *= 2;
+            }
+            exponent -= 1;
         }
         Ok(Self::from_entries(scaled, n_features, exponent.into()))
     }
