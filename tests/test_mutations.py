@@ -106,6 +106,7 @@ MUTATIONS = {
         "Ordering::Greater => true",
         "Ordering::Greater => false",
     ),
+    "a far row listed as the next": ("core", "exemplar.rs", "place < list.len() || complete", "true"),
 }
 
 

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use erase_core::{CacheSize, Error, Ids, Matrix, Model, Params, Projection, Ratio, Resources, Threads, ValidParams};
+use erase_core::{
+    CacheSize, Error, Ids, Matrix, Model, Params, Path, Projection, Ratio, Resources, Threads, ValidParams,
+};
 use proptest::prelude::*;
 
 type Rows = BTreeMap<i64, Vec<f64>>;
@@ -128,6 +130,36 @@ fn perform(model: &mut Model, rows: &mut Rows, operation: &Operation) {
             let update = model.remove(&Ids::Int(ids)).unwrap();
             assert_eq!((update.added, update.removed), (0, before - rows.len()));
         }
+    }
+}
+
+/// Which rows are nearest to a centre is listed for a few of them. When these run low a row that comes may stand after all
+/// that are listed, and yet not be the next.
+#[test]
+fn a_far_row_does_not_pass_for_the_next() {
+    let params = Params {
+        n_clusters: 1,
+        epsilon: Ratio { num: 2, den: 1 },
+        gamma: Ratio { num: 1, den: 2 },
+        max_iter: 10,
+        projection: Projection::None,
+        max_norm: Some(1.0),
+        seed: 80, // so that none of the rows that go is a seed
+    };
+    let params = params.check(1).unwrap();
+    let place = |id: i64| if id % 2 == 0 { id + 2 } else { -id - 1 };
+    let mut rows: Rows = (0..60).map(|id| (id, vec![f64::from(i32::try_from(place(id)).unwrap()) / 1000.0])).collect();
+    let mut model = fit(&params, &rows);
+    for removals in 0..18 {
+        if removals == 12 {
+            perform(&mut model, &mut rows, &Operation::Add(vec![(100, vec![0.2]), (101, vec![-0.2])]));
+        }
+        let nearest = model.exemplars().into_iter().flatten().map(int).next().unwrap();
+        rows.remove(&nearest);
+        let update = model.remove(&Ids::Int(vec![nearest])).unwrap();
+        // Otherwise the list is made anew.
+        assert_eq!(update.path, Path::Certified);
+        assert_equal(&model, &fit(&params, &rows));
     }
 }
 
