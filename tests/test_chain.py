@@ -291,7 +291,7 @@ def test_receipts_that_were_written_down_have_to_be_there(chain: Chain) -> None:
     for each in noted:
         assert verify_receipts(chain.folder, known=[each]).ok
     assert verify_receipts(chain.folder, known=[(0, "")], head=chain.head).ok
-    assert verify_receipts(chain.folder, known=[(number, hash_.upper()) for number, hash_ in noted]).ok
+    assert verify_receipts(chain.folder, known=[[number, hash_.upper()] for number, hash_ in noted]).ok  # type: ignore[misc]
     for number, _ in noted:
         assert kinds(verify_receipts(chain.folder, known=[(number, "0" * 64), *noted[number:]])) == {
             (number, "tampered")

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from erase_core.cli_options import lines_of
 from erase_core.pipeline import Erase
 from small_stores import WordEmbedder, some
-from test_cli import check_refused, erase, json_of, needs_embedder
+from test_cli import answered, check_refused, erase, json_of, needs_embedder
 
 
 @pytest.fixture
@@ -129,8 +130,11 @@ def test_verify_tells_where_receipts_should_be(tmp_path: Path) -> None:
 
 def test_texts_to_look_for_are_checked(store: Path) -> None:
     check_refused(erase("verify", "--absent", "ab", "--store", store), 2, "4 bytes")
-    result = erase("verify", "--absent-from", "-", "--store", store, input="ab\n")
-    check_refused(result, 2, "4 bytes")
+    result = erase("verify", "--absent-from", "-", "--store", store, input="\nlong enough\r\nabc\r\n")
+    assert "abc" not in check_refused(result, 2, "--absent-from", "line 3", "4 bytes")
+    four_bytes = store.parent / "texts"
+    four_bytes.write_bytes("\u00fc\u00fc\r\n\n".encode())
+    assert lines_of("--absent-from", four_bytes, 4) == ["\u00fc\u00fc"]
 
 
 def test_blank_lines_are_no_texts_to_look_for(store: Path) -> None:
@@ -186,6 +190,47 @@ def test_public_keys_are_named_by_the_environment(
     for command in (("verify",), ("receipts", "verify")):
         assert not json_of(*command, "--store", store, code=1)["ok"]
     check_refused(erase("forget", "--id", 2, "--yes", "--store", store, "--signing-key", private), 16, "not one whose")
+
+
+@pytest.mark.parametrize("empty", ["", " \n"])
+def test_keys_that_are_named_by_nothing_are_refused(store: Path, monkeypatch: pytest.MonkeyPatch, empty: str) -> None:
+    folder = ("receipts", "verify", "--folder", store.parent / "receipts")
+    for command in (("status", "--store", store), folder):
+        check_refused(erase(*command, "--public-key", "0" * 64, "--public-key", empty), 2, "--public-key")
+    monkeypatch.setenv("ERASE_PUBLIC_KEY", empty)
+    for command in (*((*each, "--store", store) for each in OPENING), folder):
+        check_refused(erase(*command), 2, "ERASE_PUBLIC_KEY", "unset it")
+    assert erase("status", "--store", store, "--public-key", "0" * 64).exit_code == 0
+
+
+def test_a_signature_that_is_only_shown_is_not_said_to_be_checked(
+    store: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private, public = keys
+    monkeypatch.setenv("ERASE_SIGNING_PASSWORD", "the password")
+    forget(store, "--id", 1)
+    forget(store, "--id", 2, "--signing-key", private)
+    folder = ("--folder", store.parent / "receipts")
+    lines = erase("receipts", "list", *folder).stdout.splitlines()
+    assert ["bears a signature" in line for line in lines] == [False, True]
+    for command in (("list",), ("show", 1)):
+        refused = erase("receipts", *command, *folder, "--public-key", public)
+        check_refused(refused, 2, "--folder", "--public-key", "erase receipts verify")
+        # Where the variable names keys for all commands, those that check nothing go on without.
+        assert erase("receipts", *command, *folder, env={"ERASE_PUBLIC_KEY": "0" * 64}).exit_code == 0
+
+
+def test_forget_asks_for_the_key_before_it_asks_whether_to_act(
+    store: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private, public = keys
+    monkeypatch.setenv("ERASE_SIGNING_PASSWORD", "the password")
+    command = ("forget", "--id", 1, "--store", store, "--public-key")
+    for arguments, word in (((public,), "--signing-key"), (("0" * 64, "--signing-key", private), "not one whose")):
+        code, said, printed = answered("n\n", *command, *arguments)
+        assert (code, printed, "Forget?" in said, word in said) == (16, "", False, True)
+    code, said, _ = answered("y\n", *command, public, "--signing-key", private)
+    assert (code, "Forget?" in said) == (0, True)
 
 
 def test_receipts_that_were_written_down_must_be_there(store: Path) -> None:

@@ -252,7 +252,7 @@ def test_each_prompt_is_of_a_moment_within_its_call(path: Path, strategy: str, w
 @pytest.mark.parametrize("strategy", ["kmeans", "knn", "random"])
 def test_each_of_thousands_of_prompts_is_of_a_moment_within_its_call(strategy: str, writers: int) -> None:
     with new_path() as path:
-        go(path, strategy, writers, rounds=300)
+        go(path, strategy, writers, rounds=150)
 
 
 # ---- one in the way ----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import warnings
@@ -245,10 +246,46 @@ def test_what_is_found_bears_the_number_of_what_was_looked_for(path: Path) -> No
     assert any("as its vector as float32" in problem for problem in verification.problems)
 
 
+@pytest.mark.parametrize("text", ["0000", "aaaa", "------", "7" * 127, "7" * 128, "7" * 300, "1 1 "])
+def test_a_text_of_one_letter_is_found(path: Path, text: str) -> None:
+    erase = create(path, [*some(3), example(77, f"call {text} please"), example(78, "late", subject=text)])
+    assert "number 1 of what should be absent, as UTF-8" in str(erase.verify(absent=[text]))
+    erase.forget([77, 78])
+    # The first receipt follows one whose hash is zeros.
+    assert [problem for problem in erase.verify(absent=[text]).problems if "/receipts/" not in problem] == []
+
+
+@pytest.mark.parametrize("text", ["Grüße", 'she said "no"', "two\nlines", 'Grüße:\n"no"\\', "\u2028 wide 語"])
+def test_an_export_is_found_that_lies_beside(path: Path, text: str) -> None:
+    erase = create(path / "store", [*some(3), example(77, text)], receipts=path / "receipts")
+    erase.export(path / "receipts" / "export.jsonl")
+    erase.forget(77)
+    assert "export.jsonl holds number 1" in str(erase.verify(absent=[text]))
+    (path / "receipts" / "export.jsonl").unlink()
+    assert erase.verify(absent=[text]).ok
+
+
+def test_a_vector_is_found_as_it_is_given(path: Path) -> None:
+    erase = create(path, some(3))
+    vector = np.random.default_rng(0).normal(size=8)
+    for name, content in {
+        "float64 as given": vector.tobytes(),
+        "JSON as given": json.dumps(vector.tolist()).encode(),
+        "float64": vector.astype(np.float32).astype(np.float64).tobytes(),
+        "float32": vector.astype(np.float32).tobytes(),
+    }.items():
+        (path / "dump-shm").write_bytes(b"before" + content + b"after")
+        assert f"dump-shm holds number 1 of what should be absent, as {name}, at" in str(erase.verify(absent=[vector]))
+    (path / "dump-shm").unlink()
+    assert erase.verify(absent=[vector]).ok
+    refused(lambda: erase.verify(absent=[np.zeros(8)]), ParameterError, "zeros")
+
+
 # ---- other things in a folder of receipts ----
 def test_other_files_among_the_receipts_are_left_alone(folder: Path) -> None:
     (folder / "receipts").mkdir()
-    mine = {"film.partial-1": b"mine", "notes.json.partial-7": b"too", "1.json": b"and this"}
+    names = ("film.partial-1", "notes.json.partial-7", "1.json", "2026-copy.json.partial-7", "123456789.json.partial-1")
+    mine = dict.fromkeys(names, b"mine")
     for name, content in mine.items():
         (folder / "receipts" / name).write_bytes(content)
     left = folder / "receipts" / "00000001.json.partial-4711"

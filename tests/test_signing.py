@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -13,10 +14,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from erase_core import verify_receipts
-from erase_core.errors import MissingPackageError, ParameterError, ReceiptError
+from erase_core.commitments import minus
+from erase_core.errors import MissingPackageError, OldCopyWarning, ParameterError, ReceiptError
 from erase_core.pipeline import Erase
 from erase_core.signing import Signer, is_signed_by, public_key
-from receipts_by_hand import check_signature, new_keys, sealed, signed
+from erase_core.store import Store
+from receipts_by_hand import Keys, check_signature, new_keys, sealed, signed
 from small_stores import WordEmbedder, check_refused, contents, create, refused, some
 
 
@@ -200,3 +203,110 @@ def test_who_names_keys_signs_with_one_of_them(path: Path, tmp_path: Path) -> No
         assert len(erase.examples()) == 9
     for bad in (3, ["0" * 63], [b"key"], None):
         refused(lambda bad=bad: Erase.open(path, public_keys=bad), ParameterError)  # type: ignore[misc]
+
+
+# ---- who can write to the store alone, or has no key ----
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return new_keys(tmp_path)
+
+
+@pytest.fixture
+def receipts(path: Path, keys: Keys) -> Path:
+    """The receipts, outside, of a store with two signed removals."""
+    receipts = path.with_name("receipts")
+    with create(path, some(12), receipts=receipts, signing_key=keys.private, public_keys=keys.public) as erase:
+        erase.forget(1)
+        erase.forget(2)
+        assert f"signed by {keys.public[:16]} (named)" in str(erase.verify())
+    return receipts
+
+
+def put(path: Path, *statements: tuple[str, tuple[object, ...]]) -> None:
+    with sqlite3.connect(path / "examples.sqlite") as db:
+        for statement, values in statements:
+            db.execute(statement, values)
+    db.close()
+
+
+def without_a_key(receipts: Path, number: int) -> bytes:
+    """A receipt after the newest but this one, made by somebody else."""
+    before, row = json.loads((receipts / f"{number - 1:08}.json").read_bytes()), bytes(32)
+    after = base64.b64encode(minus(base64.b64decode(before["commitment_after"]), [row])).decode()
+    told = {**before, "number": number, "previous": before["hash"], "rows": [row.hex()]}
+    told |= {"n_before": before["n_after"], "n_after": before["n_after"] - 1}
+    return sealed(signed({**told, "commitment_before": before["commitment_after"], "commitment_after": after}, None))
+
+
+def test_a_receipt_that_waits_does_not_hide_the_others(path: Path, receipts: Path, keys: Keys) -> None:
+    file = receipts / "00000001.json"
+    content = file.read_bytes()
+    put(path, ("INSERT INTO pending VALUES (1, ?)", (content,)))
+    file.write_bytes(sealed(signed(json.loads(content), None)))
+    with Erase(Store(path, 1), WordEmbedder(), None, public_keys=frozenset({keys.public})) as erase:
+        problems = str(erase.verify())
+        for part in ("receipt 1 is unsigned", "another than the one that is to be published", "knows nothing of"):
+            assert part in problems
+
+
+def test_a_receipt_without_a_key_is_not_published(path: Path, receipts: Path, keys: Keys) -> None:
+    forged = without_a_key(receipts, 3)
+    hash_ = json.loads(forged)["hash"]
+    put(
+        path,
+        ("INSERT INTO pending VALUES (3, ?)", (forged,)),
+        ("UPDATE facts SET value = 3 WHERE name = 'head'", ()),
+        ("UPDATE facts SET value = ? WHERE name = 'head_hash'", (hash_,)),
+        ("UPDATE facts SET value = 0 WHERE name = 'scrubbed'", ()),
+    )
+    for key in (None, keys.private):
+        refused(
+            lambda key=key: Erase.open(path, embedder=WordEmbedder(), signing_key=key, public_keys=keys.public),  # type: ignore[misc]
+            ReceiptError,
+            "receipt 3 was made without a key that counts",
+        )
+    with Erase(Store(path, 1), WordEmbedder(), None, public_keys=frozenset({keys.public})) as erase:
+        assert "receipt 3 is unsigned" in str(erase.verify())
+    assert not (receipts / "00000003.json").exists()
+
+
+def test_nobody_signs_after_a_receipt_without_a_key(path: Path, receipts: Path, keys: Keys) -> None:
+    """The signature would vouch for it."""
+    forged = without_a_key(receipts, 3)
+    (receipts / "00000003.json").write_bytes(forged)
+    hash_ = json.loads(forged)["hash"]
+    put(
+        path,
+        ("UPDATE facts SET value = 3 WHERE name = 'head'", ()),
+        ("UPDATE facts SET value = ? WHERE name = 'head_hash'", (hash_,)),
+    )
+    named = {"signing_key": keys.private, "public_keys": keys.public}
+    with Erase.open(path, embedder=WordEmbedder(), **named) as erase:  # type: ignore[arg-type]
+        refused(lambda: erase.forget(5), ReceiptError, "receipt 3 was made without a key", "nothing was forgotten")
+        put(path, ("UPDATE facts SET value = ? WHERE name = 'head_hash'", ("0" * 64,)))
+        refused(lambda: erase.forget(5), ReceiptError, "is not the store's", "nothing was forgotten")
+        assert 5 in [example.id for example in erase.examples()]
+
+
+def test_an_old_copy_takes_no_receipt_without_a_key_even_under_one_that_is_signed(
+    path: Path, receipts: Path, keys: Keys
+) -> None:
+    copy = Path(shutil.copytree(path, path.with_name("copy")))
+    third = json.loads(without_a_key(receipts, 3))
+    (receipts / "00000003.json").write_bytes(sealed(third))
+    fourth = signed({**json.loads(without_a_key(receipts, 4))}, keys)
+    (receipts / "00000004.json").write_bytes(sealed(fourth))
+    refused(lambda: Erase.open(copy, embedder=WordEmbedder(), public_keys=keys.public), ReceiptError, "00000003.json")
+    with pytest.warns(OldCopyWarning):
+        Erase.open(copy, embedder=WordEmbedder()).close()
+
+
+def test_without_receipts_it_is_said_why_a_key_is_needed(path: Path, keys: Keys) -> None:
+    with create(path, some(12), public_keys=keys.public) as erase:
+        refused(lambda: erase.forget(1), ReceiptError, "public keys are named", "signing_key", "nothing was forgotten")
+        assert erase.forget(1, dry_run=True).dry_run
+    with Erase.open(path, embedder=WordEmbedder(), signing_key=keys.private) as erase:
+        erase.forget(1)
+        assert f"signed by {keys.public[:16]} (which nobody named)" in str(erase.verify())
+    for empty in ("", [""], b"key", [keys.public, ""]):
+        refused(lambda empty=empty: Erase.open(path, public_keys=empty), ParameterError, "public_keys")  # type: ignore[misc]

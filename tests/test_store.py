@@ -297,24 +297,26 @@ def test_a_full_disk_leaves_the_store_as_it_was_or_does_all(path: Path, limit: i
 
 
 class FailsAtTheEnd:
-    """A connection whose COMMIT counts, and fails nevertheless, as if the disk could not be synced."""
+    """A connection whose COMMIT counts, and fails nevertheless, as if the disk could not be synced; others may too."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *others: str) -> None:
         self._connection = connection
+        self._failing = ("COMMIT", *others)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
     def execute(self, statement: str, *values: Any) -> Any:
         result = self._connection.execute(statement, *values)
-        if statement == "COMMIT":
+        if statement in self._failing:
             raise sqlite3.OperationalError("disk I/O error")
         return result
 
 
-def test_a_write_whose_end_failed_is_not_said_to_have_changed_nothing(path: Path) -> None:
+@pytest.mark.parametrize("others", [(), ("ROLLBACK",)])
+def test_a_write_whose_end_failed_is_not_said_to_have_changed_nothing(path: Path, others: tuple[str, ...]) -> None:
     erase = create(path, some(12))
-    erase._store._db._connection = FailsAtTheEnd(erase._store._db._connection)  # type: ignore[assignment]
+    erase._store._db._connection = FailsAtTheEnd(erase._store._db._connection, *others)  # type: ignore[assignment]
     refused(lambda: erase.forget(1), UncertainError, "disk I/O error", "shows when the store is opened again")
     with Erase.open(path, embedder=WordEmbedder(), llm=CountingLLM()) as again:
         assert 1 not in [example.id for example in again.examples()]

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +161,32 @@ def test_a_removal_is_done_but_not_vouched_for_while_another_reads_from_before_i
     Erase.open(path, embedder=WordEmbedder()).close()
     assert seen_anew(path) == fresh(some(12))
     assert found(path, {"canary": b"canary input"}) == {}
+
+
+def test_nobody_joins_in_a_removal_that_is_under_way(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or two would hold up each other, and those that read them both."""
+    erase, other = create(path, some(12)), reopened(path)
+    committed, go_on, scrub = threading.Event(), threading.Event(), Store.scrub
+
+    def slowly(store: Store) -> Any:
+        committed.set()
+        assert go_on.wait(60)
+        return scrub(store)
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor() as pool:
+        patch.setattr(Store, "scrub", slowly)
+        removal = pool.submit(erase.forget, 1)
+        assert committed.wait(60)
+        with Erase.open(path, embedder=WordEmbedder(), timeout=0) as third, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert not third.status().scrubbed
+            assert third.examples() == [example for example in some(12) if example.id != 1]
+        refused(lambda: other.forget(2), StoreLockedError, "this process, by another handle", "is writing to the store")
+        other.ingest(some(1, 50))  # which waits for nobody
+        go_on.set()
+        assert removal.result().receipt is not None
+    other.forget(50)
+    assert seen(other) == seen(erase) == fresh([example for example in some(12) if example.id != 1])
 
 
 # ---- a process that is killed ----

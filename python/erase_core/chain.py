@@ -6,11 +6,12 @@ What a receipt says is receipts.py's business. Nothing here needs the store that
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from erase_core import parameters, signing
@@ -187,7 +188,7 @@ class ReceiptFolder:
         """
         if new_folder:
             make_folder(self.path)
-        for partial in self.path.glob("[0-9]*.json.partial-*"):
+        for partial in self.path.glob("[0-9]" * 8 + ".json.partial-*"):
             partial.unlink(missing_ok=True)
         try:
             write_new(self.file(number), content)
@@ -246,7 +247,7 @@ def as_noted(name: str, given: object) -> tuple[int, str]:
     ParameterError
         `given` is something else.
     """
-    number, hash_ = given if isinstance(given, tuple) and len(given) == 2 else (None, None)
+    number, hash_ = given if isinstance(given, (tuple, list)) and len(given) == 2 else (None, None)
     if type(number) is int and number >= 0 and isinstance(hash_, str):
         hash_ = hash_.lower()
         if HASH.fullmatch(hash_) if number else hash_ in ("", NONE):
@@ -260,10 +261,14 @@ def verify_chain(
     known: Collection[tuple[int, str]] = (),
     keys: frozenset[str] = frozenset(),
     *,
+    pending: Mapping[int, bytes] = MappingProxyType({}),
     upto: int | None = None,
 ) -> tuple[ChainVerification, list[Receipt]]:
-    """Verify receipts as `verify_receipts` does, if wanted only those up to a number; return the sound ones too."""
-    numbers = [number for number in folder.numbers() if upto is None or number <= upto]
+    """Verify receipts as `verify_receipts` does, and return the sound ones too.
+
+    Those that are not published yet count as if they were; those beyond a number do not count, if one is given.
+    """
+    numbers = [number for number in sorted({*folder.numbers(), *pending}) if upto is None or number <= upto]
     last = max([*numbers, *(number for number, _ in (*known, *([head] if head else ())))], default=0)
     problems: list[Problem] = []
     found: dict[int, Receipt] = {}
@@ -272,7 +277,7 @@ def verify_chain(
         if number > before + 1:
             others = f" ({number - before - 1} in all)" if number > before + 2 else ""
             problems.append(Problem(before + 1, "omitted", f"it is missing, though there are later ones{others}"))
-        problems += _problems(folder, number, found, keys)
+        problems += _problems(folder, pending, number, found, keys)
     problems += _of_noted(found, numbers, head, known)
     verification = ChainVerification(
         ok=not problems,
@@ -285,14 +290,17 @@ def verify_chain(
 
 
 def _problems(
-    receipts: ReceiptFolder, number: int, found: dict[int, Receipt], keys: frozenset[str]
+    receipts: ReceiptFolder, pending: Mapping[int, bytes], number: int, found: dict[int, Receipt], keys: frozenset[str]
 ) -> Iterator[Problem]:
     """Yield what is wrong with one receipt; add it to those that were found."""
     try:
-        receipt = receipts.read(number)
+        published = number not in pending or receipts.file(number).exists()
+        receipt = receipts.read(number) if published else Receipt.from_bytes(pending[number])
     except ReceiptError as error:
         yield Problem(number, "tampered", str(error))
         return
+    if published and receipt.to_bytes() != pending.get(number, receipt.to_bytes()):
+        yield Problem(number, "tampered", "it is another than the one that is to be published")
     if receipt.number != number:
         yield Problem(number, "reordered", f"it says that it is receipt {receipt.number}")
         return

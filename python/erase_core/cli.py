@@ -176,7 +176,7 @@ def forget(
         ids = None if subject is not None else _ids(erase, given)
         if dry_run or not yes:
             report = erase.forget(ids, subject=subject, dry_run=True)
-        if not dry_run and (yes or _agreed(report)):
+        if not dry_run and (yes or _agreed(erase, report)):
             report = _forget(erase, ids, subject, as_json=as_json)
     declined = report.dry_run and not dry_run
     show(report.to_dict(), ["nothing was forgotten"] if declined else _changes(report), as_json=as_json)
@@ -263,7 +263,10 @@ def verify(
     ] = None,
     absent_from: Annotated[
         Path | None,
-        typer.Option(help="A file with such texts, one a line; blank lines do not count; - for standard input."),
+        typer.Option(
+            help="A file with such texts, one a line, so that one of several lines is looked for line by line; blank "
+            "lines do not count; - for standard input."
+        ),
     ] = None,
     known: Known = None,
     receipts: Receipts = None,
@@ -271,7 +274,9 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Fit anew by other code and compare; check examples, receipts and files."""
-    texts = [*(absent or ()), *(lines_of("--absent-from", absent_from) if absent_from is not None else ())]
+    from erase_core.scan import SHORTEST
+
+    texts = [*(absent or ()), *(lines_of("--absent-from", absent_from, SHORTEST) if absent_from is not None else ())]
     receipts_noted = [noted("--known", each) for each in known or ()]
     with waiting("Verifying"), open_store(store, receipts, public_key) as erase:
         verification = erase.verify(texts, known=receipts_noted)
@@ -359,7 +364,9 @@ def _forget(erase: Erase, ids: Sequence[int | str] | None, subject: str | None, 
         raise
 
 
-def _agreed(report: ForgetReport) -> bool:
+def _agreed(erase: Erase, report: ForgetReport) -> bool:
+    """Ask; not for nothing: a key that is missing, or receipts that are not right, are told of before."""
+    erase.check_may_forget()
     print(*_changes(report), "Forget? [y/N] ", sep="\n", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -40,6 +40,7 @@ __all__ = [
 # Where a file's name stands, and what stands for standard input.
 STDIN = Path("-")
 STORE = Path("store")
+PUBLIC_KEYS = "ERASE_PUBLIC_KEY"
 NOTED = re.compile(r"([1-9][0-9]{0,17}):([0-9A-Fa-f]{64})|0:(0{64})?")
 
 Store = Annotated[Path, typer.Option("--store", "-s", envvar="ERASE_STORE", help="Folder of the store.")]
@@ -55,12 +56,25 @@ Key = Annotated[
         help="Ed25519 key (PEM) to sign with; password in ERASE_SIGNING_PASSWORD.",
     ),
 ]
+
+
+def _named_keys(keys: list[str] | None) -> list[str] | None:
+    """Refuse keys that are named by nothing, which would be no check."""
+    if not keys and PUBLIC_KEYS in os.environ:
+        raise ParameterError(f"{PUBLIC_KEYS} is set but empty; name the public keys there, or unset it")
+    if not all(key.strip() for key in keys or ()):
+        raise ParameterError("--public-key must be a key in hex or a PEM file, got nothing; name it, or leave it out")
+    return keys
+
+
 PublicKeys = Annotated[
     list[str] | None,
     typer.Option(
         "--public-key",
-        envvar="ERASE_PUBLIC_KEY",
-        help="Key, in hex or as a PEM file, by one of which each receipt must be signed; repeat it.",
+        envvar=PUBLIC_KEYS,
+        callback=_named_keys,
+        help="Key, in hex or as a PEM file, by one of which each receipt must be signed; repeat it. In the variable "
+        "white space stands between keys: a file with blanks in its name goes here.",
     ),
 ]
 Known = Annotated[
@@ -117,7 +131,16 @@ def text_of(option: str, file: Path) -> str:
         raise ParameterError(f"{option}: {file} is not in UTF-8: byte {error.start + 1}") from None
 
 
-def lines_of(option: str, file: Path) -> list[str]:
-    """Return the lines of such a text; blank ones do not count."""
-    lines = (line.removesuffix("\r") for line in text_of(option, file).split("\n"))
-    return [line for line in lines if line.strip()]
+def lines_of(option: str, file: Path, shortest: int = 0) -> list[str]:
+    """Return the lines of such a text, which must have so many bytes; blank ones do not count."""
+    lines = {
+        number: line.removesuffix("\r")
+        for number, line in enumerate(text_of(option, file).split("\n"), 1)
+        if line.strip()
+    }
+    for number, line in lines.items():
+        if len(line.encode()) < shortest:
+            raise ParameterError(
+                f"{option}: {file}: line {number} must have at least {shortest} bytes; leave it out, or add to it"
+            )
+    return list(lines.values())

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from erase_core.cli_options import STORE, AsJson, Known, PublicKeys, Receipts, Store, noted, open_store
 from erase_core.errors import ParameterError, ReceiptError
 from erase_core.terminal import note, show
+
+if TYPE_CHECKING:
+    from erase_core.chain import ReceiptFolder
 
 __all__ = ["app"]
 
@@ -29,13 +32,11 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Print a line for each receipt."""
-    from erase_core.chain import ReceiptFolder
-
-    found = ReceiptFolder(_place(context, folder, store, receipts, public_key)[0])
+    found = _receipts(context, folder, store, receipts, public_key)
     all_ = [found.read(number) for number in found.numbers()]
     lines = [
         f"{each.number:>6}  {each.time}  {len(each.rows)} by {each.scope}, {each.n_after} remain, {each.path}"
-        f"{', signed' if each.signature else ''}  {each.hash[:16]}"
+        f"{', bears a signature' if each.signature else ''}  {each.hash[:16]}"
         for each in all_
     ]
     show({"receipts": [each.to_dict() for each in all_]}, lines or ["no receipts"], as_json=as_json)
@@ -52,9 +53,7 @@ def show_(
     as_json: AsJson = False,
 ) -> None:
     """Print a receipt."""
-    from erase_core.chain import ReceiptFolder
-
-    found = ReceiptFolder(_place(context, folder, store, receipts, public_key)[0])
+    found = _receipts(context, folder, store, receipts, public_key)
     if number not in found.numbers():
         raise ReceiptError(f"{found.path} holds no receipt {number}")
     receipt = found.read(number).to_dict()
@@ -91,13 +90,32 @@ def verify(
         raise typer.Exit(1)
 
 
+def _receipts(
+    context: typer.Context, folder: Path | None, store: Path, receipts: Path | None, public_keys: Sequence[str] | None
+) -> ReceiptFolder:
+    """Return receipts that are only shown: by themselves they are not checked by any key."""
+    from erase_core.chain import ReceiptFolder
+
+    if folder is not None and _is_given(context, "public_key"):
+        raise ParameterError(
+            "--folder and --public-key go together only in `erase receipts verify`, which checks receipts; leave out "
+            "--public-key"
+        )
+    return ReceiptFolder(_place(context, folder, store, receipts, public_keys)[0])
+
+
+def _is_given(context: typer.Context, option: str) -> bool:
+    """Whether an option stands on the command line, not in the environment."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def _place(
     context: typer.Context, folder: Path | None, store: Path, receipts: Path | None, public_keys: Sequence[str] | None
 ) -> tuple[Path, tuple[int, str] | None]:
     """Return where receipts lie and, if there is a store, number and hash of its newest."""
     if folder is not None:
-        source = context.get_parameter_source("receipts")
-        if source is not None and source.name == "COMMANDLINE":
+        if _is_given(context, "receipts"):
             raise ParameterError("give either --folder, which needs no store, or --receipts")
         return folder, None
     from erase_core.chain import ReceiptFolder

@@ -187,7 +187,8 @@ class Database:
             self._check_still_there()
             self._commit()
         except BaseException:
-            self._roll_back()
+            with suppress(StoreError):  # what went wrong first is what to tell of
+                self._roll_back()
             raise
 
     def rewrite(self) -> None:

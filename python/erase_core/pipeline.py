@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -77,6 +78,7 @@ class Erase(Reader):
         chat: bool = False,
         receipts: str | PathLike[str] | None = None,
         signing_key: str | PathLike[str] | Signer | None = None,
+        public_keys: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
         timeout: float = TIMEOUT,
     ) -> Self:
         """Make a new store.
@@ -99,7 +101,7 @@ class Erase(Reader):
         receipts : path or None, default=None
             Where receipts of removals are to lie; None for a folder within the store's. Kept outside, they let `open`
             notice a copy of the store from before a removal.
-        signing_key, timeout
+        signing_key, public_keys, timeout
             See `open`.
 
         Raises
@@ -109,9 +111,9 @@ class Erase(Reader):
         EmbedderError
             The embedding model cannot be loaded.
         ParameterError
-            A setting is out of its range, or `signing_key` is none.
+            A setting is out of its range, or a key is none.
         MissingPackageError
-            A package is not installed: of the embedding model, or cryptography for `signing_key`.
+            A package is not installed: of the embedding model, or cryptography for the keys.
         """
         folder, timeout = parameters.path("path", path), parameters.seconds("timeout", timeout)
         columns = int(projection) if isinstance(projection, np.integer) else projection
@@ -131,7 +133,7 @@ class Erase(Reader):
             chat=chat,
         )
         Store.check_vacant(folder)
-        signer = as_signer(signing_key)
+        signer, keys = as_signer(signing_key), as_public_keys(public_keys)
         embedding = as_embedder(embedder)
         axes = None if settings.projection is not None else parameters.axes(projection, embedding.dim)
         name = new_name()
@@ -143,7 +145,8 @@ class Erase(Reader):
             if outside is not None:
                 outside.give_up()
             raise
-        return cls(store, embedding, None if is_name(llm) else cast("LLM | None", llm), signer=signer)
+        answering = None if is_name(llm) else cast("LLM | None", llm)
+        return cls(store, embedding, answering, signer=signer, public_keys=keys)
 
     @classmethod
     def open(
@@ -174,8 +177,9 @@ class Erase(Reader):
             password. It is not kept.
         public_keys : str, path or iterable of them, default=()
             Keys, in hex or as PEM files, one of which must have signed each receipt: those that `verify` looks at, and
-            those that `forget` adds. An old copy is brought up to date only if the newest receipt, whose signature
-            covers those before, is signed by one of them; without any, by the key that the copy knows, if it knows one.
+            those that `forget` adds to and adds, and those by which an old copy is brought up to date. Without any, an
+            old copy wants the newest receipt, whose signature covers those before, signed by the key that it knows, if
+            it knows one.
         timeout : float, default=5.0
             Seconds to wait for other processes.
 
@@ -337,7 +341,7 @@ class Erase(Reader):
         named = [] if ids is None else parameters.distinct_ids(ids)
         if subject is not None and not isinstance(subject, str):
             raise ParameterError(f"subject must be text, got {subject!r}")
-        with self._lock:
+        with self._lock, nullcontext() if dry_run else self._removals.alone():
             with self._store.reading() if dry_run else self._clustering.writing():
                 going = self._store.ids_of(subject) if subject is not None else named
                 if not going:
@@ -365,6 +369,16 @@ class Erase(Reader):
                 self._finish(report)
         return replace(report, seconds=time.perf_counter() - start)
 
+    def check_may_forget(self) -> None:
+        """Check that `forget` would not be refused for want of a key, or since receipts are not what they should be.
+
+        Raises
+        ------
+        ReceiptError
+        """
+        with self._lock, self._store.reading():
+            self._removals.check()
+
     def _finish(self, report: ForgetReport) -> None:
         """See that nothing of what was removed is left: in files first, then in what the language model keeps."""
         try:
@@ -377,6 +391,7 @@ class Erase(Reader):
 
     def _recover(self) -> None:
         """Bring to an end what a crash, a full disk or a reader held up; do again what an old copy knows nothing of."""
+        self._removals.check_pending()
         removed = self._removals.catch_up()
         scrubbed = self._store.facts.is_scrubbed
         if not scrubbed or self._clustering.has_leftovers():
@@ -384,7 +399,7 @@ class Erase(Reader):
                 self._clustering.current()
         if not scrubbed:
             try:
-                self._removals.finish()
+                self._removals.finish_what_others_left()
             except ScrubError as error:
                 warnings.warn(str(error), ScrubWarning, stacklevel=3)
         if removed is not None:

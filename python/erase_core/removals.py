@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import base64
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from erase_core import locks
 from erase_core._core import UpdateReport, __version__
 from erase_core.chain import ReceiptFolder
 from erase_core.clustering import FILE as SNAPSHOT
 from erase_core.clustering import Clustering
-from erase_core.errors import ReceiptError, ScrubError
+from erase_core.errors import ReceiptError, ScrubError, StoreLockedError
 from erase_core.facts import Head
 from erase_core.kmeans import QKMeans
 from erase_core.receipts import NONE, Receipt
@@ -67,6 +69,23 @@ class Removals:
         path = folder or store.facts.receipts or store.folder / FOLDER
         self.receipts_are_outside = not path.resolve().is_relative_to(store.folder.resolve())
         self.receipts = ReceiptFolder(path)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others from removing within, and from finishing what is removed here.
+
+        Raises
+        ------
+        StoreLockedError
+        """
+        folder = self._store.folder
+        with locks.alone(folder, self._store.timeout) as is_alone:
+            if not is_alone:
+                raise StoreLockedError(
+                    f"{folder}: {locks.holder(folder, locks.FOLDER)} is writing to the store; try again when it has "
+                    "ended"
+                )
+            yield
 
     def remove(self, ids: Sequence[int | str], subject: str | None) -> tuple[UpdateReport, QKMeans | None, Receipt]:
         """Remove examples: those of ids, which are all of a subject if one is named.
@@ -146,6 +165,17 @@ class Removals:
         newest, pending = self._store.scrub()
         with self._store.settling(newest, pending):
             self._publish(pending)
+
+    def finish_what_others_left(self) -> None:
+        """Finish removals whose process was killed or held up; not those that another process is about to finish.
+
+        Raises
+        ------
+        ScrubError
+        """
+        with locks.alone(self._store.folder, 0) as is_alone:
+            if is_alone and not self._store.facts.is_scrubbed:
+                self.finish()
 
     def _publish(self, pending: Sequence[tuple[int, bytes]]) -> None:
         try:
@@ -229,14 +259,38 @@ class Removals:
         head = self._store.facts.head
         self._check_newest(head)
         if self._signer is None and (head.public_key or self.public_keys):
+            signed = "the receipts of this store are signed" if head.public_key else "public keys are named"
             raise ReceiptError(
-                f"{self._store.folder}: the receipts of this store are signed; give the key (signing_key, "
-                "--signing-key); nothing was forgotten"
+                f"{self._store.folder}: {signed}; give the key to sign with (signing_key, --signing-key); nothing was "
+                "forgotten"
             )
         if self._signer and self.public_keys and self._signer.public_key not in self.public_keys:
             raise ReceiptError(
                 f"{self._store.folder}: the key given to sign with is not one whose public key was given; nothing was "
                 "forgotten"
+            )
+        self.check_pending()
+        if self.public_keys and head.number and not self._store.pending():
+            newest = self.receipts.read(head.number)
+            if newest.hash != head.hash:
+                raise ReceiptError(f"{self.receipts.file(head.number)} is not the store's; nothing was forgotten")
+            self._check_signed(newest)
+
+    def check_pending(self) -> None:
+        """Check that what is to be published is signed by a key that counts, if keys are named.
+
+        Raises
+        ------
+        ReceiptError
+        """
+        for _, content in self._store.pending() if self.public_keys else ():
+            self._check_signed(Receipt.from_bytes(content))
+
+    def _check_signed(self, receipt: Receipt) -> None:
+        if not _is_signed(receipt, self.public_keys):
+            raise ReceiptError(
+                f"{self._store.folder}: receipt {receipt.number} was made without a key that counts (public_keys, "
+                "--public-key); nothing was forgotten, and nothing published"
             )
 
     def _check_newest(self, head: Head) -> None:
@@ -266,6 +320,8 @@ class Removals:
         head = self._store.facts.head
         previous, missed = head.hash or NONE, []
         for number in range(head.number + 1, self.newest() + 1):
+            if not self.receipts.file(number).exists():
+                raise ReceiptError(f"{self.receipts.file(number)} is missing, though there are later receipts")
             receipt = self.receipts.read(number)
             told = (receipt.number, receipt.store, receipt.previous, receipt.is_balanced)
             if told != (number, self._store.facts.name, previous, True):
@@ -275,13 +331,15 @@ class Removals:
                 )
             previous = receipt.hash
             missed.append(receipt)
-        # The newest signature covers all before it, so that keys may have been rotated in between.
+        # Without named keys the newest signature is enough, which covers all before it: keys may have been rotated.
         keys = self.public_keys or {head.public_key, self._signer.public_key if self._signer else ""} - {""}
-        if missed and keys and not _is_signed(missed[-1], keys):
-            raise ReceiptError(
-                f"{self.receipts.file(missed[-1].number)} is not signed by a key that counts: one that was given "
-                "(public_keys, --public-key), or else that of the receipts that the store knows; nothing was removed"
-            )
+        for receipt in (missed if self.public_keys else missed[-1:]) if keys else ():
+            if not _is_signed(receipt, keys):
+                raise ReceiptError(
+                    f"{self.receipts.file(receipt.number)} is not signed by a key that counts: one that was given "
+                    "(public_keys, --public-key), or else that of the receipts that the store knows; nothing was "
+                    "removed"
+                )
         return missed
 
 

@@ -162,6 +162,10 @@ class Verification(_Report):
         What is wrong.
     n_examples, n_receipts, n_absent : int
         What was looked at: examples, receipts, and texts and vectors that should be in no file.
+    public_keys : tuple of str
+        Those that receipts are signed with.
+    keys_are_named : bool
+        Whether keys were named, by one of which each receipt had to be signed. Otherwise anybody's will do.
     digest : str
         Of the model; empty if there are no examples.
     snapshot_digest : str
@@ -178,6 +182,8 @@ class Verification(_Report):
     n_examples: int
     n_receipts: int
     n_absent: int
+    public_keys: tuple[str, ...]
+    keys_are_named: bool
     digest: str
     snapshot_digest: str
     scrubbed: bool
@@ -189,6 +195,9 @@ class Verification(_Report):
             return "\n".join(["NOT verified:", *self.problems])
         absent = "; nothing of what should be absent is in a file" if self.n_absent else ""
         receipts = f"; {self.n_receipts} receipt{' is' if self.n_receipts == 1 else 's are'} in order"
+        if self.public_keys:
+            named = "named" if self.keys_are_named else "which nobody named"
+            receipts += f", signed by {', '.join(key[:16] for key in self.public_keys)} ({named})"
         return (
             f"verified: the {self.n_examples} examples present give this very model ({self.digest[:16] or 'none'})"
             f"{receipts if self.n_receipts else ''}{absent}"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from erase_core import beside
 from erase_core.errors import ParameterError
+from erase_core.schema import FILE
 
 __all__ = ["Finding", "forms_of_text", "forms_of_vector", "search"]
 
@@ -69,27 +70,41 @@ def forms_of_text(text: str) -> dict[str, bytes]:
     if len(plain) < SHORTEST:
         raise ParameterError(f"a text to look for must have at least {SHORTEST} bytes, got {text!r}")
     wide = {order: text.encode(order, "surrogatepass") for order in ("utf-16-le", "utf-16-be")}
-    escaped = json.dumps(text)[1:-1].encode()
-    json_form = {} if escaped == plain else {"JSON": escaped}
-    return {"UTF-8": plain, **json_form, "hex": plain.hex().encode(), **wide, **_in_base64(plain)}
+    json_forms = {
+        "JSON": json.dumps(text)[1:-1].encode(),
+        "JSON in UTF-8": json.dumps(text, ensure_ascii=False)[1:-1].encode("utf-8", "surrogatepass"),
+    }
+    json_forms = {name: form for name, form in json_forms.items() if form != plain}
+    return {"UTF-8": plain, **json_forms, "hex": plain.hex().encode(), **wide, **_in_base64(plain)}
 
 
 def forms_of_vector(vector: NDArray[np.floating]) -> dict[str, bytes]:
-    """Return the ways in which a vector may be written."""
+    """Return the ways in which a vector may be written: as it is given, and as float32.
+
+    Raises
+    ------
+    ParameterError
+        It is all zeros, which are found everywhere.
+    """
     single = np.ascontiguousarray(vector, dtype=np.float32)
+    if not single.any():
+        raise ParameterError("a vector to look for must not be all zeros")
     fixed = np.rint(single.astype(np.float64) * UNIT).clip(-(2**15), 2**15 - 1)
     plain = single.astype("<f4").tobytes()
-    numbers = [repr(number) for number in single.tolist()]
-    return {
+    forms = {
         "float32": plain,
         "float32, big-endian": single.astype(">f4").tobytes(),
-        "float64": single.astype("<f8").tobytes(),
         "float16": single.clip(-65504, 65504).astype("<f2").tobytes(),
         "int16": fixed.astype("<i2").tobytes(),
-        "JSON": ", ".join(numbers).encode(),
-        "compact JSON": ",".join(numbers).encode(),
         **_in_base64(plain),
     }
+    exact = {} if (single == vector).all() else {" as given": vector}
+    for end, values in {"": single, **exact}.items():
+        numbers = [repr(number) for number in values.tolist()]
+        forms[f"float64{end}"] = values.astype("<f8").tobytes()
+        forms[f"JSON{end}"] = ", ".join(numbers).encode()
+        forms[f"compact JSON{end}"] = ",".join(numbers).encode()
+    return forms
 
 
 def search(
@@ -105,8 +120,8 @@ def search(
     values : iterable of (str, bytes)
         Contents of a database, each with its place: in the file they may be split.
 
-    SQLite's index of its log (``-shm``) is left out: it holds numbers of pages alone, and locks, which whoever reads it
-    would end.
+    SQLite's index of its log (``examples.sqlite-shm``) is left out: it holds numbers of pages alone, and locks, which
+    whoever reads it would end.
 
     Raises
     ------
@@ -114,7 +129,7 @@ def search(
         A file cannot be read.
     """
     needles = [(number, form, content) for number, forms in enumerate(wanted) for form, content in forms.items()]
-    findings = [finding for file in files if not file.name.endswith("-shm") for finding in _in_file(file, needles)]
+    findings = [finding for file in files if file.name != f"{FILE}-shm" for finding in _in_file(file, needles)]
     found = {(finding.number, finding.form) for finding in findings}
     missing = [(number, form, needle) for number, form, needle in needles if (number, form) not in found]
     return findings + list(_in_values(values, missing)) if missing else findings
@@ -185,8 +200,8 @@ def _pieces(needle: bytes) -> list[bytes]:
     """Return pieces of `PIECE` bytes that cover a needle; the needle itself if it is short."""
     starts = [*range(0, len(needle) - PIECE, PIECE), max(0, len(needle) - PIECE)]
     pieces = [needle[start : start + PIECE] for start in starts]
-    # A run of zeros is found everywhere.
-    return [piece for piece in pieces if len(set(piece)) > 1]
+    # A run of one byte, of zeros above all, is found everywhere: it counts only where there is nothing else.
+    return [piece for piece in pieces if len(set(piece)) > 1] or pieces[:1]
 
 
 def _in_base64(content: bytes) -> dict[str, bytes]:

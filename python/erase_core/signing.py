@@ -56,11 +56,10 @@ def as_signer(key: str | PathLike[str] | Signer | None) -> Signer | None:
 
 def as_public_keys(given: str | PathLike[str] | Iterable[str | PathLike[str]]) -> frozenset[str]:
     """Return one or several public keys in hex. See `public_key`."""
-    if isinstance(given, (str, PathLike)):
-        given = [given]
-    if not isinstance(given, Iterable):
+    several = [given] if isinstance(given, (str, PathLike)) else given
+    if not isinstance(several, Iterable) or isinstance(several, bytes) or "" in several:
         raise ParameterError(f"public_keys must be keys in hex or files, got {given!r}")
-    return frozenset(public_key(key) for key in given)
+    return frozenset(public_key(key) for key in several)
 
 
 def public_key(key: str | PathLike[str]) -> str:

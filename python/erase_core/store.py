@@ -59,7 +59,7 @@ class Store:
 
     def __init__(self, folder: Path, timeout: float = 5.0) -> None:
         # The process may go elsewhere, and the snapshot is to be replaced here all the same.
-        self.folder = folder.absolute()
+        self.folder, self.timeout = folder.absolute(), timeout
         file = self.folder / FILE
         if not file.is_file():
             raise StoreError(f"{folder} is not a store; make one with `erase init --store {folder}` or Erase.create")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core import _core, commitments, parameters, reference
-from erase_core.chain import verify_chain
+from erase_core.chain import ChainVerification, verify_chain
 from erase_core.clustering import Clustering
-from erase_core.errors import DataError, IdKindError, ModelFileError, ReceiptError, StoreError
+from erase_core.errors import DataError, IdKindError, ModelFileError, StoreError
 from erase_core.kmeans import QKMeans
 from erase_core.receipts import Receipt
 from erase_core.removals import Removals
@@ -43,6 +43,7 @@ class Moment(NamedTuple):
     told: str
     snapshot: str
     scrubbed: bool
+    chain: ChainVerification
     problems: list[str]
 
 
@@ -75,7 +76,9 @@ def verify(
         ok=not problems,
         problems=problems,
         n_examples=len(moment.ids),
-        n_receipts=newest,
+        n_receipts=moment.chain.n_receipts,
+        public_keys=moment.chain.public_keys,
+        keys_are_named=bool(removals.public_keys),
         digest="" if moment.model is None else moment.model.digest(),
         snapshot_digest=moment.snapshot,
         scrubbed=moment.scrubbed,
@@ -101,7 +104,7 @@ def _moment(
     snapshot, model = clustering.snapshot_digest(), clustering.current()
     clustering.outdated |= snapshot != ("" if model is None else model.digest())
     ids, vectors = store.vectors()
-    problems = [*_of_rows(store), *_of_receipts(store, removals, newest, noted)]
+    chain, of_receipts = _of_receipts(store, removals, newest, noted)
     return Moment(
         model,
         ids,
@@ -111,7 +114,8 @@ def _moment(
         store.facts.digest,
         snapshot,
         store.facts.is_scrubbed,
-        problems,
+        chain,
+        [*_of_rows(store), *of_receipts],
     )
 
 
@@ -178,20 +182,24 @@ def _of_rows(store: Store) -> Iterator[str]:
         yield f"{len(back)} examples are there that are on the list of what was forgotten: {back[:5]!r:.200}"
 
 
-def _of_receipts(store: Store, removals: Removals, newest: int, noted: Sequence[tuple[int, str]]) -> Iterator[str]:
-    head, pending = store.facts.head, store.pending()
+def _of_receipts(
+    store: Store, removals: Removals, newest: int, noted: Sequence[tuple[int, str]]
+) -> tuple[ChainVerification, list[str]]:
+    """Return what became of the receipts, and what is wrong with them, with the store, or between both."""
+    head, pending = store.facts.head, dict(store.pending())
+    chain, receipts = verify_chain(
+        removals.receipts, (head.number, head.hash), noted, removals.public_keys, pending=pending, upto=head.number
+    )
+    return chain, [*map(str, chain.problems), *_of_both(store, newest, pending, receipts)]
+
+
+def _of_both(store: Store, newest: int, pending: Collection[int], receipts: Sequence[Receipt]) -> Iterator[str]:
+    """Yield where the store and its receipts do not say the same."""
+    head = store.facts.head
     if newest > head.number:
         yield f"receipt {newest} is newer than the store, which is a copy from before a removal; open it again"
-    published = (head.number, head.hash)
-    if pending:
-        try:
-            oldest = Receipt.from_bytes(pending[0][1])
-        except ReceiptError as error:
-            yield f"a receipt that is to be published is none: {error}"
-            return
-        published = (oldest.number - 1, oldest.previous)
-    chain, receipts = verify_chain(removals.receipts, published, noted, removals.public_keys, upto=published[0])
-    yield from map(str, chain.problems)
+    if pending and (store.facts.is_scrubbed or max(pending) > head.number):
+        yield f"receipt {max(pending)} is to be published, of a removal that the store knows nothing of"
     removed = {bytes.fromhex(row): receipt.number for receipt in receipts for row in receipt.rows}
     for id_ in store.known_by(removed):
         yield f"example {id_!r} is there, though a receipt tells of its removal"
