@@ -80,7 +80,6 @@ MUTATIONS = {
         "self.centres.row_keys(&row, &mut keys);",
         "",
     ),
-    "scores of dropped steps taken for current": ("core", "scores.rs", "self.centres = centres.clone();", ""),
     "added rows never win the race": ("core", "seed.rs", "part.broken[number][trial] |= best != Some(proposal);", ""),
     "potentials not followed": (
         "core",
