@@ -174,10 +174,11 @@ def test_a_store_whose_receipts_were_written_anew_unsigned_is_told_by_the_key_th
         forged = signed({**json.loads(file.read_bytes()), "previous": previous, "time": "2020-01-01T00:00:00Z"}, None)
         file.write_bytes(sealed(forged))
         previous = json.loads(file.read_bytes())["hash"]
-    with sqlite3.connect(path / "examples.sqlite") as db:
-        db.execute("UPDATE facts SET value = ? WHERE name = 'head_hash'", (previous,))
-        db.execute("UPDATE facts SET value = '' WHERE name = 'head_key'")
-    db.close()
+    put(
+        path,
+        ("UPDATE facts SET value = ? WHERE name = 'head_hash'", (previous,)),
+        ("UPDATE facts SET value = '' WHERE name = 'head_key'", ()),
+    )
     with Erase.open(path, embedder=WordEmbedder()) as erase:
         assert erase.verify().ok  # nobody can see it from within
         assert erase.verify(known=[noted]).problems == [

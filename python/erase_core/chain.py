@@ -269,7 +269,8 @@ def verify_chain(
     Those that are not published yet count as if they were; those beyond a number do not count, if one is given.
     """
     numbers = [number for number in sorted({*folder.numbers(), *pending}) if upto is None or number <= upto]
-    last = max([*numbers, *(number for number, _ in (*known, *([head] if head else ())))], default=0)
+    noted = {*known, *([head] if head else ())}
+    last = max([*numbers, *(number for number, _ in noted)], default=0)
     problems: list[Problem] = []
     found: dict[int, Receipt] = {}
     for before, number in zip([0, *numbers], numbers, strict=False):
@@ -278,7 +279,7 @@ def verify_chain(
             others = f" ({number - before - 1} in all)" if number > before + 2 else ""
             problems.append(Problem(before + 1, "omitted", f"it is missing, though there are later ones{others}"))
         problems += _problems(folder, pending, number, found, keys)
-    problems += _of_noted(found, numbers, head, known)
+    problems += _of_noted(found, max(numbers, default=0), noted, head)
     verification = ChainVerification(
         ok=not problems,
         n_receipts=len(numbers),
@@ -328,11 +329,9 @@ def _of_signature(receipt: Receipt, keys: frozenset[str]) -> Iterator[Problem]:
 
 
 def _of_noted(
-    found: dict[int, Receipt], numbers: list[int], head: tuple[int, str] | None, known: Collection[tuple[int, str]]
+    found: dict[int, Receipt], last: int, noted: Collection[tuple[int, str]], head: tuple[int, str] | None
 ) -> Iterator[Problem]:
-    """Yield what is not as somebody noted it."""
-    last = max(numbers, default=0)
-    noted = {*known, *([head] if head else ())}
+    """Yield what is not as somebody noted it: that a receipt is there, and that one is the last."""
     beyond = [number for number, _ in noted if number > last]
     if beyond:
         yield Problem(max(beyond), "truncated", f"the newest there is receipt {last}, not {max(beyond)}")
