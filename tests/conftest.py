@@ -1,9 +1,11 @@
-"""How the suite is run: the option --slow, the hypothesis profiles `fast` and `slow` (with --slow); shared fixtures."""
+"""How the suite is run: the options --slow and --count-warnings, the hypothesis profiles `fast` and `slow` (with --slow); shared fixtures."""
 
 from __future__ import annotations
 
 import functools
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from erase_core.llm import TransformersLLM
 from hypothesis import HealthCheck, settings
 from small_models import make_model
 from small_stores import new_path
+
+# Nothing is fetched from a model hub; without this a name that is only on the hub is tried for minutes.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 # A fast run is the same on every machine and every day; a slow run looks for what no run has seen.
 settings.register_profile("fast", max_examples=30, deadline=None, derandomize=True)
@@ -22,9 +27,19 @@ settings.register_profile(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the slow tests too, and thousands of hypothesis examples")
+    parser.addoption(
+        "--count-warnings", action="store_true", help="count and print other packages' warnings: they are no errors"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # erase_core.libraries hides warnings of other packages unless the user asks for them: here they are errors.
+    sys.warnoptions.append("error")
+    if config.getoption("--count-warnings"):
+        for category in ("DeprecationWarning", "FutureWarning", "PendingDeprecationWarning", "UserWarning"):
+            config.addinivalue_line("filterwarnings", f"default::{category}")
+        for ours in ("OldCopyWarning", "ScrubWarning"):
+            config.addinivalue_line("filterwarnings", f"error::erase_core.{ours}")
     settings.load_profile("slow" if config.getoption("--slow") else "fast")
     # A shell starts what runs in the background with Ctrl-C ignored, and processes inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -16,9 +16,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from typing_extensions import Self
+from typing import Any, NamedTuple, Self
 
 MODES = ("count", "kill", "after", "torn", "short", "fail", "failall")
 WRITE, SYNC, NAME, SIZE, MAKE, OPEN = 1, 2, 4, 8, 16, 32

@@ -20,6 +20,7 @@ import pytest
 from erase_core import sentence_model
 from erase_core.embed import Embedder, SentenceEmbedder
 from erase_core.errors import DataError, EmbedderError, MissingPackageError, ParameterError
+from erase_core.libraries import quiet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = json.loads((folder / "config.json").read_text())
     config |= {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     torch.manual_seed(0)
-    with sentence_model.silence():
+    with quiet():
         BertModel(BertConfig(**config)).save_pretrained(folder)
     pooling = json.loads((folder / "1_Pooling/config.json").read_text())
     (folder / "1_Pooling/config.json").write_text(json.dumps(pooling | {"word_embedding_dimension": 24}))
@@ -163,7 +164,7 @@ def test_a_model_without_padding_embeds_one_by_one(tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(Path(PACKAGED.place) / "tokenizer.json"))
-    with sentence_model.silence():
+    with quiet():
         SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)], device="cpu").save(str(tmp_path))
     embedder = SentenceEmbedder(tmp_path, device="cpu")
     assert (embedder.dim, embedder.batched) == (8, False)

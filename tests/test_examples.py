@@ -22,7 +22,7 @@ NAN = float("nan")
 GOOD: dict[str, Any] = {"input": "Is ice cold?", "output": "yes"}
 
 
-class Word(str, Enum):
+class Word(str, Enum):  # noqa: UP042 - a StrEnum would show itself as its value
     """A text that shows itself as another."""
 
     COLD = "cold"

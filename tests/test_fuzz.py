@@ -260,7 +260,7 @@ def test_stores(
         for name in rng.sample(sorted(CALLS), 3):
             try:
                 count[check_call(name, path, key, right)] += 1
-            except Exception as error:  # noqa: PERF203
+            except Exception as error:
                 failures.append(f"{shard} {seed}, {name} after {how}: {type(error).__name__}: {error}")
     print("stores:", dict(count))
     assert not failures, "\n".join(failures)

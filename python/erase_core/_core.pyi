@@ -1,11 +1,10 @@
 """The compiled core. Private: `erase_core` is the interface."""
 
 import os
-from typing import Literal, SupportsIndex, TypedDict, final
+from typing import Literal, Self, SupportsIndex, TypedDict, final
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 __all__ = ["DEBUG_BUILD", "Model", "UpdateReport", "__version__"]
 __version__: str

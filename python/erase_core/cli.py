@@ -33,7 +33,8 @@ from erase_core.cli_options import (
     text_of,
 )
 from erase_core.errors import ParameterError, ScrubError
-from erase_core.terminal import show, waiting
+from erase_core.progress import waiting
+from erase_core.terminal import show
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,12 +8,9 @@ keeping of vectors to the store.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -23,6 +20,8 @@ from numpy.typing import NDArray
 from erase_core import parameters, sentence_model
 from erase_core.apart import apart
 from erase_core.errors import DataError, EmbedderError, ParameterError
+from erase_core.libraries import quiet
+from erase_core.progress import bar
 
 __all__ = ["Embedder", "SentenceEmbedder"]
 
@@ -126,7 +125,7 @@ class SentenceEmbedder:
             self._prompt = self._model.prompts.get(self._model.default_prompt_name)
         self._lock = threading.Lock()
         try:
-            with sentence_model.silence():
+            with quiet():
                 full_dim = self._run([_probe(1)]).shape[1]
                 self._widths = self._usable_widths()
                 self._shapes = self._exact_shapes()
@@ -154,7 +153,7 @@ class SentenceEmbedder:
         texts : sequence of str
             What exceeds the model's longest input is cut off, as the library does. Equal texts are embedded once.
         progress : bool, default=False
-            Show a bar while it takes, if the standard error is a terminal and rich is installed.
+            Show a bar while it takes, if stderr is a terminal.
 
         Returns
         -------
@@ -172,7 +171,7 @@ class SentenceEmbedder:
         unique = sorted(dict.fromkeys(texts), key=len)
         vectors = np.empty((len(unique), self.dim), dtype=np.float32)
         # The library's tokenizer keeps the width of the batch at hand: two threads may not use it at a time.
-        with self._lock, _bar(len(unique), progress) as advance:
+        with self._lock, quiet(), bar("Embedding", len(unique), shown=progress) as advance:
             try:
                 for shape, members in self._batches(unique):
                     for i, vector in zip(members, self._run([unique[i] for i in members], shape), strict=True):
@@ -284,17 +283,3 @@ def _check(texts: Sequence[str]) -> None:
             text.encode()
         except UnicodeEncodeError as error:
             raise DataError(f"texts[{i}] is no valid Unicode: {error.reason} at character {error.start}") from None
-
-
-@contextmanager
-def _bar(n_texts: int, progress: bool) -> Iterator[Callable[[int], object]]:
-    """Give the function that advances a bar by a number of texts: to nowhere, if there is nothing to show it on."""
-    if not progress or not sys.stderr.isatty() or importlib.util.find_spec("rich") is None:
-        yield lambda n: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Embedding", total=n_texts)
-        yield lambda n: bar.advance(task, n)

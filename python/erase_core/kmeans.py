@@ -20,7 +20,7 @@ from erase_core._core import UpdateReport
 from erase_core.errors import ParameterError
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = ["QKMeans"]
 

@@ -13,11 +13,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import cast, get_args
+from typing import Self, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from erase_core import parameters
 from erase_core.admission import Admission, Forgotten, rows_of

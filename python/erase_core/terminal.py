@@ -31,7 +31,6 @@ __all__ = [
     "run",
     "show",
     "uninterrupted",
-    "waiting",
 ]
 
 # The one class that all of Click's errors of usage have in common, wherever typer has Click from.
@@ -111,6 +110,8 @@ def run(command: Callable[[], object]) -> int:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):  # an answer may hold what the terminal's encoding does not have
                 stream.reconfigure(errors="backslashreplace")
+        if not sys.warnoptions:  # warnings of other packages are for developers, who ask for them by -W
+            warnings.simplefilter("ignore")
         command()
         sys.stdout.flush()
     except typer.Exit as end:
@@ -134,18 +135,6 @@ def show(result: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> N
 def is_terminal() -> bool:
     """Return whether there is someone who sees stderr and may answer."""
     return sys.stdin.isatty() and sys.stderr.isatty()
-
-
-@contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Show what takes a while, where someone sees it."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(what):
-        yield
 
 
 @contextmanager

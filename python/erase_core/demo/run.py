@@ -20,11 +20,11 @@ from erase_core.embed import Embedder, SentenceEmbedder
 from erase_core.examples import Example
 from erase_core.llm import LLM, TransformersLLM
 from erase_core.pipeline import Erase
+from erase_core.progress import waiting
 from erase_core.reports import ForgetReport, Verification
 from erase_core.scan import forms_of_text, search
 from erase_core.settings import Strategy
 from erase_core.sources import read_examples
-from erase_core.terminal import waiting
 
 __all__ = ["Outcome", "Score", "run_demo"]
 

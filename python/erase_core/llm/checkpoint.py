@@ -10,15 +10,16 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from erase_core.errors import LLMError, MissingPackageError, ParameterError
+from erase_core.libraries import gguf_progress, quiet
 from erase_core.llm.packaged import packaged_model
+from erase_core.progress import bar
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -91,7 +92,7 @@ def _load_tokenizer(name: str, source: str | Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(source)
             tokenizer("a")  # some load without a vocabulary
     except Exception as error:
@@ -104,7 +105,7 @@ def _load_weights(name: str, source: str | Path, dtype: str, place: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        with _quiet():
+        with quiet():
             return AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype)).to(place).eval()
     except Exception as error:
         raise LLMError(_explain(name, source, "model", error)) from error
@@ -172,7 +173,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     # Without it weights may stay packed, where a kernel for them is installed, and could not be saved.
     unpacked = GgufConfig(dequantize=True)
     where = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    with _quiet():
+    with quiet(), gguf_progress(partial(bar, f"Converting {gguf.name}, once")):
         try:
             tokenizer = AutoTokenizer.from_pretrained(**where)
             model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, quantization_config=unpacked)
@@ -190,20 +191,6 @@ def _rename(made: Path, folder: Path) -> None:
     except OSError:
         if not folder.is_dir():  # else another process was faster
             raise
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the progress bars of transformers away; what it has to say comes as an error."""
-    from transformers.utils import logging as transformers_logging
-
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
 
 
 def _digest(model: Any) -> str:

@@ -16,6 +16,7 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from erase_core.errors import LLMError
+from erase_core.libraries import cache_keyword
 
 # Buffers grow in steps of so many tokens.
 STEP = 256
@@ -77,6 +78,7 @@ class PrefixCache:
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        self._keyword = cache_keyword(model)
         self._shared: list[int] = []
         self._cache = Cache(layer_class_to_replicate=BufferLayer)
 
@@ -142,9 +144,8 @@ class PrefixCache:
         device = self.model.device
         kept = torch.tensor([row % len(tokens) for row in rows], device=device)
         ids = torch.tensor([tokens], device=device)
-        output = self.model(
-            input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=kept, return_dict=True, **inputs
-        )
+        inputs |= {self._keyword: self._cache, "use_cache": True, "logits_to_keep": kept, "return_dict": True}
+        output = self.model(input_ids=ids, **inputs)
         if self.length != end:
             raise LLMError(
                 f"a {self.model.config.model_type} model keeps no keys and values to come back to: use another model, "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from erase_core.apart import apart
 from erase_core.errors import LLMError
+from erase_core.libraries import quiet
 from erase_core.llm import checkpoint
 from erase_core.llm.protocol import Answer, Choice, check_max_tokens, check_options, check_room
 
@@ -89,7 +90,7 @@ class TransformersLLM:
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Return the number of tokens of a prompt, with the chat template's if it is used."""
-        with self._lock:
+        with self._lock, quiet():
             return len(self._tokens(self._text(prompt)))
 
     def generate(self, prompt: Prompt, *, max_tokens: int = 64) -> Answer:
@@ -110,7 +111,7 @@ class TransformersLLM:
             If `max_tokens` is out of range.
         """
         most = check_max_tokens(max_tokens)
-        with self._lock:
+        with self._lock, quiet():
             start = time.perf_counter()
             ids = self._tokens(self._text(prompt))
             check_room(len(ids), most, self.context_length)
@@ -145,7 +146,7 @@ class TransformersLLM:
         from erase_core.llm.scoring import score
 
         checked = check_options(options)
-        with self._lock:
+        with self._lock, quiet():
             start = time.perf_counter()
             ids, continuations = self._continued(self._text(prompt), checked)
             check_room(len(ids), max(map(len, continuations)), self.context_length)
