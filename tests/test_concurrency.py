@@ -24,6 +24,7 @@ from erase_core.pipeline import Erase
 from erase_core.prompt import Prompt, Template
 from erase_core.select import selected
 from small_stores import QUERIES, Elsewhere, WordEmbedder, create, example, fresh, new_path, seen_anew, some
+from support import HANG
 
 Ids = tuple[int, ...]
 ANSWER = re.compile(r"answer (\d+)$", re.MULTILINE)
@@ -93,7 +94,7 @@ def write(path: Path, first: int, rounds: int, ready: Any, results: Any) -> None
     removals: dict[int, int] = {}
     counts: Counter[str] = Counter()
     try:
-        erase = Erase.open(path, embedder=WordEmbedder(), timeout=30)
+        erase = Erase.open(path, embedder=WordEmbedder(), timeout=HANG)
         ready.wait()
         for i in range(first, first + 3 * rounds, 3):
             rows = [example(i), example(i + 1, subject=f"subject {i}"), example(i + 2, subject=f"subject {i}")]
@@ -296,7 +297,7 @@ def _read_for_long(file: Path, ready: Any) -> None:
     connection.execute("BEGIN")
     connection.execute("SELECT count(*) FROM examples").fetchone()
     ready.send(True)
-    time.sleep(600)
+    time.sleep(HANG)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="locks are told by /proc/locks")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import HANG
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "docs/erasure.md"]
@@ -36,6 +37,6 @@ def test_code_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     names: dict[str, Any] = {}
     for language, code in blocks(page):
         if language == "sh":
-            subprocess.run(["bash", "-euc", code], check=True, timeout=300)
+            subprocess.run(["bash", "-euc", code], check=True, timeout=HANG)
         else:
             exec(compile(code, page, "exec"), names)

@@ -36,6 +36,7 @@ from small_stores import (
     some,
     write,
 )
+from support import HANG
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_two_processes_that_write_at_once_lose_nothing(path: Path, other: Elsewh
     create(path, some(12)).close()
     other("open", path)
     (path / "model.qkm").unlink()
-    erase = reopened(path, timeout=30)
+    erase = reopened(path, timeout=HANG)
     erase.prompt(QUERIES[0])  # and makes the snapshot good, for which it waits for nobody: for a write it does
 
     def churn(call: Callable[..., object], first: int) -> None:
@@ -170,13 +171,13 @@ def test_nobody_joins_in_a_removal_that_is_under_way(path: Path, monkeypatch: py
 
     def slowly(store: Store) -> Any:
         committed.set()
-        assert go_on.wait(60)
+        assert go_on.wait(HANG)
         return scrub(store)
 
     with monkeypatch.context() as patch, ThreadPoolExecutor() as pool:
         patch.setattr(Store, "scrub", slowly)
         removal = pool.submit(erase.forget, 1)
-        assert committed.wait(60)
+        assert committed.wait(HANG)
         with Erase.open(path, embedder=WordEmbedder(), timeout=0) as third, warnings.catch_warnings():
             warnings.simplefilter("error")
             assert not third.status().scrubbed

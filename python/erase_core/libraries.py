@@ -85,7 +85,7 @@ def gguf_progress(bar: Callable[[int], Any]) -> Iterator[None]:
     Parameters
     ----------
     bar : callable
-        Called with the number of tensors. It returns a context manager, which yields the function that advances the bar.
+        Called with the number of tensors. Returns a context manager, which yields what advances the bar.
     """
     from transformers import modeling_gguf_pytorch_utils as module
 
