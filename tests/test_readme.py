@@ -11,15 +11,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from erase_core import _core
 from support import HANG
 
 ROOT = Path(__file__).parents[1]
+PROJECT = r"https://(?:github|raw\.githubusercontent)\.com/erase-core/erase-core"
 PAGES = ["README.md", "docs/erasure.md"]
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
     """The page's blocks of code, each with its language."""
     return re.findall(r"^```(python|sh)\n(.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_links_of_the_readme_work_on_a_package_index_and_lead_to_files_that_are_here() -> None:
+    """An index shows the README without the repository around it, so links must be absolute."""
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    ours = [re.fullmatch(rf"{PROJECT}/(?:blob/|tree/|)main/([^#]+)(?:#.*)?", link) for link in links]
+    assert all(link.startswith("https://") for link in links)
+    assert len([match for match in ours if match]) > 10
+    assert [match[1] for match in ours if match and not (ROOT / match[1]).exists()] == []
+
+
+def test_the_compiled_core_carries_no_debug_symbols() -> None:
+    content = Path(_core.__file__).read_bytes()
+    assert b".text" in content
+    assert b".debug_info" not in content
 
 
 @pytest.mark.parametrize("page", PAGES)
