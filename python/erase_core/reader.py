@@ -27,7 +27,7 @@ from erase_core.formats import write_jsonl
 from erase_core.kmeans import QKMeans
 from erase_core.llm import LLM, Answer, Choice
 from erase_core.llm.protocol import check_max_tokens, check_options
-from erase_core.models import Models, checked_vectors
+from erase_core.models import Access, Models, checked_vectors
 from erase_core.prompt import Prompt, Template, check_query, fit_budget
 from erase_core.receipts import Receipt
 from erase_core.removals import Removals
@@ -54,12 +54,13 @@ class Reader:
         receipts: Path | None = None,
         signer: Signer | None = None,
         public_keys: frozenset[str] = frozenset(),
+        access: Access | None = None,
     ) -> None:
         self._store = store
         self._settings = store.facts.settings
         self._clustering = Clustering(store)
         self._removals = Removals(store, self._clustering, receipts, signer, public_keys)
-        self._models = Models(self._settings, store.facts.embedder, store.facts.dim)
+        self._models = Models(self._settings, store.facts.embedder, store.facts.dim, access or Access())
         if embedder is not None:
             self._models.embed_by(embedder)
         self._models.answer_by(llm)
@@ -157,7 +158,8 @@ class Reader:
         with self._lock:
             check_max_tokens(max_tokens)
             llm = self._models.llm
-            return llm.generate(self._fitting(query, llm, max_tokens), max_tokens=max_tokens)
+            prompt = self._fitting(query, llm, max_tokens)
+            return llm.generate(prompt, max_tokens=max_tokens)
 
     def choose(self, query: str, options: Sequence[str] | None = None) -> Choice:
         """Return the option that the language model prefers as an answer to a query.
