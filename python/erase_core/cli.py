@@ -35,9 +35,10 @@ from erase_core.cli_options import (
     open_store,
     server_options,
     text_of,
+    unescaped,
 )
 from erase_core.errors import ParameterError, ScrubError
-from erase_core.terminal import show, waiting
+from erase_core.terminal import notes, show, waiting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,6 +87,10 @@ def init(
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
     option: Annotated[list[str] | None, typer.Option(help="An answer to choose from; repeat it.")] = None,
     task: Annotated[Path | None, typer.Option(help="A BIG-bench task whose prompt texts and options to use.")] = None,
+    stop: Annotated[
+        str | None,
+        typer.Option(help=r"Text at which an answer ends, \n by default; \n\n for answers of several lines."),
+    ] = None,
     receipts: Annotated[
         Path | None, typer.Option(envvar="ERASE_RECEIPTS", help="Where receipts go: best outside the store.")
     ] = None,
@@ -100,6 +105,9 @@ def init(
     from erase_core.sources import read_examples
 
     reading = read_examples(task) if task else None
+    template = dict((reading.template if reading else None) or {})
+    if stop is not None:
+        template["stop"] = unescaped(stop)
 
     with waiting("Loading the embedding model"):
         along = _axes(public_texts, axes or DEFAULT_AXES, embedder) if public_texts else projection
@@ -110,7 +118,7 @@ def init(
             seed=seed,
             epsilon=epsilon,
             projection=along,
-            template=reading.template if reading else None,
+            template=template or None,
             options=option or (reading.options if reading else ()),
             embedder=embedder,
             llm=llm,
@@ -205,7 +213,7 @@ def ask(
 ) -> None:
     """Print the language model's answer to a question."""
     options = server_options(server, llm_parameter, api_key_env)
-    with waiting("Asking"), open_store(store, receipts, public_key, llm=llm, server=options) as erase:
+    with notes(), waiting("Asking"), open_store(store, receipts, public_key, llm=llm, server=options) as erase:
         answer = erase.ask(query, max_tokens=max_tokens)
     if answer.cut_off:
         terminal.note(f"the answer was cut off after {max_tokens} tokens; raise --max-tokens to see the rest")

@@ -40,6 +40,7 @@ __all__ = [
     "open_store",
     "server_options",
     "text_of",
+    "unescaped",
 ]
 
 # Where a file's name stands, and what stands for standard input.
@@ -152,6 +153,12 @@ def server_options(
     if key_variable is not None:
         named["api_key_env"] = key_variable
     return named or None
+
+
+def unescaped(text: str) -> str:
+    r"""Return a text with line breaks for ``\n`` and ``\r`` in it, tabs for ``\t``, and ``\`` for ``\\``."""
+    signs = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+    return re.sub(r"\\([ntr\\])", lambda match: signs[match[1]], text)
 
 
 def _values(option: str, given: Sequence[str]) -> dict[str, object]:

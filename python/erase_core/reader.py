@@ -6,6 +6,7 @@ What changes it is pipeline.py's business.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from os import PathLike
@@ -21,7 +22,7 @@ from erase_core import parameters
 from erase_core.chain import as_noted
 from erase_core.clustering import Clustering
 from erase_core.embed import Embedder
-from erase_core.errors import ParameterError, StoreError
+from erase_core.errors import ParameterError, StopWarning, StoreError
 from erase_core.examples import Example
 from erase_core.formats import write_jsonl
 from erase_core.kmeans import QKMeans
@@ -154,11 +155,24 @@ class Reader:
             The model cannot be loaded or reached, or makes no sense.
         EmbedderError, StoreError
             As for `demonstrations`.
+
+        Warns
+        -----
+        StopWarning
+            Demonstrations have answers of more lines than the template's stop lets through.
         """
         with self._lock:
             check_max_tokens(max_tokens)
             llm = self._models.llm
             prompt = self._fitting(query, llm, max_tokens)
+            if prompt.n_cut_answers:
+                cut = f"{prompt.n_cut_answers} of {len(prompt.demonstrations)} demonstrations"
+                warnings.warn(
+                    f"the template's stop {prompt.template.stop!r} is in the answers of {cut}, and cuts the model's "
+                    "answer too; create the store with another stop (template, or --stop)",
+                    StopWarning,
+                    stacklevel=2,
+                )
             return llm.generate(prompt, max_tokens=max_tokens)
 
     def choose(self, query: str, options: Sequence[str] | None = None) -> Choice:
