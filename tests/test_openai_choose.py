@@ -134,6 +134,25 @@ def test_a_server_that_is_out_of_order_is_not_taken_for_one_that_can_do_nothing(
         assert llm.choose(PROMPT, OPTIONS).found_by == "constraint"
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (404, "No endpoints found that support response_format"),
+        (403, "You are not allowed to request logprobs from this model"),
+        (500, "failed to parse grammar"),
+        (501, "not implemented"),
+    ],
+)
+def test_a_server_that_lacks_a_way_says_so_with_any_status(status: int, words: str) -> None:
+    def lacking(request: dict[str, Any]) -> Behaviour:
+        free = not request.keys() - {"model", "messages", "temperature", "max_tokens"}
+        return says("no") if free else fails(status, words)
+
+    with serving(by_request(lacking)) as server:
+        choice = ask(server).choose(PROMPT, OPTIONS)
+    assert (choice.option, choice.found_by) == ("no", "text")
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 502, 503])
 def test_a_server_that_refuses_everything_is_asked_once(status: int) -> None:
     with serving(fails(status)) as server, pytest.raises(ServerError, match=f"status {status}"):

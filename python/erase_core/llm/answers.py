@@ -1,4 +1,4 @@
-"""The body of a model server's answer, read: its text without the model's thoughts, or why there is none.
+"""Reads the body of a model server's answer: its text without the model's thoughts, or why it has no text.
 
 Pure functions of the body. The format: OpenAI's chat completions, and what other servers add to it.
 """
@@ -120,7 +120,7 @@ def _at(body: object, *path: str | int) -> object:
 
 
 def _content(content: object) -> tuple[str, str | None]:
-    """Return the text of a message and a refusal within it; a list of parts is joined, of which thoughts are none."""
+    """Return the text of a message and a refusal within it; of a list of parts the texts are joined."""
     if isinstance(content, str):
         return content, None
     parts = content if isinstance(content, list) else []

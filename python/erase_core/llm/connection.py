@@ -18,9 +18,9 @@ from erase_core.llm.server_options import ServerOptions, check_key, key_from
 
 __all__ = ["Connection", "ConstraintRefusedError"]
 
-# Sent for want of a key; an empty one would make the client search the environment.
+# Sent where there is no key; an empty one would make the client search the environment.
 NO_KEY = "none"
-# What stands for a body that is not JSON, of which null is one.
+# Marks a body that is not JSON; None is JSON's null.
 NO_JSON = object()
 # Seconds to wait at most for the server's list of models, which is not needed for an answer.
 PATIENCE = 5.0
@@ -83,7 +83,7 @@ class Connection:
         LLMError
             Its answer is not JSON, or it says that the model refuses.
         ConstraintRefusedError
-            It refuses, perhaps for the sake of `fields`.
+            It refuses, and the reason may be `fields`.
         """
         while True:
             body = self._body(max_tokens, fields)
@@ -152,7 +152,7 @@ class Connection:
         return {name: value for name, value in body.items() if value is not None}
 
     def _call(self, send: Callable[[], Any]) -> tuple[Refusal | None, object]:
-        """Return the JSON of a response, or why there is none by the server's word."""
+        """Return a refusal and no JSON, or no refusal and the JSON of a response."""
         import openai
 
         try:
@@ -164,7 +164,7 @@ class Connection:
             ) from None
         except openai.APIStatusError as error:
             return refusal_in(_json(error.response.text), error.status_code), None
-        except (openai.OpenAIError, ValueError) as error:  # ValueError: a host name that is none
+        except (openai.OpenAIError, ValueError) as error:  # ValueError: not a host name
             reason = self._hidden(one_line(error.__cause__ or error))
             raise ServerError(f"cannot reach {self._url} ({reason}): start the server, or check base_url") from None
         said = _json(text)

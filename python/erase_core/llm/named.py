@@ -26,19 +26,20 @@ ANNOUNCED = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 LABEL = re.compile(
-    r"(?:(?:option|choice) )?(?:\(([A-Za-z])\)|([A-Za-z])[).:])(?:\s+(\S.*))?", re.IGNORECASE | re.DOTALL
+    r"(?:(?:option|choice) )?(?:\(([A-Z])\)|([A-Z])[).:])(?:\s+(\S.*))?|(?:option|choice) ([A-Z])",
+    re.IGNORECASE | re.DOTALL,
 )
-# A letter that is listed, as in "A) or B)".
-LISTED = re.compile(r"\(([A-Z])\)|\b([A-Z])[).:](?:\s|$)|(?:\b(?:or|and|nor)|[,/&])\s*\(?([A-Z])\b")
+# A letter besides, as in "A) or B)" and "A: B".
+LISTED = re.compile(r"^([A-Z])\W*$|\(([A-Z])\)|\b([A-Z])[).:](?:\s|$)|(?:\b(?:or|and|nor)|[,/&])\s*\(?([A-Z])\b")
 
 
 def named(text: str, options: Sequence[str]) -> str | None:
-    """Return the option that a text is; None if it is none of them.
+    """Return the option that a text is; None if it is not an option.
 
-    It is looked for as it stands first, then without quotes around it, a final stop or an announcement ("The answer
+    The text is compared as it is first, then without quotes around it, a final stop or an announcement ("The answer
     is:"), then without regard to case, width and spaces, and at last, where all options are single letters, as the
     letter that a text begins with ("B) Berlin"). Where two options are equal but for what is disregarded, only the
-    answer as it stands counts.
+    answer as it is counts.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def named_in_json(text: str, options: Sequence[str]) -> str | None:
 
 
 def _only(said: str, options: Sequence[str], form: Callable[[str], str]) -> str | None:
-    """Return the only option of which a form is that of a text."""
+    """Return the option that has the same form as a text, if there is exactly one."""
     wanted = form(said)
     found = [option for option in options if form(option) == wanted]
     return found[0] if wanted and len(found) == 1 else None
@@ -112,7 +113,7 @@ def _labelled(said: Sequence[str], options: Sequence[str]) -> str | None:
         return None
     for each in said:
         match = LABEL.fullmatch(each)
-        label = (match[1] or match[2]).upper() if match else ""
+        label = (match[1] or match[2] or match[4]).upper() if match else ""
         others = {next(filter(None, found)) for found in LISTED.findall(match[3] or "")} if match else set()
         if label in letters and not (others & letters.keys()) - {label}:
             return letters[label]

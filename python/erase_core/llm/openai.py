@@ -119,7 +119,7 @@ class OpenAILLM:
         Returns
         -------
         Answer
-            Its numbers of tokens are the server's, which count thoughts, or estimates if the server does not tell.
+            Its numbers of tokens are the server's, which count thoughts, or estimates if it does not count.
 
         Raises
         ------
@@ -166,7 +166,7 @@ class OpenAILLM:
         ServerError, PromptTooLongError
             As for `generate`.
         LLMError
-            If the server's answer is none of the options, or the model refuses.
+            If the server's answer is not an option, or the model refuses.
         ParameterError
             If the options are not such.
         """

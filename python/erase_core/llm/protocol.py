@@ -35,7 +35,7 @@ class Answer:
     seconds : float
         Wall time of the call.
     cut_off : bool, default=False
-        Whether `max_tokens` ended it, so that it may go on.
+        Whether `max_tokens` ended it, so that the rest is missing.
     """
 
     text: str

@@ -12,7 +12,7 @@ __all__ = ["Refusal", "refusal_in"]
 
 REMEDIES = {
     400: "see whether the server knows the model and its parameters",
-    401: "give the server's api_key",
+    401: "give the server's api_key, or put it into OPENAI_API_KEY",
     403: "give an api_key that may use this model",
     404: "check the model's name, and base_url, which most often ends in /v1",
     429: "wait, or ask for a higher limit",
@@ -79,7 +79,7 @@ class Refusal:
             return False
         if self.status == 413 or TOO_LONG_KINDS.search(self.kind):
             return True
-        # The bound of the answer alone is no matter of the prompt.
+        # These words are about the length of the answer, not of the prompt.
         answer_only = "completion tokens" in self.message and "context" not in self.message
         return not answer_only and bool(TOO_LONG.search(self.message))
 
@@ -87,7 +87,7 @@ class Refusal:
     def is_about_constraint(self) -> bool:
         """Whether the server may only lack the way in which a choice was asked for."""
         return self.status in (400, 415, 422, 501) or (
-            self.status in (424, 500) and bool(CONSTRAINTS.search(self.message + self.kind))
+            self.status in (403, 404, 424, 500) and bool(CONSTRAINTS.search(f"{self.message} {self.kind}"))
         )
 
     @property
