@@ -93,7 +93,7 @@ Options = Annotated[
     typer.Option(
         "--server",
         metavar="NAME=VALUE",
-        help="How the server at --base-url is asked: timeout (seconds), max_retries, context_length, thinking_tokens; "
+        help="How the model server is asked: timeout (seconds), max_retries, context_length, thinking_tokens; "
         "repeat it.",
     ),
 ]
