@@ -22,6 +22,8 @@ class Server(ThreadingHTTPServer):
         self.behaviours = list(behaviours)
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
+        self.models: object = None
         self.closing = threading.Event()
 
     @property
@@ -32,11 +34,19 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Server
 
+    def do_GET(self) -> None:
+        """Give the list of models, if the server has one."""
+        self.server.paths.append(self.path)
+        self.reply(*sends(self.server.models, 404 if self.server.models is None else 200)(self.server))
+
     def do_POST(self) -> None:
+        self.server.paths.append(self.path)
         self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
         self.server.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         behaviours = self.server.behaviours
-        status, kind, body = (behaviours.pop(0) if len(behaviours) > 1 else behaviours[0])(self.server)
+        self.reply(*(behaviours.pop(0) if len(behaviours) > 1 else behaviours[0])(self.server))
+
+    def reply(self, status: int, kind: str, body: bytes) -> None:
         try:
             self.send_response(status)
             self.send_header("Content-Type", kind)
@@ -72,13 +82,45 @@ def sends_raw(body: bytes, kind: str = "application/json") -> Behaviour:
     return lambda _: (200, kind, body)
 
 
-def says(text: object, **more: object) -> Behaviour:
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+def says(
+    text: object, *, reason: str = "stop", message: object = None, logprobs: object = None, **more: object
+) -> Behaviour:
+    """Answers with a text; `message` has further fields of the message, `more` of the body."""
+    said = {"role": "assistant", "content": text, **(message if isinstance(message, dict) else {})}
+    choice = {"index": 0, "finish_reason": reason, "message": said, "logprobs": logprobs}
     return sends({"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], **more})
 
 
 def fails(status: int, said: str = "it broke", **more: object) -> Behaviour:
     return sends({"error": {"message": said, **more}}, status)
+
+
+def by_request(reply: Callable[[dict[str, Any]], Behaviour]) -> Behaviour:
+    """Behaves as the request at hand asks for."""
+    return lambda server: reply(server.requests[-1])(server)
+
+
+def constrained(request: dict[str, Any]) -> Behaviour:
+    """Answers with the last option of a schema, of any form, as OpenAI, vLLM and llama.cpp do."""
+    if "response_format" not in request:
+        return says("Well, it depends.")
+    schema = request["response_format"]["json_schema"]["schema"]
+    return says(json.dumps(last_of(schema)))
+
+
+def last_of(schema: dict[str, Any]) -> Any:
+    if schema["type"] == "object":
+        return {name: last_of(inner) for name, inner in schema["properties"].items()}
+    return schema["enum"][-1]
+
+
+def objects_only(request: dict[str, Any]) -> Behaviour:
+    form = request.get("response_format")
+    if form is not None and form["json_schema"]["schema"]["type"] != "object":
+        return fails(
+            400, "Invalid schema for response_format 'answer': schema must be a JSON Schema of 'type: \"object\"'"
+        )
+    return constrained(request)
 
 
 def is_slow(server: Server) -> Reply:

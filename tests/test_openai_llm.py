@@ -10,33 +10,23 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from chat_server import Behaviour, Server, fails, is_slow, says, sends, sends_raw, serving
+from chat_server import (
+    Behaviour,
+    by_request,
+    fails,
+    is_slow,
+    objects_only,
+    says,
+    sends,
+    sends_raw,
+    serving,
+)
 from erase_core.errors import LLMError, MissingPackageError, ParameterError, PromptTooLongError, ServerError
-from erase_core.examples import Example
 from erase_core.llm import OpenAILLM
 from erase_core.prompt import Prompt, Template
+from server_llm import EXAMPLES, OPTIONS, PROMPT, SECRET, ask, one_line
 
 pytest.importorskip("openai", reason="needs openai: pip install 'erase-core[openai]'")
-
-SECRET = "zebra-4711"
-EXAMPLES = (Example(1, "Is ice cold?", "yes"), Example(2, "Do stones swim?", "no"))
-OPTIONS = ["yes", "no", "not known"]
-PROMPT = Prompt(Template(instruction="Answer."), EXAMPLES, f"Is {SECRET} a number?")
-
-
-def ask(server: Server, **options: Any) -> OpenAILLM:
-    return OpenAILLM("small", base_url=server.url, **{"max_retries": 0, **options})
-
-
-def one_line(error: BaseException) -> str:
-    """Return an error's message, having checked that it is one line, names the server and tells nothing of prompts."""
-    message = str(error)
-    assert "\n" not in message
-    assert "127.0.0.1" in message
-    assert SECRET not in message
-    assert error.__cause__ is None
-    return message
-
 
 # A server that behaves
 
@@ -48,14 +38,6 @@ def test_a_request_holds_the_chat_and_asks_for_the_likeliest_answer() -> None:
     assert request["messages"] == PROMPT.messages
     assert (request["model"], request["temperature"], request["max_tokens"]) == ("small", 0.0, 7)
     assert headers["authorization"] == "Bearer key"
-
-
-def test_no_key_of_the_environment_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    with serving(says("yes")) as server:
-        ask(server).generate(PROMPT)
-        ask(server, api_key="").generate(PROMPT)
-    assert not [headers for headers in server.headers if SECRET in str(headers)]
 
 
 @pytest.mark.parametrize(
@@ -76,54 +58,48 @@ def test_tokens_are_estimated_where_the_server_does_not_count(usage: object) -> 
     assert (answer.n_prompt_tokens, answer.n_tokens) == (llm.count_tokens(PROMPT), 5)
 
 
-@pytest.mark.parametrize(
-    ("said", "option"),
-    [
-        ("no", "no"),
-        (" Yes. ", "yes"),
-        ('"NOT KNOWN"', "not known"),
-        ("**not-known**\n", "not known"),
-        ("The answer is: yes!", "yes"),
-        ("ｙｅｓ", "yes"),  # noqa: RUF001
-    ],
-)
-def test_an_option_is_recognised(said: str, option: str) -> None:
-    with serving(says(said)) as server:
+# Models that think
+
+
+def test_thoughts_are_no_part_of_an_answer() -> None:
+    with serving(says("<think>\nyes? no!\n</think>\n\nyes\nQ: What?")) as server:
+        llm = ask(server)
+        assert llm.generate(PROMPT).text == "yes"
+    with serving(says("no, no</think>yes", message={"reasoning_content": "no"})) as server:
         choice = ask(server).choose(PROMPT, OPTIONS)
-    assert choice.option == option
-    assert choice.scores == {each: float(each == option) for each in OPTIONS}
-
-
-def test_options_that_differ_only_in_signs_are_told_apart_by_the_exact_answer() -> None:
-    for option in ("c", "C", "C++", "-", "?"):
-        with serving(says(f" {option}\n")) as server:
-            assert ask(server).choose(PROMPT, ["c", "C", "C++", "-", "?"]).option == option
+    assert (choice.option, choice.found_by) == ("yes", "text")
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    "behaviour",
     [
-        ("perhaps", "named none of the options with 'perhaps'"),
-        ("nobody, yesterday", "named none of the options"),
-        ("yes or no", "named 2 of the options with 'yes or no'"),
-        ("?!", "named none of the options"),
-        ("word " * 100, "named none of the options with 'word word"),
+        says("<think>yes, since", reason="length"),
+        says("", reason="length", message={"reasoning_content": "yes"}),
+        says(None, reason="length", message={"reasoning": "yes"}),
+        says("<think>yes</think>", reason="stop"),
     ],
 )
-def test_an_answer_that_names_no_option_or_several_is_an_error(said: str, message: str) -> None:
-    with serving(says(said)) as server, pytest.raises(LLMError, match=message) as caught:
-        ask(server).choose(PROMPT, OPTIONS)
-    assert len(one_line(caught.value)) < 300
+def test_thoughts_without_an_answer_are_an_error_that_names_their_budget(behaviour: Behaviour) -> None:
+    calls: list[Callable[[OpenAILLM], object]] = [
+        lambda llm: llm.generate(PROMPT),
+        lambda llm: llm.choose(PROMPT, OPTIONS),
+    ]
+    for call in calls:
+        with serving(behaviour) as server, pytest.raises(LLMError, match="thinking_tokens") as caught:
+            call(ask(server))
+        one_line(caught.value)
 
 
-def test_a_choice_is_asked_for_in_the_last_turn() -> None:
-    with serving(says("no")) as server:
-        ask(server).choose(PROMPT, OPTIONS)
-    *before, last = server.requests[0]["messages"]
-    assert before == PROMPT.shared_messages
-    assert last["role"] == "user"
-    assert last["content"].startswith(PROMPT.query)
-    assert all(f"- {option}" in last["content"] for option in OPTIONS)
+def test_thoughts_have_tokens_of_their_own() -> None:
+    with serving(says("yes")) as server:
+        server.models = {"data": [{"id": "small", "max_model_len": 5000}]}
+        llm = ask(server, thinking_tokens=2000)
+        llm.generate(PROMPT, max_tokens=7)
+        llm.choose(PROMPT, OPTIONS)
+        assert llm.context_length == 3000
+    generated, *chosen = [request["max_tokens"] for request in server.requests]
+    assert generated == 2007
+    assert min(chosen) > 2000
 
 
 # A server that does not
@@ -155,6 +131,21 @@ def test_a_choice_is_asked_for_in_the_last_turn() -> None:
         (sends({"choices": [{"message": None}]}), LLMError, "answered without a text"),
         (says(None), LLMError, "answered without a text: see whether 'small' is a chat model"),
         (says(["yes"]), LLMError, "answered without a text"),
+        (says([{"type": "image_url"}]), LLMError, "answered without a text"),
+        (says("", reason="length"), LLMError, "cut off before an answer .*: raise max_tokens"),
+        (says(None, message={"refusal": "I can't."}), LLMError, 'refused to answer, "I can\'t.": ask otherwise'),
+        (says("yes", reason="content_filter"), LLMError, "its content filter stopped it"),
+        (says(None, reason="tool_calls"), LLMError, "asked for a tool"),
+        (sends({"error": {"message": "no capacity", "code": 503}}), ServerError, "status 503, 'no capacity'"),
+        (sends({"error": "no capacity"}), ServerError, "status 200, 'no capacity'"),
+        (sends({"object": "error", "message": "broken"}), ServerError, "status 200, 'broken'"),
+        (sends({"detail": "broken"}), ServerError, "status 200, 'broken'"),
+        (fails(200, "maximum context length is 8"), PromptTooLongError, "maximum context length is 8"),
+        (fails(500, "Context size has been exceeded."), PromptTooLongError, "Context size has been exceeded"),
+        (fails(413), PromptTooLongError, "too long for small"),
+        (sends({"error": "`inputs` must have less than 9 tokens. Given: 99"}, 422), PromptTooLongError, "Given: 99"),
+        (fails(400, "\ud800 \x1b[31m\u2028"), ServerError, "status 400, '\ufffd \\[31m'"),
+        (sends_raw(b"[" * 200_000), LLMError, "did not answer with JSON"),
         (says("  \n"), LLMError, "answered without a text"),
     ],
 )
@@ -169,6 +160,7 @@ def test_nonsense_and_refusals_are_one_line(behaviour: Behaviour, kind: type[Exc
                 call(ask(server))
             assert type(caught.value) is kind
             assert len(one_line(caught.value)) < 300
+            str(caught.value).encode()
 
 
 def test_a_failure_that_passes_is_tried_again() -> None:
@@ -263,6 +255,115 @@ def test_a_missing_client_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(MissingPackageError, match=r"openai is not installed: pip install 'erase-core\[openai\]'"):
         OpenAILLM("small", base_url="http://localhost:8000/v1")
+
+
+# Parameters that a model does not take
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_a_model_does_not_take_is_left_out_from_then_on(inside: bool) -> None:
+    status = 200 if inside else 400
+
+    def newer(request: dict[str, Any]) -> Behaviour:
+        if "max_tokens" in request:
+            words = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'."
+            return fails(status, words, param="max_tokens", code="unsupported_parameter")
+        if "temperature" in request:
+            words = "Unsupported value: 'temperature' does not support 0.0 with this model. Only the default (1) value."
+            return fails(status, words, param="temperature", code="unsupported_value")
+        return objects_only(request)
+
+    with serving(by_request(newer)) as server:
+        llm = ask(server)
+        assert llm.generate(PROMPT, max_tokens=7).text == "Well, it depends."
+        assert len(server.requests) == 3
+        assert server.requests[-1]["max_completion_tokens"] == 7
+        assert not {"temperature", "max_tokens"} & server.requests[-1].keys()
+        llm.generate(PROMPT)
+        assert len(server.requests) == 4
+        assert llm.choose(PROMPT, OPTIONS).found_by == "constraint"
+
+
+def test_tgi_does_not_take_a_temperature_of_zero() -> None:
+    def tgi(request: dict[str, Any]) -> Behaviour:
+        if request.get("temperature") == 0:
+            return sends({"error": "Input validation error: `temperature` must be strictly positive"}, 422)
+        return says("yes")
+
+    with serving(by_request(tgi)) as server:
+        assert ask(server).generate(PROMPT).text == "yes"
+
+
+def test_further_parameters_are_sent_and_null_leaves_out() -> None:
+    with serving(says("yes")) as server:
+        given: dict[str, Any] = {"reasoning_effort": "low", "temperature": None, "extra": {"a": [1]}}
+        llm = ask(server, parameters=given)
+        given["extra"]["a"].append(2)
+        llm.generate(PROMPT)
+    (request,) = server.requests
+    assert request["reasoning_effort"] == "low"
+    assert request["extra"] == {"a": [1]}
+    assert "temperature" not in request
+
+
+def test_a_temperature_of_ones_own_is_not_left_out() -> None:
+    with (
+        serving(fails(400, "temperature must be 1")) as server,
+        pytest.raises(ServerError, match="temperature must be 1"),
+    ):
+        ask(server, parameters={"temperature": 0.7}).generate(PROMPT)
+    assert [request["temperature"] for request in server.requests] == [0.7]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"model": "x"}, {"messages": []}, {"stream": True}, {"a": float("nan")}, {"a": {1}}, {5: 1}, [1], {"a": "\ud800"}],
+)
+def test_parameters_that_cannot_be_sent_are_refused(given: Any) -> None:
+    with pytest.raises(ParameterError, match="parameters must"):
+        OpenAILLM("small", base_url="http://h/v1", parameters=given)
+
+
+# The context
+
+
+def test_the_context_is_the_one_that_the_server_lists() -> None:
+    with serving(says("yes")) as server:
+        server.models = {"data": [{"id": "small", "meta": {"n_ctx": 321}}]}
+        llm = ask(server)
+        assert llm.context_length == 321
+        assert llm.context_length == 321
+        assert server.paths == ["/v1/models"]  # asked for once
+        assert ask(server, context_length=77).context_length == 77
+        with pytest.raises(PromptTooLongError, match="context of 321"):
+            llm.generate(PROMPT, max_tokens=300)
+    assert not server.requests
+
+
+@pytest.mark.parametrize("models", [None, {}, [], {"data": [{"id": "small"}]}, "x"])
+def test_a_server_that_lists_no_context_is_asked_all_the_same(models: object) -> None:
+    with serving(says("yes")) as server:
+        server.models = models
+        llm = ask(server)
+        assert llm.context_length is None
+        assert llm.generate(PROMPT).text == "yes"
+
+
+# Half a character, and an answer that goes on
+
+
+def test_half_a_character_is_marked_in_an_answer() -> None:
+    with serving(says("yes \ud83d")) as server:
+        answer = ask(server).generate(PROMPT)
+    assert answer.text == "yes \ufffd"
+    with serving(says("yes\ud83d")) as server, pytest.raises(LLMError, match="yes\ufffd"):
+        ask(server).choose(PROMPT, OPTIONS)
+
+
+def test_an_answer_that_max_tokens_ended_says_so() -> None:
+    for said, reason, cut_off in [("yes it", "length", True), ("yes\nQ:", "length", False), ("yes it", "stop", False)]:
+        with serving(says(said, reason=reason)) as server:
+            assert ask(server).generate(PROMPT).cut_off is cut_off
 
 
 def test_the_name_holds_model_and_server_but_no_password() -> None:

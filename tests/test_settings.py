@@ -17,6 +17,7 @@ from erase_core.errors import (
     UnknownIdError,
     UnknownSubjectError,
 )
+from erase_core.llm import ServerOptions
 from erase_core.pipeline import Erase
 from erase_core.prompt import Template
 from erase_core.settings import Settings
@@ -41,8 +42,17 @@ all_settings = st.builds(
     options=st.lists(not_blank, unique=True).map(tuple),
     embedder=st.none() | not_blank,
     llm=not_blank,
-    base_url=st.none() | not_blank,
+    base_url=st.none() | not_blank.filter(lambda url: "@" not in url),
     chat=st.booleans(),
+    server=st.builds(
+        ServerOptions,
+        timeout=st.floats(0.001, 1e6),
+        max_retries=st.integers(0, 100),
+        context_length=st.none() | st.integers(2**20 + 1, 2**40),
+        thinking_tokens=st.integers(0, 2**20),
+        api_key_env=st.none() | st.just("SOME_KEY"),
+        parameters=st.dictionaries(not_blank.map("x".__add__), st.none() | storable | st.integers() | st.booleans()),
+    ),
 )
 
 
@@ -88,7 +98,8 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     *(("options", value) for value in ("yes", 5, [""], [" "], [1], [None], ["a", "a"], ["\0"], ["\ud800"], None)),
     *(("llm", value) for value in ("", " ", 5, b"name", "a\0b")),
     *(("embedder", value) for value in ("", " ", 5, b"name", "a\0b")),
-    *(("base_url", value) for value in ("", 5, b"http://x")),
+    *(("base_url", value) for value in ("", 5, b"http://x", "http://me:secret@x/v1", "me@x")),
+    *(("server", value) for value in (5, "timeout=3", ["timeout"])),
     *(("chat", value) for value in (None, 1, "yes")),
 ]
 ONLY_IN_SETTINGS: list[tuple[str, Any]] = [
@@ -96,9 +107,16 @@ ONLY_IN_SETTINGS: list[tuple[str, Any]] = [
     *(("max_iter", value) for value in (0, 65_537, 1.0, True, None)),
     ("projection", [[1.0, 0.0]]),
     ("template", {"stop": "\n"}),
+    ("server", None),
+    ("server", {}),
 ]
 ONLY_IN_CREATE: list[tuple[str, Any]] = [
     *(("template", value) for value in ({"prefix": "Q"}, {"stop": ""}, {"stop": 5}, {"stop": "\0"})),
+    *(
+        ("base_url", value)
+        for value in ("localhost:8000", "ftp://x", "http://", "http://x/v1?api_key=secret", "http://x#a")
+    ),
+    *(("server", value) for value in ({"api_key": "secret"}, {"timeout": 3}, {})),  # the last two without base_url
     ("projection", np.zeros((0, DIM))),
     ("projection", np.zeros((2, DIM))),
     ("projection", np.full((2, DIM), NAN)),

@@ -31,6 +31,7 @@ from erase_core.errors import (
     ScrubWarning,
     ServerError,
     SourceError,
+    StopWarning,
     StoreError,
     StoreLockedError,
     StoreVersionError,
@@ -40,7 +41,7 @@ from erase_core.errors import (
 )
 from erase_core.examples import BadRow, Example, Reading
 from erase_core.kmeans import QKMeans
-from erase_core.llm import LLM, Answer, Choice, OpenAILLM, TransformersLLM
+from erase_core.llm import LLM, Answer, Choice, OpenAILLM, ServerOptions, TransformersLLM
 from erase_core.pipeline import Erase
 from erase_core.projection import principal_axes
 from erase_core.prompt import Prompt, Template
@@ -85,10 +86,12 @@ __all__ = [
     "ScrubWarning",
     "SentenceEmbedder",
     "ServerError",
+    "ServerOptions",
     "Settings",
     "Signer",
     "SourceError",
     "Status",
+    "StopWarning",
     "StoreError",
     "StoreLockedError",
     "StoreVersionError",

@@ -59,6 +59,7 @@ def read_task(task: Mapping[str, object], examples: list[object], columns: Mappi
     rows = [_row(example, columns, texts["choice_prefix"] if append else None) for example in examples]
     sound = [example for example, row in zip(examples, rows, strict=True) if isinstance(row, Mapping)]
     template = {
+        **_stop(task, name),
         "instruction": texts["task_prefix"].strip(),
         "input_prefix": texts["example_input_prefix"],
         "output_prefix": texts["example_output_prefix"],
@@ -72,6 +73,14 @@ def _text(task: Mapping[str, object], key: str, name: str) -> str:
     if not isinstance(value, str):
         raise SourceError(f"{name}: {key} must be text, got {type(value).__name__}")
     return value
+
+
+def _stop(task: Mapping[str, object], name: str) -> dict[str, str]:
+    """Return the text at which BIG-bench cuts answers, if the task has one."""
+    stop = task.get("stop_string")
+    if stop is not None and not isinstance(stop, str):
+        raise SourceError(f"{name}: stop_string must be text or null, got {type(stop).__name__}")
+    return {"stop": stop} if stop else {}
 
 
 def _row(example: object, columns: Mapping[str, str], choice_prefix: str | None) -> object:

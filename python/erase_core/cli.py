@@ -22,19 +22,24 @@ from erase_core.cli_options import (
     STORE,
     AsJson,
     Key,
+    KeyVariable,
     Known,
     Model,
+    Options,
+    Parameters,
     PublicKeys,
     Receipts,
     Store,
     lines_of,
     noted,
     open_store,
+    server_options,
     text_of,
+    unescaped,
 )
 from erase_core.errors import ParameterError, ScrubError
 from erase_core.progress import waiting
-from erase_core.terminal import show
+from erase_core.terminal import notes, show
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,9 +82,16 @@ def init(
     embedder: Annotated[str | None, typer.Option(help="Embedding model: hub id or folder.")] = None,
     llm: Annotated[str | None, typer.Option(help="Language model: hub id, folder, GGUF file, or name there.")] = None,
     base_url: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server.")] = None,
+    server: Options = None,
+    llm_parameter: Parameters = None,
+    api_key_env: KeyVariable = None,
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
     option: Annotated[list[str] | None, typer.Option(help="An answer to choose from; repeat it.")] = None,
     task: Annotated[Path | None, typer.Option(help="A BIG-bench task whose prompt texts and options to use.")] = None,
+    stop: Annotated[
+        str | None,
+        typer.Option(help=r"Text at which an answer ends, \n by default; \n\n for answers of several lines."),
+    ] = None,
     receipts: Annotated[
         Path | None, typer.Option(envvar="ERASE_RECEIPTS", help="Where receipts go: best outside the store.")
     ] = None,
@@ -94,6 +106,9 @@ def init(
     from erase_core.sources import read_examples
 
     reading = read_examples(task) if task else None
+    template = dict((reading.template if reading else None) or {})
+    if stop is not None:
+        template["stop"] = unescaped(stop)
 
     with waiting("Loading the embedding model"):
         along = _axes(public_texts, axes or DEFAULT_AXES, embedder) if public_texts else projection
@@ -104,12 +119,13 @@ def init(
             seed=seed,
             epsilon=epsilon,
             projection=along,
-            template=reading.template if reading else None,
+            template=template or None,
             options=option or (reading.options if reading else ()),
             embedder=embedder,
             llm=llm,
             base_url=base_url,
             chat=chat,
+            server=server_options(server, llm_parameter, api_key_env),
             receipts=receipts,
         )
     with erase:
@@ -189,13 +205,19 @@ def ask(
     store: Store = STORE,
     max_tokens: Annotated[int, typer.Option(help="Most tokens of the answer.")] = 64,
     llm: Model = None,
+    server: Options = None,
+    llm_parameter: Parameters = None,
+    api_key_env: KeyVariable = None,
     receipts: Receipts = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the language model's answer to a question."""
-    with waiting("Asking"), open_store(store, receipts, public_key, llm=llm) as erase:
+    options = server_options(server, llm_parameter, api_key_env)
+    with notes(), waiting("Asking"), open_store(store, receipts, public_key, llm=llm, server=options) as erase:
         answer = erase.ask(query, max_tokens=max_tokens)
+    if answer.cut_off:
+        terminal.note(f"the answer was cut off after {max_tokens} tokens; raise --max-tokens to see the rest")
     show(asdict(answer), [answer.text], as_json=as_json)
 
 
@@ -205,12 +227,16 @@ def choose(
     options: Annotated[list[str] | None, typer.Argument(metavar="[OPTION]...", help="None: the store's.")] = None,
     store: Store = STORE,
     llm: Model = None,
+    server: Options = None,
+    llm_parameter: Parameters = None,
+    api_key_env: KeyVariable = None,
     receipts: Receipts = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the option that the language model prefers as an answer."""
-    with waiting("Choosing"), open_store(store, receipts, public_key, llm=llm) as erase:
+    named = server_options(server, llm_parameter, api_key_env)
+    with waiting("Choosing"), open_store(store, receipts, public_key, llm=llm, server=named) as erase:
         choice = erase.choose(query, options or None)
     show(asdict(choice), [choice.option], as_json=as_json)
 

@@ -5,10 +5,11 @@ What a command does with them is the business of cli.py and cli_receipts.py.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,15 +27,20 @@ __all__ = [
     "STORE",
     "AsJson",
     "Key",
+    "KeyVariable",
     "Known",
     "Model",
+    "Options",
+    "Parameters",
     "PublicKeys",
     "Receipts",
     "Store",
     "lines_of",
     "noted",
     "open_store",
+    "server_options",
     "text_of",
+    "unescaped",
 ]
 
 # Where a file's name stands, and what stands for standard input.
@@ -82,6 +88,32 @@ Known = Annotated[
     typer.Option(help="A receipt as it was written down, which must be there: NUMBER:HASH; repeat it."),
 ]
 Model = Annotated[str | None, typer.Option("--llm", help="Language model instead of the store's.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--server",
+        metavar="NAME=VALUE",
+        help="How the model server is asked: timeout (seconds), max_retries, context_length, thinking_tokens; "
+        "repeat it.",
+    ),
+]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--llm-parameter",
+        metavar="NAME=VALUE",
+        help="What else is sent to the server: reasoning_effort=low; null leaves out what would be sent: "
+        "temperature=null; repeat it.",
+    ),
+]
+KeyVariable = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key-env",
+        metavar="NAME",
+        help="Environment variable that holds the server's key; OPENAI_API_KEY by default. The key is not stored.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -92,14 +124,55 @@ def open_store(
     *,
     llm: str | None = None,
     signing_key: Path | None = None,
+    server: Mapping[str, object] | None = None,
 ) -> Erase:
     """Open a store; what there is to note then is shown on stderr."""
     from erase_core.pipeline import Erase
 
     with notes():
         return Erase.open(
-            store, llm=llm, receipts=receipts, signing_key=_signer(signing_key), public_keys=public_keys or ()
+            store,
+            llm=llm,
+            server=server,
+            receipts=receipts,
+            signing_key=_signer(signing_key),
+            public_keys=public_keys or (),
         )
+
+
+def server_options(
+    options: Sequence[str] | None, parameters: Sequence[str] | None, key_variable: str | None
+) -> dict[str, object] | None:
+    """Return what was said of a model server, by the names of `ServerOptions`; None if nothing was."""
+    named = _values("--server", options or ())
+    kept = [name for name in named if name in ("parameters", "api_key_env")]
+    if kept:
+        raise ParameterError(f"--server must not have {kept[0]}; give --llm-parameter or --api-key-env")
+    if parameters:
+        named["parameters"] = _values("--llm-parameter", parameters)
+    if key_variable is not None:
+        named["api_key_env"] = key_variable
+    return named or None
+
+
+def unescaped(text: str) -> str:
+    r"""Return a text with line breaks for ``\n`` and ``\r`` in it, tabs for ``\t``, and ``\`` for ``\\``."""
+    signs = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+    return re.sub(r"\\([ntr\\])", lambda match: signs[match[1]], text)
+
+
+def _values(option: str, given: Sequence[str]) -> dict[str, object]:
+    """Return names and values, these as JSON, or as they are if they are not JSON."""
+    values: dict[str, object] = {}
+    for text in given:
+        name, mark, value = text.partition("=")
+        if not mark or not name:  # not shown: it may be a key
+            raise ParameterError(f"{option} must look like NAME=VALUE; put a name and = before the value")
+        try:
+            values[name] = json.loads(value)
+        except (ValueError, RecursionError):
+            values[name] = value
+    return values
 
 
 def _signer(key: Path | None) -> Signer | None:

@@ -32,6 +32,7 @@ __all__ = [
     "ScrubWarning",
     "ServerError",
     "SourceError",
+    "StopWarning",
     "StoreError",
     "StoreLockedError",
     "StoreVersionError",
@@ -148,6 +149,10 @@ class UnknownSubjectError(EraseError, KeyError):
 
 class ScrubWarning(UserWarning):
     """Files of a store may still hold what was forgotten; the next `open` goes on with it."""
+
+
+class StopWarning(UserWarning):
+    """Demonstrations have answers with the template's stop in them, at which the model's own answer is cut."""
 
 
 class OldCopyWarning(UserWarning):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from os import PathLike
 from typing import TypeGuard, cast
 
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from erase_core.embed import Embedder, SentenceEmbedder
 from erase_core.errors import EmbedderError, ParameterError
-from erase_core.llm import LLM, OpenAILLM, TransformersLLM
+from erase_core.llm import LLM, OpenAILLM, ServerOptions, TransformersLLM
+from erase_core.llm.server_options import check_key
 from erase_core.settings import Settings
 
-__all__ = ["Models", "as_embedder", "checked_vectors", "is_name", "name_of"]
+__all__ = ["Access", "Models", "as_embedder", "checked_vectors", "is_name", "name_of"]
 
 
 def is_name(model: object) -> TypeGuard[str | PathLike[str]]:
@@ -40,11 +42,43 @@ def as_embedder(model: str | PathLike[str] | Embedder | None) -> Embedder:
     return cast("Embedder", model)
 
 
-def as_llm(settings: Settings) -> LLM:
+def as_llm(settings: Settings, api_key: str | None = None) -> LLM:
     """Return the language model that settings name: the packaged one if they name none."""
     if settings.base_url is not None:
-        return OpenAILLM(settings.llm or "", base_url=settings.base_url)
+        options = {option.name: getattr(settings.server, option.name) for option in fields(settings.server)}
+        return OpenAILLM(settings.llm or "", base_url=settings.base_url, api_key=api_key, **options)
     return TransformersLLM(settings.llm, chat=settings.chat)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a caller gives for a server and a store does not keep.
+
+    Parameters
+    ----------
+    api_key : str or None, default=None
+        The server's key. It is not part of the repr.
+    server : ServerOptions, mapping or None, default=None
+        Options instead of the store's: all of them, or some by their names.
+    """
+
+    api_key: str | None = field(default=None, repr=False)
+    server: ServerOptions | Mapping[str, object] | None = None
+
+    def over(self, settings: Settings) -> ServerOptions:
+        """Return the options of a store's server, with those of the caller instead.
+
+        Raises
+        ------
+        ParameterError
+            They are not such, or the store's model is not at a server.
+        """
+        check_key(self.api_key)
+        if settings.base_url is None:
+            for name in ("api_key", "server"):
+                if getattr(self, name) is not None:
+                    raise ParameterError(f"{name} is for a server, but the store has no base_url; leave it out")
+        return settings.server if self.server is None else ServerOptions.of(self.server, settings.server)
 
 
 class Models:
@@ -58,10 +92,13 @@ class Models:
         Of the embedding model that the store was built with.
     dim : int
         Its dimensions.
+    access : Access
+        How a server is asked that the settings name.
     """
 
-    def __init__(self, settings: Settings, identity: str, dim: int) -> None:
-        self._settings, self._identity, self._dim = settings, identity, dim
+    def __init__(self, settings: Settings, identity: str, dim: int, access: Access) -> None:
+        self._settings, self._identity, self._dim = replace(settings, server=access.over(settings)), identity, dim
+        self._access = access
         self._embedder: Embedder | None = None
         self._llm: LLM | None = None
 
@@ -103,13 +140,14 @@ class Models:
             It cannot be loaded.
         """
         if self._llm is None:
-            self._llm = as_llm(self._settings)
+            self._llm = as_llm(self._settings, self._access.api_key)
         return self._llm
 
     def answer_by(self, llm: str | PathLike[str] | LLM | None) -> None:
         """Use a language model; the one that the settings name for None."""
         name = name_of("llm", llm)
-        self._llm = cast("LLM | None", llm) if name is None else as_llm(replace(self._settings, llm=name))
+        named = None if name is None else replace(self._settings, llm=name)
+        self._llm = cast("LLM | None", llm) if named is None else as_llm(named, self._access.api_key)
 
     @property
     def llm_name(self) -> str:

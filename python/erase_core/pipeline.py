@@ -24,8 +24,9 @@ from erase_core.chain import ReceiptFolder
 from erase_core.embed import Embedder
 from erase_core.errors import OldCopyWarning, ParameterError, ScrubError, ScrubWarning
 from erase_core.facts import new_name
-from erase_core.llm import LLM
-from erase_core.models import as_embedder, checked_vectors, is_name, name_of
+from erase_core.llm import LLM, ServerOptions
+from erase_core.llm.address import Address
+from erase_core.models import Access, as_embedder, checked_vectors, is_name, name_of
 from erase_core.prompt import Template
 from erase_core.reader import Reader
 from erase_core.reports import ForgetReport, IngestReport
@@ -75,6 +76,8 @@ class Erase(Reader):
         llm: str | PathLike[str] | LLM | None = None,
         base_url: str | None = None,
         chat: bool = False,
+        api_key: str | None = None,
+        server: ServerOptions | Mapping[str, object] | None = None,
         receipts: str | PathLike[str] | None = None,
         signing_key: str | PathLike[str] | Signer | None = None,
         public_keys: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
@@ -97,6 +100,12 @@ class Erase(Reader):
         embedder, llm : str, path, an object or None, default=None
             Models, by hub id or folder, or objects of one's own, which are then to be given to `open` too. None for
             the packaged ones.
+        api_key : str or None, default=None
+            Key of the server at `base_url`. The store does not keep it: give it to `open` too, or put it into the
+            environment variable OPENAI_API_KEY or the one that the server's `api_key_env` names.
+        server : ServerOptions, mapping or None, default=None
+            How that server is asked, by names: timeout, max_retries, context_length, thinking_tokens, api_key_env,
+            parameters. See `ServerOptions`.
         receipts : path or None, default=None
             Where receipts of removals are to lie; None for a folder within the store's. Kept outside, they let `open`
             notice a copy of the store from before a removal.
@@ -130,7 +139,12 @@ class Erase(Reader):
             llm=name_of("llm", llm),
             base_url=base_url,
             chat=chat,
+            server=ServerOptions.of(server),
         )
+        access = Access(api_key, server)
+        if base_url is not None:
+            Address.of(base_url)
+        access.over(settings)
         Store.check_vacant(folder)
         signer, keys = as_signer(signing_key), as_public_keys(public_keys)
         embedding = as_embedder(embedder)
@@ -145,7 +159,7 @@ class Erase(Reader):
                 outside.give_up()
             raise
         answering = None if is_name(llm) else cast("LLM | None", llm)
-        return cls(store, embedding, answering, signer=signer, public_keys=keys)
+        return cls(store, embedding, answering, signer=signer, public_keys=keys, access=Access(api_key))
 
     @classmethod
     def open(
@@ -154,6 +168,8 @@ class Erase(Reader):
         *,
         embedder: str | PathLike[str] | Embedder | None = None,
         llm: str | PathLike[str] | LLM | None = None,
+        api_key: str | None = None,
+        server: ServerOptions | Mapping[str, object] | None = None,
         receipts: str | PathLike[str] | None = None,
         signing_key: str | PathLike[str] | Signer | None = None,
         public_keys: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
@@ -169,6 +185,11 @@ class Erase(Reader):
         path : path
         embedder, llm : str, path, an object or None, default=None
             Models instead of those that the store names. The embedding model must be the one it was built with.
+        api_key : str or None, default=None
+            Key of the model server that the store names; None for that of the environment, empty for none. It is held
+            in memory only.
+        server : ServerOptions, mapping or None, default=None
+            Options of that server instead of the store's, for this handle: all of them, or some by their names.
         receipts : path or None, default=None
             Where the receipts lie, if they were moved.
         signing_key : path, Signer or None, default=None
@@ -207,7 +228,8 @@ class Erase(Reader):
         moved = None if receipts is None else parameters.path("receipts", receipts).absolute()
         store = Store(parameters.path("path", path), timeout)
         try:
-            erase = cls(store, None, None, receipts=moved, signer=signer, public_keys=keys)
+            access = Access(api_key, server)
+            erase = cls(store, None, None, receipts=moved, signer=signer, public_keys=keys, access=access)
             erase._recover()
             if embedder is not None:
                 erase._models.embed_by(as_embedder(embedder))

@@ -33,7 +33,8 @@ class Template:
     separator : str, default="\n\n"
         Between instruction, demonstrations and query.
     stop : str, default="\n"
-        Text at which an answer ends.
+        Text at which an answer ends. For answers of several lines it is one that none of them has in it: ``"\n\n"``,
+        or ``"###"`` if there are blank lines in them.
 
     Raises
     ------
@@ -133,6 +134,11 @@ class Prompt:
     def messages(self) -> list[dict[str, str]]:
         """The whole prompt as chat messages, each with its role and its content; prefixes are not in them."""
         return [*self.shared_messages, {"role": "user", "content": self.query}]
+
+    @property
+    def n_cut_answers(self) -> int:
+        """How many demonstrations have an answer with the template's stop in it: a model's own is cut there."""
+        return sum(self.template.stop in _answer(example).strip() for example in self.demonstrations)
 
     def _shared_parts(self) -> list[str]:
         instruction = self.template.instruction

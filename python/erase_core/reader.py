@@ -6,6 +6,7 @@ What changes it is pipeline.py's business.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from os import PathLike
@@ -20,13 +21,13 @@ from erase_core import parameters
 from erase_core.chain import as_noted
 from erase_core.clustering import Clustering
 from erase_core.embed import Embedder
-from erase_core.errors import ParameterError, StoreError
+from erase_core.errors import ParameterError, StopWarning, StoreError
 from erase_core.examples import Example
 from erase_core.formats import write_jsonl
 from erase_core.kmeans import QKMeans
 from erase_core.llm import LLM, Answer, Choice
 from erase_core.llm.protocol import check_max_tokens, check_options
-from erase_core.models import Models, checked_vectors
+from erase_core.models import Access, Models, checked_vectors
 from erase_core.prompt import Prompt, Template, check_query, fit_budget
 from erase_core.receipts import Receipt
 from erase_core.removals import Removals
@@ -53,12 +54,13 @@ class Reader:
         receipts: Path | None = None,
         signer: Signer | None = None,
         public_keys: frozenset[str] = frozenset(),
+        access: Access | None = None,
     ) -> None:
         self._store = store
         self._settings = store.facts.settings
         self._clustering = Clustering(store)
         self._removals = Removals(store, self._clustering, receipts, signer, public_keys)
-        self._models = Models(self._settings, store.facts.embedder, store.facts.dim)
+        self._models = Models(self._settings, store.facts.embedder, store.facts.dim, access or Access())
         if embedder is not None:
             self._models.embed_by(embedder)
         self._models.answer_by(llm)
@@ -152,11 +154,25 @@ class Reader:
             The model cannot be loaded or reached, or makes no sense.
         EmbedderError, StoreError
             As for `demonstrations`.
+
+        Warns
+        -----
+        StopWarning
+            Demonstrations have answers of more lines than the template's stop lets through.
         """
         with self._lock:
             check_max_tokens(max_tokens)
             llm = self._models.llm
-            return llm.generate(self._fitting(query, llm, max_tokens), max_tokens=max_tokens)
+            prompt = self._fitting(query, llm, max_tokens)
+            if prompt.n_cut_answers:
+                cut = f"{prompt.n_cut_answers} of {len(prompt.demonstrations)} demonstrations"
+                warnings.warn(
+                    f"the template's stop {prompt.template.stop!r} is in the answers of {cut}, and cuts the model's "
+                    "answer too; create the store with another stop (template, or --stop)",
+                    StopWarning,
+                    stacklevel=2,
+                )
+            return llm.generate(prompt, max_tokens=max_tokens)
 
     def choose(self, query: str, options: Sequence[str] | None = None) -> Choice:
         """Return the option that the language model prefers as an answer to a query.

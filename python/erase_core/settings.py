@@ -9,7 +9,9 @@ from typing import Literal, get_args
 from erase_core import parameters
 from erase_core.errors import ParameterError
 from erase_core.examples import unstorable
+from erase_core.llm.address import check_no_credentials, without_credentials
 from erase_core.llm.protocol import check_options
+from erase_core.llm.server_options import ServerOptions
 from erase_core.prompt import Template
 
 __all__ = ["Settings", "Strategy"]
@@ -43,9 +45,11 @@ class Settings:
     llm : str or None, default=None
         Hub id, folder or GGUF file of the language model, or its name at `base_url`; None for the packaged one.
     base_url : str or None, default=None
-        Address of an OpenAI-compatible server.
+        Address of an OpenAI-compatible server, without user name and password.
     chat : bool, default=False
         Whether the model's chat template is used.
+    server : ServerOptions, default=ServerOptions()
+        How the server at `base_url` is asked. Its key is not among them.
 
     Raises
     ------
@@ -66,6 +70,7 @@ class Settings:
     llm: str | None = None
     base_url: str | None = None
     chat: bool = False
+    server: ServerOptions = field(default_factory=ServerOptions)
 
     def __post_init__(self) -> None:
         # What numpy made is turned into what JSON knows.
@@ -91,12 +96,19 @@ class Settings:
                 raise ParameterError(f"{name} must be text that is not blank, or None, got {value!r}")
         if not isinstance(self.chat, bool):
             raise ParameterError(f"chat must be True or False, got {self.chat!r}")
+        if not isinstance(self.server, ServerOptions):
+            raise ParameterError(f"server must be ServerOptions, got {type(self.server).__name__}")
+        if self.base_url is not None:
+            check_no_credentials(self.base_url)
         if self.base_url is not None and self.llm is None:
             raise ParameterError("llm must name the model that the server at base_url is to run")
 
     def to_json(self) -> str:
         """Return the settings as JSON, the same for the same settings."""
-        return json.dumps(asdict(self), sort_keys=True)
+        values = asdict(self)
+        if self.server == ServerOptions():  # so that versions without it read what does not need it
+            del values["server"]
+        return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
@@ -104,4 +116,7 @@ class Settings:
         values = json.loads(text)
         if values["template"] is not None:
             values["template"] = Template.from_dict(values["template"])
+        if values["base_url"] is not None:  # older versions kept a password that was in it
+            values["base_url"] = without_credentials(values["base_url"])
+        values["server"] = ServerOptions.of(values.get("server"))
         return cls(**{**values, "options": tuple(values["options"])})

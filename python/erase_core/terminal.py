@@ -46,7 +46,7 @@ class Ending(NamedTuple):
 
 
 FILES, INTERRUPTED, BUG = 13, 130, 14
-OURS = (errors.OldCopyWarning, errors.ScrubWarning)
+OURS = (errors.OldCopyWarning, errors.ScrubWarning, errors.StopWarning)
 # Of an error's classes the most special one counts, so StoreLockedError before StoreError.
 ENDINGS = (
     Ending(0, "done"),

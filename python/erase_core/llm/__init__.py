@@ -5,6 +5,7 @@ Importing this package loads neither torch nor transformers nor openai: they are
 
 from erase_core.llm.openai import OpenAILLM
 from erase_core.llm.protocol import LLM, Answer, Choice
+from erase_core.llm.server_options import ServerOptions
 from erase_core.llm.transformers import TransformersLLM
 
-__all__ = ["LLM", "Answer", "Choice", "OpenAILLM", "TransformersLLM"]
+__all__ = ["LLM", "Answer", "Choice", "OpenAILLM", "ServerOptions", "TransformersLLM"]

@@ -1,64 +1,58 @@
 """A language model behind an OpenAI-compatible server: vLLM, llama.cpp, Ollama, or a provider.
 
-Owns the requests and what can go wrong with them. Prompts go to the server and nowhere else, neither into logs nor into
-errors; but errors quote the beginning of what a server says. What it keeps of prompts is beyond this module's reach.
+Makes answers and choices of what `connection` brings. Prompts go to the server and nowhere else, neither into logs nor
+into errors; but errors quote the beginning of what a server says. What a server keeps of prompts is for its operator to
+delete.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import time
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from erase_core.errors import EraseError, LLMError, MissingPackageError, ParameterError, PromptTooLongError, ServerError
+from erase_core.errors import LLMError, ParameterError, ServerError
+from erase_core.examples import unstorable
+from erase_core.llm.address import Address
+from erase_core.llm.choosing import WAYS, Found, Way
+from erase_core.llm.connection import Connection, ConstraintRefusedError
 from erase_core.llm.protocol import Answer, Choice, check_max_tokens, check_options, check_room
-from erase_core.parameters import integer
+from erase_core.llm.server_options import ServerOptions
 
 if TYPE_CHECKING:
-    from openai import APIStatusError
-
     from erase_core.prompt import Prompt
 
 __all__ = ["OpenAILLM"]
 
 # What a chat template may put around one message.
 TOKENS_PER_MESSAGE = 8
-INSTRUCTION = "Answer with exactly one of the following, word for word, and with nothing else:"
-REMEDIES = {
-    400: "see whether the server knows the model and its parameters",
-    401: "give the server's api_key",
-    403: "give an api_key that may use this model",
-    404: "check the model's name, and base_url, which most often ends in /v1",
-    429: "wait, or ask for a higher limit",
-}
 
 
 class OpenAILLM:
     """A chat model that is asked through the `openai` client, at temperature 0.
+
+    Where a model refuses `temperature` or `max_tokens`, the request is repeated without the one, or with
+    `max_completion_tokens` for the other, and so from then on. Without a temperature its answers may differ each time.
 
     Parameters
     ----------
     model : str
         The model's name at the server.
     base_url : str
-        Address of the server's interface, such as ``http://localhost:8000/v1``.
+        Address of the server's interface, such as ``http://localhost:8000/v1``. A query in it is sent with each
+        request. A user name and password become a header, and are not shown; a store does not take them.
     api_key : str or None, default=None
-        None for a server that asks for none; the environment is not searched for one.
-    timeout : float, default=60.0
-        Seconds to wait for an answer, for each try.
-    max_retries : int, default=2
-        Further tries, 0 to 100, after a failed connection, a timeout, or a status of 408, 409, 429 or 500 and above.
-    context_length : int or None, default=None
-        Most tokens of prompt and answer together. Some servers cut a longer prompt silently, so give it if it is known.
+        None: the environment's, see `api_key_env`. Empty: none is sent. It is kept in memory only, and not shown.
+    timeout, max_retries, context_length, thinking_tokens, api_key_env, parameters
+        See `ServerOptions`.
 
     Attributes
     ----------
     name : str
         The model's name and the server's address.
+    context_length : int or None
+        Most tokens of prompt and answer together, without those of thoughts: as given, or as the server's list of
+        models says, which is asked for once. Some servers cut a longer prompt silently, so give it if it is known.
 
     Raises
     ------
@@ -77,28 +71,33 @@ class OpenAILLM:
         timeout: float = 60.0,
         max_retries: int = 2,
         context_length: int | None = None,
+        thinking_tokens: int = 0,
+        api_key_env: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
-        if not isinstance(model, str) or not model.strip():
+        if not isinstance(model, str) or not model.strip() or unstorable(model):
             raise ParameterError(f"model must be the name of a model at the server, got {model!r}")
-        if not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
-            raise ParameterError(f"timeout must be a positive number of seconds, got {timeout!r}")
-        self.context_length = None if context_length is None else integer("context_length", context_length, 1, 2**40)
-        self.name = f"{model} at {_address(base_url)}"
-        self._model, self._url, self._timeout = model, base_url, timeout
-        try:
-            import openai
-        except ImportError:
-            raise MissingPackageError("openai is not installed: pip install 'erase-core[openai]'") from None
-        # An empty key would make the client search the environment, and send what it finds to any server.
-        self._client = openai.OpenAI(
-            base_url=base_url,
-            api_key=api_key or "none",
-            timeout=timeout,
-            max_retries=integer("max_retries", max_retries, 0, 100),
+        options = ServerOptions(
+            timeout, max_retries, context_length, thinking_tokens, api_key_env, {} if parameters is None else parameters
         )
+        self._connection = Connection(model, Address.of(base_url), api_key, options)
+        self.name = self._connection.name
+        self._thinking_tokens = options.thinking_tokens
+        self._context, self._context_known = options.context_length, options.context_length is not None
+        self._useless: set[str] = set()
 
     def __repr__(self) -> str:
         return f"OpenAILLM({self.name!r})"
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens of prompt and answer together, beside those of thoughts; None if not known."""
+        if not self._context_known:
+            try:
+                self._context, self._context_known = self._connection.context(), True
+            except ServerError:  # the request that matters says so; the list is asked for again with the next one
+                return None
+        return None if self._context is None else max(1, self._context - self._thinking_tokens)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Estimate the number of tokens of a prompt: one for every two bytes of UTF-8, and eight for each message.
@@ -109,44 +108,52 @@ class OpenAILLM:
         return _estimate(prompt.messages)
 
     def generate(self, prompt: Prompt, *, max_tokens: int = 64) -> Answer:
-        """Return the server's answer, cut at the template's stop string.
+        """Return the server's answer without the model's thoughts, cut at the template's stop string.
 
         Parameters
         ----------
         prompt : Prompt
         max_tokens : int, default=64
-            Most tokens of the answer, 1 or more.
+            Most tokens of the answer, 1 or more; those of thoughts are `thinking_tokens`.
 
         Returns
         -------
         Answer
-            Its numbers of tokens are the server's, or estimates if the server does not tell.
+            Its numbers of tokens are the server's, which count thoughts, or estimates if it does not count.
 
         Raises
         ------
         ServerError
             If the server is down, too slow, or refuses.
         LLMError
-            If its answer is none.
+            If its answer has no text, or the model refuses.
         PromptTooLongError
             If the prompt does not fit, by the estimate of `count_tokens` or by the server's word.
         """
         start = time.perf_counter()
-        text, usage = self._ask(prompt.messages, check_max_tokens(max_tokens))
-        text = text.strip().split(prompt.template.stop, 1)[0].strip()
-        n_prompt, n_answer = usage
+        most = check_max_tokens(max_tokens)
+        check_room(_estimate(prompt.messages), most, self.context_length)
+        reply = self._connection.ask(prompt.messages, most, {})
+        if not reply.text:
+            raise self._connection.no_text(reply)
+        stop = prompt.template.stop
+        text = reply.text.split(stop, 1)[0].strip()
         return Answer(
             text,
-            _estimate(prompt.messages) if n_prompt is None else n_prompt,
-            _bytes_in_tokens(text) if n_answer is None else n_answer,
+            _estimate(prompt.messages) if reply.n_prompt is None else reply.n_prompt,
+            _bytes_in_tokens(text) if reply.n_answer is None else reply.n_answer,
             time.perf_counter() - start,
+            cut_off=reply.cut_off and stop not in reply.text,
         )
 
     def choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
-        """Ask the server to name one of the options.
+        """Ask the server for one of the options.
 
-        Its answer counts for an option that it equals, or else equals without regard to case, punctuation and space,
-        or else for the only one that it contains as whole words.
+        It is asked for an answer that can be nothing else, by `response_format` or by the parameters of vLLM and
+        llama.cpp. A server that cannot do that is asked for the letter of an option, if it gives log-probabilities,
+        and else for a free answer. That counts only if it *is* an option, but for case, quotes around it, a final stop
+        and an announcement ("The answer is:"). What a server cannot do is not tried again. `Choice.found_by` says which
+        way it was.
 
         Parameters
         ----------
@@ -154,101 +161,56 @@ class OpenAILLM:
         options : sequence of str
             One or more, unique, not blank.
 
-        Returns
-        -------
-        Choice
-            Its scores are 1.0 for the option named and 0.0 for the others.
-
         Raises
         ------
         ServerError, PromptTooLongError
             As for `generate`.
         LLMError
-            If the answer names none of the options or several.
+            If the server's answer is not an option, or the model refuses.
         ParameterError
             If the options are not such.
         """
         start = time.perf_counter()
         checked = check_options(options)
-        *before, query = prompt.messages
-        asked = "\n".join([query["content"], "", INSTRUCTION, *(f"- {option}" for option in checked)])
-        longest = max(len(option.encode()) for option in checked)
-        text, _ = self._ask([*before, {"role": query["role"], "content": asked}], max(64, 2 * longest))
-        option = self._named(text, checked)
-        scores = {each: float(each == option) for each in checked}
-        return Choice(option, scores, time.perf_counter() - start)
+        useless: list[str] = []
+        for way in WAYS:
+            if way.name in self._useless or way.fields(checked) is None:
+                continue
+            found = self._try(way, prompt.messages, checked, last=way is WAYS[-1])
+            if found is not None:
+                # Only now: a server that takes nothing may be out of order.
+                self._useless.update(useless)
+                return Choice(found.option, found.scores, time.perf_counter() - start, found.by)
+            useless.append(way.name)
+        raise AssertionError("the last way finds an option or raises")
 
     def forget(self) -> None:
         """Do nothing: no prompt is kept here. What the server keeps is for its operator to delete."""
 
-    def _ask(self, messages: list[dict[str, str]], max_tokens: int) -> tuple[str, tuple[int | None, int | None]]:
-        """Return the text of an answer and the server's counts of tokens, of the prompt and of the answer."""
-        import openai
-
-        check_room(_estimate(messages), max_tokens, self.context_length)
-        sent: Any = messages
+    def _try(self, way: Way, messages: list[dict[str, str]], options: tuple[str, ...], *, last: bool) -> Found | None:
+        """Return what the server names if it is asked so; None if it cannot be asked so."""
+        *before, query = messages
+        asked = [*before, {"role": query["role"], "content": way.question(query["content"], options)}]
+        # The caller has left room for an option's bytes; what a way needs besides is taken where there is room.
+        least, most = max(len(option.encode()) for option in options) + 1, way.max_tokens(options)
+        if self.context_length is not None:
+            check_room(_estimate(messages), least, self.context_length)
+            most = min(most, max(least, self.context_length - _estimate(asked)))
         try:
-            response = self._client.chat.completions.with_raw_response.create(
-                model=self._model, messages=sent, temperature=0.0, max_tokens=max_tokens
-            )
-            body = json.loads(response.text)
-        except openai.APITimeoutError:
-            raise ServerError(
-                f"{self._url} did not answer within {self._timeout:g} s: see whether it is busy, or raise timeout"
-            ) from None
-        except openai.APIConnectionError as error:
-            raise ServerError(
-                f"cannot reach {self._url} ({_line(error.__cause__ or error)}): start the server, or check base_url"
-            ) from None
-        except openai.APIStatusError as error:
-            raise self._refusal(error) from None
-        except ValueError:
+            reply = self._connection.ask(asked, most, way.fields(options) or {})
+        except ConstraintRefusedError as error:
+            if last:
+                raise error.error from None
+            return None
+        found = way.read(reply, options)
+        if found is None and not reply.text and (last or reply.cut_off):
+            raise self._connection.no_text(reply)
+        if found is None and last:
             raise LLMError(
-                f"{self._url} did not answer with JSON: check base_url, which most often ends in /v1"
-            ) from None
-        try:
-            text = body["choices"][0]["message"]["content"]
-        except (KeyError, IndexError, TypeError):
-            text = None
-        if not isinstance(text, str) or not text.strip():
-            raise LLMError(f"{self._url} answered without a text: see whether {self._model!r} is a chat model")
-        return text, (_count(body, "prompt_tokens"), _count(body, "completion_tokens"))
-
-    def _refusal(self, error: APIStatusError) -> EraseError:
-        said = error.body.get("message") if isinstance(error.body, dict) else None
-        code = error.status_code
-        reason = f"status {code}" + (f", {_line(said)!r}" if isinstance(said, str) and said else "")
-        if code in (400, 413, 422) and ("context_length" in str(error.code) or "context length" in str(said).lower()):
-            return PromptTooLongError(
-                f"the prompt is too long for {self.name} ({reason}): use fewer or shorter demonstrations"
+                f"{self.name} named none of the options with {self._connection.quoted(reply.text)}"
+                f"{', which was cut off' if reply.cut_off else ''}: make the options more distinct, or generate"
             )
-        remedy = REMEDIES.get(code, "see the server's log" if code >= 500 else "check base_url and the model's name")
-        return ServerError(f"{self._url} refused the request for {self._model!r} ({reason}): {remedy}")
-
-    def _named(self, text: str, options: tuple[str, ...]) -> str:
-        if text.strip() in options:
-            return text.strip()
-        said = _plain(text)
-        plain = {option: _plain(option) for option in options}
-        named = [option for option in options if plain[option] and plain[option] == said]
-        named = named or [option for option in options if plain[option] and f" {plain[option]} " in f" {said} "]
-        if len(named) == 1:
-            return named[0]
-        found = f"{len(named)} of the options" if named else "none of the options"
-        raise LLMError(f"{self.name} named {found} with {_line(text)!r}: make the options more distinct, or generate")
-
-
-def _address(base_url: object) -> str:
-    parts = urlsplit(base_url) if isinstance(base_url, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ParameterError(f"base_url must begin with http:// or https:// and a host, got {base_url!r}")
-    return parts.netloc.rpartition("@")[2] + parts.path.rstrip("/")
-
-
-def _plain(text: str) -> str:
-    """Return the words of a text in one case, with one space between them and no punctuation."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join("".join(" " if unicodedata.category(sign)[0] in "PZC" else sign for sign in folded).split())
+        return found
 
 
 def _estimate(messages: list[dict[str, str]]) -> int:
@@ -257,15 +219,3 @@ def _estimate(messages: list[dict[str, str]]) -> int:
 
 def _bytes_in_tokens(text: str) -> int:
     return -(-len(text.encode()) // 2)
-
-
-def _count(body: dict[str, Any], name: str) -> int | None:
-    usage = body.get("usage")
-    count = usage.get(name) if isinstance(usage, dict) else None
-    return count if isinstance(count, int) else None
-
-
-def _line(said: object) -> str:
-    """Return what someone said on one line, not too long."""
-    text = " ".join(str(said).split())
-    return text if len(text) <= 100 else text[:99] + "…"

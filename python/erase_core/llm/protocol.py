@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from erase_core.errors import ParameterError, PromptTooLongError
 from erase_core.examples import unstorable
@@ -13,7 +13,9 @@ from erase_core.parameters import integer
 if TYPE_CHECKING:
     from erase_core.prompt import Prompt
 
-__all__ = ["LLM", "Answer", "Choice"]
+__all__ = ["LLM", "Answer", "Choice", "FoundBy"]
+
+FoundBy = Literal["scoring", "constraint", "logprobs", "text"]
 
 MAX_TOKENS = 2**20
 
@@ -32,12 +34,15 @@ class Answer:
         Tokens generated.
     seconds : float
         Wall time of the call.
+    cut_off : bool, default=False
+        Whether `max_tokens` ended it, so that the rest is missing.
     """
 
     text: str
     n_prompt_tokens: int
     n_tokens: int
     seconds: float
+    cut_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +54,24 @@ class Choice:
     option : str
         The option with the highest score, the first of them on a tie.
     scores : dict of str to float
-        For every option its mean log-probability a token; from a server 1.0 for the option it named, 0.0 for the rest.
+        One number for every option, the higher the better; `found_by` says what it is. Compare scores within a choice
+        only.
     seconds : float
         Wall time of the call.
+    found_by : {"scoring", "constraint", "logprobs", "text"}, default="scoring"
+        How the option was found, and so what the scores are:
+
+        - "scoring": each option was scored by the model; its mean log-probability a token.
+        - "constraint": the server was to answer with nothing but an option; 1.0 for that one, 0.0 for the others.
+        - "logprobs": the options were given letters; the log-probability of an option's letter as the first token of
+          the answer. For a letter that the server does not list it is the least value that it does.
+        - "text": the server answered freely, with the option itself; 1.0 for that one, 0.0 for the others.
     """
 
     option: str
     scores: dict[str, float]
     seconds: float
+    found_by: FoundBy = "scoring"
 
 
 class LLM(Protocol):

@@ -123,7 +123,7 @@ class TransformersLLM:
                     made.append(token)
                     feed = [token]
                     text, stopped = self._read(made, prompt.template.stop)
-            return Answer(text.strip(), len(ids), len(made), time.perf_counter() - start)
+            return Answer(text.strip(), len(ids), len(made), time.perf_counter() - start, cut_off=not stopped)
 
     def choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
         """Return the option with the highest mean log-probability a token.

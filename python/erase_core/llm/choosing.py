@@ -1,0 +1,175 @@
+"""The ways in which a server can be asked for one of several options: what is sent, and how the reply is read.
+
+The surest way comes first: an answer that can be nothing but an option. Pure functions; who tries them is `openai`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import Any
+
+from erase_core.llm.answers import Reply
+from erase_core.llm.named import named, named_in_json
+from erase_core.llm.protocol import FoundBy
+
+__all__ = ["WAYS", "Found", "Way"]
+
+# OpenAI gives no more alternatives of a token; some servers give no more than 5.
+MAX_LABELS = 20
+FEW = 5
+# Of the probability of the first token this much must be that of labels, or else the model answers something else.
+LEAST_MASS = 0.5
+ONE_OF = "Answer with exactly one of the following, word for word, and with nothing else:"
+LETTER_OF = "Answer with the letter of exactly one of the following, and with nothing else:"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An option, its score beside those of the others, and how it was found: see `Choice`."""
+
+    option: str
+    scores: dict[str, float]
+    by: FoundBy
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to ask for an option.
+
+    Attributes
+    ----------
+    name : str
+    fields : callable
+        What is sent beside the messages; None where the way is not one for these options.
+    question : callable
+        The text of the last turn, of the query's text and the options.
+    read : callable
+        The option that a reply names, or None.
+    max_tokens : callable
+        Most tokens that the reply needs.
+    """
+
+    name: str
+    fields: Callable[[Sequence[str]], dict[str, Any] | None]
+    question: Callable[[str, Sequence[str]], str]
+    read: Callable[[Reply, Sequence[str]], Found | None]
+    max_tokens: Callable[[Sequence[str]], int]
+
+
+def by_text(reply: Reply, options: Sequence[str]) -> Found | None:
+    """Return the option that a free answer is."""
+    option = None if reply.cut_off and reply.text not in options else named(reply.text, options)
+    return None if option is None else _certain(option, options, "text")
+
+
+def label_scores(first_token: Mapping[str, float], options: Sequence[str]) -> dict[str, float] | None:
+    """Return the log-probability of each option's letter as the first token; None if the model answers otherwise.
+
+    An option whose letter is not among the tokens given gets the least value given, which its own does not exceed.
+    """
+    labels = _labels(options)
+    found: dict[str, float] = {}
+    for token, value in first_token.items():
+        label = token.strip().strip("()[].:*\"'`")
+        if label in labels:
+            found[label] = value if label not in found else _log_add(found[label], value)
+    if not found or sum(map(math.exp, found.values())) < LEAST_MASS:
+        return None
+    least = max(min(first_token.values()), -1e4)  # some servers say -inf, which is not JSON
+    return {option: max(found.get(label, least), -1e4) for label, option in zip(labels, options, strict=True)}
+
+
+def _by_json(reply: Reply, options: Sequence[str]) -> Found | None:
+    option = named_in_json(reply.text, options)
+    return by_text(reply, options) if option is None else _certain(option, options, "constraint")
+
+
+def _by_choice(reply: Reply, options: Sequence[str]) -> Found | None:
+    exact = reply.text in options and not reply.cut_off
+    return _certain(reply.text, options, "constraint") if exact else by_text(reply, options)
+
+
+def _by_labels(reply: Reply, options: Sequence[str]) -> Found | None:
+    scores = label_scores(reply.first_token or {}, options)
+    return None if scores is None else Found(max(options, key=scores.__getitem__), scores, "logprobs")
+
+
+def _certain(option: str, options: Sequence[str], by: FoundBy) -> Found:
+    return Found(option, {each: float(each == option) for each in options}, by)
+
+
+def _labels(options: Sequence[str]) -> Sequence[str]:
+    """Return a letter for each option: the options themselves where they are letters, so that no letter means two."""
+    letters = all(len(option) == 1 and option in ascii_uppercase for option in options)
+    return options if letters else ascii_uppercase[: len(options)]
+
+
+def _log_add(one: float, other: float) -> float:
+    high, low = max(one, other), min(one, other)
+    return high + math.log1p(math.exp(low - high)) if low > -math.inf else high
+
+
+def _schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    form = {"name": "answer", "strict": True, "schema": schema}
+    return {"response_format": {"type": "json_schema", "json_schema": form}}
+
+
+def _string_schema(options: Sequence[str]) -> dict[str, Any]:
+    return _schema({"type": "string", "enum": list(options)})
+
+
+def _object_schema(options: Sequence[str]) -> dict[str, Any]:
+    # OpenAI takes no schema but that of an object.
+    answer = {"type": "string", "enum": list(options)}
+    return _schema(
+        {"type": "object", "properties": {"answer": answer}, "required": ["answer"], "additionalProperties": False}
+    )
+
+
+def _guided(options: Sequence[str]) -> dict[str, Any]:
+    """Return the parameters of vLLM, by its new and its old name, and of llama.cpp before it had schemas."""
+    grammar = "root ::= " + " | ".join(json.dumps(option, ensure_ascii=False) for option in options)
+    return {
+        "structured_outputs": {"choice": list(options)},
+        "guided_choice": list(options),
+        "grammar": grammar,
+    }
+
+
+def _first_token(options: Sequence[str]) -> dict[str, Any] | None:
+    if len(options) > MAX_LABELS:
+        return None
+    return {"logprobs": True, "top_logprobs": FEW if len(options) <= FEW else MAX_LABELS}
+
+
+def _plain(query: str, _: Sequence[str]) -> str:
+    return query
+
+
+def _listed(query: str, options: Sequence[str]) -> str:
+    return "\n".join([query, "", ONE_OF, *(f"- {option}" for option in options)])
+
+
+def _lettered(query: str, options: Sequence[str]) -> str:
+    labels = _labels(options)
+    lines = options if labels is options else [f"{a}) {option}" for a, option in zip(labels, options, strict=True)]
+    return "\n".join([query, "", LETTER_OF, *lines])
+
+
+def _room(options: Sequence[str]) -> int:
+    # No tokenizer makes more tokens than bytes; the rest is for quotes, a name and spaces.
+    return max(len(json.dumps(option)) for option in options) + 48
+
+
+# Constrained answers are asked for with the prompt as it is, so that it ends like its demonstrations.
+WAYS = (
+    Way("response_format", _string_schema, _plain, _by_json, _room),
+    Way("response_format with an object", _object_schema, _plain, _by_json, _room),
+    Way("guided_choice or grammar", _guided, _plain, _by_choice, _room),
+    Way("logprobs", _first_token, _lettered, _by_labels, lambda _: 1),
+    Way("text", lambda _: {}, _listed, by_text, lambda options: max(64, _room(options))),
+)

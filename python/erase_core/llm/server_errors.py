@@ -1,0 +1,174 @@
+"""What model servers say when they do not answer: their words found in a body, and what is wrong by them.
+
+Pure functions. The words are those of OpenAI, vLLM, SGLang, TGI, llama.cpp, Ollama, LM Studio and of providers.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+__all__ = ["Refusal", "refusal_in"]
+
+REMEDIES = {
+    400: "see whether the server knows the model and its parameters",
+    401: "give the server's api_key, or put it into OPENAI_API_KEY",
+    403: "give an api_key that may use this model",
+    404: "check the model's name, and base_url, which most often ends in /v1",
+    429: "wait, or ask for a higher limit",
+}
+TOO_LONG_KINDS = re.compile(r"context_length|exceed_context|context_window|string_above_max_length|request_too_large")
+LIMIT = (
+    r"(?:context|n_ctx|session_len|max_model_len|max_seq_len|sequence length|model length|input length|prompt length)"
+)
+PROMPT = r"(?:prompt|inputs?|messages?|requests?|conversation|query)"
+EXCESS = (
+    r"(?:exceed|overflow|too (?:long|large|many|big)|longer|larger|greater|more than|less than|at most|>|"
+    r"maximum|reduce)"
+)
+TOO_LONG = re.compile(
+    "|".join(
+        [
+            rf"\b{LIMIT}.*{EXCESS}",
+            rf"{EXCESS}.*\b{LIMIT}",
+            rf"\b{PROMPT}`?s?\b.{{0,60}}\b(?:is|are|was|were) too (?:long|large)",
+            rf"^(?=.*\b{PROMPT}\b)(?=.*\btokens?\b)(?=.*{EXCESS})(?=.*\d)",
+            r"too many (?:input |prompt )?tokens\b(?!.*per minute)",
+            r"max_new_tokens`? must be <=",
+            r"reduce the length of",
+            r"string too long",
+        ]
+    ),
+    re.IGNORECASE | re.DOTALL,
+)
+# Statuses with which servers refuse too long a prompt; 413 means nothing else.
+TOO_LONG_STATUSES = (200, 400, 413, 422, 424, 500)
+UNKNOWN = re.compile(
+    r"unsupported|not support|unrecognized|unknown|unexpected|not permitted|deprecated|not available|extra inputs|"
+    r"max_completion_tokens",
+    re.IGNORECASE,
+)
+CONSTRAINTS = re.compile(r"response_format|json_schema|schema|grammar|guided|structured|logprobs", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a server did not answer.
+
+    Attributes
+    ----------
+    status : int
+        Of HTTP, or what an answer with status 200 gives in its place.
+    message : str
+        Its words; empty if it has none. What it repeats of the request is not among them.
+    kind : str
+        Its codes and types of the error.
+    parameter : str
+        The parameter that it is about, if the server names one.
+    """
+
+    status: int
+    message: str
+    kind: str
+    parameter: str
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the prompt, with the room for its answer, is too long."""
+        if self.status not in TOO_LONG_STATUSES:
+            return False
+        if self.status == 413 or TOO_LONG_KINDS.search(self.kind):
+            return True
+        # These words are about the length of the answer, not of the prompt.
+        answer_only = "completion tokens" in self.message and "context" not in self.message
+        return not answer_only and bool(TOO_LONG.search(self.message))
+
+    @property
+    def is_about_constraint(self) -> bool:
+        """Whether the server may only lack the way in which a choice was asked for."""
+        return self.status in (400, 415, 422, 501) or (
+            self.status in (403, 404, 424, 500) and bool(CONSTRAINTS.search(f"{self.message} {self.kind}"))
+        )
+
+    @property
+    def refuses_temperature(self) -> bool:
+        """Whether the server does not take a temperature, or not that of 0 (TGI: it must be strictly positive)."""
+        return self._is_about("temperature")
+
+    @property
+    def refuses_max_tokens(self) -> bool:
+        """Whether the server does not know `max_tokens`; its value may be another matter."""
+        return self._is_about("max_tokens") and bool(UNKNOWN.search(f"{self.message} {self.kind}"))
+
+    def _is_about(self, parameter: str) -> bool:
+        if self.status not in (200, 400, 422) or self.is_too_long:
+            return False
+        return self.parameter == parameter or re.search(rf"(?<!\w){parameter}(?!\w)", self.message) is not None
+
+    @property
+    def remedy(self) -> str:
+        """What to do."""
+        return REMEDIES.get(self.status, "see the server's log" if self.status >= 500 else "check base_url and llm")
+
+
+def refusal_in(body: object, status: int = 200) -> Refusal | None:
+    """Return why a server did not answer; None if its body, sent with status 200, is not an error."""
+    if status == 200 and not _is_error(body):
+        return None
+    said = _error(body)
+    code = said.get("code") if isinstance(said, dict) else None
+    if status == 200 and isinstance(code, (int, str)) and str(code).isdecimal() and 400 <= int(code) < 600:
+        status = int(code)
+    names = [
+        each.get(name) for each in (body, said) if isinstance(each, dict) for name in ("code", "type", "error_type")
+    ]
+    parameter = said.get("param") if isinstance(said, dict) else None
+    message, where = _message(said)
+    return Refusal(
+        status,
+        message,
+        " ".join(name for name in names if isinstance(name, str)),
+        parameter if isinstance(parameter, str) else where,
+    )
+
+
+def _is_error(body: object) -> bool:
+    if not isinstance(body, dict):
+        return False
+    choices = body.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict) and choices[0].get("error"):
+        return True
+    if body.get("error") or body.get("object") == "error":
+        return True
+    return "choices" not in body and any(body.get(name) for name in ("detail", "errors", "message"))
+
+
+def _error(body: object) -> object:
+    """Return the part of a body that is the error."""
+    if not isinstance(body, dict):
+        return body if isinstance(body, str) else {}
+    choices = body.get("choices")
+    of_choice = (
+        choices[0].get("error") if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
+    )
+    for each in (body.get("error"), of_choice, body.get("detail"), body.get("errors")):
+        if each:
+            return each
+    return body
+
+
+def _message(said: object) -> tuple[str, str]:
+    """Return the words of an error, and the parameter that FastAPI says they are about."""
+    if isinstance(said, str):
+        return said, ""
+    if isinstance(said, list) and said:  # of which the field `input` repeats the request
+        first = said[0]
+        place = first.get("loc") if isinstance(first, dict) else None
+        return _message(first)[0], str(place[-1]) if isinstance(place, list) and place else ""
+    if isinstance(said, dict):
+        for name in ("message", "msg", "detail", "error", "error_description"):
+            if isinstance(said.get(name), str) and said[name]:
+                return said[name], ""
+            if isinstance(said.get(name), dict):
+                return _message(said[name])
+    return "", ""

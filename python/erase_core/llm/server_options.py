@@ -1,0 +1,162 @@
+"""How a model server is asked: what a store keeps of it, and the key, which is kept nowhere."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from erase_core.errors import ParameterError
+from erase_core.examples import unstorable
+from erase_core.llm.protocol import MAX_TOKENS
+from erase_core.parameters import integer
+
+__all__ = ["DEFAULT_KEY", "ServerOptions", "check_key", "key_from"]
+
+DEFAULT_KEY = "OPENAI_API_KEY"
+# Capitals only: nearly every key has a small letter, so that one given by mistake is refused and not kept.
+VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
+OWN = ("model", "messages", "max_tokens", "max_completion_tokens", "n", "stream")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How a model server is asked.
+
+    Parameters
+    ----------
+    timeout : float, default=60.0
+        Seconds to wait for an answer, for each try.
+    max_retries : int, default=2
+        Further tries, 0 to 100, after a failed connection, a timeout, or a status of 408, 409, 429 or 500 and above.
+    context_length : int or None, default=None
+        Most tokens of prompt and answer together. None: what the server's list of models says, if it says it.
+    thinking_tokens : int, default=0
+        Tokens that a model may spend on thoughts before its answer, beside those of the answer.
+    api_key_env : str or None, default=None
+        Name, in capitals, of the environment variable that holds the server's key. None: OPENAI_API_KEY, if it is set.
+    parameters : mapping of str to JSON values, default={}
+        What else is sent with each request, such as ``{"reasoning_effort": "low"}``; None as a value leaves out what
+        would be sent otherwise, such as ``{"temperature": None}``.
+
+    Raises
+    ------
+    ParameterError
+        A value is out of its range.
+    """
+
+    timeout: float = 60.0
+    max_retries: int = 2
+    context_length: int | None = None
+    thinking_tokens: int = 0
+    api_key_env: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.timeout, bool) or not isinstance(self.timeout, (int, float)) or not _positive(self.timeout):
+            raise ParameterError(f"timeout must be a positive number of seconds, got {self.timeout!r}")
+        object.__setattr__(self, "timeout", float(self.timeout))
+        object.__setattr__(self, "max_retries", integer("max_retries", self.max_retries, 0, 100))
+        if self.context_length is not None:
+            object.__setattr__(self, "context_length", integer("context_length", self.context_length, 1, 2**40))
+        thoughts = integer("thinking_tokens", self.thinking_tokens, 0, MAX_TOKENS)
+        object.__setattr__(self, "thinking_tokens", thoughts)
+        if self.context_length is not None and thoughts >= self.context_length:
+            raise ParameterError(f"thinking_tokens must be less than context_length={self.context_length}")
+        if self.api_key_env is not None and not (
+            isinstance(self.api_key_env, str) and VARIABLE.fullmatch(self.api_key_env)
+        ):
+            # Not shown: it may be the key itself.
+            raise ParameterError(
+                "api_key_env must be the name of an environment variable, in capitals; put the key into that variable"
+            )
+        object.__setattr__(self, "parameters", _checked(self.parameters))
+
+    @classmethod
+    def of(cls, given: object, base: ServerOptions | None = None) -> ServerOptions:
+        """Return options as a caller gives them: as such, or by their names instead of those of `base`.
+
+        Raises
+        ------
+        ParameterError
+            They are not a mapping, or a name is unknown.
+        """
+        if isinstance(given, ServerOptions):
+            return given
+        names = [option.name for option in fields(cls)]
+        kept = {} if base is None else {name: getattr(base, name) for name in names}
+        if given is None:
+            return cls(**kept)
+        if not isinstance(given, Mapping):
+            raise ParameterError(
+                f"server must be ServerOptions, a mapping of names to values, or None, got {type(given).__name__}"
+            )
+        unknown = [name for name in given if name not in names]
+        if unknown:
+            raise ParameterError(f"server takes {', '.join(names)}, but not {unknown[0]!r}")
+        return cls(**{**kept, **given})
+
+
+def check_key(key: object) -> str | None:
+    """Return an API key without space around it; None for none.
+
+    Raises
+    ------
+    ParameterError
+        It cannot be sent in a header; the message does not show it.
+    """
+    if key is None:
+        return None
+    if not isinstance(key, str):
+        raise ParameterError(f"api_key must be text or None, got {type(key).__name__}")
+    key = key.strip()
+    # The client's own error for such a key would show it.
+    if not all("!" <= sign <= "~" for sign in key):
+        raise ParameterError(
+            "api_key must be printable ASCII without white space; see whether it was copied as it is (not shown here)"
+        )
+    return key
+
+
+def key_from(variable: str | None) -> str | None:
+    """Return the key that the environment holds: by the variable named, or else by OPENAI_API_KEY, if it is set.
+
+    Raises
+    ------
+    ParameterError
+        The variable that is named is not set, or what it holds is not a key.
+    """
+    key = os.environ.get(variable or DEFAULT_KEY, "")
+    if variable is not None and not key.strip():
+        raise ParameterError(f"api_key_env names {variable}, which is not set; put the server's key into it")
+    try:
+        return check_key(key) or None
+    except ParameterError as error:
+        raise ParameterError(f"{variable or DEFAULT_KEY}: {error}") from None
+
+
+def _positive(number: float) -> bool:
+    return 0 < number < math.inf
+
+
+def _checked(given: object) -> dict[str, Any]:
+    """Return a copy of further parameters that nobody else changes."""
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) and name for name in given):
+        raise ParameterError("parameters must map names to JSON values; give for example {'top_p': 1}")
+    own = [name for name in given if name in OWN]
+    if own:
+        raise ParameterError(f"parameters must not have {own[0]!r}, which is set with each request; leave it out")
+    try:
+        text = json.dumps(dict(given), allow_nan=False)
+        copy: dict[str, Any] = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        raise ParameterError(
+            "parameters must map names to JSON values: text, finite numbers, lists, mappings"
+        ) from None
+    if unstorable(json.dumps(copy, ensure_ascii=False)):
+        raise ParameterError("parameters must hold text that can be sent; take lone surrogates and NUL out")
+    return copy
