@@ -43,6 +43,7 @@ all_settings = st.builds(
     llm=not_blank,
     base_url=st.none() | not_blank,
     chat=st.booleans(),
+    on_control_tokens=st.sampled_from(["keep", "refuse"]),
 )
 
 
@@ -90,6 +91,7 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     *(("embedder", value) for value in ("", " ", 5, b"name", "a\0b")),
     *(("base_url", value) for value in ("", 5, b"http://x")),
     *(("chat", value) for value in (None, 1, "yes")),
+    *(("on_control_tokens", value) for value in (None, 1, "", "drop")),
 ]
 ONLY_IN_SETTINGS: list[tuple[str, Any]] = [
     *(("gamma", value) for value in (-0.1, 1.1, NAN, "0", True, None)),

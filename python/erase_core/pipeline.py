@@ -22,6 +22,7 @@ from typing_extensions import Self
 from erase_core import parameters
 from erase_core.admission import Admission, Forgotten, rows_of
 from erase_core.chain import ReceiptFolder
+from erase_core.control_tokens import OnControlTokens, without_control_tokens
 from erase_core.embed import Embedder
 from erase_core.errors import OldCopyWarning, ParameterError, ScrubError, ScrubWarning
 from erase_core.facts import new_name
@@ -76,6 +77,7 @@ class Erase(Reader):
         llm: str | PathLike[str] | LLM | None = None,
         base_url: str | None = None,
         chat: bool = False,
+        on_control_tokens: OnControlTokens = "keep",
         receipts: str | PathLike[str] | None = None,
         signing_key: str | PathLike[str] | Signer | None = None,
         public_keys: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
@@ -87,7 +89,7 @@ class Erase(Reader):
         ----------
         path : path
             A folder that is absent or empty.
-        n_shots, strategy, seed, epsilon, gamma, max_iter, base_url, chat
+        n_shots, strategy, seed, epsilon, gamma, max_iter, base_url, chat, on_control_tokens
             See `Settings`.
         projection : int, ndarray of shape (m, dim) or None, default=None
             As for `QKMeans`; `principal_axes` of public texts make a matrix.
@@ -131,6 +133,7 @@ class Erase(Reader):
             llm=name_of("llm", llm),
             base_url=base_url,
             chat=chat,
+            on_control_tokens=on_control_tokens,
         )
         Store.check_vacant(folder)
         signer, keys = as_signer(signing_key), as_public_keys(public_keys)
@@ -227,6 +230,7 @@ class Erase(Reader):
         fields: Mapping[str, str] | None = None,
         skip_bad: bool = False,
         forgotten: Forgotten = "refuse",
+        on_control_tokens: OnControlTokens | None = None,
         progress: bool = False,
     ) -> IngestReport:
         """Take examples in: all of them, or none if something is wrong.
@@ -239,6 +243,9 @@ class Erase(Reader):
             What to do with examples that were forgotten, or are about a subject that was: take nothing in, leave them
             out, or take them in again on purpose. One with an id is known by it, one without by what it says. What is
             taken in again is forgotten no longer: its id, what it says, and its subject, of whom others may then come.
+        on_control_tokens : {"keep", "refuse"} or None, default=None
+            What to do with examples that hold a control token in a text that a prompt shows: take them in as text, or
+            treat them as bad rows. None: as the store was created, see `Settings`.
         progress : bool, default=False
             Show the progress of the embedding on a terminal.
 
@@ -250,9 +257,11 @@ class Erase(Reader):
         Raises
         ------
         SourceError, ExampleError
-            The source cannot be read, or a row of it is no example.
+            The source cannot be read, or a row of it is no example, or holds a control token that is refused.
         EmbedderError, MissingPackageError
             The embedding model cannot be loaded, or makes no sense.
+        LLMError
+            Control tokens are refused, and the language model's tokenizer, which has some, cannot be loaded.
         DuplicateIdError, IdKindError
             An id is in the store already, or of another kind than the store's.
         ForgottenError
@@ -265,7 +274,13 @@ class Erase(Reader):
         start = time.perf_counter()
         parameters.choice("forgotten", forgotten, get_args(Forgotten))
         reading = read_examples(source, format=format, fields=fields, skip_bad=skip_bad)
+        if on_control_tokens is None:
+            on_control_tokens = self._settings.on_control_tokens
+        parameters.choice("on_control_tokens", on_control_tokens, get_args(OnControlTokens))
         with self._lock:
+            if on_control_tokens == "refuse":
+                known = self._models.control_tokens
+                reading = without_control_tokens(reading, source, known, skip_bad=skip_bad)
             admission = Admission(self._store, forgotten)
             coming = admission.of(reading.examples)
             self._store.check_new([example.id for example in coming if example.id is not None])

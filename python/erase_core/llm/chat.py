@@ -14,7 +14,7 @@ from erase_core.control_tokens import written_markers
 from erase_core.errors import LLMError
 from erase_core.plain_tokens import Part, Written
 
-__all__ = ["Chat"]
+__all__ = ["Chat", "template_text"]
 
 Messages = list[dict[str, str]]
 
@@ -43,7 +43,7 @@ class Chat:
         template = getattr(tokenizer, "chat_template", None)
         if not template:
             raise LLMError(f"{name} has no chat template: use it without chat")
-        self.source = template if isinstance(template, str) else "\n".join(template.values())
+        self.source = template_text(template)
 
     def written(self, messages: Messages, *, answer: bool) -> Written:
         """Return messages as the template writes them; with `answer` up to where the model's reply begins.
@@ -96,6 +96,11 @@ class Chat:
                 "instruction"
             ) from None
         return str(made)
+
+
+def template_text(template: str | dict[str, str] | None) -> str:
+    """Return the source of a chat template, or of all where a tokenizer has several; empty if it has none."""
+    return "\n".join(template.values()) if isinstance(template, dict) else template or ""
 
 
 def _is_given(message: dict[str, str]) -> bool:

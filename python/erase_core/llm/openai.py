@@ -40,6 +40,10 @@ REMEDIES = {
 class OpenAILLM:
     """A chat model that is asked through the `openai` client, at temperature 0.
 
+    Whether a control token such as ``<|im_start|>`` in an example, a query or an option is text or begins a turn is up
+    to the server: the interface sends texts, not tokens, and many servers read it as the token. A store made with
+    ``on_control_tokens="refuse"`` sends none of the common families.
+
     Parameters
     ----------
     model : str
