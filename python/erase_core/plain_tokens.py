@@ -25,7 +25,16 @@ from typing import Any, NamedTuple
 from erase_core.apart import apart
 from erase_core.errors import LLMError
 
-__all__ = ["Part", "PlainTokenizer", "Written", "control_tokens", "plain_backend"]
+__all__ = [
+    "Part",
+    "PlainTokenizer",
+    "Written",
+    "control_tokens",
+    "plain_backend",
+    "plain_tokenizer",
+    "private_names",
+    "renamed",
+]
 
 # Joins no neighbour to a control token, and is none itself.
 STAND_IN = "erasecoretext"
@@ -77,14 +86,16 @@ def control_tokens(tokenizer: Any, template: str = "") -> dict[str, int]:
 
     Parameters
     ----------
-    tokenizer : transformers.PreTrainedTokenizerBase
+    tokenizer : transformers.PreTrainedTokenizerBase or tokenizers.Tokenizer
     template : str, default=""
         The chat template that is used with it.
     """
-    special = set(tokenizer.all_special_tokens)
+    special = set(getattr(tokenizer, "all_special_tokens", ()))
+    is_backend = not hasattr(tokenizer, "added_tokens_decoder")
+    added = tokenizer.get_added_tokens_decoder() if is_backend else tokenizer.added_tokens_decoder
     return {
         token.content: int(place)
-        for place, token in tokenizer.added_tokens_decoder.items()
+        for place, token in added.items()
         if token.content.replace("\u2581", " ").strip()
         and (token.special or token.content in special or token.content in template or MARKS & set(token.content))
     }
@@ -130,6 +141,29 @@ def plain_backend(backend: Any, names: Mapping[str, str]) -> Any:
 def _leads_to(merge: str | list[str], prefix: str, names: Mapping[str, str]) -> bool:
     left, right = merge.split(" ") if isinstance(merge, str) else merge
     return left in names or right in names or left + right.removeprefix(prefix) in names
+
+
+def plain_tokenizer(tokenizer: Any, names: Mapping[str, str]) -> Any:
+    """Return a copy of a tokenizer of transformers that has other names for some of its tokens; see `plain_backend`."""
+    from transformers import PreTrainedTokenizerFast
+
+    special = {role: names.get(token, token) for role, token in tokenizer.special_tokens_map.items()}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=plain_backend(tokenizer.backend_tokenizer, names),
+        model_max_length=tokenizer.model_max_length,
+        model_input_names=tokenizer.model_input_names,
+        padding_side=tokenizer.padding_side,
+        truncation_side=tokenizer.truncation_side,
+        **special,
+    )
+
+
+def renamed(text: str, names: Mapping[str, str]) -> str:
+    """Return a text of ours with the new names of the tokens in it, the longest first."""
+    if not names:
+        return text
+    longest_first = sorted(names, key=lambda token: (-len(token), token))
+    return re.sub("|".join(map(re.escape, longest_first)), lambda found: names[found.group()], text)
 
 
 def private_names(tokens: Iterable[str]) -> dict[str, str]:
