@@ -150,7 +150,8 @@ def ingest(
             on_control_tokens=cast("OnControlTokens | None", on_control_tokens),  # likewise
             progress=True,
         )
-    show(report.to_dict(), [str(report), *(f"left out: {row}" for row in report.skipped)], as_json=as_json)
+    unseen = [report.unseen] if report.unseen else []
+    show(report.to_dict(), [str(report), *unseen, *(f"left out: {row}" for row in report.skipped)], as_json=as_json)
 
 
 @app.command()

@@ -33,6 +33,7 @@ from erase_core.reader import Reader
 from erase_core.reports import ForgetReport, IngestReport
 from erase_core.select import selected
 from erase_core.settings import Settings, Strategy
+from erase_core.sight import count_tokens, indistinct, limit_of
 from erase_core.signing import Signer, as_public_keys, as_signer
 from erase_core.sources import read_examples
 from erase_core.store import Store
@@ -252,7 +253,7 @@ class Erase(Reader):
         Returns
         -------
         IngestReport
-            How many came in and were left out, and why.
+            How many came in and were left out, and why; how many inputs are longer than the embedding model sees.
 
         Raises
         ------
@@ -286,7 +287,9 @@ class Erase(Reader):
             self._store.check_new([example.id for example in coming if example.id is not None])
             embedder = self._models.embedder
             before = time.perf_counter()
-            vectors = checked_vectors(embedder, [example.input for example in coming], progress)
+            inputs = [example.input for example in coming]
+            vectors = checked_vectors(embedder, inputs, progress)
+            limit, counts = limit_of(embedder), count_tokens(embedder, inputs)
             embedding_seconds = time.perf_counter() - before
             kept = vectors
             try:
@@ -294,12 +297,15 @@ class Erase(Reader):
                     # Others may have written since the first look.
                     admitted = admission.of(coming)
                     examples, kept = admission.numbered(admitted), rows_of(coming, admitted, vectors)
+                    counts = rows_of(coming, admitted, counts)
                     ids = [example.id for example in examples if example.id is not None]
                     self._store.check_new(ids)
                     self._store.readmit(admission.tokens)
                     self._store.insert(examples, kept)
                     if ids:
                         self._clustering.add(ids, kept)
+                    full = [] if limit is None else [ids[place] for place in np.flatnonzero(counts >= limit)]
+                    alike = indistinct(self._store, full)
                 self._models.forget()
             finally:
                 vectors.fill(0)
@@ -312,6 +318,10 @@ class Erase(Reader):
                 skipped=reading.skipped,
                 embedding_seconds=embedding_seconds,
                 seconds=time.perf_counter() - start,
+                n_truncated=0 if limit is None else int((counts > limit).sum()),
+                longest=None if limit is None else int(counts.max(initial=0)),
+                max_tokens=limit,
+                indistinct=alike,
             )
 
     def forget(
