@@ -34,8 +34,9 @@ def test_an_answer_does_not_depend_on_what_was_asked_before(
 
 def test_a_token_across_the_border_of_the_prefix_is_not_kept(small: TransformersLLM) -> None:
     across, beside = glued("\nWhy?"), glued("Why?")
-    shared = small._tokens(beside.shared)
-    assert small._tokens(beside.text)[: len(shared)] == shared != small._tokens(across.text)[: len(shared)]
+    shared = small._shared_tokens(beside)
+    tokens = [small._encoded(small._written(each))[0][: len(shared)] for each in (beside, across)]
+    assert tokens[0] == shared != tokens[1]
     for first, second in ((across, beside), (beside, across)):
         ask_choice(small, first)
         assert_same_when_cold(small, second)
@@ -64,7 +65,7 @@ def test_after_a_query_only_the_shared_prefix_is_kept(
     for query in QUERIES:
         ask(small, prompt(query))
         kept = small._cache.length
-        assert 0 < kept <= len(small._tokens(prompt().shared))
+        assert 0 < kept <= len(small._shared_tokens(prompt()))
         for tensor in buffers(small):
             assert tensor[..., :kept, :].any()
             assert not tensor[..., kept:, :].any()

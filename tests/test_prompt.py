@@ -91,6 +91,17 @@ def test_more_demonstrations_only_lengthen_what_is_shared(
     assert all(longer.startswith(shorter) for shorter, longer in pairwise(shared))
 
 
+@given(templates, demonstrations, texts)
+def test_the_given_parts_are_those_of_examples_and_query(
+    template: Template, shown: tuple[Example, ...], query: str
+) -> None:
+    asked = Prompt(template, shown, query)
+    given_texts = [part.text for part in asked.parts if part.given]
+    assert given_texts == [message["content"] for message in asked.messages if message["role"] != "system"]
+    assert "".join(part.text for part in asked.parts) == asked.text
+    assert asked.parts[: len(asked.shared_parts)] == asked.shared_parts
+
+
 # ---- messages ----
 def test_messages_are_turns_after_the_instruction() -> None:
     assert Prompt(Template(instruction="Answer."), (ICE, FIRE), "Is snow cold?").messages == [

@@ -53,6 +53,7 @@ all_settings = st.builds(
         api_key_env=st.none() | st.just("SOME_KEY"),
         parameters=st.dictionaries(not_blank.map("x".__add__), st.none() | storable | st.integers() | st.booleans()),
     ),
+    on_control_tokens=st.sampled_from(["keep", "refuse"]),
 )
 
 
@@ -101,6 +102,7 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     *(("base_url", value) for value in ("", 5, b"http://x", "http://me:secret@x/v1", "me@x")),
     *(("server", value) for value in (5, "timeout=3", ["timeout"])),
     *(("chat", value) for value in (None, 1, "yes")),
+    *(("on_control_tokens", value) for value in (None, 1, "", "drop")),
 ]
 ONLY_IN_SETTINGS: list[tuple[str, Any]] = [
     *(("gamma", value) for value in (-0.1, 1.1, NAN, "0", True, None)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count, islice
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from erase_core.store import MAX_ID, Store
 
 __all__ = ["Admission", "Forgotten", "rows_of"]
 
+Number = TypeVar("Number", bound=np.generic)
 Forgotten = Literal["refuse", "skip", "allow"]
 
 
@@ -93,7 +94,7 @@ class Admission:
         return [id_ for id_, token in tokens.items() if token not in gone]
 
 
-def rows_of(examples: Sequence[Example], some: Sequence[Example], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def rows_of(examples: Sequence[Example], some: Sequence[Example], vectors: NDArray[Number]) -> NDArray[Number]:
     """Return the rows of some of the examples, which stand in the same order."""
     if len(some) == len(examples):
         return vectors

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from erase_core.admission import Forgotten
+    from erase_core.control_tokens import OnControlTokens
     from erase_core.pipeline import Erase
     from erase_core.reports import ForgetReport
     from erase_core.settings import Strategy
@@ -56,6 +57,7 @@ INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 Query = Annotated[str, typer.Argument(metavar="QUERY", help="The question.")]
 DEFAULT_AXES = 64
+CONTROL_TOKENS = "Control tokens such as <|im_start|> in what others wrote: keep (as text) or refuse"
 
 
 app = typer.Typer(
@@ -86,6 +88,9 @@ def init(
     llm_parameter: Parameters = None,
     api_key_env: KeyVariable = None,
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
+    on_control_tokens: Annotated[
+        str, typer.Option(help=f"{CONTROL_TOKENS}: in examples, questions and options.")
+    ] = "keep",
     option: Annotated[list[str] | None, typer.Option(help="An answer to choose from; repeat it.")] = None,
     task: Annotated[Path | None, typer.Option(help="A BIG-bench task whose prompt texts and options to use.")] = None,
     stop: Annotated[
@@ -126,6 +131,7 @@ def init(
             base_url=base_url,
             chat=chat,
             server=server_options(server, llm_parameter, api_key_env),
+            on_control_tokens=cast("OnControlTokens", on_control_tokens),  # which is checked there
             receipts=receipts,
         )
     with erase:
@@ -143,6 +149,9 @@ def ingest(
     forgotten: Annotated[
         str, typer.Option(help="What to do with examples that were forgotten: refuse, skip or allow.")
     ] = "refuse",
+    on_control_tokens: Annotated[
+        str | None, typer.Option(help=f"{CONTROL_TOKENS}; the store's choice by default.")
+    ] = None,
     receipts: Receipts = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
@@ -155,9 +164,11 @@ def ingest(
             fields=_fields(field or ()),
             skip_bad=skip_bad,
             forgotten=cast("Forgotten", forgotten),  # which is checked there
+            on_control_tokens=cast("OnControlTokens | None", on_control_tokens),  # likewise
             progress=True,
         )
-    show(report.to_dict(), [str(report), *(f"left out: {row}" for row in report.skipped)], as_json=as_json)
+    unseen = [report.unseen] if report.unseen else []
+    show(report.to_dict(), [str(report), *unseen, *(f"left out: {row}" for row in report.skipped)], as_json=as_json)
 
 
 @app.command()

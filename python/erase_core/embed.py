@@ -21,6 +21,7 @@ from erase_core import parameters, sentence_model
 from erase_core.apart import apart
 from erase_core.errors import DataError, EmbedderError, ParameterError
 from erase_core.libraries import quiet
+from erase_core.plain_tokens import renamed
 from erase_core.progress import bar
 
 __all__ = ["Embedder", "SentenceEmbedder"]
@@ -46,6 +47,12 @@ class Embedder(Protocol):
         Identity of the model, which the store keeps: another name means other vectors.
     dim : int
         Length of a vector.
+
+    Notes
+    -----
+    It may also have an attribute `max_tokens`, the most tokens of a text that it sees, or None if there is no limit,
+    and a method ``count_tokens(texts)``, which returns how many tokens each text has. `Erase.ingest` then reports
+    inputs that are longer. A model without them works as well; nothing is reported.
     """
 
     name: str
@@ -77,6 +84,9 @@ class SentenceEmbedder:
     and its neighbours; where it does not, texts are embedded one by one. The bits are those of this machine, these
     versions of the libraries, and this number of threads.
 
+    A control token such as ``[SEP]`` in a text is tokenised like other characters. Tokenizers that are not of the
+    library `tokenizers` are left as they are.
+
     Parameters
     ----------
     model : str, Path or None, default=None
@@ -97,6 +107,8 @@ class SentenceEmbedder:
         Length of a vector.
     batched : bool
         Whether texts are embedded in batches, or one by one.
+    max_tokens : int or None
+        Most tokens of a text that the model sees, with those that the tokenizer and the prompt add. None: no limit.
 
     Raises
     ------
@@ -123,6 +135,9 @@ class SentenceEmbedder:
         self._prompt: str | None = prompt
         if prompt is None:
             self._prompt = self._model.prompts.get(self._model.default_prompt_name)
+        names = sentence_model.make_plain(self._model)
+        if self._prompt:  # which is not a text of others: its control tokens are real
+            self._prompt = renamed(self._prompt, names)
         self._lock = threading.Lock()
         try:
             with quiet():
@@ -144,6 +159,39 @@ class SentenceEmbedder:
     def batched(self) -> bool:
         """Whether texts are embedded in batches, or one by one."""
         return bool(self._shapes)
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Most tokens of a text that the model sees, with those that the tokenizer and the prompt add."""
+        limit = self._model.max_seq_length
+        # The libraries have very large numbers for none.
+        return limit if isinstance(limit, int) and limit < 2**31 and callable(self._model.tokenizer) else None
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has, with those that the tokenizer and the prompt add.
+
+        Parameters
+        ----------
+        texts : sequence of str
+
+        Raises
+        ------
+        DataError
+            A text is no valid Unicode.
+        ParameterError
+            `texts` is not a sequence of strings, or the model has no limit.
+        """
+        _check(texts)
+        if self.max_tokens is None:
+            raise ParameterError("count_tokens needs a model with a limit, see max_tokens; this one sees all of a text")
+        counts: list[int] = []
+        with self._lock:
+            for start in range(0, len(texts), TOKENISED_AT_ONCE):
+                some = [(self._prompt or "") + text for text in texts[start : start + TOKENISED_AT_ONCE]]
+                made = apart(lambda some=some: self._model.tokenizer(some, truncation=False, verbose=False))  # type: ignore[misc]
+                counts += map(len, made["input_ids"])
+            self._forget_words()
+        return counts
 
     def embed(self, texts: Sequence[str], *, progress: bool = False) -> NDArray[np.float32]:
         """Return the vectors of texts, in their order and of unit norm (but zero stays zero). No text is kept.

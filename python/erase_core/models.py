@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from erase_core.embed import Embedder, SentenceEmbedder
 from erase_core.errors import EmbedderError, ParameterError
-from erase_core.llm import LLM, OpenAILLM, ServerOptions, TransformersLLM
+from erase_core.llm import LLM, OpenAILLM, ServerOptions, TransformersLLM, checkpoint
 from erase_core.llm.server_options import check_key
 from erase_core.settings import Settings
 
@@ -101,6 +101,7 @@ class Models:
         self._access = access
         self._embedder: Embedder | None = None
         self._llm: LLM | None = None
+        self._control_tokens: tuple[str, ...] | None = None
 
     @property
     def embedder(self) -> Embedder:
@@ -153,6 +154,23 @@ class Models:
     def llm_name(self) -> str:
         """Name of the language model that is used."""
         return self._llm.name if self._llm is not None else self._settings.llm or "packaged SmolLM2-135M-Instruct"
+
+    @property
+    def control_tokens(self) -> tuple[str, ...]:
+        """Control tokens of the language model; none where its tokenizer is not at hand, as behind a server.
+
+        Raises
+        ------
+        LLMError, MissingPackageError
+            The tokenizer cannot be loaded.
+        """
+        if self._llm is not None:
+            return tuple(getattr(self._llm, "control_tokens", ()))
+        if self._settings.base_url is not None:
+            return ()
+        if self._control_tokens is None:  # the tokenizer alone: ingesting needs no language model
+            self._control_tokens = checkpoint.control_tokens_of(self._settings.llm, chat=self._settings.chat)
+        return self._control_tokens
 
     def forget(self) -> None:
         """Have the language model, if there is one, overwrite what it keeps of prompts."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from erase_core import parameters
 from erase_core.admission import Admission, Forgotten, rows_of
 from erase_core.chain import ReceiptFolder
+from erase_core.control_tokens import OnControlTokens, without_control_tokens
 from erase_core.embed import Embedder
 from erase_core.errors import OldCopyWarning, ParameterError, ScrubError, ScrubWarning
 from erase_core.facts import new_name
@@ -32,6 +33,7 @@ from erase_core.reader import Reader
 from erase_core.reports import ForgetReport, IngestReport
 from erase_core.select import selected
 from erase_core.settings import Settings, Strategy
+from erase_core.sight import count_tokens, indistinct, limit_of
 from erase_core.signing import Signer, as_public_keys, as_signer
 from erase_core.sources import read_examples
 from erase_core.store import Store
@@ -78,6 +80,7 @@ class Erase(Reader):
         chat: bool = False,
         api_key: str | None = None,
         server: ServerOptions | Mapping[str, object] | None = None,
+        on_control_tokens: OnControlTokens = "keep",
         receipts: str | PathLike[str] | None = None,
         signing_key: str | PathLike[str] | Signer | None = None,
         public_keys: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
@@ -89,7 +92,7 @@ class Erase(Reader):
         ----------
         path : path
             A folder that is absent or empty.
-        n_shots, strategy, seed, epsilon, gamma, max_iter, base_url, chat
+        n_shots, strategy, seed, epsilon, gamma, max_iter, base_url, chat, on_control_tokens
             See `Settings`.
         projection : int, ndarray of shape (m, dim) or None, default=None
             As for `QKMeans`; `principal_axes` of public texts make a matrix.
@@ -140,6 +143,7 @@ class Erase(Reader):
             base_url=base_url,
             chat=chat,
             server=ServerOptions.of(server),
+            on_control_tokens=on_control_tokens,
         )
         access = Access(api_key, server)
         if base_url is not None:
@@ -248,6 +252,7 @@ class Erase(Reader):
         fields: Mapping[str, str] | None = None,
         skip_bad: bool = False,
         forgotten: Forgotten = "refuse",
+        on_control_tokens: OnControlTokens | None = None,
         progress: bool = False,
     ) -> IngestReport:
         """Take examples in: all of them, or none if something is wrong.
@@ -260,20 +265,25 @@ class Erase(Reader):
             What to do with examples that were forgotten, or are about a subject that was: take nothing in, leave them
             out, or take them in again on purpose. One with an id is known by it, one without by what it says. What is
             taken in again is forgotten no longer: its id, what it says, and its subject, of whom others may then come.
+        on_control_tokens : {"keep", "refuse"} or None, default=None
+            What to do with examples that hold a control token in a text that a prompt shows: take them in as text, or
+            treat them as bad rows. None: as the store was created, see `Settings`.
         progress : bool, default=False
             Show the progress of the embedding on a terminal.
 
         Returns
         -------
         IngestReport
-            How many came in and were left out, and why.
+            How many came in and were left out, and why; how many inputs are longer than the embedding model sees.
 
         Raises
         ------
         SourceError, ExampleError
-            The source cannot be read, or a row of it is no example.
+            The source cannot be read, or a row of it is no example, or holds a control token that is refused.
         EmbedderError, MissingPackageError
             The embedding model cannot be loaded, or makes no sense.
+        LLMError
+            Control tokens are refused, and the language model's tokenizer, which has some, cannot be loaded.
         DuplicateIdError, IdKindError
             An id is in the store already, or of another kind than the store's.
         ForgottenError
@@ -286,13 +296,21 @@ class Erase(Reader):
         start = time.perf_counter()
         parameters.choice("forgotten", forgotten, get_args(Forgotten))
         reading = read_examples(source, format=format, fields=fields, skip_bad=skip_bad)
+        if on_control_tokens is None:
+            on_control_tokens = self._settings.on_control_tokens
+        parameters.choice("on_control_tokens", on_control_tokens, get_args(OnControlTokens))
         with self._lock:
+            if on_control_tokens == "refuse":
+                known = self._models.control_tokens
+                reading = without_control_tokens(reading, source, known, skip_bad=skip_bad)
             admission = Admission(self._store, forgotten)
             coming = admission.of(reading.examples)
             self._store.check_new([example.id for example in coming if example.id is not None])
             embedder = self._models.embedder
             before = time.perf_counter()
-            vectors = checked_vectors(embedder, [example.input for example in coming], progress)
+            inputs = [example.input for example in coming]
+            vectors = checked_vectors(embedder, inputs, progress)
+            limit, counts = limit_of(embedder), count_tokens(embedder, inputs)
             embedding_seconds = time.perf_counter() - before
             kept = vectors
             try:
@@ -300,12 +318,15 @@ class Erase(Reader):
                     # Others may have written since the first look.
                     admitted = admission.of(coming)
                     examples, kept = admission.numbered(admitted), rows_of(coming, admitted, vectors)
+                    counts = rows_of(coming, admitted, counts)
                     ids = [example.id for example in examples if example.id is not None]
                     self._store.check_new(ids)
                     self._store.readmit(admission.tokens)
                     self._store.insert(examples, kept)
                     if ids:
                         self._clustering.add(ids, kept)
+                    full = [] if limit is None else [ids[place] for place in np.flatnonzero(counts >= limit)]
+                    alike = indistinct(self._store, full)
                 self._models.forget()
             finally:
                 vectors.fill(0)
@@ -318,6 +339,10 @@ class Erase(Reader):
                 skipped=reading.skipped,
                 embedding_seconds=embedding_seconds,
                 seconds=time.perf_counter() - start,
+                n_truncated=0 if limit is None else int((counts > limit).sum()),
+                longest=None if limit is None else int(counts.max(initial=0)),
+                max_tokens=limit,
+                indistinct=alike,
             )
 
     def forget(

@@ -13,6 +13,7 @@ from typing import Literal
 from erase_core import parameters
 from erase_core.errors import ParameterError, PromptTooLongError
 from erase_core.examples import Example, unstorable
+from erase_core.plain_tokens import Part
 
 __all__ = ["Prompt", "Template", "check_query", "fit_budget"]
 
@@ -113,12 +114,31 @@ class Prompt:
 
         The separator after it is left to the query's part: tokenizers tend to split before white space, not after it.
         """
-        return self.template.separator.join(self._shared_parts())
+        return "".join(part.text for part in self.shared_parts)
 
     @property
     def text(self) -> str:
         """The whole prompt; an answer continues it after one space."""
-        return self.template.separator.join([*self._shared_parts(), self._question(self.query)])
+        return "".join(part.text for part in self.parts)
+
+    @property
+    def shared_parts(self) -> list[Part]:
+        """The parts of `shared`: those of the template, and those given by the demonstrations."""
+        instruction = self.template.instruction
+        parts = [Part(instruction, given=False)] if instruction else []
+        for example in self.demonstrations:
+            if parts:
+                parts.append(Part(self.template.separator, given=False))
+            answer = [Part(" ", given=False), Part(_answer(example), given=True)]
+            parts += [*self._question(example.input), *answer]
+        return parts
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts of `text`: those of the template, and those given by the demonstrations and the query."""
+        shared = self.shared_parts
+        separator = [Part(self.template.separator, given=False)] if shared else []
+        return [*shared, *separator, *self._question(self.query)]
 
     @property
     def shared_messages(self) -> list[dict[str, str]]:
@@ -140,15 +160,11 @@ class Prompt:
         """How many demonstrations have an answer with the template's stop in it: a model's own is cut there."""
         return sum(self.template.stop in _answer(example).strip() for example in self.demonstrations)
 
-    def _shared_parts(self) -> list[str]:
-        instruction = self.template.instruction
-        shown = [f"{self._question(example.input)} {_answer(example)}" for example in self.demonstrations]
-        return [instruction, *shown] if instruction else shown
-
-    def _question(self, text: str) -> str:
+    def _question(self, text: str) -> list[Part]:
         prefix = self.template.output_prefix.rstrip(" \t")
         line_break = "" if prefix.lstrip(" \t").startswith("\n") else "\n"
-        return f"{self.template.input_prefix}{text}{line_break}{prefix}"
+        before, after = self.template.input_prefix, f"{line_break}{prefix}"
+        return [Part(before, given=False), Part(text, given=True), Part(after, given=False)]
 
 
 def fit_budget(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from erase_core import parameters
 from erase_core.chain import as_noted
 from erase_core.clustering import Clustering
+from erase_core.control_tokens import check_texts
 from erase_core.embed import Embedder
 from erase_core.errors import ParameterError, StopWarning, StoreError
 from erase_core.examples import Example
@@ -114,7 +115,7 @@ class Reader:
             if SELECTORS[self._settings.strategy].per_query:
                 if query is None:
                     raise ParameterError("query must be given, since the demonstrations depend on it")
-                check_query(query)
+                self._check_query(query)
                 # Before the store is read: whoever reads for long holds up those who forget.
                 vector = checked_vectors(self._models.embedder, [query])[0]
             with self._reading():
@@ -126,11 +127,12 @@ class Reader:
         Raises
         ------
         ParameterError
-            The query is blank.
+            The query is blank, or holds a control token that is refused.
         EmbedderError, MissingPackageError, StoreError
             As for `demonstrations`.
         """
-        check_query(query)
+        with self._lock:
+            self._check_query(query)
         return Prompt(self._settings.template or Template(), tuple(self.demonstrations(query)), query)
 
     def ask(self, query: str, *, max_tokens: int = 64) -> Answer:
@@ -147,7 +149,7 @@ class Reader:
         Raises
         ------
         ParameterError
-            The query is blank, or `max_tokens` is out of its range.
+            The query is blank, or holds a control token that is refused, or `max_tokens` is out of its range.
         PromptTooLongError
             The query alone does not fit.
         LLMError, ServerError, MissingPackageError
@@ -186,7 +188,7 @@ class Reader:
         Raises
         ------
         ParameterError
-            There are no options, or one is blank or there twice.
+            There are no options, or one is blank or there twice; or a control token is refused.
         PromptTooLongError, LLMError, ServerError, MissingPackageError, EmbedderError, StoreError
             As for `ask`.
         """
@@ -195,6 +197,8 @@ class Reader:
             if options is None and not chosen:
                 raise ParameterError("options must be given, since the store was created without any")
             chosen = check_options(chosen)
+            if self._settings.on_control_tokens == "refuse":
+                check_texts("options", chosen, self._models.control_tokens)
             llm = self._models.llm
             # No tokenizer makes more tokens than bytes.
             longest = max(len(option.encode()) for option in chosen) + 1
@@ -358,6 +362,11 @@ class Reader:
     def _shown(self, model: QKMeans | None, vector: NDArray[np.float32] | None = None) -> list[Example]:
         """Return the demonstrations; without a query's vector those that do not depend on it."""
         return self._store.examples(selected(self._settings, model, vector))
+
+    def _check_query(self, query: str) -> None:
+        check_query(query)
+        if self._settings.on_control_tokens == "refuse":
+            check_texts("query", [query], self._models.control_tokens)
 
     def _fitting(self, query: str, llm: LLM, answer_tokens: int) -> Prompt:
         prompt = self.prompt(query)

@@ -30,6 +30,15 @@ class IngestReport(_Report):
     skipped : list of BadRow
     embedding_seconds, seconds : float
         Wall-clock time of the embedding, and of all.
+    n_truncated : int, default=0
+        How many of the inputs that came in have more tokens than the embedding model sees.
+    longest : int or None, default=None
+        Tokens of the longest of them all; None where the model does not count.
+    max_tokens : int or None, default=None
+        Most tokens that the model sees; None where it has no limit, or does not say.
+    indistinct : list of lists of int or str, default=[]
+        Ids of examples that differ only in what the model does not see: groups with different inputs of that length and
+        the same vector, one of which at least came in now. The clustering cannot tell them apart.
     """
 
     n_added: int
@@ -39,6 +48,27 @@ class IngestReport(_Report):
     skipped: list[BadRow]
     embedding_seconds: float
     seconds: float
+    n_truncated: int = 0
+    longest: int | None = None
+    max_tokens: int | None = None
+    indistinct: list[list[int | str]] = field(default_factory=list)
+
+    @property
+    def n_indistinct(self) -> int:
+        """How many examples look like another one to the embedding model, see `indistinct`."""
+        return sum(map(len, self.indistinct))
+
+    @property
+    def unseen(self) -> str:
+        """What the embedding model does not see, in one line; empty if it sees all."""
+        if not self.n_truncated and not self.indistinct:
+            return ""
+        inputs = "1 input is" if self.n_truncated == 1 else f"{self.n_truncated} inputs are"
+        alike = f"; {self.n_indistinct} examples differ only beyond that" if self.indistinct else ""
+        return (
+            f"{inputs} longer than the {self.max_tokens} tokens that the embedding model sees (the longest has "
+            f"{self.longest}){alike}"
+        )
 
     def __str__(self) -> str:
         skipped = f", {self.n_skipped} bad rows left out" if self.n_skipped else ""

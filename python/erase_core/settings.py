@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
 from erase_core import parameters
+from erase_core.control_tokens import OnControlTokens
 from erase_core.errors import ParameterError
 from erase_core.examples import unstorable
 from erase_core.llm.address import check_no_credentials, without_credentials
@@ -50,6 +51,11 @@ class Settings:
         Whether the model's chat template is used.
     server : ServerOptions, default=ServerOptions()
         How the server at `base_url` is asked. Its key is not among them.
+    on_control_tokens : {"keep", "refuse"}, default="keep"
+        What to do with control tokens such as ``<|im_start|>`` in examples, queries and options. "keep": they are text
+        like any other. A model in this process is then never given the tokens themselves; a server cannot be kept from
+        reading them as such. "refuse": such an example is not taken in, and such a query is an error. Looked for are
+        the common families, and the tokens of the language model where its tokenizer is at hand.
 
     Raises
     ------
@@ -71,6 +77,7 @@ class Settings:
     base_url: str | None = None
     chat: bool = False
     server: ServerOptions = field(default_factory=ServerOptions)
+    on_control_tokens: OnControlTokens = "keep"
 
     def __post_init__(self) -> None:
         # What numpy made is turned into what JSON knows.
@@ -100,6 +107,7 @@ class Settings:
             raise ParameterError(f"server must be ServerOptions, got {type(self.server).__name__}")
         if self.base_url is not None:
             check_no_credentials(self.base_url)
+        parameters.choice("on_control_tokens", self.on_control_tokens, get_args(OnControlTokens))
         if self.base_url is not None and self.llm is None:
             raise ParameterError("llm must name the model that the server at base_url is to run")
 

@@ -18,7 +18,9 @@ from typing import Any
 
 from erase_core.errors import LLMError, MissingPackageError, ParameterError
 from erase_core.libraries import gguf_progress, quiet
+from erase_core.llm.chat import template_text
 from erase_core.llm.packaged import packaged_model
+from erase_core.plain_tokens import control_tokens
 from erase_core.progress import bar
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -42,22 +44,40 @@ def load(model: str | Path | None, device: str | None, dtype: str) -> Checkpoint
     ------
     MissingPackageError, ParameterError, LLMError
     """
-    if find_spec("torch") is None or find_spec("transformers") is None:
-        raise MissingPackageError("torch and transformers are not installed: pip install 'erase-core[llm]'")
+    _check_packages()
     if dtype not in DTYPES:
         raise ParameterError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     place = _torch_device(device)
-    path = packaged_model() if model is None else _local(model)
-    source: str | Path
-    if path is None:
-        name, source = str(model), str(model)
-    elif path.is_dir():
-        name, source = path.resolve().name, path
-    else:
-        name, source = path.stem, _converted(path)
+    name, source = _source(model)
     tokenizer = _load_tokenizer(name, source)
     weights = _load_weights(name, source, dtype, place)
     return Checkpoint(weights, tokenizer, f"{name}@{_digest(weights)}")
+
+
+def control_tokens_of(model: str | Path | None, *, chat: bool) -> tuple[str, ...]:
+    """Return the control tokens of a model, of which only the tokenizer is loaded.
+
+    Raises
+    ------
+    MissingPackageError, ParameterError, LLMError
+    """
+    _check_packages()
+    tokenizer = _load_tokenizer(*_source(model))
+    template = getattr(tokenizer, "chat_template", None) if chat else None
+    return tuple(control_tokens(tokenizer, template_text(template)))
+
+
+def _check_packages() -> None:
+    if find_spec("torch") is None or find_spec("transformers") is None:
+        raise MissingPackageError("torch and transformers are not installed: pip install 'erase-core[llm]'")
+
+
+def _source(model: str | Path | None) -> tuple[str, str | Path]:
+    """Return a model's name, and what transformers loads it from."""
+    path = packaged_model() if model is None else _local(model)
+    if path is None:
+        return str(model), str(model)
+    return (path.resolve().name, path) if path.is_dir() else (path.stem, _converted(path))
 
 
 def _torch_device(device: str | None) -> Any:

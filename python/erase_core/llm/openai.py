@@ -33,6 +33,9 @@ class OpenAILLM:
 
     Where a model refuses `temperature` or `max_tokens`, the request is repeated without the one, or with
     `max_completion_tokens` for the other, and so from then on. Without a temperature its answers may differ each time.
+    Whether a control token such as ``<|im_start|>`` in an example, a query or an option is text or begins a turn is up
+    to the server: the interface sends texts, not tokens, and many servers read it as the token. A store made with
+    ``on_control_tokens="refuse"`` sends none of the common families.
 
     Parameters
     ----------

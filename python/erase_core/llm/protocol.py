@@ -75,7 +75,11 @@ class Choice:
 
 
 class LLM(Protocol):
-    """A language model that answers prompts. Its methods may be called from several threads."""
+    """A language model that answers prompts. Its methods may be called from several threads.
+
+    It may have an attribute `control_tokens`: the strings that its tokenizer does not take as text. A store that
+    refuses control tokens looks for these, too.
+    """
 
     @property
     def name(self) -> str:

@@ -1,7 +1,7 @@
 """A language model in this process: prompts to tokens, runs of the model, tokens to answers.
 
-Leaves to others where a model comes from (`checkpoint`), what is kept between queries (`prefix_cache`), and how
-options are scored (`scoring`).
+Leaves to others where a model comes from (`checkpoint`), what is kept between queries (`prefix_cache`), how
+options are scored (`scoring`), and that what others wrote stays text (`chat`, `plain_tokens`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from erase_core.apart import apart
 from erase_core.errors import LLMError
 from erase_core.libraries import quiet
 from erase_core.llm import checkpoint
+from erase_core.llm.chat import Chat
 from erase_core.llm.protocol import Answer, Choice, check_max_tokens, check_options, check_room
+from erase_core.plain_tokens import PlainTokenizer, Written
 
 if TYPE_CHECKING:
     from erase_core.prompt import Prompt
@@ -30,6 +31,11 @@ class TransformersLLM:
     The keys and values of a prompt's shared part are kept for the next query with the same part. They are overwritten
     when a prompt with another one comes, and by `forget`; what a query adds is overwritten when it is answered. The
     answers do not depend on what was asked before, up to rounding.
+
+    Examples, queries and options are text: a control token such as ``<|im_start|>`` in one of them is tokenised like
+    any other characters, in chats and in plain prompts. Control tokens in a `Template` are real: it is the operator's.
+    Some chat templates mark turns with plain text, such as ``[INST]`` where the tokenizer has no token for it. The same
+    text in an example cannot be told from that, so such a prompt is refused.
 
     Parameters
     ----------
@@ -51,6 +57,8 @@ class TransformersLLM:
         Name of the file, folder or hub id, and a hash of the weights.
     context_length : int or None
         Most tokens of prompt and answer together.
+    control_tokens : tuple of str
+        The tokens that mean more to the model than their text: turn markers, ends, and the like.
 
     Raises
     ------
@@ -77,8 +85,10 @@ class TransformersLLM:
         self.name = loaded.name
         self.chat = chat
         self._tokenizer = loaded.tokenizer
-        if chat and not getattr(loaded.tokenizer, "chat_template", None):
-            raise LLMError(f"{self.name} has no chat template: use it without chat")
+        self._chat = Chat(loaded.tokenizer, self.name) if chat else None
+        # A chat template writes special tokens itself.
+        template = "" if self._chat is None else self._chat.source
+        self._tokens = PlainTokenizer(loaded.tokenizer, self.name, add_special_tokens=not chat, template=template)
         self.context_length = _context_length(loaded)
         self._end_tokens = _end_tokens(loaded)
         self._lock = Lock()
@@ -88,10 +98,15 @@ class TransformersLLM:
     def __repr__(self) -> str:
         return f"TransformersLLM({self.name!r}, chat={self.chat})"
 
+    @property
+    def control_tokens(self) -> tuple[str, ...]:
+        """The tokens that mean more to the model than their text."""
+        return tuple(self._tokens.control)
+
     def count_tokens(self, prompt: Prompt) -> int:
         """Return the number of tokens of a prompt, with the chat template's if it is used."""
         with self._lock, quiet():
-            return len(self._tokens(self._text(prompt)))
+            return len(self._encoded(self._written(prompt))[0])
 
     def generate(self, prompt: Prompt, *, max_tokens: int = 64) -> Answer:
         """Return the most likely answer, token by token.
@@ -109,11 +124,13 @@ class TransformersLLM:
             If prompt and answer may not fit into the context.
         ParameterError
             If `max_tokens` is out of range.
+        LLMError
+            If the tokenizer cannot take a control token in an example or the query as text.
         """
         most = check_max_tokens(max_tokens)
         with self._lock, quiet():
             start = time.perf_counter()
-            ids = self._tokens(self._text(prompt))
+            ids = self._encoded(self._written(prompt))[0]
             check_room(len(ids), most, self.context_length)
             made: list[int] = []
             text, stopped = "", False
@@ -141,14 +158,15 @@ class TransformersLLM:
         ParameterError
             If the options are not such.
         LLMError
-            If the tokenizer makes nothing of an option.
+            If the tokenizer makes nothing of an option, or cannot take a control token in one, in an example or in the
+            query as text.
         """
         from erase_core.llm.scoring import score
 
         checked = check_options(options)
         with self._lock, quiet():
             start = time.perf_counter()
-            ids, continuations = self._continued(self._text(prompt), checked)
+            ids, continuations = self._continued(self._written(prompt), checked)
             check_room(len(ids), max(map(len, continuations)), self.context_length)
             with self._cache.query(self._shared_tokens(prompt), ids) as rest:
                 values = score(self._cache, rest, continuations, packed=self._packed)
@@ -162,47 +180,33 @@ class TransformersLLM:
         """
         with self._lock:
             self._cache.clear()
-            backend = getattr(self._tokenizer, "backend_tokenizer", None)
-            # Private, but the only way to the words that BPE keeps for speed, where it is not for each thread.
-            getattr(getattr(backend, "model", None), "_clear_cache", lambda: None)()
+            self._tokens.forget()
 
-    def _text(self, prompt: Prompt) -> str:
-        if not self.chat:
-            return prompt.text
-        try:
-            return self._render(prompt.messages, add_generation_prompt=True)
-        except _template_error() as error:
-            raise LLMError(
-                f"the chat template of {self.name} refuses the prompt ({error}): use it without chat, or no instruction"
-            ) from None
+    def _written(self, prompt: Prompt) -> Written:
+        if self._chat is None:
+            return Written.of(prompt.parts)
+        return self._chat.written(prompt.messages, answer=True)
+
+    def _encoded(self, *written: Written) -> list[list[int]]:
+        if self._chat is not None:
+            self._chat.check(written, self._tokens.control)
+        return self._tokens.encode(written)
 
     def _shared_tokens(self, prompt: Prompt) -> list[int]:
-        if not self.chat:
-            return self._tokens(prompt.shared)
+        if self._chat is None:
+            return self._encoded(Written.of(prompt.shared_parts))[0]
         try:
-            return self._tokens(self._render(prompt.shared_messages))
-        except _template_error():  # a template may refuse to end there; then nothing is shared
+            shared = self._chat.written(prompt.shared_messages, answer=False)
+        except LLMError:  # a template may refuse to end there; then nothing is shared
             return []
+        return self._encoded(shared)[0]
 
-    def _render(self, messages: list[dict[str, str]], **options: bool) -> str:
-        if not messages:
-            return ""
-        return str(self._tokenizer.apply_chat_template(messages, tokenize=False, **options))
-
-    def _tokens(self, text: str) -> list[int]:
-        return self._tokens_of_each([text])[0]
-
-    def _tokens_of_each(self, texts: list[str]) -> list[list[int]]:
-        # A chat template writes special tokens itself. Too long a prompt is this module's error, not a warning.
-        made = apart(lambda: self._tokenizer(texts, add_special_tokens=not self.chat, verbose=False)["input_ids"])
-        return list(made)
-
-    def _continued(self, text: str, options: Sequence[str]) -> tuple[list[int], list[list[int]]]:
-        """Return the tokens that the text has in common with all its continuations, and what follows for each."""
+    def _continued(self, written: Written, options: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+        """Return the tokens that a prompt has in common with all its continuations, and what follows for each."""
         from erase_core.llm.prefix_cache import common_length
 
         space = "" if self.chat else " "
-        ids, *whole = self._tokens_of_each([text, *(text + space + option for option in options)])
+        ids, *whole = self._encoded(written, *(written.followed_by(space, option) for option in options))
         common = min(common_length(ids, tokens) for tokens in whole)
         for option, tokens in zip(options, whole, strict=True):
             if len(tokens) == common:
@@ -242,9 +246,3 @@ def _takes_masks(loaded: checkpoint.Checkpoint) -> bool:
     # The caller's mask takes the place of a sliding window's. Models that are not built on transformers' attention
     # interface have masks or positions of their own besides.
     return layers == {DynamicLayer} and getattr(loaded.model, "_supports_attention_backend", False) is True
-
-
-def _template_error() -> type[Exception]:
-    from jinja2 import TemplateError
-
-    return TemplateError

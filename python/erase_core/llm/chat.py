@@ -1,0 +1,123 @@
+"""Chat templates: messages to text, and which of that text is the template's.
+
+The template is rendered twice: with the messages, and with a word of our own in place of each. The second tells the
+template's text from the messages', whatever these are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from erase_core.control_tokens import written_markers
+from erase_core.errors import LLMError
+from erase_core.plain_tokens import Part, Written
+
+__all__ = ["Chat", "template_text"]
+
+Messages = list[dict[str, str]]
+
+# White space that no template writes itself: it shows whether a template strips what it is given.
+EDGE = "\u2003"
+STAND_IN = re.compile(rf"({EDGE}?)erasecoremessage(\d{{6}})end({EDGE}?)")
+
+
+class Chat:
+    """The chat template of a tokenizer.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerBase
+    name : str
+        Of the model, for errors.
+
+    Raises
+    ------
+    LLMError
+        If the tokenizer has no chat template.
+    """
+
+    def __init__(self, tokenizer: Any, name: str) -> None:
+        self._tokenizer, self._name = tokenizer, name
+        template = getattr(tokenizer, "chat_template", None)
+        if not template:
+            raise LLMError(f"{name} has no chat template: use it without chat")
+        self.source = template_text(template)
+
+    def written(self, messages: Messages, *, answer: bool) -> Written:
+        """Return messages as the template writes them; with `answer` up to where the model's reply begins.
+
+        A system message is ours, all others are given.
+
+        Raises
+        ------
+        LLMError
+            If the template refuses the messages.
+        """
+        if not messages:
+            return Written("", [])
+        text = self._render(messages, answer)
+        stand_ins = [
+            {**message, "content": f"{EDGE}erasecoremessage{place:06}end{EDGE}"} if _is_given(message) else message
+            for place, message in enumerate(messages)
+        ]
+        frame = self._render(stand_ins, answer)
+        found = {int(each[2]) for each in STAND_IN.finditer(frame)}
+        is_complete = found == {place for place, message in enumerate(messages) if _is_given(message)}
+        return Written(text, list(_parts(frame, messages)), is_complete)
+
+    def check(self, written: Sequence[Written], control: Collection[str]) -> None:
+        """Check that no given text has what the template marks turns with, where that is plain text to the tokenizer.
+
+        Raises
+        ------
+        LLMError
+        """
+        parts = [part for each in written for part in each.parts]
+        ours = "\n".join(dict.fromkeys(part.text for part in parts if not part.given))
+        for text in dict.fromkeys(part.text for part in parts if part.given):
+            for marker in written_markers(text):
+                if marker in ours and marker not in control:
+                    raise LLMError(
+                        f"the chat template of {self._name} writes {marker!r}, which its tokenizer does not know as a "
+                        "token, and an example, the query or an option has it, too: take it out, refuse such texts "
+                        'with on_control_tokens="refuse", or use the model without chat'
+                    )
+
+    def _render(self, messages: Messages, answer: bool) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            made = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer)
+        except TemplateError as error:
+            raise LLMError(
+                f"the chat template of {self._name} refuses the prompt ({error}): use it without chat, or no "
+                "instruction"
+            ) from None
+        return str(made)
+
+
+def template_text(template: str | dict[str, str] | None) -> str:
+    """Return the source of a chat template, or of all where a tokenizer has several; empty if it has none."""
+    return "\n".join(template.values()) if isinstance(template, dict) else template or ""
+
+
+def _is_given(message: dict[str, str]) -> bool:
+    return message["role"] != "system"
+
+
+def _parts(rendered: str, messages: Messages) -> Iterator[Part]:
+    end = 0
+    for found in STAND_IN.finditer(rendered):
+        yield Part(rendered[end : found.start()], given=False)
+        left, place, right = found.groups()
+        text = messages[int(place)]["content"]
+        yield Part(_stripped(text, left=not left, right=not right), given=True)
+        end = found.end()
+    yield Part(rendered[end:], given=False)
+
+
+def _stripped(text: str, *, left: bool, right: bool) -> str:
+    text = text.lstrip() if left else text
+    return text.rstrip() if right else text
