@@ -54,8 +54,8 @@ def by_strategy(strategy: Strategy, examples: list[Example], X: Matrix, seed: in
     known = dict(zip(ids, examples, strict=True))
     selector = SELECTORS[strategy]
     if selector.per_query:
-        return lambda _, vector: [known[id_] for id_ in selector.select(model, n_shots, seed, vector)]
-    shared = [known[id_] for id_ in selector.select(model, n_shots, seed, None)]
+        return lambda _, vector: [known[id_] for id_ in selector.select(model._model, n_shots, seed, vector)]
+    shared = [known[id_] for id_ in selector.select(model._model, n_shots, seed, None)]
     return lambda _, vector: shared
 
 

@@ -7,7 +7,8 @@ Run it from anywhere: `python tests/make_vectors.py`. It is deterministic. Every
 - rows.json: `[{row, exponent, mantissa}]`.
 - models.json: `[{name, covers, params, n_features, id_kind, ids, rows, expected}]`. `params`: `n_clusters`, `epsilon`
   and `gamma` as `[numerator, denominator]`, `max_iter`, `projection` (null, m, or a matrix of hex floats), `max_norm`
-  (null or a hex float), `seed`. `ids` ascend; rows, exponents, mantissas, aligned and labels stand in that order.
+  (null or a hex float), `seed`, and `center` (hex floats) where there is one.
+  `ids` ascend; rows, exponents, mantissas, aligned and labels stand in that order.
   `expected`: `exponent` (pR), `exponents`, `mantissas` (p and y, before alignment even where `max_norm` is given),
   `aligned` (x), `rounds` (by round, by trial `[id, potential]`; round 0 has one, of potential 0), `seeds` (ids by
   round), `n_iter`, `kept` (null without rows), `steps` (each `centres`, `labels`,
@@ -248,6 +249,18 @@ def projection_cases(rng: random.Random) -> Iterator[Case]:
         yield Case(f"matrix {name}", numbered(rows), Params(n_clusters=3, projection=matrix, seed=len(name)), d)
 
 
+def center_cases(rng: random.Random) -> Iterator[Case]:
+    """Rows far from the origin, under each kind of projection; differences that round; centers that are none."""
+    center = [1e5, -3e4, 0.1]
+    far = numbered([[v + c for v, c in zip(row, center, strict=True)] for row in blobs(rng, 20, 3, 3)])
+    matrix = [[0.6, 0.8, 0.0], [0.0, 0.6, 0.8]]
+    for name, projection in (("none", None), ("signs", 2), ("matrix", matrix)):
+        yield Case(f"center {name}", far, Params(n_clusters=3, center=center, projection=projection, seed=5), 3)
+    yield Case("center max_norm", far, Params(n_clusters=3, center=center, max_norm=64.0, seed=6), 3)
+    yield Case("center elsewhere", far, Params(n_clusters=3, center=[-0.0, 1e-300, 1e17], seed=7), 3)
+    yield Case("center of zeros", far, Params(n_clusters=3, center=[0.0, -0.0, 0.0], seed=8), 3)
+
+
 def parameter_cases(rng: random.Random) -> Iterator[Case]:
     """Epsilon, gamma, max_iter; the balance and the exception of section 6."""
     rows = numbered(blobs(rng, 40, 2, 6, 1.0, 0.4))
@@ -359,6 +372,9 @@ def model_vector(case: Case) -> dict[str, Any]:
         else p.projection,
         "max_norm": None if p.max_norm is None else p.max_norm.hex(),
     }
+    center = params.pop("center")
+    if center is not None:
+        params["center"] = [v.hex() for v in center]
     return {
         "name": case.name,
         "covers": covers(case, fitted),
@@ -382,7 +398,8 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     makers = (small_cases, scale_cases, projection_cases, parameter_cases)
     cases = [case for k, maker in enumerate(makers) for case in maker(random.Random(k))]
-    models = [model_vector(case) for case in [*cases, *random_cases(random.Random(100), 15)]]
+    cases += [*random_cases(random.Random(100), 15), *center_cases(random.Random(4))]
+    models = [model_vector(case) for case in cases]
     write("philox.json", philox_vectors())
     (OUT / "race.json").write_text(json.dumps(race_vectors(random.Random(1)), indent=0) + "\n", encoding="ascii")
     write("rows.json", row_vectors(random.Random(2)))

@@ -35,6 +35,7 @@ class Params:
     max_iter: int = 10
     projection: int | list[list[float]] | None = None
     max_norm: float | None = None
+    center: list[float] | None = None
     seed: int = 0
 
 
@@ -104,6 +105,18 @@ def distance(x: Sequence[int], y: Sequence[int]) -> int:
 
 
 # ---- 1. Fixed point ----
+def given_center(params: Params) -> list[float] | None:
+    """The center, with zeros of one sign; None for one of zeros."""
+    center = params.center
+    return None if center is None or not any(center) else [c + 0.0 for c in center]
+
+
+def shifted(x: Sequence[float], params: Params) -> list[float]:
+    """The row less the center: each entry the float64 nearest to the difference."""
+    center = given_center(params)
+    return list(x) if center is None else [v - c for v, c in zip(x, center, strict=True)]
+
+
 def at_exponent(x: Sequence[float], p: int) -> Vector:
     """x^(p): each float at its exact value, times 2^(14 - p), rounded."""
     return [rhe(Fraction(v) * Fraction(2) ** (14 - p)) for v in x]
@@ -338,7 +351,7 @@ def fit(rows: Mapping[int, Sequence[float]] | Mapping[str, Sequence[float]], par
     ids = sorted(given, key=id_order)
     if n_features < 1 or any(len(row) != n_features for row in given.values()):
         raise ValueError("every row must have n_features entries, at least one")
-    points = [fixed_point(given[i]) for i in ids]
+    points = [fixed_point(shifted(given[i], params)) for i in ids]
     exponents = [p for p, _ in points]
     mantissas = projected([a for _, a in points], params, n_features)
     exponent = model_exponent(params.max_norm, exponents)
@@ -353,23 +366,42 @@ def fit(rows: Mapping[int, Sequence[float]] | Mapping[str, Sequence[float]], par
     return fitted
 
 
+# ---- 8. Resolution ----
+def resolution(fitted: Fitted) -> float:
+    """The figure: of two integers, each rounded to a float, then divided, and of that the root."""
+    n = len(fitted.ids)
+    if n < 2 or fitted.kept is None:
+        return 0.0
+    step, dim = fitted.steps[fitted.kept], len(fitted.centres[0])
+    largest = step.counts.index(max(step.counts))
+    squares = [distance(c, step.centres[largest]) for c in step.centres]
+    near = next(
+        s for s in sorted(squares) if 8 * sum(c for c, q in zip(step.counts, squares, strict=True) if q <= s) >= 7 * n
+    )
+    coarser = max(pitch(fitted.params, dim), 1024)
+    spread = near * n + step.loss
+    return math.sqrt(float(coarser**2 * dim * n) / float(spread)) if spread else math.inf
+
+
 # ---- docs/file-format.md ----
 def encode_header(params: Params, n_features: int) -> bytes:
-    """The parameters, up to and including n_features."""
+    """The parameters, up to and including n_features and the center."""
     out = b"eraseqkm" + struct.pack("<III", 1, params.n_clusters, params.max_iter)
     for ratio in (params.epsilon, params.gamma):
         out += struct.pack("<II", ratio.numerator, ratio.denominator)
     out += struct.pack("<Q", params.seed)
     out += struct.pack("<Bd", 0, 0.0) if params.max_norm is None else struct.pack("<Bd", 1, params.max_norm)
+    center = given_center(params)
+    more = 0 if center is None else 4
     if params.projection is None:
-        out += struct.pack("<B", 0)
+        out += struct.pack("<B", more)
     elif isinstance(params.projection, int):
-        out += struct.pack("<BI", 1, params.projection)
+        out += struct.pack("<BI", 1 + more, params.projection)
     else:
         p, b = matrix_fixed_point(params.projection, n_features)
-        out += struct.pack("<BIIi", 2, len(b), n_features, p)
+        out += struct.pack("<BIIi", 2 + more, len(b), n_features, p)
         out += b"".join(struct.pack(f"<{n_features}h", *row) for row in b)
-    return out + struct.pack("<I", n_features)
+    return out + struct.pack("<I", n_features) + struct.pack(f"<{len(center or ())}d", *(center or ()))
 
 
 def encode_ids(ids: Sequence[Id]) -> bytes:

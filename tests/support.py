@@ -45,6 +45,7 @@ class Config:
     max_iter: int = 10
     projection: int | Matrix | None = None
     max_norm: float | None = None
+    center: tuple[float, ...] | None = None
     seed: int = 0
     d: int = 2
 
@@ -53,6 +54,7 @@ class Config:
         keywords = {name: value for name, value in vars(self).items() if name != "d"}
         if isinstance(self.projection, tuple):
             keywords["projection"] = np.array(self.projection, dtype=np.float64)
+        keywords["center"] = None if self.center is None else list(self.center)
         return keywords
 
     def estimator(self, n_threads: int | None = 1) -> QKMeans:
@@ -64,6 +66,7 @@ class Config:
             max_iter=self.max_iter,
             projection=self.projection,
             max_norm=self.max_norm,
+            center=self.center,
             random_state=self.seed,
             n_threads=n_threads,
         )
@@ -78,6 +81,7 @@ class Config:
             max_iter=self.max_iter,
             projection=[list(row) for row in projection] if isinstance(projection, tuple) else projection,
             max_norm=self.max_norm,
+            center=None if self.center is None else list(self.center),
             seed=self.seed,
         )
 
@@ -116,6 +120,7 @@ class State(NamedTuple):
     exemplars: list[Id | None]
     seeds: list[Id]
     inertia: str
+    resolution: str
     n_iter: int
 
 
@@ -132,6 +137,7 @@ def state(model: QKMeans | Model) -> State:
         exemplars=list(model.exemplars_ if isinstance(model, QKMeans) else model.exemplars()),
         seeds=list(core.seeds()),
         inertia=(model.inertia_ if isinstance(model, QKMeans) else model.inertia).hex(),
+        resolution=(model.resolution_ if isinstance(model, QKMeans) else model.resolution).hex(),
         n_iter=model.n_iter_ if isinstance(model, QKMeans) else model.n_iter,
     )
 
@@ -194,6 +200,7 @@ def random_config(rng: np.random.Generator, d: int) -> Config:
         max_iter=int(rng.integers(1, 13)),
         projection=projections[rng.integers(len(projections))],
         max_norm=[None, 200.0][rng.integers(2)],
+        center=[None, None, tuple(map(float, rng.normal(size=d)))][rng.integers(3)],
         seed=int(rng.integers(2**63)),
         d=d,
     )
@@ -251,13 +258,17 @@ def problems(draw: st.DrawFn) -> Problem:
     entry = st.one_of(st.sampled_from([1.0, -1.0, 0.5]), st.floats(-3, 3))
     some_matrix = st.lists(st.tuples(*[entry] * d), min_size=1, max_size=3).map(tuple).filter(_not_tiny)
     on_boundaries = family == "boundaries"
+    far = st.one_of(st.sampled_from([0.0, -0.0, 1.0, 0.1, -3.0, 1e-3]), st.floats(-8, 8))
+    center = None if on_boundaries else draw(st.one_of(st.none(), st.none(), st.tuples(*[far] * d)))
+    away = float(np.linalg.norm(center or 0.0))
     config = Config(
         n_clusters=draw(st.integers(1, 6)),
         epsilon=draw(st.one_of(st.sampled_from(_RATIOS), st.tuples(st.integers(1, 3000), st.just(1000)))),
         gamma=draw(st.sampled_from([(0, 1), (1, 5), (1, 1)])),
         max_iter=draw(st.integers(1, 12)),
         projection=None if on_boundaries else draw(st.one_of(st.none(), st.integers(1, 5), some_matrix)),
-        max_norm=bound if on_boundaries else draw(st.sampled_from([None, None, bound, bound * 1.7])),
+        max_norm=bound if on_boundaries else draw(st.sampled_from([None, None, bound + away, 1.7 * bound + away])),
+        center=center,
         seed=draw(st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1))),
         d=d,
     )

@@ -116,7 +116,7 @@ def _write_until_done(erase: Erase, states: list[State], counts: Counter[str], c
     def note() -> None:
         announce()
         model = erase._clustering._model
-        ids: Ids = () if model is None else tuple(int(id_) for id_ in model.ids_)
+        ids: Ids = () if model is None else tuple(int(id_) for id_ in model.ids())
         noted[:] = [(erase._store.facts.generation + 1, time.monotonic_ns(), ids)]
 
     erase._clustering._announce = note  # type: ignore[method-assign]

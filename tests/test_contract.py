@@ -39,6 +39,9 @@ from support import (
 
 MAX_ROWS = 20
 
+# Of so few rows, many of them equal or much larger than the others.
+pytestmark = pytest.mark.filterwarnings("ignore::erase_core.DataWarning")
+
 
 class Contract(RuleBasedStateMachine):
     """One estimator, and beside it the rows that it should be a fit of."""

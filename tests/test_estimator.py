@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import pickle
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from support import INT_IDS, TEXT_IDS, Config, Id, Problem, fresh, id_list, matrix, problems, row_sets, state
 
 FITTED = ["cluster_centers_", "labels_", "ids_", "exemplars_", "inertia_", "n_iter_", "seed_", "n_features_in_"]
+FITTED += ["resolution_"]
 MATRIX = np.array([[0.6, 0.8, 0.0], [0.0, 0.6, 0.8]])
 
 
@@ -31,7 +35,12 @@ def x() -> NDArray[np.float64]:
 
 # ---- scikit-learn's own checks, without exemption ----
 @parametrize_with_checks(  # type: ignore[untyped-decorator]
-    [QKMeans(), QKMeans(2, epsilon=0.01, gamma=1, max_norm=1000.0), QKMeans(n_clusters=1, projection=4, n_threads=1)]
+    [
+        QKMeans(),
+        QKMeans(random_state=None),
+        QKMeans(2, epsilon=0.01, gamma=1, max_norm=1000.0),
+        QKMeans(n_clusters=1, projection=4, n_threads=1),
+    ]
 )
 def test_scikit_learn_s_checks_pass(estimator: QKMeans, check: Any) -> None:
     check(estimator)
@@ -78,8 +87,35 @@ def test_it_is_a_clusterer() -> None:
 def test_none_draws_a_seed_and_keeps_it(x: NDArray[np.float64]) -> None:
     model = QKMeans(3, random_state=None).fit(x)
     again = QKMeans(3, random_state=None).fit(x)
-    assert again.seed_ != model.seed_
+    assert len({again.seed_, model.seed_, 0}) == 3
+    assert len({again.digest(), model.digest(), QKMeans(3).fit(x).digest()}) == 3
     assert QKMeans(3, random_state=model.seed_).fit(x).digest() == model.digest()
+
+
+def test_none_draws_anew_at_each_fit_and_nowhere_else(x: NDArray[np.float64], tmp_path: Path) -> None:
+    model = QKMeans(3, random_state=None).fit(x)
+    seed, before = model.seed_, model.digest()
+    model.remove(5)
+    model.add(x[5:6], ids=[5])
+    assert (model.seed_, model.digest(), model.get_params()["random_state"]) == (seed, before, None)
+    for copy in (pickle.loads(pickle.dumps(model)), deepcopy(model)):
+        assert (copy.seed_, copy.digest(), copy.random_state) == (seed, before, None)
+    model.save(tmp_path / "model")
+    loaded = QKMeans.load(tmp_path / "model")
+    assert (loaded.seed_, loaded.random_state, loaded.fit(x).digest()) == (seed, seed, before)
+    unfitted = clone(model)
+    assert not hasattr(unfitted, "seed_")
+    assert len({seed, model.fit(x).seed_, model.fit(x).seed_, unfitted.fit(x).seed_}) == 4
+    assert model.set_params(random_state=seed).fit(x).digest() == before
+    assert model.set_params(random_state=None).fit(x).seed_ != seed
+
+
+def test_a_fit_that_fails_keeps_the_seed(x: NDArray[np.float64]) -> None:
+    model = QKMeans(3, random_state=None).fit(x)
+    seed, before = model.seed_, model.digest()
+    with pytest.raises(ValueError, match="n_samples"):
+        model.fit(x[:2])
+    assert (model.seed_, model.digest()) == (seed, before)
 
 
 @pytest.mark.parametrize("make", [np.random.RandomState, np.random.default_rng])
@@ -105,6 +141,7 @@ def test_the_seed_matters(x: NDArray[np.float64]) -> None:
 
 
 # ---- results agree ----
+@pytest.mark.filterwarnings("ignore::erase_core.DataWarning")  # of few rows, many of them equal
 @given(problem=problems(), ids=st.sampled_from([INT_IDS, TEXT_IDS]), data=st.data())
 def test_methods_agree_on_the_rows_that_were_fitted(problem: Problem, ids: list[Id], data: st.DataObject) -> None:
     """Prediction gives the labels, the nearest centre is the nearest by transform, the score is minus the inertia.

@@ -276,7 +276,11 @@ def test_a_power_of_two_scales_the_model(problem: Problem, ids: list[Id], shift:
     assume(oracle_fit(rows, config).exponent > -800)  # below, rows are rounded away, which is no matter of scale
     scaled = {id_: [v * scale for v in row] for id_, row in rows.items()}
     max_norm = None if config.max_norm is None else config.max_norm * scale
-    plain, other = fresh(rows, config), fresh(scaled, Config(**{**vars(config), "max_norm": max_norm}))
+    center = None if config.center is None else tuple(c * scale for c in config.center)
+    plain, other = (
+        fresh(rows, config),
+        fresh(scaled, Config(**{**vars(config), "max_norm": max_norm, "center": center})),
+    )
     assert other.labels().tolist() == plain.labels().tolist()
     assert (other.seeds(), other.exemplars(), other.n_iter) == (plain.seeds(), plain.exemplars(), plain.n_iter)
     assert other.centres().tobytes() == (plain.centres() * scale).tobytes()

@@ -1,11 +1,12 @@
 """Exact unlearning for the examples that adapt an LLM.
 
 `Erase` keeps examples, makes prompts of them, and forgets them. `QKMeans`, beneath it, is quantised k-means whose state
-after any removals and additions is, bit for bit, that of a fit on the rows that remain. Neither loads torch before a
-model is needed.
+after any removals and additions is, bit for bit, that of a fit on the rows that remain. This package is
+quick to import: scikit-learn comes with the first use of `QKMeans`, torch when a model is loaded.
 """
 
 import warnings as _warnings
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from erase_core import _core
 from erase_core._core import UpdateReport, __version__
@@ -13,6 +14,7 @@ from erase_core.chain import ChainVerification, verify_receipts
 from erase_core.embed import Embedder, SentenceEmbedder
 from erase_core.errors import (
     DataError,
+    DataWarning,
     DuplicateIdError,
     EmbedderError,
     EmptyModelError,
@@ -40,7 +42,6 @@ from erase_core.errors import (
     UnknownSubjectError,
 )
 from erase_core.examples import BadRow, Example, Reading
-from erase_core.kmeans import QKMeans
 from erase_core.llm import LLM, Answer, Choice, OpenAILLM, ServerOptions, TransformersLLM
 from erase_core.pipeline import Erase
 from erase_core.projection import principal_axes
@@ -51,6 +52,9 @@ from erase_core.settings import Settings
 from erase_core.signing import Signer
 from erase_core.sources import read_examples
 
+if _TYPE_CHECKING:
+    from erase_core.kmeans import QKMeans
+
 __all__ = [
     "LLM",
     "Answer",
@@ -58,6 +62,7 @@ __all__ = [
     "ChainVerification",
     "Choice",
     "DataError",
+    "DataWarning",
     "DuplicateIdError",
     "Embedder",
     "EmbedderError",
@@ -107,6 +112,21 @@ __all__ = [
     "read_examples",
     "verify_receipts",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Not before it is asked for: scikit-learn, whose estimator it is, takes a second to import.
+    if name != "QKMeans":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from erase_core.kmeans import QKMeans
+
+    globals()[name] = QKMeans
+    return QKMeans
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 if _core.DEBUG_BUILD:
     _warnings.warn(

@@ -19,6 +19,7 @@ class _Params(TypedDict):
     max_iter: int
     projection: int | NDArray[np.float64] | None
     max_norm: float | None
+    center: NDArray[np.float64] | None
     seed: int
     n_features: int
 
@@ -70,6 +71,7 @@ class Model:
         max_iter: int,
         projection: int | NDArray[np.float64] | None,
         max_norm: float | None,
+        center: list[float] | None,
         seed: int,
         n_threads: int | None,
         cache_bytes: int | None,
@@ -86,6 +88,8 @@ class Model:
     def inertia(self) -> float: ...
     @property
     def n_iter(self) -> int: ...
+    @property
+    def resolution(self) -> float: ...
     def ids(self) -> NDArray[np.int64] | list[str]: ...
     def labels(self) -> NDArray[np.int32]: ...
     def centres(self) -> NDArray[np.float64]: ...

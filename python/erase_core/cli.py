@@ -115,7 +115,7 @@ def init(
     if stop is not None:
         template["stop"] = unescaped(stop)
 
-    with waiting("Loading the embedding model"):
+    with waiting("Making the store"):
         along = _axes(public_texts, axes or DEFAULT_AXES, embedder) if public_texts else projection
         erase = Erase.create(
             store,

@@ -4,6 +4,9 @@ The snapshot is a cache. It is taken only if its digest is the one that the stor
 the vectors. It is replaced before a write counts, while no other process can write: so a removal that counts has never
 left a snapshot behind that holds the row. One that was damaged, or left by a process that was killed, is replaced by
 whoever finds it and can keep others from writing meanwhile.
+
+The model is the core's own, not a `QKMeans`: that is a scikit-learn estimator, and scikit-learn takes a second to
+import.
 """
 
 from __future__ import annotations
@@ -17,10 +20,10 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core._core import UpdateReport
+from erase_core import parameters
+from erase_core._core import Model, UpdateReport
 from erase_core.errors import DataError, IdKindError, ModelFileError, ParameterError, StoreError
 from erase_core.files import discard
-from erase_core.kmeans import QKMeans
 from erase_core.store import Store
 
 __all__ = ["Clustering"]
@@ -43,7 +46,7 @@ class Clustering:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._model: QKMeans | None = None
+        self._model: Model | None = None
         self._generation: int | None = None
         self._changed = False
         self.outdated = False
@@ -53,7 +56,7 @@ class Clustering:
         """Where the snapshot lies."""
         return self._store.folder / FILE
 
-    def current(self) -> QKMeans | None:
+    def current(self) -> Model | None:
         """Return the model, read or made anew if the store has changed; None for a store without examples.
 
         To be called within `reading` or `writing` of the store.
@@ -75,7 +78,7 @@ class Clustering:
         if generation != self._generation:
             self._model = self._generation = None
 
-    def fit(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> QKMeans | None:
+    def fit(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> Model | None:
         """Return a model by a fit, apart from the one that is kept up to date; None for no rows."""
         try:
             return self._fit(ids, vectors) if ids else None
@@ -97,7 +100,7 @@ class Clustering:
     def snapshot_digest(self) -> str:
         """Return the digest of the snapshot; empty if there is none, or none that is sound."""
         with suppress(ModelFileError, OSError):
-            return QKMeans.load(self.snapshot).digest()
+            return Model.load(self.snapshot, None, None).digest()
         return ""
 
     @contextmanager
@@ -123,21 +126,21 @@ class Clustering:
             self._model = self._fit(ids, vectors)
             report = None
         else:
-            report = model.add(vectors, ids=_of_one_kind(ids))
+            report = model.add(vectors, _of_one_kind(ids))
         self._announce()
         return report
 
-    def trial(self, ids: Sequence[int | str]) -> tuple[UpdateReport, QKMeans | None]:
+    def trial(self, ids: Sequence[int | str]) -> tuple[UpdateReport, Model | None]:
         """Return what `remove` would do, and the model it would leave."""
         model = copy.deepcopy(self._not_empty())
         report = model.remove(_of_one_kind(ids))
-        return report, model if len(model.ids_) else None
+        return report, model if model.n_rows else None
 
-    def remove(self, ids: Sequence[int | str]) -> tuple[UpdateReport, QKMeans | None]:
+    def remove(self, ids: Sequence[int | str]) -> tuple[UpdateReport, Model | None]:
         """Remove rows from the model, and return what that did and the model. To be called within `writing`."""
         model, self._generation, self._changed = self._not_empty(), None, True
         report = model.remove(_of_one_kind(ids))
-        self._model = model if len(model.ids_) else None
+        self._model = model if model.n_rows else None
         self._announce()
         return report, self._model
 
@@ -147,7 +150,7 @@ class Clustering:
         with suppress(OSError):
             self._unlink()
 
-    def _not_empty(self) -> QKMeans:
+    def _not_empty(self) -> Model:
         model = self.current()
         if model is None:
             raise StoreError(f"{self._store.folder} is damaged: it has no model of its examples; restore a backup")
@@ -177,9 +180,9 @@ class Clustering:
     def _files(self) -> list[Path]:
         return list(self._store.folder.glob(f"{FILE}*"))
 
-    def _load(self) -> QKMeans:
+    def _load(self) -> Model:
         with suppress(ModelFileError, OSError):
-            model = QKMeans.load(self.snapshot)
+            model = Model.load(self.snapshot, None, None)
             if model.digest() == self._store.facts.digest:
                 return model
         self.outdated = True
@@ -192,19 +195,22 @@ class Clustering:
             )
         return refit
 
-    def _fit(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> QKMeans:
+    def _fit(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> Model:
         settings, axes = self._store.facts.settings, self._store.facts.axes
-        model: QKMeans = QKMeans(
-            settings.n_shots,
-            epsilon=settings.epsilon,
-            gamma=settings.gamma,
+        return Model.fit(
+            vectors,
+            _of_one_kind(ids),
+            n_clusters=settings.n_shots,
+            epsilon=parameters.ratio("epsilon", settings.epsilon, 0, parameters.MAX_EPSILON),
+            gamma=parameters.ratio("gamma", settings.gamma, None, 1),
             max_iter=settings.max_iter,
-            projection=settings.projection if axes is None else axes,
+            projection=parameters.projection(settings.projection if axes is None else axes, vectors.shape[1]),
             max_norm=1.0,
-            random_state=settings.seed,
+            center=None,
+            seed=settings.seed,
+            n_threads=None,
+            cache_bytes=None,
         )
-        model._fit(vectors, _of_one_kind(ids), at_least=1)
-        return model
 
 
 def _of_one_kind(ids: Sequence[int | str]) -> list[int]:

@@ -148,7 +148,7 @@ class SentenceEmbedder:
             reason = sentence_model.first_line(error)
             raise EmbedderError(f"{str(source.place)!r} does not embed texts; give another model ({reason})") from error
         self.dim: int = min(full_dim, self._model.truncate_dim or full_dim)
-        self.name: str = f"{source.base}@{sentence_model.digest(source)[:12]}"
+        self.name: str = sentence_model.name(source)
         if truncate_dim is not None:
             self.dim = parameters.integer("truncate_dim", truncate_dim, 1, full_dim)
             self.name += f" truncate_dim={self.dim}"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataError",
+    "DataWarning",
     "DuplicateIdError",
     "EmbedderError",
     "EmptyModelError",
@@ -55,7 +56,7 @@ class DataError(EraseError, ValueError):
 
 
 class IdKindError(EraseError, TypeError):
-    """Ids that are neither integers nor strings, a mixture of both, or not of the kind that the model has."""
+    """Ids that are neither integers nor strings, a mixture of both, not of the model's kind, or in the wrong place."""
 
 
 class DuplicateIdError(EraseError, ValueError):
@@ -145,6 +146,10 @@ class UnknownSubjectError(EraseError, KeyError):
     """A subject that no example has; nothing was forgotten."""
 
     __str__ = Exception.__str__
+
+
+class DataWarning(UserWarning):
+    """The steps in which a `QKMeans` counts are coarse against the spread of its rows: see its `resolution_`."""
 
 
 class ScrubWarning(UserWarning):

@@ -17,10 +17,11 @@ from sklearn.utils.validation import validate_data
 
 from erase_core import _core, parameters
 from erase_core._core import UpdateReport
-from erase_core.errors import ParameterError
+from erase_core.errors import IdKindError, ParameterError
+from erase_core.resolution import warn_if_coarse
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import Never, Self
 
 __all__ = ["QKMeans"]
 
@@ -53,8 +54,12 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         Bound of the rows' Euclidean norms; a row that exceeds it by more than 1.5 % is refused. None: taken from the
         rows present, rounded up to a power of two; a removal or addition that changes it is as slow as a fit.
         Give ``1.0`` for normalised embeddings.
+    center : array of shape (n_features,) or None, default=None
+        Subtracted from every row, in `fit` and all other methods, in float64 and before all else; so it is what
+        `max_norm` and `epsilon` count from. For rows that lie far from the origin: see the notes. As a matrix of
+        `projection`, it must not have been computed from data that may have to be forgotten.
     random_state : int, numpy.random.RandomState, numpy.random.Generator or None, default=0
-        Seed of every draw, 0 to 2**64 - 1. None draws one, which `seed_` keeps.
+        Seed of every draw, 0 to 2**64 - 1. None draws one at each `fit`; `seed_` and a saved model keep it.
     n_threads : int or None, default=None
         Threads to use; None for all processors. No influence on results.
     cache_bytes : int or None, default=None
@@ -65,7 +70,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     Attributes
     ----------
     cluster_centers_ : ndarray of shape (n_clusters, n_features or m)
-        Centres, after projection.
+        Centres, after projection; `center` is added again, so that they lie where the rows do.
     labels_ : ndarray of shape (n_rows,)
         Cluster of each row, in the order of `ids_`.
     ids_ : ndarray of int64 or list of str
@@ -73,7 +78,12 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     exemplars_ : list of int, str or None
         For each cluster the id of the row nearest to its centre; None for a cluster without rows.
     inertia_ : float
-        Sum of the squared distances of the rows to their centres, after projection.
+        Sum of the squared distances of the rows to their centres, after projection. Of the rows as the model has them,
+        rounded to its fixed point: where `resolution_` is high it may be far from that of the rows as given.
+    resolution_ : float
+        How coarse the model counts: the lattice's pitch, or 1024 steps of the fixed point if that is more, over the
+        spread of most of the rows, in one coordinate. 1 to 4 for normalised embeddings. Above 256 `fit` gives a
+        `DataWarning`, and so do `add` and `remove` if it was not before. Infinite if most rows are equal.
     n_iter_ : int
         Number of updates of the centres that were run, one that was then discarded included.
     seed_ : int
@@ -83,6 +93,9 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     Notes
     -----
+    Rows are rounded to 14 bits of the largest norm. So rows close together but far from the origin, or beside one
+    that is much larger, differ in few bits or none: give a `center`, scale by public data, or leave out the large one.
+
     Quantised k-means: Ginart, Guan, Valiant and Zou, "Making AI Forget You", NeurIPS 2019, section 4.1. The seeding is
     greedy k-means++ (Arthur and Vassilvitskii, SODA 2007), each trial drawn as an exponential race so that it can be
     maintained. The whole algorithm, to the bit, is docs/algorithm.md. For rows near the largest floats the figures in
@@ -114,6 +127,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         max_iter: int = 10,
         projection: int | ArrayLike | None = None,
         max_norm: float | None = None,
+        center: ArrayLike | None = None,
         random_state: int | np.random.RandomState | np.random.Generator | None = 0,
         n_threads: int | None = None,
         cache_bytes: int | None = None,
@@ -124,6 +138,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         self.max_iter = max_iter
         self.projection = projection
         self.max_norm = max_norm
+        self.center = center
         self.random_state = random_state
         self.n_threads = n_threads
         self.cache_bytes = cache_bytes
@@ -154,7 +169,11 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         ValueError
             `X` is not a matrix of finite numbers.
         """
-        return self._fit(X, ids, at_least=self.n_clusters)
+        if getattr(y, "ndim", 0) == 2 and np.ndim(X) == 1:
+            raise IdKindError("fit: the rows come first and ids are given by name; call fit(X, ids=ids)")
+        self._fit(X, ids, at_least=self.n_clusters)
+        warn_if_coarse(self._model)
+        return self
 
     def _fit(self, X: ArrayLike, ids: Iterable[int] | Iterable[str] | None, *, at_least: int) -> Self:
         """Fit, to as few rows as the caller allows: a model can come to have fewer than clusters by removals."""
@@ -173,6 +192,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
                 max_iter=parameters.integer("max_iter", self.max_iter, 1, parameters.MAX_ITER),
                 projection=parameters.projection(self.projection, rows.shape[1]),
                 max_norm=parameters.max_norm(self.max_norm),
+                center=parameters.center(self.center, rows.shape[1]),
                 seed=seed,
                 n_threads=parameters.n_threads(self.n_threads),
                 cache_bytes=parameters.cache_bytes(self.cache_bytes),
@@ -193,14 +213,14 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         ndarray of shape (n_rows,)
         """
         given = parameters.id_list(ids)
-        labels = self.fit(X, ids=given).labels_
+        labels = self.fit(X, y, ids=given).labels_
         if given is None:
             return labels.copy()
         in_order_given = np.empty_like(labels)
         in_order_given[sorted(range(len(given)), key=given.__getitem__)] = labels
         return in_order_given
 
-    def add(self, X: ArrayLike, *, ids: Iterable[int] | Iterable[str] | None = None) -> UpdateReport:
+    def add(self, X: ArrayLike, *misplaced: Never, ids: Iterable[int] | Iterable[str] | None = None) -> UpdateReport:
         """Add rows, as if they had been there at the fit.
 
         Parameters
@@ -208,7 +228,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         X : array-like of shape (n_rows, n_features)
         ids : iterable of int or of str, default=None
             Unique ids that are not in the model, of the kind it has. By default the integers after the largest one
-            present; so an id that was removed may be given again.
+            present; so an id that was removed may be given again. By name, never by position.
 
         Returns
         -------
@@ -222,9 +242,13 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
             `fit` has not been called.
         """
         model = self._fitted()
+        if misplaced:
+            raise IdKindError("add: the rows come first and ids are given by name; call add(X, ids=ids)")
         rows = self._rows(X)
+        before = model.resolution
         report = model.add(rows, parameters.id_list(ids))
         self._results = {}
+        warn_if_coarse(model, before)
         return report
 
     def remove(self, ids: int | str | Iterable[int] | Iterable[str]) -> UpdateReport:
@@ -251,10 +275,11 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
             `fit` has not been called.
         """
         model = self._fitted()
-        report = model.remove(
-            ids if isinstance(ids, (int, str, np.integer)) else cast("list[int]", parameters.id_list(ids))
-        )
+        which = ids if isinstance(ids, (int, str, np.integer)) else cast("list[int]", parameters.id_list(ids))
+        before = model.resolution
+        report = model.remove(which)
         self._results = {}
+        warn_if_coarse(model, before)
         return report
 
     def predict(self, X: ArrayLike) -> NDArray[np.int32]:
@@ -297,10 +322,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         return self._fitted().transform(self._rows(X))
 
     def kneighbors(self, X: ArrayLike, n_neighbors: int = 5) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        """Return the rows of the model that are nearest to each row of `X`: by all of them, exactly.
-
-        Distances are compared in fixed point, ties going to the smaller id, so that the result is a function of the
-        rows that are there, as everything else is.
+        """Return the rows of the model that are nearest to each row of `X`, by fixed point; ties to the smaller id.
 
         Parameters
         ----------
@@ -349,17 +371,13 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         return -float(np.sum(self._fitted().nearest_square_distances(self._rows(X))))
 
     def digest(self) -> str:
-        """Return the 256-bit hash of the whole state, in hex: equal exactly for equal models.
-
-        It is the BLAKE3 hash of the model file that `save` writes.
-        """
+        """Return the 256-bit hash of the whole state, in hex: the BLAKE3 hash of the model file that `save` writes."""
         return self._fitted().digest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file, whole or not at all. Equal models give equal bytes.
 
-        The format is docs/file-format.md. The file holds the rows (quantised) and their ids; names of features and
-        `n_threads` and `cache_bytes` are not part of it.
+        The format is docs/file-format.md. It has no names of features, `n_threads` and `cache_bytes`.
         """
         self._fitted().save(path)
 
@@ -373,28 +391,17 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         ------
         ModelFileError
             The file is not a whole, sound model of this version.
-        OSError
-            The file cannot be read.
         """
         limits = parameters.n_threads(n_threads), parameters.cache_bytes(cache_bytes)
         return cls._around(_core.Model.load(path, *limits), n_threads, cache_bytes)
 
     @classmethod
     def _around(cls, model: _core.Model, n_threads: int | None = None, cache_bytes: int | None = None) -> Self:
-        params = model.params()
-        estimator = cls(
-            params["n_clusters"],
-            epsilon=float(Fraction(*params["epsilon"])),
-            gamma=float(Fraction(*params["gamma"])),
-            max_iter=params["max_iter"],
-            projection=params["projection"],
-            max_norm=params["max_norm"],
-            random_state=params["seed"],
-            n_threads=n_threads,
-            cache_bytes=cache_bytes,
-        )
-        estimator._model, estimator.seed_ = model, params["seed"]
-        estimator.n_features_in_ = params["n_features"]
+        params: dict[str, Any] = dict(model.params())
+        width, seed = params.pop("n_features"), params.pop("seed")
+        ratios = {name: float(Fraction(*params[name])) for name in ("epsilon", "gamma")}
+        estimator = cls(**params | ratios, random_state=seed, n_threads=n_threads, cache_bytes=cache_bytes)
+        estimator._model, estimator.seed_, estimator.n_features_in_ = model, seed, width
         estimator._results = {}
         return estimator
 
@@ -420,8 +427,13 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     @property
     def inertia_(self) -> float:
-        """Sum of the squared distances of the rows to their centres, after projection."""
+        """Sum of the squared distances of the rows, in fixed point, to their centres, after projection."""
         return self._fitted().inertia
+
+    @property
+    def resolution_(self) -> float:
+        """How coarse the model counts, against the spread of its rows: a warning is due above 256."""
+        return self._fitted().resolution
 
     @property
     def n_iter_(self) -> int:

@@ -11,13 +11,15 @@ from typing import TypeGuard, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from erase_core import sentence_model
 from erase_core.embed import Embedder, SentenceEmbedder
 from erase_core.errors import EmbedderError, ParameterError
 from erase_core.llm import LLM, OpenAILLM, ServerOptions, TransformersLLM, checkpoint
 from erase_core.llm.server_options import check_key
+from erase_core.model_files import Identity, identity
 from erase_core.settings import Settings
 
-__all__ = ["Access", "Models", "as_embedder", "checked_vectors", "is_name", "name_of"]
+__all__ = ["Access", "Models", "as_embedder", "checked_vectors", "identified", "is_name", "name_of"]
 
 
 def is_name(model: object) -> TypeGuard[str | PathLike[str]]:
@@ -40,6 +42,16 @@ def as_embedder(model: str | PathLike[str] | Embedder | None) -> Embedder:
     if model is None or is_name(model):
         return SentenceEmbedder(name_of("embedder", model))
     return cast("Embedder", model)
+
+
+def identified(model: str | PathLike[str] | Embedder | None) -> tuple[Identity, Embedder | None]:
+    """Return name and dimension of an embedding model, and the model itself if its files alone do not tell them."""
+    if model is None or is_name(model):
+        found = identity(sentence_model.find(name_of("embedder", model)))
+        if found is not None:
+            return found, None
+    embedder = as_embedder(model)
+    return Identity(embedder.name, embedder.dim), embedder
 
 
 def as_llm(settings: Settings, api_key: str | None = None) -> LLM:

@@ -5,6 +5,7 @@ The core checks again; here a message can show what the caller wrote.
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -103,6 +104,27 @@ def projection(projection: Any, n_features: int) -> int | NDArray[np.float64] | 
     if matrix.ndim != 2 or matrix.shape[1] != n_features or len(matrix) == 0:
         raise ParameterError(f"projection must have the shape (m, n_features={n_features}), got {matrix.shape}")
     return matrix
+
+
+def center(center: Any, n_features: int) -> list[float] | None:
+    """Return what is to be subtracted from every row, a number for each feature."""
+    if center is None:
+        return None
+    try:
+        vector = np.asarray(center)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"center must be None or a vector of numbers: {error}") from None
+    if vector.shape != (n_features,):
+        raise ParameterError(f"center must have the shape (n_features={n_features},), got {vector.shape}")
+    if vector.dtype.kind not in "iuf":
+        raise ParameterError(f"center must be None or a vector of real numbers, got an array of {vector.dtype}")
+    # What is too large for 64 bits becomes infinite.
+    with np.errstate(over="ignore"):
+        values: list[float] = vector.astype(np.float64).tolist()
+    for column, value in enumerate(values):
+        if not math.isfinite(value):
+            raise ParameterError(f"center must be finite, got {value} at column {column}")
+    return values
 
 
 def id_list(ids: object) -> list[int] | list[str] | None:

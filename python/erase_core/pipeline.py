@@ -27,7 +27,7 @@ from erase_core.errors import OldCopyWarning, ParameterError, ScrubError, ScrubW
 from erase_core.facts import new_name
 from erase_core.llm import LLM, ServerOptions
 from erase_core.llm.address import Address
-from erase_core.models import Access, as_embedder, checked_vectors, is_name, name_of
+from erase_core.models import Access, as_embedder, checked_vectors, identified, is_name, name_of
 from erase_core.prompt import Template
 from erase_core.reader import Reader
 from erase_core.reports import ForgetReport, IngestReport
@@ -120,7 +120,7 @@ class Erase(Reader):
         StoreError
             The folder is not empty, or cannot be written; or that of the receipts has some already.
         EmbedderError
-            The embedding model cannot be loaded.
+            There is no such embedding model, or it has to be loaded to know its dimension and cannot be.
         ParameterError
             A setting is out of its range, or a key is none.
         MissingPackageError
@@ -151,13 +151,13 @@ class Erase(Reader):
         access.over(settings)
         Store.check_vacant(folder)
         signer, keys = as_signer(signing_key), as_public_keys(public_keys)
-        embedding = as_embedder(embedder)
-        axes = None if settings.projection is not None else parameters.axes(projection, embedding.dim)
+        identity, embedding = identified(embedder)
+        axes = None if settings.projection is not None else parameters.axes(projection, identity.dim)
         name = new_name()
         outside = None if receipts is None else ReceiptFolder.new(_outside(receipts, folder), name)
         try:
             place = None if outside is None else outside.path
-            store = Store.create(folder, settings, embedding.name, embedding.dim, axes, place, name, timeout)
+            store = Store.create(folder, settings, *identity, axes, place, name, timeout)
         except BaseException:
             if outside is not None:
                 outside.give_up()

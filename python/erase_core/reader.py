@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core import parameters
+from erase_core._core import Model
 from erase_core.chain import as_noted
 from erase_core.clustering import Clustering
 from erase_core.control_tokens import check_texts
@@ -25,7 +26,6 @@ from erase_core.embed import Embedder
 from erase_core.errors import ParameterError, StopWarning, StoreError
 from erase_core.examples import Example
 from erase_core.formats import write_jsonl
-from erase_core.kmeans import QKMeans
 from erase_core.llm import LLM, Answer, Choice
 from erase_core.llm.protocol import check_max_tokens, check_options
 from erase_core.models import Access, Models, checked_vectors
@@ -359,7 +359,7 @@ class Reader:
             with suppress(StoreError, OSError), self._store.locked():
                 self._clustering.repair()
 
-    def _shown(self, model: QKMeans | None, vector: NDArray[np.float32] | None = None) -> list[Example]:
+    def _shown(self, model: Model | None, vector: NDArray[np.float32] | None = None) -> list[Example]:
         """Return the demonstrations; without a query's vector those that do not depend on it."""
         return self._store.examples(selected(self._settings, model, vector))
 

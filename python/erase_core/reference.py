@@ -51,6 +51,8 @@ class Params:
     max_norm : float or None
     projection : None, int or float64 array of shape (m, n_features)
         An int: that many dimensions by random signs. An array: the axes.
+    center : sequence of float or None
+        What is subtracted from every row, a number for each feature.
     """
 
     n_clusters: int
@@ -60,6 +62,7 @@ class Params:
     seed: int
     max_norm: float | None = None
     projection: int | NDArray[np.float64] | None = None
+    center: Sequence[float] | None = None
 
 
 def fit_bytes(
@@ -116,6 +119,11 @@ def _chunks(n: int, width: int) -> Iterator[slice]:
 
 
 # ---- 1. Fixed point ----
+def _center(params: Params, d: int) -> Floats:
+    """The center, with zeros of one sign; zeros without one."""
+    return np.zeros(d) if params.center is None else np.array(params.center, dtype=np.float64) + 0.0
+
+
 def _at_exponent(x: Floats, p: NDArray[np.int32]) -> Floats:
     """x^(p), row by row. `ldexp` is exact, or its result is tiny and rounds to 0; `rint` takes halves to even."""
     return np.rint(np.ldexp(x, (14 - p)[:, None]))
@@ -150,7 +158,7 @@ def _fixed_rows(vectors: NDArray[np.floating], order: Int64s, params: Params) ->
     width = d if axes is None else len(axes[0])
     exponents, rows = np.empty(n, dtype=np.int64), np.empty((n, width), dtype=np.int16)
     for part in _chunks(n, d + width):
-        p, a = _fixed_point(vectors[order[part]].astype(np.float64))
+        p, a = _fixed_point(vectors[order[part]].astype(np.float64) - _center(params, d))
         y = a if axes is None else _projected(a, *axes)
         if params.max_norm is not None:
             _check_norms(p, a, params.max_norm)
@@ -317,19 +325,21 @@ def _steps(rows: Int16s, centres: Int64s, params: Params) -> list[NDArray[np.uin
 
 # ---- docs/file-format.md ----
 def _header(params: Params, d: int) -> bytes:
-    """The parameters, up to and including n_features."""
+    """The parameters, up to and including n_features and the center."""
+    center = _center(params, d)
+    more = 4 if center.any() else 0
     ratios = [Fraction(*params.epsilon), Fraction(*params.gamma)]  # in lowest terms
     out = b"eraseqkm" + struct.pack("<III", 1, params.n_clusters, params.max_iter)
     out += b"".join(struct.pack("<II", ratio.numerator, ratio.denominator) for ratio in ratios)
     out += struct.pack("<QBd", params.seed, params.max_norm is not None, params.max_norm or 0.0)
     if params.projection is None:
-        out += struct.pack("<B", 0)
+        out += struct.pack("<B", more)
     elif isinstance(params.projection, int):
-        out += struct.pack("<BI", 1, params.projection)
+        out += struct.pack("<BI", 1 + more, params.projection)
     else:
         p, matrix = _matrix(params.projection, d)
-        out += struct.pack("<BIIi", 2, len(matrix), d, p) + matrix.astype("<i2").tobytes()
-    return out + struct.pack("<I", d)
+        out += struct.pack("<BIIi", 2 + more, len(matrix), d, p) + matrix.astype("<i2").tobytes()
+    return out + struct.pack("<I", d) + (center.astype("<f8").tobytes() if more else b"")
 
 
 def _id_bytes(names: Sequence[int | bytes], is_text: bool) -> bytes:

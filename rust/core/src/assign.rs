@@ -76,6 +76,12 @@ impl Centres {
         kernel::row_keys(row, &self.vectors, &self.biases, keys);
     }
 
+    /// Squared distance of two centres, which two of the largest norm bring beyond 32 bits.
+    pub(crate) fn square_distance(&self, a: usize, b: usize) -> u64 {
+        let differences = self.centre(a).iter().zip(self.centre(b)).map(|(&a, &b)| i32::from(a).abs_diff(b.into()));
+        differences.map(|difference| u64::from(difference).pow(2)).sum()
+    }
+
     /// Squared distance of a row, padded and of known squared norm, to one centre.
     pub(crate) fn distance(&self, j: usize, row: &[i16], square: u32) -> u32 {
         let mut key = [0];

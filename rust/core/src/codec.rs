@@ -18,6 +18,8 @@ use crate::wipe::Wiped;
 const MAGIC: &[u8; 8] = b"eraseqkm";
 const VERSION: u32 = 1;
 const DIGEST_LEN: usize = 32;
+/// Added to the kind of projection where a center follows: a file without one is what it was before there were any.
+const HAS_CENTER: u8 = 4;
 /// Largest exponent that finite data can have, a projection's matrix included.
 const MAX_EXPONENT: i16 = 1040;
 
@@ -190,21 +192,23 @@ impl<W: Write> Writer<W> {
         self.bytes(&params.seed.to_le_bytes())?;
         self.bytes(&[u8::from(params.max_norm.is_some())])?;
         self.bytes(&params.max_norm.unwrap_or(0.0).to_le_bytes())?;
+        let center = if params.center.is_some() { HAS_CENTER } else { 0 };
         match (params.projector.as_matrix(), params.projector.dim()) {
-            (_, None) => self.bytes(&[0])?,
+            (_, None) => self.bytes(&[center])?,
             (None, Some(m)) => {
-                self.bytes(&[1])?;
+                self.bytes(&[1 + center])?;
                 self.count(m)?;
             }
             (Some((entries, exponent)), Some(m)) => {
-                self.bytes(&[2])?;
+                self.bytes(&[2 + center])?;
                 self.count(m)?;
                 self.count(params.n_features)?;
                 self.bytes(&exponent.to_le_bytes())?;
                 self.entries(entries)?;
             }
         }
-        self.count(params.n_features)
+        self.count(params.n_features)?;
+        params.center.iter().flat_map(|center| center.iter()).try_for_each(|c| self.bytes(&c.to_le_bytes()))
     }
 }
 
@@ -258,6 +262,7 @@ impl<'a> Reader<'a> {
         let (has_max_norm, max_norm) = (self.u8()?, f64::from_le_bytes(self.array()?));
         let max_norm = (has_max_norm != 0).then_some(max_norm);
         let kind = self.u8()?;
+        let (kind, has_center) = (kind & !HAS_CENTER, kind & HAS_CENTER != 0);
         let m = if kind == 0 { 0 } else { self.u32()? as usize };
         let matrix = if kind == 2 {
             let d = self.u32()? as usize;
@@ -268,8 +273,9 @@ impl<'a> Reader<'a> {
             None
         };
         let n_features = self.u32()? as usize;
+        let center = has_center.then(|| self.list(n_features, f64::from_le_bytes)).transpose()?;
         let projection = if kind == 1 { Projection::Signs(m) } else { Projection::None };
-        let params = Params { n_clusters, epsilon, gamma, max_iter, projection, max_norm, seed };
+        let params = Params { n_clusters, epsilon, gamma, max_iter, projection, max_norm, center, seed };
         let invalid = |what: Error| Error::format(format!("a parameter is out of bounds: {what}"));
         let valid = params.check(n_features).map_err(invalid)?;
         match (kind, matrix) {

@@ -25,6 +25,14 @@ pub enum Error {
         /// Column of the value.
         column: usize,
     },
+    /// A value lies so far from the center that the difference is no finite float.
+    #[error("X minus center is infinite at row {row}, column {column}; scale both, or use another center")]
+    Center {
+        /// Position of the row in the data given.
+        row: usize,
+        /// Column of the value.
+        column: usize,
+    },
     /// Rows of another width than the model's.
     #[error("X has {got} features, but the model has {expected} features as input")]
     Width {

@@ -48,6 +48,7 @@ fn params(value: &Value) -> Params {
         gamma: ratio("gamma"),
         max_iter: read(&value["max_iter"]),
         projection,
+        center: value.get("center").map(|row| floats(&Value::Array(vec![row.clone()]))),
         max_norm: read::<Option<String>>(&value["max_norm"]).map(|text| float(&text)),
         seed: read(&value["seed"]),
     }

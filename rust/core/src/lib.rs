@@ -17,6 +17,7 @@
 //! - `assign`, `seed`, `lloyd`: nearest centres, k-means++ as a race, the steps and their cells;
 //! - `certificate`, `replay`, `exemplar`: what an update changes, found without changing anything;
 //! - `iteration` carries it out on all that is derived from the rows; `model` owns both;
+//! - `resolution`: whether the fixed point and the lattice are too coarse for the rows;
 //! - `codec`: the model file, and the digest, which is the hash of that file;
 //! - `threads`, `wipe`: shards, and memory that leaves nothing behind.
 #![forbid(unsafe_code)]
@@ -40,6 +41,7 @@ mod population;
 mod predict;
 mod project;
 mod replay;
+mod resolution;
 mod resources;
 mod rows;
 mod scores;

@@ -7,6 +7,7 @@ use crate::ids::{IdRef, IdTable, Ids, slot_number};
 use crate::iteration::{Iteration, Record, Update};
 use crate::params::ValidParams;
 use crate::population::Population;
+use crate::resolution;
 use crate::resources::Resources;
 use crate::rows::{Batch, Matrix, Rows};
 
@@ -259,12 +260,21 @@ impl Model {
         self.ids.ascending().iter().map(|&slot| step.labels[slot as usize]).collect()
     }
 
-    /// The centres in units of the data (after projection), cluster by cluster.
+    /// The centres in units of the data (after projection), where the data lie, cluster by cluster.
     #[must_use]
     pub fn centres(&self) -> Vec<f64> {
         let Some((_, step)) = self.iteration.kept() else { return Vec::new() };
         let centres = &step.summary.centres;
-        (0..centres.len()).flat_map(|j| centres.centre(j)).map(|&c| f64::from(c) * self.unit()).collect()
+        let mut floats: Vec<f64> =
+            (0..centres.len()).flat_map(|j| centres.centre(j)).map(|&c| f64::from(c) * self.unit()).collect();
+        if let Some(center) = self.params.center() {
+            let center = self.params.projector.of_floats(center);
+            floats
+                .chunks_exact_mut(center.len())
+                .flat_map(|row| row.iter_mut().zip(&center))
+                .for_each(|(x, c)| *x += c);
+        }
+        floats
     }
 
     /// Sum of the squared distances of the rows to their centres, in units of the data (after projection).
@@ -272,6 +282,13 @@ impl Model {
     pub fn inertia(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
         self.iteration.kept().map_or(0.0, |(_, step)| step.summary.loss as f64 * self.unit() * self.unit())
+    }
+
+    /// How coarse the fixed point and the lattice are against the spread of the rows: docs/algorithm.md, section 8.
+    #[must_use]
+    pub fn resolution(&self) -> f64 {
+        let Some((_, step)) = self.iteration.kept() else { return 0.0 };
+        resolution::of(&step.summary, self.params.pitch(), self.dim())
     }
 
     /// Number of updates of the centres that were run.

@@ -1,6 +1,8 @@
 //! Parameters: what a caller may ask for, checked once. A `ValidParams` is a proof that every bound of
 //! docs/algorithm.md holds.
 
+use std::sync::Arc;
+
 use crate::error::Error;
 use crate::fixed::{self, UNIT_BITS};
 use crate::keyed::Keyed;
@@ -79,6 +81,9 @@ pub struct Params {
     pub projection: Projection,
     /// Bound of the rows' Euclidean norms; by default the smallest power of two that holds all rows present.
     pub max_norm: Option<f64>,
+    /// What is subtracted from every row before all else, one number for each feature. As with a matrix, the caller
+    /// vouches for it: it must not depend on data that will have to be forgotten.
+    pub center: Option<Vec<f64>>,
     /// Seed of every draw.
     pub seed: u64,
 }
@@ -92,6 +97,7 @@ impl Default for Params {
             max_iter: 10,
             projection: Projection::None,
             max_norm: None,
+            center: None,
             seed: 0,
         }
     }
@@ -105,6 +111,8 @@ pub struct ValidParams {
     pub(crate) gamma: Ratio,
     pub(crate) max_iter: u32,
     pub(crate) max_norm: Option<f64>,
+    /// Shared: parameters are copied for every batch of rows. Never all zeros.
+    pub(crate) center: Option<Arc<[f64]>>,
     pub(crate) seed: u64,
     pub(crate) n_features: usize,
     pub(crate) projector: Projector,
@@ -165,12 +173,14 @@ impl Params {
         if let Some(max_norm) = self.max_norm {
             fixed::norm_bound(max_norm)?;
         }
+        let center = self.center.as_deref().map(|center| check_center(center, n_features)).transpose()?.flatten();
         Ok(ValidParams {
             n_clusters: self.n_clusters,
             epsilon: self.epsilon.lowest_terms(),
             gamma: self.gamma.lowest_terms(),
             max_iter: self.max_iter,
             max_norm: self.max_norm,
+            center,
             seed: self.seed,
             n_features,
             projector,
@@ -180,6 +190,19 @@ impl Params {
     fn keyed(&self) -> Keyed {
         Keyed::new(self.seed)
     }
+}
+
+/// The center in the one form that means the same: no negative zeros, and none at all instead of zeros.
+fn check_center(center: &[f64], n_features: usize) -> Result<Option<Arc<[f64]>>, Error> {
+    if center.len() != n_features {
+        let bound = format!("{n_features} numbers, one for each feature");
+        return Err(Error::parameter("center", &format_args!("{}", center.len()), bound));
+    }
+    if let Some(column) = center.iter().position(|c| !c.is_finite()) {
+        return Err(Error::parameter("center", &format_args!("{} at column {column}", center[column]), "finite"));
+    }
+    let center: Arc<[f64]> = center.iter().map(|c| c + 0.0).collect();
+    Ok(center.iter().any(|&c| c != 0.0).then_some(center))
 }
 
 /// What was asked for, as it is kept.
@@ -212,6 +235,12 @@ impl ValidParams {
     #[must_use]
     pub fn max_norm(&self) -> Option<f64> {
         self.max_norm
+    }
+
+    /// What is subtracted from every row; None for zeros.
+    #[must_use]
+    pub fn center(&self) -> Option<&[f64]> {
+        self.center.as_deref()
     }
 
     /// Seed of every draw.

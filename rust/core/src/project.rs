@@ -94,6 +94,18 @@ impl Projector {
         }
     }
 
+    /// Where the projection takes a vector, in units of the data: a figure to look at.
+    pub(crate) fn of_floats(&self, vector: &[f64]) -> Vec<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
+        let scale = match self.kind {
+            Kind::None => return vector.to_vec(),
+            Kind::Signs { scale } => scale as f64 * fixed::power_of_two(1 - 30),
+            Kind::Matrix { exponent } => fixed::power_of_two(exponent - UNIT_BITS),
+        };
+        let product = |row: &[i16]| row.iter().zip(vector).map(|(&entry, x)| f64::from(entry) * x).sum::<f64>();
+        self.entries.chunks_exact(self.n_features).map(|row| product(row) * scale).collect()
+    }
+
     /// Projects a mantissa.
     pub(crate) fn apply(&self, mantissa: &[i16], row: &mut [i16]) {
         match self.kind {

@@ -3,12 +3,13 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use erase_core_kernel::{LANES, block_len, write_lane};
 
 use crate::blocks::{Blocks, Row};
 use crate::error::Error;
-use crate::fixed::{self, MIN_EXPONENT};
+use crate::fixed::{self, Float, MIN_EXPONENT};
 use crate::params::ValidParams;
 use crate::threads::Threads;
 use crate::wipe::Wiped;
@@ -30,6 +31,29 @@ impl Matrix<'_> {
         match self {
             Self::F32(values) => values.len(),
             Self::F64(values) => values.len(),
+        }
+    }
+
+    fn entry(&self, position: usize) -> f64 {
+        match self {
+            Self::F32(values) => values[position].widen(),
+            Self::F64(values) => values[position],
+        }
+    }
+
+    /// A row less the center, each difference rounded to the nearest double.
+    fn minus(&self, span: Range<usize>, center: &[f64], out: &mut [f64]) {
+        for ((position, c), out) in span.zip(center).zip(out) {
+            *out = self.entry(position) - c;
+        }
+    }
+
+    /// Why a value of a row, less the center if there is one, is not finite.
+    fn not_finite(&self, row: usize, column: usize, width: usize) -> Error {
+        if self.entry(row * width + column).is_finite() {
+            Error::Center { row, column }
+        } else {
+            Error::NotFinite { row, column }
         }
     }
 }
@@ -116,15 +140,20 @@ impl Batch {
         let results = threads.map_mut(&mut tasks, 1, cost, |start, tasks| {
             let mut mantissa = Wiped::<i16>::zeros(width);
             let mut projected = Wiped::zeros(erase_core_kernel::padded(dim));
+            let mut shifted = Wiped::<f64>::zeros(if params.center.is_some() { width } else { 0 });
             for (b, task) in (start..).zip(tasks) {
                 for (lane, (own, square)) in task.exponents.iter_mut().zip(task.squares.iter_mut()).enumerate() {
                     let number = b * LANES + lane;
                     let span = number * width..(number + 1) * width;
-                    let quantised = match matrix {
-                        Matrix::F32(values) => fixed::quantise(&values[span], &mut mantissa),
-                        Matrix::F64(values) => fixed::quantise(&values[span], &mut mantissa),
-                    };
-                    *own = quantised.map_err(|column| Error::NotFinite { row: number, column })?;
+                    *own = match (&params.center, matrix) {
+                        (None, Matrix::F32(values)) => fixed::quantise(&values[span], &mut mantissa),
+                        (None, Matrix::F64(values)) => fixed::quantise(&values[span], &mut mantissa),
+                        (Some(center), _) => {
+                            matrix.minus(span, center, &mut shifted);
+                            fixed::quantise(&shifted, &mut mantissa)
+                        }
+                    }
+                    .map_err(|column| matrix.not_finite(number, column, width))?;
                     check(number, *own, &mantissa)?;
                     params.projector.apply(&mantissa, &mut projected[..dim]);
                     *square = fixed::small_square(&projected);

@@ -56,10 +56,11 @@ fn params(width: usize) -> impl Strategy<Value = ValidParams> {
     let epsilon = prop_oneof![Just((1, 1000)), Just((1, 2)), Just((1, 1)), Just((3, 1))];
     let gamma = prop_oneof![Just((0, 1)), Just((1, 5)), Just((1, 1))];
     let max_norm = prop_oneof![3 => Just(None), 1 => Just(Some(100.0))];
-    (1_u32..7, epsilon, gamma, 1_u32..9, projection, max_norm, any::<u64>()).prop_map(
-        move |(n_clusters, epsilon, gamma, max_iter, projection, max_norm, seed)| {
+    let center = prop_oneof![2 => Just(None), 1 => prop::collection::vec(-4.0_f64..4.0, width).prop_map(Some)];
+    (1_u32..7, epsilon, gamma, 1_u32..9, projection, max_norm, center, any::<u64>()).prop_map(
+        move |(n_clusters, epsilon, gamma, max_iter, projection, max_norm, center, seed)| {
             let (epsilon, gamma) = (Ratio { num: epsilon.0, den: epsilon.1 }, Ratio { num: gamma.0, den: gamma.1 });
-            Params { n_clusters, epsilon, gamma, max_iter, projection, max_norm, seed }.check(width).unwrap()
+            Params { n_clusters, epsilon, gamma, max_iter, projection, max_norm, center, seed }.check(width).unwrap()
         },
     )
 }
@@ -82,6 +83,7 @@ fn assert_equal(model: &Model, fresh: &Model) {
     assert_eq!(model.labels(), fresh.labels());
     assert_eq!(model.centres(), fresh.centres());
     assert_eq!(model.inertia().to_bits(), fresh.inertia().to_bits());
+    assert_eq!(model.resolution().to_bits(), fresh.resolution().to_bits());
     assert_eq!(model.n_iter(), fresh.n_iter());
     assert_eq!(model.seeds(), fresh.seeds());
     assert_eq!(model.exemplars(), fresh.exemplars());
@@ -144,6 +146,7 @@ fn a_far_row_does_not_pass_for_the_next() {
         max_iter: 10,
         projection: Projection::None,
         max_norm: Some(1.0),
+        center: None,
         seed: 80, // so that none of the rows that go is a seed
     };
     let params = params.check(1).unwrap();

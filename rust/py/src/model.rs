@@ -75,7 +75,7 @@ impl Model {
 impl Model {
     /// Fits rows with their ids; integer ids from 0 on where none are given.
     #[staticmethod]
-    #[pyo3(signature = (x, ids, *, n_clusters, epsilon, gamma, max_iter, projection, max_norm, seed, n_threads, cache_bytes))]
+    #[pyo3(signature = (x, ids, *, n_clusters, epsilon, gamma, max_iter, projection, max_norm, center, seed, n_threads, cache_bytes))]
     #[expect(clippy::too_many_arguments, reason = "the parameters, by name")]
     fn fit(
         py: Python<'_>,
@@ -87,13 +87,14 @@ impl Model {
         max_iter: u32,
         projection: Option<ProjectionArgument<'_>>,
         max_norm: Option<f64>,
+        center: Option<Vec<f64>>,
         seed: u64,
         n_threads: Option<usize>,
         cache_bytes: Option<usize>,
     ) -> PyResult<Self> {
         let projection = ProjectionArgument::projection(projection)?;
         let (epsilon, gamma) = (epsilon.into(), gamma.into());
-        let params = Params { n_clusters, epsilon, gamma, max_iter, projection, max_norm, seed };
+        let params = Params { n_clusters, epsilon, gamma, max_iter, projection, max_norm, center, seed };
         let params = params.check(x.width()).map_err(|error| to_python(py, &error))?;
         let threads = Threads::new(n_threads);
         let batch = Batch::quantise(&params, x.matrix()?, threads).map_err(|error| to_python(py, &error))?;
@@ -173,6 +174,12 @@ impl Model {
     #[getter]
     fn inertia(&self, py: Python<'_>) -> f64 {
         self.read(py, erase_core::Model::inertia)
+    }
+
+    /// How coarse the model's steps are against the spread of the rows.
+    #[getter]
+    fn resolution(&self, py: Python<'_>) -> f64 {
+        self.read(py, erase_core::Model::resolution)
     }
 
     /// Number of updates of the centres that were run.
@@ -269,6 +276,7 @@ impl Model {
         dict.set_item("gamma", (params.gamma().num, params.gamma().den))?;
         dict.set_item("max_iter", params.max_iter())?;
         dict.set_item("max_norm", params.max_norm())?;
+        dict.set_item("center", params.center().map(|center| center.to_vec().into_pyarray(py)))?;
         dict.set_item("seed", params.seed())?;
         dict.set_item("n_features", params.n_features())?;
         match params.projection() {

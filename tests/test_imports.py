@@ -1,0 +1,99 @@
+"""What is imported when: nothing heavy by the package and its command, and by a store only what it works with."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import erase_core
+import pytest
+from erase_core import Erase, sentence_model
+from erase_core.errors import MissingPackageError
+from small_stores import WordEmbedder, some
+from support import run
+
+HEAVY = {
+    "sklearn",
+    "scipy",
+    "pandas",
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "rich",
+    "openai",
+    "cryptography",
+}
+HEAVY |= {"pyarrow", "polars", "narwhals", "datasets", "huggingface_hub", "matplotlib", "jinja2", "numpy.testing"}
+# Commands end the interpreter, so what they imported is shown at its end.
+SHOW = "import atexit, json, sys\natexit.register(lambda: print('\\n' + json.dumps(sorted(sys.modules))))\n"
+COMMAND = f"{SHOW}sys.argv[0] = 'erase'\nfrom erase_core.cli import main\nmain()"
+
+
+def heavy(program: str, *arguments: str | Path) -> set[str]:
+    """The heavy packages that a program had imported at its end, in a process of its own."""
+    done = run(program, *arguments)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1])) & HEAVY
+
+
+def test_heavy_packages_would_be_seen() -> None:
+    assert "sklearn" in heavy(f"{SHOW}from erase_core import QKMeans")
+
+
+@pytest.mark.parametrize("module", ["erase_core", "erase_core.cli", "erase_core.pipeline", "erase_core.llm"])
+def test_the_package_is_light(module: str) -> None:
+    assert heavy(f"{SHOW}import {module}") == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["init", "--help"], ["receipts", "list", "--help"]])
+def test_help_is_light(arguments: list[str]) -> None:
+    assert heavy(COMMAND, *arguments) == set()
+
+
+def test_a_store_works_without_scikit_learn(path: Path, tmp_path: Path) -> None:
+    with Erase.create(path, embedder=WordEmbedder(), n_shots=3) as erase:
+        erase.ingest(some(12))
+    assert heavy(COMMAND, "prompt", "a question", "--store", path) == set()
+    assert heavy(COMMAND, "forget", "--yes", "--id", "3", "--store", path) == set()
+    assert heavy(COMMAND, "status", "--store", path) == set()
+    assert heavy(COMMAND, "verify", "--store", path) == set()
+    (path / "model.qkm").unlink()
+    assert heavy(COMMAND, "prompt", "a question", "--store", path) == set()
+
+
+def test_making_a_store_loads_no_model(path: Path) -> None:
+    try:
+        sentence_model.find(None)
+    except MissingPackageError as missing:
+        pytest.skip(str(missing))
+    pytest.importorskip("sentence_transformers")
+    assert heavy(COMMAND, "init", "--store", path) == set()
+
+
+# ---- the name that comes when it is asked for ----
+def test_all_public_names_are_there_and_listed() -> None:
+    for name in erase_core.__all__:
+        assert getattr(erase_core, name) is not None
+    assert set(erase_core.__all__) <= set(dir(erase_core))
+    everything: dict[str, object] = {}
+    exec("from erase_core import *", everything)
+    assert everything["QKMeans"] is erase_core.QKMeans
+
+
+def test_it_is_listed_before_it_is_there() -> None:
+    program = "import erase_core, sys; assert 'QKMeans' in dir(erase_core); assert 'sklearn' not in sys.modules"
+    assert run(program).returncode == 0
+
+
+def test_other_names_are_not_there() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'KMeans'"):
+        erase_core.KMeans  # noqa: B018
+
+
+def test_a_model_is_unpickled_where_nothing_was_imported(tmp_path: Path) -> None:
+    file = tmp_path / "model"
+    model = erase_core.QKMeans(2).fit([[0.0], [1.0], [5.0], [6.0]])
+    file.write_bytes(pickle.dumps(model))
+    done = run("import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).digest())", file)
+    assert done.stdout.strip() == model.digest()
