@@ -12,6 +12,7 @@ from pathlib import Path
 from erase_core.errors import ExampleError, ParameterError, SourceError
 from erase_core.examples import FIELDS, BadRow, Example, Reading, RowFault, example_of, id_faults
 from erase_core.formats import READERS, SUFFIXES, Rows, first_line, read_frame
+from erase_core.parameters import is_unordered
 
 __all__ = ["read_examples"]
 
@@ -131,6 +132,8 @@ def _of_object(source: object, columns: Mapping[str, str]) -> Rows:
     if isinstance(source, (Mapping, bytes, bytearray)) or not isinstance(source, Iterable):
         hint = "give one split of it" if name == "DatasetDict" else "give a path, a table or an iterable of rows"
         raise SourceError(f"examples cannot be read from {name}; {hint}")
+    if is_unordered(source):
+        raise SourceError(f"examples must be in an order, got a {name}, which has none; give a list")
     return Rows(name, enumerate(source, 1))
 
 
