@@ -37,6 +37,7 @@ ORDERED: dict[str, Callable[[list[Any]], Any]] = {
     "keys of an ordered dict": lambda items: OrderedDict.fromkeys(items).keys(),
     "array": np.array,
 }
+ALL = {**UNORDERED, **ORDERED}
 unordered = pytest.mark.parametrize("make", UNORDERED.values(), ids=UNORDERED)
 
 
@@ -63,7 +64,7 @@ def test_ids_in_any_ordered_collection_are_those_of_a_list(make: Callable[[list[
     assert QKMeans(2).fit(X, ids=make(IDS)).digest() == QKMeans(2).fit(X, ids=IDS).digest()
 
 
-@pytest.mark.parametrize("make", {**UNORDERED, **ORDERED}.values(), ids={**UNORDERED, **ORDERED})
+@pytest.mark.parametrize("make", ALL.values(), ids=ALL)
 def test_ids_that_go_may_be_in_any_order(tmp_path: Path, make: Callable[[list[int]], Any]) -> None:
     model, other = (QKMeans(2, max_norm=8.0).fit(X, ids=IDS) for _ in range(2))
     model.remove(make(IDS[1:4]))

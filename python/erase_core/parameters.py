@@ -25,7 +25,7 @@ MAX_EPSILON = 3
 MAX_DENOMINATOR = 1_000_000
 MIN_NORM = 2.0**-900
 
-_SetIterator = type(iter(set()))
+_SetIterator: type = type(iter(set()))
 
 
 def integer(name: str, value: object, least: int, most: int) -> int:
