@@ -226,6 +226,8 @@ class Erase(Reader):
         format: str | None = None,  # noqa: A002
         fields: Mapping[str, str] | None = None,
         skip_bad: bool = False,
+        delimiter: str | None = None,
+        quotechar: str | None = None,
         forgotten: Forgotten = "refuse",
         progress: bool = False,
     ) -> IngestReport:
@@ -233,7 +235,7 @@ class Erase(Reader):
 
         Parameters
         ----------
-        source, format, fields, skip_bad
+        source, format, fields, skip_bad, delimiter, quotechar
             See `read_examples`. Examples without ids are numbered on from the largest id.
         forgotten : {"refuse", "skip", "allow"}, default="refuse"
             What to do with examples that were forgotten, or are about a subject that was: take nothing in, leave them
@@ -245,7 +247,8 @@ class Erase(Reader):
         Returns
         -------
         IngestReport
-            How many came in and were left out, and why.
+            How many came in and were left out, and why; and notes on the source, such as a column that looks like the
+            subject but is not read.
 
         Raises
         ------
@@ -264,7 +267,9 @@ class Erase(Reader):
         """
         start = time.perf_counter()
         parameters.choice("forgotten", forgotten, get_args(Forgotten))
-        reading = read_examples(source, format=format, fields=fields, skip_bad=skip_bad)
+        reading = read_examples(
+            source, format=format, fields=fields, skip_bad=skip_bad, delimiter=delimiter, quotechar=quotechar
+        )
         with self._lock:
             admission = Admission(self._store, forgotten)
             coming = admission.of(reading.examples)
@@ -297,6 +302,7 @@ class Erase(Reader):
                 skipped=reading.skipped,
                 embedding_seconds=embedding_seconds,
                 seconds=time.perf_counter() - start,
+                notes=reading.notes,
             )
 
     def forget(

@@ -30,6 +30,8 @@ class IngestReport(_Report):
     skipped : list of BadRow
     embedding_seconds, seconds : float
         Wall-clock time of the embedding, and of all.
+    notes : tuple of str
+        What the caller should know of the source: see `Reading`.
     """
 
     n_added: int
@@ -39,11 +41,13 @@ class IngestReport(_Report):
     skipped: list[BadRow]
     embedding_seconds: float
     seconds: float
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         skipped = f", {self.n_skipped} bad rows left out" if self.n_skipped else ""
         skipped += f", {self.n_forgotten} left out that were forgotten" if self.n_forgotten else ""
-        return f"{self.n_added} examples ingested{skipped}; {self.n_examples} in the store ({self.seconds:.1f} s)"
+        done = f"{self.n_added} examples ingested{skipped}; {self.n_examples} in the store ({self.seconds:.1f} s)"
+        return "\n".join([done, *(f"note: {note}" for note in self.notes)])
 
 
 @dataclass(frozen=True)
