@@ -66,6 +66,14 @@ def test_cells_of_tsv_that_are_wholly_in_quotes_are_noted(folder: Path) -> None:
     assert read_examples(path, quotechar='"').notes == ()
 
 
+def test_a_row_of_another_width_hints_at_quotes_in_tsv(folder: Path) -> None:
+    path = written(folder, "wide.tsv", lines(["1", '"a', 'b"', "c", "d"], ["2", "a", "b", "c"], delimiter="\t"))
+    read = read_examples(path, skip_bad=True)
+    assert [e.id for e in read.examples] == [2]
+    assert "has 5 cells" in read.skipped[0].reason
+    assert "quotechar='\"'" in read.skipped[0].reason
+
+
 # ---- quotes in CSV ----
 STRAY: dict[str, list[list[str]]] = {
     "two rows": [["1", '"hello', "greeting", "c1"], ["2", 'bye"', "farewell", "c2"]],
@@ -79,6 +87,7 @@ STRAY: dict[str, list[list[str]]] = {
         ["3", "a", "b", "c3"],
     ],
     "beside a quote in a cell": [["1", '5" pipe', "part", "c1"], ["2", '"hello', "x", "c2"], ["3", "3", "4", 'c3"']],
+    "around a row without a question": [["1", '"hm', "x", "c1"], ["2", '""', "x", "c2"], ["3", 'b"', "x", "c3"]],
     "and a row that is bad itself": [["1", '7"', "x", "c1"], ["2", '"a', "b", "c2", "?"], ["3", 'b"', "x", "c3"]],
 }
 
@@ -93,7 +102,7 @@ def test_rows_that_a_stray_quote_joins_are_refused(folder: Path, cells: list[lis
     assert "--quotechar" in message
 
 
-@pytest.mark.parametrize("cells", [each for each in STRAY.values() if all(len(row) == 4 for row in each)])
+@pytest.mark.parametrize("cells", [each for each in STRAY.values() if all(len(row) == 4 for row in each)], ids=str)
 def test_quotes_that_are_part_of_the_text_can_be_named_so(folder: Path, cells: list[list[str]]) -> None:
     read = read_examples(written(folder, "stray.csv", lines(*cells)), quotechar="").examples
     assert [e.subject for e in read] == [row[3] for row in cells]

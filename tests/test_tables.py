@@ -134,6 +134,15 @@ def test_a_query_that_fails_is_one_clear_line() -> None:
     assert "ice" not in message
 
 
+def test_a_query_that_cannot_be_run_is_one_clear_line(tmp_path: Path) -> None:
+    scan = polars().scan_csv(tmp_path / "none.csv")
+    assert refused(scan).startswith("LazyFrame cannot be read: ")
+    connection = duckdb().connect()
+    relation = connection.sql("SELECT 'a' AS input, 'b' AS output")
+    connection.close()
+    assert refused(relation).startswith("DuckDBPyRelation cannot be read: ")
+
+
 # ---- types ----
 @pytest.mark.parametrize(
     ("dtype", "exact"),

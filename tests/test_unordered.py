@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from erase_core import QKMeans
+from erase_core.embed import _check
 from erase_core.errors import EraseError, IdKindError, ParameterError, SourceError
 from erase_core.examples import Example
 from erase_core.llm.protocol import check_options
+from erase_core.projection import principal_axes
 from erase_core.prompt import Prompt, Template, fit_budget
 from erase_core.settings import Settings
 from erase_core.sources import read_examples
@@ -113,6 +115,17 @@ def test_options_are_in_an_order(tmp_path: Path, make: Callable[[list[str]], Any
     assert not (tmp_path / "new").exists()
     with create(tmp_path / "store", some(3)) as erase:
         refused(lambda: erase.choose("which", make(options)), ParameterError, "options")
+
+
+@unordered
+def test_vectors_of_public_texts_are_in_an_order(make: Callable[[list[Any]], Any]) -> None:
+    refused(lambda: principal_axes(make([(1.0, 0.0), (0.0, 1.0)]), 1), ParameterError, "vectors")
+
+
+def test_public_texts_are_in_an_order() -> None:
+    for make in UNORDERED.values():
+        with pytest.raises(ParameterError, match="list of strings"):
+            _check(make(["a", "b"]))
 
 
 @unordered

@@ -121,7 +121,7 @@ def read_delimited(content: Content, columns: Mapping[str, str], dialect: Dialec
     if len(header) == 1 and (likely := _likely_delimiter(header[0], dialect.delimiter)):
         raise SourceError(_other_delimiter(content.name, likely))
     _check_quotes(content.name, records, columns, dialect)
-    numbered = [(record.line, _row(record, header, columns)) for record in records[1:]]
+    numbered = [(record.line, _row(record, header, columns, dialect)) for record in records[1:]]
     _make_ids_integers(numbered, columns)
     notes = [] if dialect.quotechar else _notes_of_quotes(numbered, columns)
     return Rows(content.name, numbered, "line", header, notes=notes)
@@ -247,9 +247,10 @@ def _are_rows(lines: Sequence[str], width: int, needed: Sequence[int], id_: int 
     rows = [line.rstrip("\r\n").split(dialect.delimiter) for line in lines]
     if any(len(cells) != width for cells in rows):
         return False
-    if not all(cells[i].strip().strip(dialect.quotechar).strip() for cells in rows for i in needed):
+    # Of the rows between the first and the last any may be bad, and joined all the same.
+    if not all(cells[i].strip().strip(dialect.quotechar).strip() for cells in (rows[0], rows[-1]) for i in needed):
         return False
-    return id_ is None or len({re.fullmatch(INTEGER, cells[id_]) is None for cells in rows}) == 1
+    return id_ is None or len({re.fullmatch(INTEGER, cells[id_]) is None for cells in (rows[0], rows[-1])}) == 1
 
 
 def _first_stray(records: Iterable[_Record], dialect: Dialect) -> int | None:
@@ -283,15 +284,17 @@ def _other_delimiter(name: str, likely: str) -> str:
 
 
 # ---- rows ----
-def _row(record: _Record, header: list[str], columns: Mapping[str, str]) -> object:
+def _row(record: _Record, header: list[str], columns: Mapping[str, str], dialect: Dialect) -> object:
     """Return the cells that are fields by their columns, or the fault."""
     cells = record.cells
     if re.search(r"[\udc80-\udcff]", "".join(cells)):
         return RowFault(None, "is not UTF-8")
     if len(cells) != len(header):
         last = record.line + len(record.lines) - 1
-        over = "" if len(record.lines) < 2 else f"; a quote makes it run on to line {last}"
-        return RowFault(None, f"has {len(cells)} cells where the header has {len(header)}{over}")
+        hint = "" if len(record.lines) < 2 else f"; a quote makes it run on to line {last}"
+        if not dialect.is_named and not dialect.quotechar and any(cell.startswith(QUOTE) for cell in cells):
+            hint = "; if quotes enclose cells, give quotechar='\"' (--quotechar '\"')"
+        return RowFault(None, f"has {len(cells)} cells where the header has {len(header)}{hint}")
     row = dict(zip(header, cells, strict=True))
     found = [(name, column) for name, column in columns.items() if column in row]
     taken = {column: row[column] for name, column in found if row[column] or name in {"input", "output"}}

@@ -26,6 +26,7 @@ from erase_core.tables import read_parquet
 __all__ = ["FORMATS", "SUFFIXES", "json_lines", "read_content", "write_jsonl"]
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet", CHAT)
+TINY = Decimal("1E-999999")
 SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 
 
@@ -104,9 +105,11 @@ def _number(text: str) -> float | Decimal:
     """Return a number with a decimal point or an exponent; one that only rounding would make whole is not made so."""
     number = float(text)
     if number.is_integer() and abs(number) < 2**53:
-        with suppress(InvalidOperation):  # an exponent beyond all bounds
+        try:
             exact = Decimal(text)
-            return number if exact == number else exact
+        except InvalidOperation:  # an exponent beyond all bounds, so next to nothing
+            return TINY
+        return number if exact == number else exact
     return number
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Reversible, Sequence, Set
+from decimal import Decimal
 from fractions import Fraction
 from numbers import Integral, Rational, Real
 from pathlib import Path
@@ -141,13 +142,19 @@ def distinct_ids(ids: int | str | Iterable[int | str]) -> list[int | str]:
     """Return one id or several as a list, each once."""
     if isinstance(ids, Mapping):
         raise IdKindError("ids must be an id or several, got a mapping; give the value of its 'id'")
-    given = [ids] if isinstance(ids, (int, str, np.integer)) else id_list(ids) or []
+    given = [ids] if isinstance(ids, (int, str, np.integer, Decimal)) else id_list(ids) or []
+    # Databases hand over ids as decimals, which `ingest` takes as integers too.
+    given = [int(id_) if isinstance(id_, Decimal) and _is_whole(id_) else id_ for id_ in given]
     for id_ in given:
         if not isinstance(id_, (int, str, np.integer)) or isinstance(id_, bool):
             raise IdKindError(f"an id must be an integer or text, got {id_!r}")
     distinct = list(dict.fromkeys(int(id_) if isinstance(id_, np.integer) else id_ for id_ in given))
     # The order of a set differs from one process to the next, and reports show ids in their order.
     return sorted(distinct, key=_by_kind) if is_unordered(ids) else distinct
+
+
+def _is_whole(number: Decimal) -> bool:
+    return number.is_finite() and number.copy_abs() < 2**64 and number == int(number)
 
 
 def _by_kind(id_: int | str) -> tuple[bool, int, str]:

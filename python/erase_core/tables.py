@@ -112,20 +112,21 @@ def _package(name: str, source: str) -> Any:
 # ---- frames ----
 def _frame(frame: Any, name: str, wanted: Collection[str], convert: Mapping[str, Convert] | None = None) -> Rows:
     """Return the rows of a frame of narwhals, a lazy one collected."""
-    labels = list(frame.collect_schema().names())
+    labels = list(_run(frame.collect_schema, name).names())
     found = [column for column in wanted if column in labels]
     if not found:
         return Rows(name, (), labels=labels)
     frame = frame.select(*found)
     if hasattr(frame, "collect"):
-        frame = _collected(frame, name)
+        frame = _run(frame.collect, name)
     converts = [(convert or {}).get(column) or _width(frame[column]) for column in found]
     return Rows(name, enumerate(_named(frame.iter_rows(), found, converts), 1), labels=labels)
 
 
-def _collected(frame: Any, name: str) -> Any:
+def _run(query: Callable[[], Any], name: str) -> Any:
+    """Return what a table's own engine answers."""
     try:
-        return frame.collect()
+        return query()
     except ImportError:
         raise MissingPackageError(f"{name}: reading it needs pyarrow; pip install pyarrow") from None
     except Exception as error:  # each engine has errors of its own
