@@ -46,7 +46,7 @@ def principal_axes(vectors: NDArray[np.float32], n_components: int) -> NDArray[n
     """
     if parameters.is_unordered(vectors):
         raise ParameterError(
-            f"vectors must be in an order, got a {type(vectors).__name__}, which has none; give an array"
+            f"vectors must be in an order, got a {type(vectors).__name__}, which has none; give a list"
         )
     rows = np.asarray(vectors, dtype=np.float64)
     if rows.ndim != 2 or not np.isfinite(rows).all():
