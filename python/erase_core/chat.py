@@ -18,7 +18,7 @@ CHAT = "openai-chat"
 MESSAGES = "messages"
 SYSTEM = {"system", "developer"}
 TURNS = {"user": "User", "assistant": "Assistant"}
-# More system messages than these differ anyway, and none is kept for longer than needed.
+# Two are enough to know that they differ.
 MOST_SYSTEMS = 2
 
 

@@ -1,4 +1,4 @@
-"""The bytes of a source: a file or an open stream, decompressed where it is gzip; and what bytes are that are no text.
+"""The bytes of a source: a file or an open stream, decompressed where it is gzip; other formats are recognised and named.
 
 The rows in them are read by formats.py.
 """
@@ -23,7 +23,7 @@ from erase_core.rows import first_line
 __all__ = ["Content", "content_of", "is_stream"]
 
 HEAD = 256
-# First bytes of what is often given a name that does not fit; longer ones first.
+# First bytes of formats that are often taken for text, or named wrongly; longer ones first.
 SIGNATURES = (
     (codecs.BOM_UTF32_LE, "text in UTF-32", "save it as UTF-8"),
     (codecs.BOM_UTF32_BE, "text in UTF-32", "save it as UTF-8"),
@@ -67,12 +67,12 @@ class Content:
         Parameters
         ----------
         text : bool, default=True
-            Refuse what is known to be no text in UTF-8, by its first bytes.
+            Refuse what is not text in UTF-8, as far as its first bytes show.
 
         Raises
         ------
         SourceError
-            It is no text, or gzip that is damaged.
+            It is not text, or it is damaged gzip.
         OSError
             The file cannot be read.
         """

@@ -1,7 +1,7 @@
 """CSV, TSV and their relatives: cells between delimiters, with or without quotes.
 
 A stray quote can join the rows of two people, and a quoted cell may rightly run over several lines. Which of both it is
-cannot be known for sure: what looks like the first is refused, and the caller can say what the quotes mean.
+cannot be known for sure: what looks like a stray quote is refused, and the caller can say what the quotes mean.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ QUOTE = '"'
 INTEGER = r"0|-?[1-9][0-9]{0,18}"
 FLOAT = r"(0|-?[1-9][0-9]*)\.0"
 # As pandas and spreadsheets write a number that they have as a float.
-SCIENTIFIC = r"-?[0-9](\.[0-9]+)?[eE]\+[0-9]+"
+SCIENTIFIC = r"-?[0-9]([.,][0-9]+)?[eE]\+[0-9]+"
 ROUNDED = "is written as a float, which may have been rounded; write it as an integer or as text"
 # Excel's way to name the delimiter in the first line.
-NAMED_DELIMITER = re.compile(r"sep=([^\r\n])\r?\n?")
+NAMED_DELIMITER = re.compile(r"sep=([,;\t|])\r?\n?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def read_delimited(content: Content, columns: Mapping[str, str], dialect: Dialec
     _check_quotes(content.name, records, columns, dialect)
     numbered = [(record.line, _row(record, header, columns, dialect)) for record in records[1:]]
     _make_ids_integers(numbered, columns)
-    notes = [] if dialect.quotechar else _notes_of_quotes(numbered, columns)
+    notes = [] if dialect.quotechar or dialect.is_named else _notes_of_quotes(numbered, columns)
     return Rows(content.name, numbered, "line", header, notes=notes)
 
 

@@ -22,7 +22,7 @@ from erase_core.rows import Rows, first_line, unique_labels
 
 __all__ = ["read_parquet", "read_table"]
 
-# What tells a table by its class: asking the object itself may run a query.
+# Attributes by which the class of a table is recognised: asking the object itself may run a query.
 TABLE = ("columns", "column_names", "__arrow_c_stream__", "__arrow_c_array__")
 NARROW: dict[str, Callable[[Any], object]] = {
     **dict.fromkeys(("Float16", "float16", "halffloat"), np.float16),
@@ -33,7 +33,7 @@ Convert = Callable[[Any], object]
 
 
 def read_table(source: object, wanted: Collection[str], id_column: str | None) -> Rows | None:
-    """Read a table; None if the object is none.
+    """Read a table; return None for any other object.
 
     Parameters
     ----------

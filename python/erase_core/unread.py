@@ -6,6 +6,7 @@ Without its subject an example cannot be forgotten by the person it is about, an
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 
 __all__ = ["notes_of_unread"]
@@ -51,7 +52,7 @@ def notes_of_unread(labels: Iterable[object], columns: Mapping[str, str]) -> lis
             what, it = _ONE if len(alike) == 1 else _SEVERAL
             notes.append(
                 f"{what.format(listed, field)} not read; name {it} with fields={{{field!r}: {alike[0]!r}}} "
-                f"(--field {field}={alike[0]})"
+                f"(--field {shlex.quote(f'{field}={alike[0]}')})"
             )
     return notes
 
