@@ -1,4 +1,4 @@
-"""The bytes of a source: a file or an open stream, decompressed where it is gzip; other formats are recognised and named.
+"""The bytes of a source: a file or an open stream, decompressed if it is gzip; other formats are recognised and named.
 
 The rows in them are read by formats.py.
 """
