@@ -102,6 +102,10 @@ WRITERS: dict[str, Callable[[Path, Rows], None]] = {
 }
 
 
+# These texts hold tabs and ends of lines, which CSV and TSV have only within quotes.
+OPTIONS: dict[str, dict[str, Any]] = {"csv": {"quotechar": '"'}, "tsv": {"quotechar": '"'}}
+
+
 class Dataset:
     """As much of a `datasets.Dataset` as is read: it iterates dictionaries and knows its columns."""
 

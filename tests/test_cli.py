@@ -169,7 +169,7 @@ def test_bad_input_data(store: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     for text, words in {
         '{"id": "a", "input": "a secret"}\n': ("'output'",),
-        '{"id": "a", "input": "a secret", "output": 5}\n': ("line 1", "'output'"),
+        '{"id": "a", "input": "a secret", "output": true}\n': ("line 1", "'output'"),
         '{"id": 5, "input": "a secret", "output": "b"}\n': ("integers",),
         '{"id": "t-0001", "input": "a secret", "output": "b"}\n': ("t-0001",),
         "[]": (),

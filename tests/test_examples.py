@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from decimal import Decimal
 from enum import Enum
 from types import MappingProxyType
 from typing import Any
@@ -43,23 +44,34 @@ def fault(*rows: object) -> BadRow:
 BAD_VALUES: dict[str, tuple[object, str]] = {
     "empty": ("", "is empty"),
     "blank": (" \t\n\u00a0", "is empty"),
-    "an integer": (3, "must be text, got int"),
-    "a float": (0.5, "must be text, got float"),
-    "a bool": (True, "must be text, got bool"),
-    "bytes": (b"yes", "must be text, got bytes"),
-    "a list": (["yes"], "must be text, got list"),
-    "a date": (pd.Timestamp(0), "must be text, got Timestamp"),
+    "of 5000 digits": (10**5000, "has too many digits"),
+    "a float": (0.5, "must be text or an integer, got float"),
+    "a bool": (True, "must be text or an integer, got bool"),
+    "bytes": (b"yes", "must be text or an integer, got bytes"),
+    "a list": (["yes"], "must be text or an integer, got list"),
+    "a date": (pd.Timestamp(0), "must be text or an integer, got Timestamp"),
     "NUL": ("a\0b", "holds a NUL character"),
     "a lone surrogate": ("ab\ud800", "holds half of a surrogate pair at character 3"),
 }
-MISSING = {"None": None, "NaN": NAN, "float32 NaN": np.float32("nan"), "NA": pd.NA, "NaT": pd.NaT}
+MISSING = {
+    "None": None,
+    "NaN": NAN,
+    "decimal NaN": Decimal("NaN"),
+    "signalling NaN": Decimal("sNaN"),
+    "float32 NaN": np.float32("nan"),
+    "NA": pd.NA,
+    "NaT": pd.NaT,
+}
 BAD_IDS: dict[str, tuple[object, str]] = {
     "empty": ("", "is empty"),
     "a bool": (True, "must be an integer or text, got bool"),
     "a numpy bool": (np.True_, "must be an integer or text, got bool"),
     "half a float": (0.5, "must be an integer or text, got float"),
     "an infinite float": (float("inf"), "must be an integer or text, got float"),
-    "a float that may have been another integer": (2.0**53 + 2, "must be an integer or text, got float"),
+    "half a decimal": (Decimal("0.5"), "must be an integer or text, got Decimal"),
+    "an infinite decimal": (Decimal("-Infinity"), "must be an integer or text, got Decimal"),
+    "a decimal of a billion digits": (Decimal("1E+999999999"), "must be an integer or text, got Decimal"),
+    "a decimal too large": (Decimal(2**63), "must be an integer from -2**63 to 2**63 - 1"),
     "a list": ([1], "must be an integer or text, got list"),
     "too large": (2**63, "must be an integer from -2**63 to 2**63 - 1"),
     "too small": (-(2**63) - 1, "must be an integer from -2**63 to 2**63 - 1"),
@@ -77,8 +89,8 @@ def test_texts_are_refused_unless_they_can_be_stored(column: str, value: object,
 
 @pytest.mark.parametrize(("value", "reason"), BAD_IDS.values(), ids=BAD_IDS)
 def test_ids_are_64_bit_integers_or_texts(value: object, reason: str) -> None:
-    bad = fault({**GOOD, "id": value})
-    assert (bad.line, bad.field) == (1, "id")
+    bad = fault(GOOD, {**GOOD, "id": value})
+    assert (bad.line, bad.field) == (2, "id")
     assert bad.reason.rstrip("_") == reason  # numpy's bool has a name of its own before numpy 2
 
 
@@ -96,10 +108,14 @@ def test_what_stands_for_nothing_is_missing(value: object) -> None:
         (2**63 - 1, 2**63 - 1),
         (-(2**63), -(2**63)),
         (7.0, 7),
-        (-(2.0**53), -(2**53)),
+        (-(2.0**53) + 1, -(2**53) + 1),
         (np.int16(7), 7),
         (np.uint64(7), 7),
-        (np.float32(7), 7),
+        (np.float32(2**24 - 1), 2**24 - 1),
+        (np.float16(-(2**11) + 1), -(2**11) + 1),
+        (Decimal("7.00"), 7),
+        (Decimal("7E+3"), 7000),
+        (Decimal(2**63 - 1), 2**63 - 1),
         (" ", " "),
         ("7", "7"),
         (np.str_("seven"), "seven"),
@@ -109,6 +125,50 @@ def test_what_stands_for_nothing_is_missing(value: object) -> None:
 def test_an_id_becomes_a_plain_integer_or_text(value: object, id_: int | str) -> None:
     read = read_examples([{**GOOD, "id": value}]).examples[0].id
     assert (read, type(read)) == (id_, type(id_))
+
+
+FLOATS: dict[str, tuple[Any, int]] = {
+    "float": (float, 53),
+    "float64": (np.float64, 53),
+    "float32": (np.float32, 24),
+    "float16": (np.float16, 11),
+    "longdouble": (np.longdouble, int(np.finfo(np.longdouble).nmant) + 1),
+}
+
+
+@pytest.mark.parametrize(("kind", "bits"), FLOATS.values(), ids=FLOATS)
+@given(data=st.data())
+def test_an_id_in_a_float_is_the_integer_that_went_into_it_or_is_refused(
+    kind: Any, bits: int, data: st.DataObject
+) -> None:
+    most = min(2**63 - 1, int(np.finfo(kind).max))
+    magnitudes = st.one_of(st.integers(0, most), st.integers(-3, 3).map(lambda step: min(2**bits + step, most)))
+    integer = data.draw(magnitudes) * data.draw(st.sampled_from([1, -1]))
+    value = kind(integer)
+    if abs(integer) < 2**bits:
+        assert read_examples([{**GOOD, "id": value}]).examples[0].id == integer
+    else:
+        bad = fault(GOOD, {**GOOD, "id": value})
+        assert (bad.line, bad.field) == (2, "id")
+        assert f"exact only below 2**{bits}" in bad.reason
+
+
+@pytest.mark.parametrize("value", [42, np.int64(42), np.uint8(42), 42.0, np.float32(42), Decimal(42)], ids=repr)
+def test_a_number_as_subject_is_its_text(value: object) -> None:
+    assert read_examples([{**GOOD, "subject": value}]).examples[0].subject == "42"
+
+
+@pytest.mark.parametrize("value", [0.5, np.float32(2**24), 2.0**53, Decimal("0.5"), True, float("inf")], ids=repr)
+def test_a_number_as_subject_is_whole_and_exact(value: object) -> None:
+    bad = fault(GOOD, {**GOOD, "subject": value})
+    assert (bad.line, bad.field) == (2, "subject")
+    assert bad.reason.startswith("must be text or an integer, got ")
+
+
+@given(st.integers(-(10**40), 10**40))
+def test_integers_are_the_texts_that_they_are_in_csv(number: int) -> None:
+    row = {"input": number, "output": number, "rationale": number, "subject": number}
+    assert read_examples([row]).examples == [Example(None, *([str(number)] * 4))]
 
 
 @pytest.mark.parametrize("value", [np.str_("cold"), Word.COLD])
@@ -167,7 +227,12 @@ def test_a_bad_row_says_where_and_what() -> None:
 def test_skipping_bad_rows_is_leaving_them_out(examples: list[Example], data: st.DataObject) -> None:
     broken = data.draw(st.lists(st.booleans(), min_size=len(examples), max_size=len(examples)))
     column = data.draw(st.sampled_from(["input", "output", "subject"]))
-    given_rows: Rows = [{**row, column: 3} if bad else row for row, bad in zip(rows(examples), broken, strict=True)]
+    given_rows: Rows = [{**row, column: 0.5} if bad else row for row, bad in zip(rows(examples), broken, strict=True)]
+    if all(broken):
+        for skip_bad in (True, False):  # nothing is no success
+            with pytest.raises(ExampleError, match="row 1"):
+                read_examples(given_rows, skip_bad=skip_bad)
+        return
     reading = read_examples(given_rows, skip_bad=True)
     assert reading.examples == [example for example, bad in zip(examples, broken, strict=True) if not bad]
     assert [row.line for row in reading.skipped] == [i + 1 for i, bad in enumerate(broken) if bad]
@@ -215,5 +280,6 @@ def test_an_example_has_its_fields_under_their_own_names_whatever_columns_are_ca
 
 
 def test_a_fault_names_the_column_as_the_source_does() -> None:
-    reading = read_examples([{"question": "", "output": "yes"}], fields={"input": "question"}, skip_bad=True)
+    rows = [{"question": "", "output": "yes"}, {"question": "a", "output": "yes"}]
+    reading = read_examples(rows, fields={"input": "question"}, skip_bad=True)
     assert reading.skipped == [BadRow("list", 1, "question", "is empty", "row")]

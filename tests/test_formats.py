@@ -72,6 +72,37 @@ def test_json_of_another_shape_is_refused(folder: Path, content: bytes, words: s
     assert words in refused(written(folder, "bad.json", content), skip_bad=True)
 
 
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+@pytest.mark.parametrize(
+    ("number", "id_"),
+    [
+        ("7.0", 7),
+        ("7e2", 700),
+        ("9007199254740991.0", 2**53 - 1),
+        ("9007199254740993", 2**53 + 1),
+        ("9007199254740992.0", None),
+        ("9007199254740993.0", None),
+        ("-9007199254740993.0", None),
+        ("9007199254740990.9999", None),
+        ("1e16", None),
+        ("7.00000000000000000001", None),
+        ("1e-400", None),
+        ("1e-99999999999999999999", None),
+        ("1e400", None),
+    ],
+)
+def test_an_id_in_json_is_the_number_that_is_written_or_is_refused(
+    folder: Path, kind: str, number: str, id_: int | None
+) -> None:
+    row = f'{{"id": {number}, "input": "Is ice cold?", "output": "yes"}}'
+    path = written(folder, f"id.{kind}", (row if kind == "jsonl" else f"[{row}]").encode())
+    if id_ is not None:
+        assert [example.id for example in read_examples(path).examples] == [id_]
+    else:
+        with pytest.raises(ExampleError, match="field 'id'"):
+            read_examples(path, skip_bad=True)
+
+
 # ---- CSV ----
 def test_csv_counts_the_lines_of_the_file(folder: Path) -> None:
     path = written(

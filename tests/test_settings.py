@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -182,6 +183,10 @@ def test_a_path_where_nothing_can_be_is_refused(path: Path) -> None:
 NOTHING: list[Any] = [[], (), np.array([], int)]
 NO_IDS: list[tuple[Any, type[Exception]]] = [
     *((value, IdKindError) for value in (True, [True], 1.0, [1.0], b"\1", [b"1"], [None], [[1]], object())),
+    *(
+        (value, IdKindError)
+        for value in (np.float32(1), [np.float16(1)], np.array([1], "f4"), Decimal("0.5"), [Decimal("NaN")])
+    ),
     *((value, IdKindError) for value in (np.array([1.0]), np.array(1), np.array([[1]]), np.array([True]))),
     *((value, ParameterError) for value in NOTHING),
     *((value, UnknownIdError) for value in (2**63, -(2**70), 2**200, "1", "\ud800", "a\0b", [1, "1"], [1, 99])),
@@ -209,7 +214,9 @@ def test_forget_wants_either_ids_or_a_subject(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "ids", [np.int64(2), np.array([2]), {2}, {2: "x"}.keys(), range(2, 3), (i for i in [2, 2])], ids=str
+    "ids",
+    [np.int64(2), np.array([2]), {2}, Decimal(2), [Decimal("2.0")], {2: "x"}.keys(), range(2, 3), (i for i in [2, 2])],
+    ids=str,
 )
 def test_forget_takes_ids_in_any_form(path: Path, ids: Any) -> None:
     with create(path, some(4)) as erase:

@@ -14,7 +14,7 @@ from erase_core.examples import Example, Reading
 from erase_core.sources import read_examples
 from hypothesis import given
 from hypothesis import strategies as st
-from made_examples import GOOD, GOOD_EXAMPLES, WRITERS, Dataset, example_lists, objects, refused, rows, written
+from made_examples import GOOD, GOOD_EXAMPLES, OPTIONS, WRITERS, Dataset, example_lists, objects, refused, rows, written
 from support import run
 
 
@@ -29,8 +29,8 @@ def test_what_is_written_in_any_format_reads_back_equal(folder: Path, examples: 
     for kind, write in WRITERS.items():
         path = folder / f"back.{kind}"
         write(path, rows(examples))
-        assert read_examples(path) == Reading(examples, []), kind
-        assert read_examples(str(path)) == Reading(examples, []), kind
+        assert read_examples(path, **OPTIONS.get(kind, {})) == Reading(examples, []), kind
+        assert read_examples(str(path), **OPTIONS.get(kind, {})) == Reading(examples, []), kind
 
 
 @given(example_lists())
@@ -49,7 +49,7 @@ def test_the_same_rows_are_bad_in_any_source(folder: Path, examples: list[Exampl
         write(folder / f"bad.{kind}", given_rows)
     sources = {**objects(given_rows), **{kind: folder / f"bad.{kind}" for kind in WRITERS}}
     for kind, source in sources.items():
-        reading = read_examples(source, skip_bad=True)
+        reading = read_examples(source, skip_bad=True, **OPTIONS.get(kind, {}))
         assert reading.examples == kept, kind
         assert [(row.field, row.reason) for row in reading.skipped] == [("output", "is empty")], kind
         if kind not in {"csv", "tsv"}:  # whose rows may take several lines
@@ -117,7 +117,7 @@ def test_objects_that_are_no_rows_are_refused(source: object) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"format": "xml"}, "format must be None or one of jsonl, json, csv, tsv, parquet, got 'xml'"),
+        ({"format": "xml"}, "format must be None or one of jsonl, json, csv, tsv, parquet, openai-chat, got 'xml'"),
         ({"format": ["csv"]}, "format must be None or one of"),
         ({"format": "csv"}, "format is for files, got 'csv' for list"),
         ({"fields": ["input"]}, "fields must map fields to columns, got list"),

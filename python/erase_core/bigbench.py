@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
 from erase_core.errors import SourceError
 from erase_core.examples import RowFault
@@ -110,6 +111,8 @@ def _row(example: object, columns: Mapping[str, str], choice_prefix: str | None)
 
 
 def _is_number(value: object) -> bool:
+    if isinstance(value, Decimal):  # which a float would have rounded
+        return True
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
 
 

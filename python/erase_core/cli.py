@@ -34,6 +34,8 @@ from erase_core.cli_options import (
     noted,
     open_store,
     server_options,
+    stdin_bytes,
+    stdout_bytes,
     text_of,
     unescaped,
 )
@@ -141,10 +143,28 @@ def init(
 
 @app.command()
 def ingest(
-    file: Annotated[Path, typer.Argument(help="JSONL, CSV, TSV, Parquet, or a BIG-bench task.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="JSONL, CSV, TSV, Parquet, or a BIG-bench task, also compressed as .gz; - for standard input.",
+        ),
+    ],
     store: Store = STORE,
-    form: Annotated[str | None, typer.Option("--format", help="Format, where the name does not tell it.")] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="Format, where the name does not show it: jsonl, json, csv, tsv, parquet; or openai-chat.",
+        ),
+    ] = None,
     field: Annotated[list[str] | None, typer.Option(help="Column of a field: input=question; repeat it.")] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help=r"Character between the cells of CSV or TSV; \t for a tab.")
+    ] = None,
+    quotechar: Annotated[
+        str | None, typer.Option(help="Character around cells of CSV or TSV; '' if quotes are part of the text.")
+    ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out, and list them.")] = False,
     forgotten: Annotated[
         str, typer.Option(help="What to do with examples that were forgotten: refuse, skip or allow.")
@@ -159,10 +179,12 @@ def ingest(
     """Take examples in: all of a file's, or none if something is wrong."""
     with open_store(store, receipts, public_key) as erase:
         report = erase.ingest(
-            file,
+            file if file != "-" else stdin_bytes("FILE"),
             format=form,
             fields=_fields(field or ()),
             skip_bad=skip_bad,
+            delimiter="\t" if delimiter == r"\t" else delimiter,
+            quotechar=quotechar,
             forgotten=cast("Forgotten", forgotten),  # which is checked there
             on_control_tokens=cast("OnControlTokens | None", on_control_tokens),  # likewise
             progress=True,
@@ -330,15 +352,20 @@ def verify(
 
 @app.command()
 def export(
-    file: Annotated[Path, typer.Argument(help="A file that is not there yet.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file that is not there yet; - for standard output.")],
     store: Store = STORE,
     receipts: Receipts = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Write all examples to a file as JSON lines, which `ingest` reads."""
+    if file == "-" and as_json:
+        raise ParameterError("--json and - both write to standard output; leave --json out, or name a file")
     with open_store(store, receipts, public_key) as erase:
-        count = erase.export(file)
+        count = erase.export(stdout_bytes() if file == "-" else file)
+    if file == "-":
+        terminal.note(f"{count} examples written to standard output")
+        return
     show({"file": str(file), "n_examples": count}, [f"{count} examples written to {file}"], as_json=as_json)
 
 

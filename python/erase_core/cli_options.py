@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -39,6 +39,8 @@ __all__ = [
     "noted",
     "open_store",
     "server_options",
+    "stdin_bytes",
+    "stdout_bytes",
     "text_of",
     "unescaped",
 ]
@@ -190,6 +192,21 @@ def noted(option: str, text: str) -> tuple[int, str]:
         raise ParameterError(f"{option} must be a number, a colon and 64 hexadecimal digits, got {text!r}")
     number, _, hash_ = text.partition(":")
     return int(number), hash_
+
+
+def stdin_bytes(name: str) -> BinaryIO:
+    """Return standard input, for what an argument or an option names by ``-``."""
+    if sys.stdin is None:  # closed by whoever started this process
+        raise ParameterError(f"{name}: - is standard input, which is closed; name a file")
+    return sys.stdin.buffer
+
+
+def stdout_bytes() -> BinaryIO:
+    """Return standard output, for what ``-`` names."""
+    if sys.stdout is None:
+        raise ParameterError("FILE: - is standard output, which is closed; name a file")
+    sys.stdout.flush()
+    return sys.stdout.buffer
 
 
 def text_of(option: str, file: Path) -> str:

@@ -323,7 +323,7 @@ def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _check(texts: Sequence[str]) -> None:
     if isinstance(texts, str) or not isinstance(texts, Sequence):
-        raise ParameterError(f"texts must be a list of strings, got {type(texts).__name__}; put a single one in a list")
+        raise ParameterError(f"texts must be a list of strings, got {type(texts).__name__}; give a list, also of one")
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise ParameterError(f"texts must be strings, but texts[{i}] is {type(text).__name__}")

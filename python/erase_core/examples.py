@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from numbers import Integral, Real
 
 import numpy as np
@@ -83,13 +84,18 @@ class Reading:
     options : tuple of str
         The answers to choose from, sorted, where all examples of a BIG-bench task share them; else empty.
     template : dict of str to str
-        The prompt template that a BIG-bench task brings, for `Template.from_dict`; else empty.
+        The prompt template that a BIG-bench task or the system message of chats brings, for `Template.from_dict`; else
+        empty.
+    notes : tuple of str
+        What the caller should know, as sentences: columns that look like a field but are not read, an index of pandas
+        that is not read, and the like.
     """
 
     examples: list[Example]
     skipped: list[BadRow]
     options: tuple[str, ...] = ()
     template: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class RowFault(Exception):  # noqa: N818 -- never leaves the package: it becomes a BadRow
@@ -124,7 +130,7 @@ def example_of(row: object, columns: Mapping[str, str]) -> Example:
         input=_required(row, columns["input"]),
         output=_required(row, columns["output"]),
         rationale=_text(row, columns.get("rationale")),
-        subject=_text(row, columns.get("subject")),
+        subject=_subject(row, columns.get("subject")),
     )
 
 
@@ -169,19 +175,27 @@ def unstorable(text: str) -> str | None:
 
 
 def _value(row: Mapping[str, object], column: str | None) -> object:
-    """What stands in a column; None for all that stands for nothing: NaN, and pandas' NA and NaT."""
+    """Return what a column holds; None for all that stands for nothing: NaN, and pandas' NA and NaT."""
     value = None if column is None else row.get(column)
+    if isinstance(value, Decimal) and value.is_nan():
+        return None
     if isinstance(value, Real) and value != value:
         return None
     return None if type(value).__name__ in {"NAType", "NaTType"} else value
 
 
 def _text(row: Mapping[str, object], column: str | None) -> str | None:
+    """Return the text of a column; an integer is the text that it would be in CSV."""
     value = _value(row, column)
     if value is None:
         return None
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        try:
+            return str(int(value))
+        except ValueError:  # Python's own bound
+            raise RowFault(column, "has too many digits") from None
     if not isinstance(value, str):
-        raise RowFault(column, f"must be text, got {type(value).__name__}")
+        raise RowFault(column, f"must be text or an integer, got {type(value).__name__}")
     reason = unstorable(value) if value.strip() else "is empty"
     if reason:
         raise RowFault(column, reason)
@@ -195,6 +209,14 @@ def _required(row: Mapping[str, object], column: str) -> str:
     return text
 
 
+def _subject(row: Mapping[str, object], column: str | None) -> str | None:
+    """Return the subject: a text, or a whole number as text, since a table may keep customers' numbers as floats."""
+    value = _value(row, column)
+    if isinstance(value, (float, np.floating, Decimal)):
+        return str(_whole(value, column, "text or an integer"))
+    return _text(row, column)
+
+
 def _id(row: Mapping[str, object], column: str | None) -> int | str | None:
     value = _value(row, column)
     if value is None:
@@ -204,13 +226,29 @@ def _id(row: Mapping[str, object], column: str | None) -> int | str | None:
         if reason:
             raise RowFault(column, reason)
         return str.__str__(value)
-    if isinstance(value, (float, np.floating)) and float(value).is_integer() and abs(float(value)) <= 2**53:
-        value = int(value)  # a table keeps a column of integers as floats once one of them is missing
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise RowFault(column, f"must be an integer or text, got {type(value).__name__}")
-    if not -(2**63) <= int(value) < 2**63:
+    whole = _whole(value, column, "an integer or text")
+    if not -(2**63) <= whole < 2**63:
         raise RowFault(column, "must be an integer from -2**63 to 2**63 - 1")
-    return int(value)
+    return whole
+
+
+def _whole(value: object, column: str | None, wanted: str) -> int:
+    """Return the integer that a number is, if it cannot have been another one before it was stored in its type.
+
+    A table keeps a column of integers as floats once one of them is missing. From 2**53 on, or 2**24 in 32 bits, other
+    integers have the same float.
+    """
+    kind = type(value).__name__
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, Decimal) and value.is_finite() and value.copy_abs() < 2**64 and value == int(value):
+        return int(value)
+    if isinstance(value, (float, np.floating)) and value.is_integer():
+        bits = np.finfo(type(value)).nmant + 1 if isinstance(value, np.floating) else 53
+        if abs(value) < 2**bits:
+            return int(value)
+        raise RowFault(column, f"must be {wanted}, got {kind}, which is exact only below 2**{bits}")
+    raise RowFault(column, f"must be {wanted}, got {kind}")
 
 
 def _kind(id_: int | str | None) -> str:

@@ -152,7 +152,8 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
             Finite numbers; float32 and float64 are taken as they are.
         y : ignored
         ids : iterable of int or of str, default=None
-            One unique id for each row; ``0 .. n_rows - 1`` by default. Integers are 64 bits, signed.
+            One unique id for each row, in the order of the rows, so not a set; ``0 .. n_rows - 1`` by default. Integers
+            are 64 bits, signed.
 
         Returns
         -------
@@ -165,7 +166,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         DataError
             ``max_norm`` is exceeded, or there are not as many ids as rows.
         DuplicateIdError, IdKindError
-            The ids are not unique, or not all integers or all strings.
+            The ids are not unique, or not all integers or all strings, or a set, which has no order.
         ValueError
             `X` is not a matrix of finite numbers.
         """
@@ -185,7 +186,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
             seed = parameters.seed(self.random_state)
             model = _core.Model.fit(
                 rows,
-                parameters.id_list(ids),
+                parameters.id_list(ids, ordered=True),
                 n_clusters=n_clusters,
                 epsilon=parameters.ratio("epsilon", self.epsilon, 0, parameters.MAX_EPSILON),
                 gamma=parameters.ratio("gamma", self.gamma, None, 1),
@@ -212,7 +213,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         -------
         ndarray of shape (n_rows,)
         """
-        given = parameters.id_list(ids)
+        given = parameters.id_list(ids, ordered=True)
         labels = self.fit(X, y, ids=given).labels_
         if given is None:
             return labels.copy()
@@ -246,7 +247,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
             raise IdKindError("add: the rows come first and ids are given by name; call add(X, ids=ids)")
         rows = self._rows(X)
         before = model.resolution
-        report = model.add(rows, parameters.id_list(ids))
+        report = model.add(rows, parameters.id_list(ids, ordered=True))
         self._results = {}
         warn_if_coarse(model, before)
         return report

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Reversible, Sequence, Set
+from decimal import Decimal
 from fractions import Fraction
 from numbers import Integral, Rational, Real
 from pathlib import Path
@@ -25,6 +26,8 @@ MAX_SECONDS = 86400
 MAX_EPSILON = 3
 MAX_DENOMINATOR = 1_000_000
 MIN_NORM = 2.0**-900
+
+_SetIterator: type = type(iter(set()))
 
 
 def integer(name: str, value: object, least: int, most: int) -> int:
@@ -127,13 +130,27 @@ def center(center: Any, n_features: int) -> list[float] | None:
     return values
 
 
-def id_list(ids: object) -> list[int] | list[str] | None:
-    """Return ids as a list; what stands in it is checked by the core."""
+def is_unordered(given: object) -> bool:
+    """Whether a collection yields its items in an order of its own: a set, or an iterator of one.
+
+    Views of a dict and the ordered sets of other libraries are sets too, but can be reversed, which a set cannot.
+    """
+    return isinstance(given, _SetIterator) or (isinstance(given, Set) and not isinstance(given, Reversible))
+
+
+def id_list(ids: object, *, ordered: bool = False) -> list[int] | list[str] | None:
+    """Return ids as a list, whose items the core checks. `ordered`: each belongs to a row, so that a set is refused."""
     if ids is None:
         return None
+    if ordered and is_unordered(ids):
+        raise IdKindError(
+            f"ids must be in the order of the rows, got a {type(ids).__name__}, which has no order; give a list"
+        )
     if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
         raise IdKindError(f"ids must be an iterable of integers or of strings, got {ids!r}")
     if hasattr(ids, "__array__"):
+        if np.ma.is_masked(ids):  # what is under the mask would become an id
+            raise IdKindError("ids must be integers or strings, got an array with masked ones; leave their rows out")
         array = np.asarray(ids)
         if array.ndim != 1:
             raise IdKindError(f"ids must be one-dimensional, got an array of shape {array.shape}")
@@ -147,11 +164,23 @@ def distinct_ids(ids: int | str | Iterable[int | str]) -> list[int | str]:
     """Return one id or several as a list, each once."""
     if isinstance(ids, Mapping):
         raise IdKindError("ids must be an id or several, got a mapping; give the value of its 'id'")
-    given = [ids] if isinstance(ids, (int, str, np.integer)) else id_list(ids) or []
+    given = [ids] if isinstance(ids, (int, str, np.integer, Decimal)) else id_list(ids) or []
+    # Databases hand over ids as decimals, which `ingest` takes as integers too.
+    given = [int(id_) if isinstance(id_, Decimal) and _is_whole(id_) else id_ for id_ in given]
     for id_ in given:
         if not isinstance(id_, (int, str, np.integer)) or isinstance(id_, bool):
             raise IdKindError(f"an id must be an integer or text, got {id_!r}")
-    return list(dict.fromkeys(int(id_) if isinstance(id_, np.integer) else id_ for id_ in given))
+    distinct = list(dict.fromkeys(int(id_) if isinstance(id_, np.integer) else id_ for id_ in given))
+    # The order of a set differs from one process to the next, and reports show ids in their order.
+    return sorted(distinct, key=_by_kind) if is_unordered(ids) else distinct
+
+
+def _is_whole(number: Decimal) -> bool:
+    return number.is_finite() and number.copy_abs() < 2**64 and number == int(number)
+
+
+def _by_kind(id_: int | str) -> tuple[bool, int, str]:
+    return (True, 0, id_) if isinstance(id_, str) else (False, id_, "")
 
 
 def path(name: str, given: object) -> Path:

@@ -251,6 +251,8 @@ class Erase(Reader):
         format: str | None = None,  # noqa: A002
         fields: Mapping[str, str] | None = None,
         skip_bad: bool = False,
+        delimiter: str | None = None,
+        quotechar: str | None = None,
         forgotten: Forgotten = "refuse",
         on_control_tokens: OnControlTokens | None = None,
         progress: bool = False,
@@ -259,7 +261,7 @@ class Erase(Reader):
 
         Parameters
         ----------
-        source, format, fields, skip_bad
+        source, format, fields, skip_bad, delimiter, quotechar
             See `read_examples`. Examples without ids are numbered on from the largest id.
         forgotten : {"refuse", "skip", "allow"}, default="refuse"
             What to do with examples that were forgotten, or are about a subject that was: take nothing in, leave them
@@ -274,7 +276,8 @@ class Erase(Reader):
         Returns
         -------
         IngestReport
-            How many came in and were left out, and why; how many inputs are longer than the embedding model sees.
+            How many came in and were left out, and why; how many inputs are longer than the embedding model sees; and
+            notes on the source, such as a column that looks like the subject but is not read.
 
         Raises
         ------
@@ -295,7 +298,9 @@ class Erase(Reader):
         """
         start = time.perf_counter()
         parameters.choice("forgotten", forgotten, get_args(Forgotten))
-        reading = read_examples(source, format=format, fields=fields, skip_bad=skip_bad)
+        reading = read_examples(
+            source, format=format, fields=fields, skip_bad=skip_bad, delimiter=delimiter, quotechar=quotechar
+        )
         if on_control_tokens is None:
             on_control_tokens = self._settings.on_control_tokens
         parameters.choice("on_control_tokens", on_control_tokens, get_args(OnControlTokens))
@@ -343,6 +348,7 @@ class Erase(Reader):
                 longest=None if limit is None else int(counts.max(initial=0)),
                 max_tokens=limit,
                 indistinct=alike,
+                notes=reading.notes,
             )
 
     def forget(

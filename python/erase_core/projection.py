@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core import parameters
-from erase_core.errors import DataError, SourceError
+from erase_core.errors import DataError, ParameterError, SourceError
 
 __all__ = ["principal_axes", "read_public_texts"]
 
@@ -42,8 +42,12 @@ def principal_axes(vectors: NDArray[np.float32], n_components: int) -> NDArray[n
     DataError
         The vectors are fewer than the axes, or so alike that they do not span as many directions, or not finite.
     ParameterError
-        `n_components` is out of its range.
+        `n_components` is out of its range, or the vectors are a set, which has no order.
     """
+    if parameters.is_unordered(vectors):
+        raise ParameterError(
+            f"vectors must be in an order, got a {type(vectors).__name__}, which has none; give a list"
+        )
     rows = np.asarray(vectors, dtype=np.float64)
     if rows.ndim != 2 or not np.isfinite(rows).all():
         raise DataError(f"vectors of public texts must be a finite matrix, got an array of shape {rows.shape}")

@@ -92,7 +92,7 @@ class Prompt:
     Raises
     ------
     ParameterError
-        The query is empty, or holds what no tokenizer takes.
+        The query is empty, or holds what no tokenizer takes; or the demonstrations are a set, which has no order.
 
     Examples
     --------
@@ -106,6 +106,7 @@ class Prompt:
     query: str
 
     def __post_init__(self) -> None:
+        _check_order(self.demonstrations)
         check_query(self.query)
 
     @property
@@ -199,6 +200,7 @@ def fit_budget(
         `max_tokens` is no positive integer, or the query is empty.
     """
     parameters.integer("max_tokens", max_tokens, 1, 2**31 - 1)
+    _check_order(demonstrations)
     for kept in range(len(demonstrations), -1, -1):
         chosen = demonstrations[:kept] if keep == "first" else demonstrations[len(demonstrations) - kept :]
         prompt = Prompt(template, tuple(chosen), query)
@@ -227,6 +229,13 @@ def check_query(query: object) -> None:
     _check_text("query", query)
     if isinstance(query, str) and not query.strip():
         raise ParameterError("query must hold more than white space")
+
+
+def _check_order(demonstrations: object) -> None:
+    if parameters.is_unordered(demonstrations):
+        raise ParameterError(
+            f"demonstrations must be in an order, got a {type(demonstrations).__name__}, which has none; give a list"
+        )
 
 
 def _check_text(name: str, value: object) -> None:

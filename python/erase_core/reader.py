@@ -5,6 +5,7 @@ What changes it is pipeline.py's business.
 
 from __future__ import annotations
 
+import io
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import BinaryIO, Literal, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -311,15 +312,15 @@ class Reader:
         with self._lock, self._reading():
             return list(self._store.all_examples())
 
-    def export(self, path: str | PathLike[str]) -> int:
+    def export(self, path: str | PathLike[str] | BinaryIO) -> int:
         """Write all examples to a new file as JSON lines, which `ingest` reads.
 
         Receipts and the list of what was forgotten are not exported.
 
         Parameters
         ----------
-        path : path
-            A file that is not there yet, outside the store's folder.
+        path : path or binary file
+            A file that is not there yet, outside the store's folder; or one that is open for writing bytes.
 
         Returns
         -------
@@ -333,6 +334,10 @@ class Reader:
         StoreError
             The file exists, is within the store's folder, or cannot be written; or the store cannot be read.
         """
+        if isinstance(path, (io.RawIOBase, io.BufferedIOBase)):
+            examples = self.examples()
+            write_jsonl(cast("BinaryIO", path), examples)
+            return len(examples)
         target = parameters.path("path", path)
         if target.resolve().is_relative_to(self._store.folder.resolve()):
             raise StoreError(f"{path} is within the store's folder, where what is forgotten would stay; choose another")

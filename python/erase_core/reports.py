@@ -39,6 +39,8 @@ class IngestReport(_Report):
     indistinct : list of lists of int or str, default=[]
         Ids of examples that differ only in what the model does not see: groups with different inputs of that length and
         the same vector, one of which at least came in now. The clustering cannot tell them apart.
+    notes : tuple of str
+        What the caller should know of the source: see `Reading`.
     """
 
     n_added: int
@@ -52,6 +54,7 @@ class IngestReport(_Report):
     longest: int | None = None
     max_tokens: int | None = None
     indistinct: list[list[int | str]] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
     @property
     def n_indistinct(self) -> int:
@@ -73,7 +76,8 @@ class IngestReport(_Report):
     def __str__(self) -> str:
         skipped = f", {self.n_skipped} bad rows left out" if self.n_skipped else ""
         skipped += f", {self.n_forgotten} left out that were forgotten" if self.n_forgotten else ""
-        return f"{self.n_added} examples ingested{skipped}; {self.n_examples} in the store ({self.seconds:.1f} s)"
+        done = f"{self.n_added} examples ingested{skipped}; {self.n_examples} in the store ({self.seconds:.1f} s)"
+        return "\n".join([done, *(f"note: {note}" for note in self.notes)])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from erase_core.errors import ParameterError, PromptTooLongError
 from erase_core.examples import unstorable
-from erase_core.parameters import integer
+from erase_core.parameters import integer, is_unordered
 
 if TYPE_CHECKING:
     from erase_core.prompt import Prompt
@@ -106,6 +106,10 @@ def check_options(options: object) -> tuple[str, ...]:
     """Return the options of a choice, checked: one or more strings, no two the same, none blank."""
     if isinstance(options, (str, bytes)) or not isinstance(options, Iterable):
         raise ParameterError(f"options must be a sequence of strings, got {type(options).__name__}")
+    if is_unordered(options):  # of options that score the same the first one is chosen
+        raise ParameterError(
+            f"options must be in an order, got a {type(options).__name__}, which has none; give a list"
+        )
     checked = tuple(options)
     if not checked:
         raise ParameterError("options must have at least 1 string, got none")
