@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -113,7 +114,7 @@ def init(
         )
     with erase:
         status = erase.status()
-    show(status.to_dict(), [f"{status} (empty)"], as_json=as_json)
+    show(status.to_dict(), [f"{status} (empty)"], as_json=as_json, done=True)
 
 
 @app.command()
@@ -140,7 +141,8 @@ def ingest(
             forgotten=cast("Forgotten", forgotten),  # which is checked there
             progress=True,
         )
-    show(report.to_dict(), [str(report), *(f"left out: {row}" for row in report.skipped)], as_json=as_json)
+    lines = [str(report), *(f"left out: {row}" for row in report.skipped)]
+    show(report.to_dict(), lines, as_json=as_json, done=True)
 
 
 @app.command()
@@ -178,8 +180,8 @@ def forget(
             report = erase.forget(ids, subject=subject, dry_run=True)
         if not dry_run and (yes or _agreed(erase, report)):
             report = _forget(erase, ids, subject, as_json=as_json)
-    declined = report.dry_run and not dry_run
-    show(report.to_dict(), ["nothing was forgotten"] if declined else _changes(report), as_json=as_json)
+    lines = ["nothing was forgotten"] if report.dry_run and not dry_run else _changes(report)
+    show(report.to_dict(), lines, as_json=as_json, done=not report.dry_run)
 
 
 @app.command()
@@ -301,7 +303,8 @@ def export(
     """Write all examples to a file as JSON lines, which `ingest` reads."""
     with open_store(store, receipts, public_key) as erase:
         count = erase.export(file)
-    show({"file": str(file), "n_examples": count}, [f"{count} examples written to {file}"], as_json=as_json)
+    lines = [f"{count} examples written to {file}"]
+    show({"file": str(file), "n_examples": count}, lines, as_json=as_json, done=True)
 
 
 @app.command()
@@ -360,7 +363,8 @@ def _forget(erase: Erase, ids: Sequence[int | str] | None, subject: str | None, 
             return erase.forget(ids, subject=subject)
     except ScrubError as error:
         if error.report is not None:
-            show(error.report.to_dict(), _changes(error.report), as_json=as_json)
+            with suppress(OSError, KeyboardInterrupt):  # what the error says matters more
+                show(error.report.to_dict(), _changes(error.report), as_json=as_json)
         raise
 
 

@@ -124,7 +124,8 @@ def text_of(option: str, file: Path) -> str:
     try:
         content = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
     except OSError as error:
-        raise ParameterError(f"{option}: {file}: {error.strerror or error}") from error
+        name = "standard input cannot be read" if file == STDIN else file
+        raise ParameterError(f"{option}: {name}: {error.strerror or error}") from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

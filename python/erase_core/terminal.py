@@ -13,13 +13,12 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from io import TextIOWrapper
 from typing import Any, NamedTuple, NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
 
-from erase_core import errors
+from erase_core import errors, streams
 
 __all__ = [
     "ENDINGS",
@@ -69,6 +68,7 @@ ENDINGS = (
     Ending(16, "receipts missing, changed, or of another store", (errors.ReceiptError,)),
     Ending(17, "examples that were forgotten are to come in again", (errors.ForgottenError,)),
     Ending(18, "the disk failed at the end of a write", (errors.UncertainError,)),
+    Ending(19, "done, but the result could not be printed", (streams.Unprinted,)),
     Ending(INTERRUPTED, "interrupted", (KeyboardInterrupt,)),
     Ending(141, "output not read to its end", (BrokenPipeError,)),
 )
@@ -108,27 +108,26 @@ def run(command: Callable[[], object]) -> int:
         One of `ENDINGS`. With ERASE_DEBUG set in the environment an unexpected error is raised instead.
     """
     try:
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, TextIOWrapper):  # an answer may hold what the terminal's encoding does not have
-                stream.reconfigure(errors="backslashreplace")
-        command()
+        streams.prepare()
+        code = 0
+        try:
+            command()
+        except typer.Exit as end:
+            code = end.exit_code
         sys.stdout.flush()
-    except typer.Exit as end:
-        return end.exit_code
     except (Exception, KeyboardInterrupt) as error:
         code = _code(error)
         if code == BUG and os.environ.get("ERASE_DEBUG"):
             raise
-        _drop_unwritten()
+        streams.drop_unwritten()
         with suppress(OSError):
             print(_line(error, code), end="", file=sys.stderr, flush=True)
-        return code
-    return 0
+    return code
 
 
-def show(result: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
-    """Print a command's result, as one JSON object or as lines."""
-    print(json.dumps(result) if as_json else "\n".join(lines))
+def show(result: Mapping[str, Any], lines: Iterable[str], *, as_json: bool, done: bool = False) -> None:
+    """Print a command's result, as one JSON object or as lines. See `streams.print_result`."""
+    streams.print_result(json.dumps(result) if as_json else "\n".join(lines), done=done)
 
 
 def is_terminal() -> bool:
@@ -172,7 +171,8 @@ def notes() -> Iterator[None]:
 
 def note(text: str) -> None:
     """Show a line on stderr that is no error."""
-    print(f"note: {text}", file=sys.stderr)
+    with suppress(OSError):  # which is no reason to leave undone what the command is to do
+        print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def _code(error: BaseException) -> int:
@@ -191,19 +191,10 @@ def _line(error: BaseException, code: int) -> str:
         return "interrupted; what the command had not finished has changed nothing\n"
     if isinstance(error, UsageError):
         text = error.format_message()  # type: ignore[attr-defined]
-    elif isinstance(error, errors.EraseError):
+    elif isinstance(error, (errors.EraseError, streams.Unprinted)):
         text = str(error)
     elif isinstance(error, OSError):
         text = (f"{error.filename}: " if error.filename else "") + (error.strerror or type(error).__name__)
     else:
         text = f"unexpected {type(error).__name__}; set ERASE_DEBUG=1 to see where, and report it"
     return f"error: {''.join(sign if sign.isprintable() else ' ' for sign in text)}\n"
-
-
-def _drop_unwritten() -> None:
-    """Let go of output that cannot be written, at which the interpreter would stumble again when it ends."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
