@@ -108,7 +108,7 @@ def _signer(key: Path | None) -> Signer | None:
     from erase_core.signing import Signer
 
     password = os.environ.get("ERASE_SIGNING_PASSWORD")
-    return Signer(key, None if password is None else password.encode())
+    return Signer(key, None if password is None else os.fsencode(password))
 
 
 def noted(option: str, text: str) -> tuple[int, str]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from erase_core import parameters, sentence_model
 from erase_core.apart import apart
 from erase_core.errors import DataError, EmbedderError, ParameterError
+from erase_core.examples import unstorable
 
 __all__ = ["Embedder", "SentenceEmbedder"]
 
@@ -119,6 +120,8 @@ class SentenceEmbedder:
     ) -> None:
         if prompt is not None and not isinstance(prompt, str):
             raise ParameterError(f"prompt must be None or a string, got {prompt!r}")
+        if prompt is not None and (reason := unstorable(prompt)):
+            raise ParameterError(f"prompt must be text that a tokenizer takes, but {prompt!r} {reason}")
         source = sentence_model.find(model)
         self._model = sentence_model.load(source, device)
         self._prompt: str | None = prompt

@@ -41,8 +41,17 @@ __all__ = [
 ]
 
 
+def printable(text: str) -> str:
+    """Return a text in which the bytes of a file's name that are not UTF-8 are escaped, so that it can be printed."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class EraseError(Exception):
     """Base class of the errors of erase_core."""
+
+    def __str__(self) -> str:
+        # Not that of a KeyError, which would put the message in quotes.
+        return printable(Exception.__str__(self))
 
 
 class ParameterError(EraseError, ValueError):
@@ -63,9 +72,6 @@ class DuplicateIdError(EraseError, ValueError):
 
 class UnknownIdError(EraseError, KeyError):
     """Ids that are not in the model; the message names them, and no row was removed."""
-
-    # A KeyError shows the repr of its argument, which would put the message in quotes.
-    __str__ = Exception.__str__
 
 
 class EmptyModelError(EraseError, ValueError):
@@ -142,8 +148,6 @@ class ForgottenError(EraseError, ValueError):
 
 class UnknownSubjectError(EraseError, KeyError):
     """A subject that no example has; nothing was forgotten."""
-
-    __str__ = Exception.__str__
 
 
 class ScrubWarning(UserWarning):

@@ -361,7 +361,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         The format is docs/file-format.md. The file holds the rows (quantised) and their ids; names of features and
         `n_threads` and `cache_bytes` are not part of it.
         """
-        self._fitted().save(path)
+        self._fitted().save(parameters.path("path", path))
 
     @classmethod
     def load(
@@ -377,7 +377,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
             The file cannot be read.
         """
         limits = parameters.n_threads(n_threads), parameters.cache_bytes(cache_bytes)
-        return cls._around(_core.Model.load(path, *limits), n_threads, cache_bytes)
+        return cls._around(_core.Model.load(parameters.path("path", path), *limits), n_threads, cache_bytes)
 
     @classmethod
     def _around(cls, model: _core.Model, n_threads: int | None = None, cache_bytes: int | None = None) -> Self:

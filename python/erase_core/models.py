@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from erase_core.embed import Embedder, SentenceEmbedder
 from erase_core.errors import EmbedderError, ParameterError
+from erase_core.examples import unstorable
 from erase_core.llm import LLM, OpenAILLM, TransformersLLM
+from erase_core.parameters import MAX_DIM
 from erase_core.settings import Settings
 
 __all__ = ["Models", "as_embedder", "checked_vectors", "is_name", "name_of"]
@@ -37,7 +39,18 @@ def as_embedder(model: str | PathLike[str] | Embedder | None) -> Embedder:
     """Return an embedding model: the packaged one for None."""
     if model is None or is_name(model):
         return SentenceEmbedder(name_of("embedder", model))
-    return cast("Embedder", model)
+    return _described(cast("Embedder", model))
+
+
+def _described(embedder: Embedder) -> Embedder:
+    """Check what an embedder of the caller's says of itself, which the store keeps."""
+    name, dim = embedder.name, getattr(embedder, "dim", None)
+    fault = f"is {name!r}" if not isinstance(name, str) or not name.strip() else unstorable(name)
+    if fault:
+        raise EmbedderError(f"the name of the embedding model must be text that can be stored, but it {fault}")
+    if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool) or not 1 <= dim <= MAX_DIM:
+        raise EmbedderError(f"dim of the embedding model {name} must be an integer from 1 to {MAX_DIM}, got {dim!r}")
+    return embedder
 
 
 def as_llm(settings: Settings) -> LLM:

@@ -7,7 +7,6 @@ later would go on telling about it. Turning texts into vectors is left to embed.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,15 +81,18 @@ def read_public_texts(path: str | os.PathLike[str]) -> list[str]:
     ------
     SourceError
         The file cannot be read, is not in UTF-8, or holds no text.
+    ParameterError
+        `path` is not a path.
     """
+    place = parameters.path("path", path)
     try:
         # Only ends of lines divide texts, so not str.splitlines.
-        with Path(path).open(encoding="utf-8-sig") as file:
+        with place.open(encoding="utf-8-sig") as file:
             texts = [text for line in file if (text := line.strip())]
     except UnicodeDecodeError as error:
-        raise SourceError(f"{os.fspath(path)!r} is not a text file in UTF-8 ({error.reason}); convert it") from None
+        raise SourceError(f"{str(place)!r} is not a text file in UTF-8 ({error.reason}); convert it") from None
     except OSError as error:
-        raise SourceError(f"cannot read public texts from {os.fspath(path)!r}: {error.strerror}") from error
+        raise SourceError(f"cannot read public texts from {str(place)!r}: {error.strerror}") from error
     if not texts:
-        raise SourceError(f"{os.fspath(path)!r} holds no text; give a file with one public text a line")
+        raise SourceError(f"{str(place)!r} holds no text; give a file with one public text a line")
     return texts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from erase_core.errors import printable
 from erase_core.examples import BadRow
 from erase_core.receipts import Receipt
 
@@ -147,7 +148,7 @@ class Status(_Report):
     bytes: int
 
     def __str__(self) -> str:
-        return f"{self.folder}: {self.n_examples} examples, {self.n_shots} shots by {self.strategy}"
+        return printable(f"{self.folder}: {self.n_examples} examples, {self.n_shots} shots by {self.strategy}")
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ class Verification(_Report):
 
     def __str__(self) -> str:
         if not self.ok:
-            return "\n".join(["NOT verified:", *self.problems])
+            return printable("\n".join(["NOT verified:", *self.problems]))
         absent = "; nothing of what should be absent is in a file" if self.n_absent else ""
         receipts = f"; {self.n_receipts} receipt{' is' if self.n_receipts == 1 else 's are'} in order"
         if self.public_keys:
