@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from erase_core import QKMeans, SentenceEmbedder, Signer, errors, verify_receipts
+from erase_core import QKMeans, SentenceEmbedder, Signer, TransformersLLM, errors, verify_receipts
 from erase_core.errors import EmbedderError, EraseError, ParameterError
 from erase_core.examples import Example
 from erase_core.pipeline import Erase
@@ -180,6 +180,17 @@ def test_a_model_in_a_folder_that_no_setting_can_name(tmp_path: Path) -> None:
             refused(lambda options=options: create(tmp_path / "new", **options), ParameterError, "surrogate", "rename")  # type: ignore[misc]
             error = ParameterError if name == "llm" else EmbedderError
             refused(lambda options=options: opened(tmp_path / "store", **options), error, *words)  # type: ignore[misc]
+
+
+def test_a_cache_in_a_folder_of_another_name_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    for name in ("ERASE_CORE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / BAD))
+        refused(lambda: TransformersLLM(tmp_path / "a.gguf"), errors.LLMError, "ERASE_CORE_CACHE", "surrogate")
+        monkeypatch.delenv(name)
+    assert [each.name for each in tmp_path.iterdir()] == ["a.gguf"]
 
 
 @pytest.mark.parametrize("text", WORDS, ids=["bytes", "half", "NUL"])

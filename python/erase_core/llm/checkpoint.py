@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from erase_core.errors import LLMError, MissingPackageError, ParameterError
+from erase_core.examples import unstorable
 from erase_core.llm.packaged import packaged_model
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -147,6 +148,11 @@ def _converted(gguf: Path) -> Path:
         while block := file.read(1 << 20):
             digest.update(block)
     folder = cache_folder() / digest.hexdigest()
+    if reason := unstorable(str(folder)):  # the libraries that write there take names in UTF-8 alone
+        raise LLMError(
+            f"the conversion of {gguf} cannot be kept in {folder.parent}: the name {reason}; set ERASE_CORE_CACHE to "
+            "a folder whose name is in UTF-8"
+        )
     if folder.is_dir():
         return folder
     if missing := [package for package in ("gguf", "accelerate") if find_spec(package) is None]:
