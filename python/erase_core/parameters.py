@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from fractions import Fraction
 from numbers import Integral, Rational, Real
 from pathlib import Path
@@ -130,6 +130,19 @@ def distinct_ids(ids: int | str | Iterable[int | str]) -> list[int | str]:
         if not isinstance(id_, (int, str, np.integer)) or isinstance(id_, bool):
             raise IdKindError(f"an id must be an integer or text, got {id_!r}")
     return list(dict.fromkeys(int(id_) if isinstance(id_, np.integer) else id_ for id_ in given))
+
+
+def distinct_texts(name: str, given: object) -> list[str]:
+    """Return one text or several as a list, each once."""
+    several = [given] if isinstance(given, str) else given
+    if isinstance(several, (bytes, Mapping)) or not isinstance(several, Iterable):
+        raise ParameterError(f"{name} must be text, or several in a list, got {given!r}")
+    texts = list(several)
+    for each in texts:
+        if not isinstance(each, str):
+            raise ParameterError(f"{name} must be text, or several in a list, got {each!r}")
+    texts = list(dict.fromkeys(str.__str__(each) for each in texts))
+    return sorted(texts) if isinstance(several, Set) else texts
 
 
 def path(name: str, given: object) -> Path:

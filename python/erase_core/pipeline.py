@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from erase_core import parameters
-from erase_core.admission import Admission, Forgotten, rows_of
+from erase_core.admission import Admission, Forgotten, OnDuplicate, rows_of
 from erase_core.chain import ReceiptFolder
 from erase_core.embed import Embedder
 from erase_core.errors import OldCopyWarning, ParameterError, ScrubError, ScrubWarning
@@ -30,11 +30,13 @@ from erase_core.models import as_embedder, checked_vectors, is_name, name_of
 from erase_core.prompt import Template
 from erase_core.reader import Reader
 from erase_core.reports import ForgetReport, IngestReport
+from erase_core.request import Going, OnMissing, Request
 from erase_core.select import selected
 from erase_core.settings import Settings, Strategy
 from erase_core.signing import Signer, as_public_keys, as_signer
 from erase_core.sources import read_examples
 from erase_core.store import Store
+from erase_core.subjects import Match
 
 __all__ = ["Erase"]
 
@@ -227,6 +229,7 @@ class Erase(Reader):
         fields: Mapping[str, str] | None = None,
         skip_bad: bool = False,
         forgotten: Forgotten = "refuse",
+        on_duplicate: OnDuplicate = "refuse",
         progress: bool = False,
     ) -> IngestReport:
         """Take examples in: all of them, or none if something is wrong.
@@ -239,6 +242,10 @@ class Erase(Reader):
             What to do with examples that were forgotten, or are about a subject that was: take nothing in, leave them
             out, or take them in again on purpose. One with an id is known by it, one without by what it says. What is
             taken in again is forgotten no longer: its id, what it says, and its subject, of whom others may then come.
+        on_duplicate : {"refuse", "skip"}, default="refuse"
+            What to do with examples that are in the store already: the same id with the same content (input, output,
+            rationale and subject). "skip" leaves them out, so that a source that has grown can be ingested again. The
+            same id with another content is an error either way.
         progress : bool, default=False
             Show the progress of the embedding on a terminal.
 
@@ -264,11 +271,13 @@ class Erase(Reader):
         """
         start = time.perf_counter()
         parameters.choice("forgotten", forgotten, get_args(Forgotten))
+        parameters.choice("on_duplicate", on_duplicate, get_args(OnDuplicate))
         reading = read_examples(source, format=format, fields=fields, skip_bad=skip_bad)
         with self._lock:
-            admission = Admission(self._store, forgotten)
+            admission = Admission(self._store, forgotten, on_duplicate)
             coming = admission.of(reading.examples)
-            self._store.check_new([example.id for example in coming if example.id is not None])
+            skips = on_duplicate == "skip"
+            self._store.check_new([e.id for e in coming if e.id is not None], same_are_skipped=skips)
             embedder = self._models.embedder
             before = time.perf_counter()
             vectors = checked_vectors(embedder, [example.input for example in coming], progress)
@@ -280,7 +289,7 @@ class Erase(Reader):
                     admitted = admission.of(coming)
                     examples, kept = admission.numbered(admitted), rows_of(coming, admitted, vectors)
                     ids = [example.id for example in examples if example.id is not None]
-                    self._store.check_new(ids)
+                    self._store.check_new(ids, same_are_skipped=skips)
                     self._store.readmit(admission.tokens)
                     self._store.insert(examples, kept)
                     if ids:
@@ -292,7 +301,8 @@ class Erase(Reader):
             return IngestReport(
                 n_added=len(examples),
                 n_skipped=len(reading.skipped),
-                n_forgotten=len(reading.examples) - len(examples),
+                n_forgotten=len(reading.examples) - admission.n_duplicates - len(examples),
+                n_duplicates=admission.n_duplicates,
                 n_examples=len(self._store),
                 skipped=reading.skipped,
                 embedding_seconds=embedding_seconds,
@@ -303,7 +313,9 @@ class Erase(Reader):
         self,
         ids: int | str | Iterable[int | str] | None = None,
         *,
-        subject: str | None = None,
+        subject: str | Iterable[str] | None = None,
+        on_missing: OnMissing = "refuse",
+        match: Match = "exact",
         dry_run: bool = False,
     ) -> ForgetReport:
         """Forget examples, as if they had never been there: text, vector, and their part in the clustering.
@@ -312,8 +324,16 @@ class Erase(Reader):
         ----------
         ids : int, str or iterable of either
             Ids of examples. One named twice counts once.
-        subject : str
-            Forget all examples about this subject. Either `ids` or `subject` is given.
+        subject : str or iterable of str
+            Forget all examples about this subject, or about several. Either `ids` or `subject` is given.
+        on_missing : {"refuse", "skip"}, default="refuse"
+            What to do if an id or a subject is not in the store: forget nothing and raise, or forget the others and
+            count it in the report. With "skip" a request can be repeated: if nothing is left to forget, nothing changes
+            and there is no receipt. An earlier removal that is not finished is finished all the same.
+        match : {"exact", "normalised"}, default="exact"
+            How subjects are compared: letter by letter, or without regard to case, to accents written as one character
+            or two, to white space (its kind, how much, at the ends), and to characters that are not shown. Each
+            spelling that the store has is forgotten, and kept out from then on; other spellings are not.
         dry_run : bool, default=False
             Only say what would change.
 
@@ -324,7 +344,9 @@ class Erase(Reader):
         Raises
         ------
         UnknownIdError, UnknownSubjectError
-            There is no such example; nothing was forgotten.
+            There is no such example; nothing was forgotten. The message says how many subjects look alike.
+        ParameterError, IdKindError
+            Both or neither of `ids` and `subject` are given, or one is not what it should be.
         ReceiptError
             The store is an old copy, or its receipts are signed and there is no key; nothing was forgotten.
         StoreLockedError, StoreError
@@ -336,38 +358,40 @@ class Erase(Reader):
             published; the error's `report` is what would have been returned. The next `open` goes on with it.
         """
         start = time.perf_counter()
-        if (ids is None) == (subject is None):
-            raise ParameterError("give either ids or a subject")
-        named = [] if ids is None else parameters.distinct_ids(ids)
-        if subject is not None and not isinstance(subject, str):
-            raise ParameterError(f"subject must be text, got {subject!r}")
+        request = Request(ids, subject, on_missing, match)
         with self._lock, nullcontext() if dry_run else self._removals.alone():
-            with self._store.reading() if dry_run else self._clustering.writing():
-                going = self._store.ids_of(subject) if subject is not None else named
-                if not going:
-                    raise ParameterError("ids must name at least one example")
-                self._store.check_known(going)
-                before = selected(self._settings, self._clustering.current())
-                receipt = None
-                if dry_run:
-                    update, model = self._clustering.trial(going)
-                else:
-                    self._removals.check()
-                    update, model, receipt = self._removals.remove(going, subject)
-                report = ForgetReport(
-                    ids=going,
-                    n_examples=len(self._store) - (len(going) if dry_run else 0),
-                    path=update.path,
-                    before=before,
-                    after=selected(self._settings, model),
-                    model_seconds=update.seconds,
-                    seconds=time.perf_counter() - start,
-                    receipt=receipt,
-                    dry_run=dry_run,
-                )
-            if not dry_run:
+            report = None
+            if dry_run or request.skips:
+                # Where nothing is there, nothing is written.
+                with self._reading():
+                    report = self._planned(request.going(self._store), dry_run=dry_run)
+            if report is None:
+                with self._clustering.writing():
+                    report = self._removed(request.going(self._store))
+            report = replace(report, seconds=time.perf_counter() - start)
+            if not dry_run and (report.ids or not self._store.facts.is_scrubbed):
                 self._finish(report)
         return replace(report, seconds=time.perf_counter() - start)
+
+    def _planned(self, going: Going, *, dry_run: bool) -> ForgetReport | None:
+        """Return what a removal would do, if there is nothing to remove or it is not to be done; otherwise None."""
+        if going.ids and not dry_run:
+            return None
+        before = selected(self._settings, self._clustering.current())
+        if not going.ids:
+            return going.report(None, len(self._store), before, before, dry_run=dry_run)
+        update, model = self._clustering.trial(going.ids)
+        n_remaining = len(self._store) - len(going.ids)
+        return going.report(update, n_remaining, before, selected(self._settings, model), dry_run=True)
+
+    def _removed(self, going: Going) -> ForgetReport:
+        """Remove examples, and return what that did. To be called within `writing`."""
+        before = selected(self._settings, self._clustering.current())
+        if not going.ids:  # another process was faster, on a file system without locks
+            return going.report(None, len(self._store), before, before)
+        self._removals.check()
+        update, model, receipt = self._removals.remove(going.ids, going.subjects)
+        return going.report(update, len(self._store), before, selected(self._settings, model), receipt)
 
     def check_may_forget(self) -> None:
         """Check that `forget` would not be refused for want of a key, or since receipts are not what they should be.

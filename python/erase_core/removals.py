@@ -87,8 +87,10 @@ class Removals:
                 )
             yield
 
-    def remove(self, ids: Sequence[int | str], subject: str | None) -> tuple[UpdateReport, QKMeans | None, Receipt]:
-        """Remove examples: those of ids, which are all of a subject if one is named.
+    def remove(
+        self, ids: Sequence[int | str], subjects: Sequence[str] | None
+    ) -> tuple[UpdateReport, QKMeans | None, Receipt]:
+        """Remove examples: those of ids, which are all of some subjects if these are named.
 
         To be called within `writing`, after `check`.
 
@@ -107,8 +109,9 @@ class Removals:
         """
         before = self._state()
         update, model = self._clustering.remove(ids)
-        hashes, tokens = self._store.delete(ids, subject)
-        receipt = self._receipt(before, self._state(), "ids" if subject is None else "subject", hashes, tokens, update)
+        hashes, tokens = self._store.delete(ids, subjects or ())
+        scope: Literal["ids", "subject"] = "ids" if subjects is None else "subject"
+        receipt = self._receipt(before, self._state(), scope, hashes, tokens, update)
         # A store that was damaged behind our back must not publish what nobody can read.
         Receipt.from_bytes(receipt.to_bytes())
         self._store.append_receipt(_head(receipt), receipt.to_bytes())
