@@ -86,9 +86,10 @@ def forget(
 
         if dry_run or not yes:
             report = forget_them(dry_run=True)
-        if not dry_run and (yes or (report.ids and _agreed(erase, report))):
+        # Where nothing is to be forgotten there is nothing to ask.
+        if not dry_run and (yes or not report.ids or _agreed(erase, report)):
             report = _forget(forget_them, as_json=as_json)
-    declined = report.dry_run and not dry_run and report.ids
+    declined = report.dry_run and not dry_run
     lines = ["nothing was forgotten"] if declined else _changes(report)
     show(report.to_dict(), lines, as_json=as_json, done=not report.dry_run)
 

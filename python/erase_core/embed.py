@@ -24,6 +24,7 @@ from erase_core import parameters, sentence_model
 from erase_core.apart import apart
 from erase_core.errors import DataError, EmbedderError, ParameterError
 from erase_core.examples import unstorable
+from erase_core.pickling import Recipe, Shared, anywhere, make_again
 
 __all__ = ["Embedder", "SentenceEmbedder"]
 
@@ -71,13 +72,13 @@ class _Shape(NamedTuple):
     full: bool
 
 
-class SentenceEmbedder:
+class SentenceEmbedder(Shared):
     """Sentence embeddings whose bits depend on nothing but the text.
 
     Batches have one of a few fixed shapes, chosen by a text's own number of tokens, and are filled up with copies. When
     the model is loaded, the device in use is checked to give a text the same bits in such a batch whatever its place
     and its neighbours; where it does not, texts are embedded one by one. The bits are those of this machine, these
-    versions of the libraries, and this number of threads.
+    versions of the libraries, and this number of threads. It is pickled as its parameters, and loaded again.
 
     Parameters
     ----------
@@ -143,6 +144,10 @@ class SentenceEmbedder:
             self.name += f" truncate_dim={self.dim}"
         if prompt is not None:
             self.name += f" prompt={prompt!r}"
+        self._made_of = {"model": anywhere(model), "device": device, "truncate_dim": truncate_dim, "prompt": prompt}
+
+    def __reduce__(self) -> Recipe:
+        return make_again, (type(self), self._made_of, "name", self.name)
 
     @property
     def batched(self) -> bool:

@@ -24,6 +24,7 @@ __all__ = [
     "LLMError",
     "MissingPackageError",
     "ModelFileError",
+    "NotPicklableError",
     "OldCopyWarning",
     "ParameterError",
     "PromptTooLongError",
@@ -108,6 +109,10 @@ class ServerError(EraseError, ConnectionError):
 
 class MissingPackageError(EraseError, ImportError):
     """An optional package is not installed; the message says which `pip install` brings it."""
+
+
+class NotPicklableError(EraseError, TypeError):
+    """An object that cannot be pickled: a key or password would be in the pickle, or a model cannot be pickled."""
 
 
 class StoreError(EraseError, ValueError):

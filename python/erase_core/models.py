@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from os import PathLike
-from typing import TypeGuard, cast
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from erase_core.embed import Embedder, SentenceEmbedder
 from erase_core.errors import EmbedderError, ParameterError
-from erase_core.examples import unstorable
+from erase_core.examples import counted, unstorable
 from erase_core.llm import LLM, OpenAILLM, TransformersLLM
 from erase_core.parameters import MAX_DIM
+from erase_core.sentence_model import PACKAGED
 from erase_core.settings import Settings
 
-__all__ = ["Models", "as_embedder", "checked_vectors", "is_name", "name_of"]
+__all__ = ["Models", "as_embedder", "as_given", "checked_vectors", "is_name", "name_of"]
+
+# What a model in half precision may be off by, and what the clustering takes (1.5 %).
+NORM_TOLERANCE = 0.015
 
 
 def is_name(model: object) -> TypeGuard[str | PathLike[str]]:
@@ -33,6 +37,12 @@ def name_of(name: str, model: object) -> str | None:
     if model is not None and not hasattr(model, "name"):
         raise ParameterError(f"{name} must be a name, a folder, a model or None, got {model!r}")
     return None
+
+
+def as_given(name: str, model: object) -> Any:
+    """Return a model as the caller has given it: its name, the object, or None."""
+    named = name_of(name, model)
+    return model if named is None else named
 
 
 def as_embedder(model: str | PathLike[str] | Embedder | None) -> Embedder:
@@ -77,6 +87,14 @@ class Models:
         self._settings, self._identity, self._dim = settings, identity, dim
         self._embedder: Embedder | None = None
         self._llm: LLM | None = None
+        # By name or as objects, as the caller has given them; None for those of the settings.
+        self.given_embedder: str | Embedder | None = None
+        self.given_llm: str | LLM | None = None
+
+    @property
+    def loaded(self) -> tuple[str | Embedder | None, str | LLM | None]:
+        """Both models, those that are loaded as objects; for a handle on the same store in this process."""
+        return self._embedder or self.given_embedder, self._llm or self.given_llm
 
     @property
     def embedder(self) -> Embedder:
@@ -88,6 +106,12 @@ class Models:
             It cannot be loaded, or is not the one that the store was built with.
         """
         if self._embedder is None:
+            if self._settings.embedder is None and not self._identity.startswith(f"{PACKAGED}@"):
+                raise EmbedderError(
+                    f"the store was built with the embedding model {self._identity} ({self._dim} dimensions), which "
+                    "was given as an object; give the one of that name again, Erase.open(path, embedder=...); the "
+                    "command line cannot do it"
+                )
             self.embed_by(as_embedder(self._settings.embedder))
         return cast("Embedder", self._embedder)
 
@@ -102,7 +126,8 @@ class Models:
         if (embedder.name, embedder.dim) != (self._identity, self._dim):
             raise EmbedderError(
                 f"the store was built with the embedding model {self._identity} ({self._dim} dimensions), "
-                f"not with {embedder.name} ({embedder.dim}); vectors of two models cannot be compared"
+                f"not with {embedder.name} ({embedder.dim}); vectors of two models cannot be compared; pass the first "
+                "as embedder=, or make a new store"
             )
         self._embedder = embedder
 
@@ -122,6 +147,7 @@ class Models:
     def answer_by(self, llm: str | PathLike[str] | LLM | None) -> None:
         """Use a language model; the one that the settings name for None."""
         name = name_of("llm", llm)
+        self.given_llm = as_given("llm", llm)
         self._llm = cast("LLM | None", llm) if name is None else as_llm(replace(self._settings, llm=name))
 
     @property
@@ -151,4 +177,17 @@ def checked_vectors(embedder: Embedder, texts: list[str], progress: bool = False
         )
     if not np.isfinite(vectors).all():
         raise EmbedderError(f"the embedding model {embedder.name} gave a vector that is not finite")
+    _check_norms(embedder, vectors)
     return vectors
+
+
+def _check_norms(embedder: Embedder, vectors: NDArray[np.float32]) -> None:
+    """Check that vectors are of unit norm, on which the scale of the clustering rests, or zero."""
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    (wrong,) = np.nonzero((np.abs(norms - 1) > NORM_TOLERANCE) & (norms > 0))
+    if len(wrong):
+        raise EmbedderError(
+            f"the embedding model {embedder.name} gave vectors that are not of unit norm: {len(wrong)} of "
+            f"{counted(len(norms), 'vector')}, the first of norm {norms[wrong[0]]:.4g}; have `embed` return "
+            "vectors / np.linalg.norm(vectors, axis=1, keepdims=True)"
+        )

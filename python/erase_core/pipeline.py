@@ -6,6 +6,7 @@ transaction, then what is derived. So an error leaves the store as it was.
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,8 @@ from erase_core.embed import Embedder
 from erase_core.errors import OldCopyWarning, ParameterError, ScrubError, ScrubWarning
 from erase_core.facts import new_name
 from erase_core.llm import LLM
-from erase_core.models import as_embedder, checked_vectors, is_name, name_of
+from erase_core.models import as_embedder, as_given, checked_vectors, is_name, name_of
+from erase_core.pickling import Recipe, check_picklable
 from erase_core.prompt import Template
 from erase_core.reader import Reader
 from erase_core.reports import ForgetReport, IngestReport
@@ -48,7 +50,9 @@ class Erase(Reader):
     """A store of examples that adapts a language model by its prompt, and forgets exactly.
 
     Made by `create` or `open`. One process writes to a store at a time, any number read; a reader notices what others
-    have written at its next call. Methods may be called from several threads.
+    have written at its next call. Methods may be called from several threads. A copy is another handle on the same
+    store, opened anew with the same receipts folder, keys and models; a pickle is opened in the same way where it is
+    loaded, by the path of the store. Neither copies the store.
 
     Examples
     --------
@@ -148,7 +152,9 @@ class Erase(Reader):
                 outside.give_up()
             raise
         answering = None if is_name(llm) else cast("LLM | None", llm)
-        return cls(store, embedding, answering, signer=signer, public_keys=keys)
+        erase = cls(store, embedding, answering, signer=signer, public_keys=keys)
+        erase._models.given_embedder = as_given("embedder", embedder)
+        return erase
 
     @classmethod
     def open(
@@ -214,12 +220,44 @@ class Erase(Reader):
             erase._recover()
             if embedder is not None:
                 erase._models.embed_by(as_embedder(embedder))
+                erase._models.given_embedder = as_given("embedder", embedder)
             if llm is not None:
                 erase._models.answer_by(llm)
         except BaseException:
             store.close()
             raise
         return erase
+
+    def __copy__(self) -> Self:
+        return type(self).open(self._store.folder, **self._opened(*self._models.loaded))
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        # The models are shared: they are large, and nothing of the store is in them.
+        return copy.copy(self)
+
+    def __reduce__(self) -> Recipe:
+        embedder, llm = self._models.given_embedder, self._models.given_llm
+        check_picklable("embedder", embedder)
+        check_picklable("llm", llm)
+        return _open, (type(self), self._store.folder, self._opened(embedder, llm))
+
+    def _opened(self, embedder: str | Embedder | None, llm: str | LLM | None) -> dict[str, Any]:
+        """Return the parameters of `open` by which a handle like this one is made.
+
+        Raises
+        ------
+        StoreError
+            This one is closed.
+        """
+        with self._lock, self._store.reading():
+            return {
+                "embedder": embedder,
+                "llm": llm,
+                "receipts": self._removals.moved,
+                "signing_key": self._removals.signer,
+                "public_keys": sorted(self._removals.public_keys),
+                "timeout": self._store.timeout,
+            }
 
     def ingest(
         self,
@@ -433,6 +471,11 @@ class Erase(Reader):
                 OldCopyWarning,
                 stacklevel=3,
             )
+
+
+def _open(kind: type[Erase], path: Path, parameters_: Mapping[str, Any]) -> Erase:
+    """Open a store whose handle was pickled."""
+    return kind.open(path, **parameters_)
 
 
 def _outside(receipts: str | PathLike[str], folder: Path) -> Path:

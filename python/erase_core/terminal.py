@@ -51,7 +51,7 @@ OURS = (errors.OldCopyWarning, errors.ScrubWarning)
 ENDINGS = (
     Ending(0, "done"),
     Ending(1, "verification failed"),
-    Ending(2, "wrong usage", (UsageError, errors.ParameterError)),
+    Ending(2, "wrong usage", (UsageError, errors.ParameterError, errors.NotPicklableError)),
     Ending(3, "bad input data", (errors.SourceError, errors.DataError, errors.DuplicateIdError, errors.IdKindError)),
     Ending(4, "unknown id or subject", (errors.UnknownIdError, errors.UnknownSubjectError)),
     Ending(5, "no store, or a damaged one", (errors.StoreError, errors.ModelFileError, errors.EmptyModelError)),

