@@ -93,8 +93,8 @@ class Admission:
             ids += self._not_forgotten(list(islice(candidates, len(examples) - len(ids))))
         if ids[-1] > MAX_ID:
             raise DataError(
-                f"{len(examples)} examples cannot be numbered on from the largest id, {largest}; ids end at 2**63 - 1, "
-                "so give every example an `id`"
+                f"{counted(len(examples), 'example')} cannot be numbered on from the largest id, {largest}; ids end at "
+                "2**63 - 1, so give every example an `id`"
             )
         return [replace(example, id=id_) for id_, example in zip(ids, examples, strict=True)]
 

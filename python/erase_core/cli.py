@@ -29,6 +29,7 @@ from erase_core.cli_options import (
     open_store,
 )
 from erase_core.errors import ParameterError
+from erase_core.examples import counted
 from erase_core.terminal import show, waiting
 
 if TYPE_CHECKING:
@@ -55,6 +56,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from erase_core._core import __version__
+
+        print(f"erase-core {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -204,7 +222,7 @@ def status(
     shown = ", ".join(map(str, found.demonstrations)) or "none, or chosen for each question"
     rows = {
         "store": found.folder,
-        "examples": f"{found.n_examples}, of {found.n_subjects} subjects",
+        "examples": f"{found.n_examples}, of {counted(found.n_subjects, 'subject')}",
         "selection": f"{found.n_shots} by {found.strategy}",
         "demonstrations": shown,
         "embedding model": found.embedder,
@@ -264,7 +282,7 @@ def export(
     """Write all examples to a file as JSON lines, which `ingest` reads."""
     with open_store(store, receipts, public_key) as erase:
         count = erase.export(file)
-    lines = [f"{count} examples written to {file}"]
+    lines = [f"{counted(count, 'example')} written to {file}"]
     show({"file": str(file), "n_examples": count}, lines, as_json=as_json, done=True)
 
 

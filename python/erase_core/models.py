@@ -92,6 +92,10 @@ class Models:
         self.given_llm: str | LLM | None = None
 
     @property
+    def _dimensions(self) -> str:
+        return counted(self._dim, "dimension")
+
+    @property
     def loaded(self) -> tuple[str | Embedder | None, str | LLM | None]:
         """Both models, those that are loaded as objects; for a handle on the same store in this process."""
         return self._embedder or self.given_embedder, self._llm or self.given_llm
@@ -108,7 +112,7 @@ class Models:
         if self._embedder is None:
             if self._settings.embedder is None and not self._identity.startswith(f"{PACKAGED}@"):
                 raise EmbedderError(
-                    f"the store was built with the embedding model {self._identity} ({self._dim} dimensions), which "
+                    f"the store was built with the embedding model {self._identity} ({self._dimensions}), which "
                     "was given as an object; give the one of that name again, Erase.open(path, embedder=...); the "
                     "command line cannot do it"
                 )
@@ -125,7 +129,7 @@ class Models:
         """
         if (embedder.name, embedder.dim) != (self._identity, self._dim):
             raise EmbedderError(
-                f"the store was built with the embedding model {self._identity} ({self._dim} dimensions), "
+                f"the store was built with the embedding model {self._identity} ({self._dimensions}), "
                 f"not with {embedder.name} ({embedder.dim}); vectors of two models cannot be compared; pass the first "
                 "as embedder=, or make a new store"
             )
@@ -172,8 +176,8 @@ def checked_vectors(embedder: Embedder, texts: list[str], progress: bool = False
         raise EmbedderError(f"the embedding model {embedder.name} gave no vectors: {error}") from error
     if vectors.shape != (len(texts), embedder.dim):
         raise EmbedderError(
-            f"the embedding model {embedder.name} gave an array of shape {vectors.shape} for {len(texts)} texts; "
-            f"it must be ({len(texts)}, {embedder.dim})"
+            f"the embedding model {embedder.name} gave an array of shape {vectors.shape} for "
+            f"{counted(len(texts), 'text')}; it must be ({len(texts)}, {embedder.dim})"
         )
     if not np.isfinite(vectors).all():
         raise EmbedderError(f"the embedding model {embedder.name} gave a vector that is not finite")

@@ -25,6 +25,7 @@ from erase_core.admission import Admission, Forgotten, OnDuplicate, rows_of
 from erase_core.chain import ReceiptFolder
 from erase_core.embed import Embedder
 from erase_core.errors import OldCopyWarning, ParameterError, ScrubError, ScrubWarning
+from erase_core.examples import counted
 from erase_core.facts import new_name
 from erase_core.llm import LLM
 from erase_core.models import as_embedder, as_given, checked_vectors, is_name, name_of
@@ -39,6 +40,7 @@ from erase_core.signing import Signer, as_public_keys, as_signer
 from erase_core.sources import read_examples
 from erase_core.store import Store
 from erase_core.subjects import Match
+from erase_core.vacancy import check_vacant
 
 __all__ = ["Erase"]
 
@@ -138,7 +140,7 @@ class Erase(Reader):
             base_url=base_url,
             chat=chat,
         )
-        Store.check_vacant(folder)
+        check_vacant(folder)
         signer, keys = as_signer(signing_key), as_public_keys(public_keys)
         embedding = as_embedder(embedder)
         axes = None if settings.projection is not None else parameters.axes(projection, embedding.dim)
@@ -466,8 +468,8 @@ class Erase(Reader):
                 warnings.warn(str(error), ScrubWarning, stacklevel=3)
         if removed is not None:
             warnings.warn(
-                f"{self._store.folder} was a copy from before a removal; {removed} examples that its receipts tell of "
-                "were removed again",
+                f"{self._store.folder} was a copy from before a removal; {counted(removed, 'example')} that its "
+                f"receipts tell of {'was' if removed == 1 else 'were'} removed again",
                 OldCopyWarning,
                 stacklevel=3,
             )

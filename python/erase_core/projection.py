@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from erase_core import parameters
 from erase_core.errors import DataError, SourceError
+from erase_core.examples import counted
 
 __all__ = ["principal_axes", "read_public_texts"]
 
@@ -49,14 +50,15 @@ def principal_axes(vectors: NDArray[np.float32], n_components: int) -> NDArray[n
     n_components = parameters.integer("n_components", n_components, 1, rows.shape[1])
     if len(rows) < n_components:
         raise DataError(
-            f"{n_components} axes need at least as many public texts, got {len(rows)}; "
+            f"{n_components} {'axis needs' if n_components == 1 else 'axes need'} at least as many public texts, "
+            f"got {len(rows)}; "
             "give more texts or ask for fewer components"
         )
     squares, axes = np.linalg.eigh(rows.T @ rows)
     rank = int(np.sum(squares > squares[-1] * rows.shape[1] * np.finfo(np.float64).eps))
     if rank < n_components:
         raise DataError(
-            f"the public texts span only {rank} directions, which is fewer than {n_components} components; "
+            f"the public texts span only {counted(rank, 'direction')}, which is fewer than {n_components} components; "
             "give texts that differ more or ask for fewer components"
         )
     strongest = axes[:, : -n_components - 1 : -1].T

@@ -167,7 +167,9 @@ class Status(_Report):
     bytes: int
 
     def __str__(self) -> str:
-        return printable(f"{self.folder}: {self.n_examples} examples, {self.n_shots} shots by {self.strategy}")
+        return printable(
+            f"{self.folder}: {counted(self.n_examples, 'example')}, {counted(self.n_shots, 'shot')} by {self.strategy}"
+        )
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,6 @@ class Verification(_Report):
         if self.public_keys:
             named = "named" if self.keys_are_named else "which nobody named"
             receipts += f", signed by {', '.join(key[:16] for key in self.public_keys)} ({named})"
-        return (
-            f"verified: the {self.n_examples} examples present give this very model ({self.digest[:16] or 'none'})"
-            f"{receipts if self.n_receipts else ''}{absent}"
-        )
+        gives = "gives" if self.n_examples == 1 else "give"
+        present = f"the {counted(self.n_examples, 'example')} present {gives} this very model"
+        return f"verified: {present} ({self.digest[:16] or 'none'}){receipts if self.n_receipts else ''}{absent}"

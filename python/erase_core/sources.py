@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from erase_core.errors import ExampleError, ParameterError, SourceError
-from erase_core.examples import FIELDS, BadRow, Example, Reading, RowFault, example_of, id_faults
+from erase_core.examples import FIELDS, BadRow, Example, Reading, RowFault, counted, example_of, id_faults
 from erase_core.formats import READERS, SUFFIXES, Rows, first_line, read_frame
 
 __all__ = ["read_examples"]
@@ -119,7 +119,7 @@ def _gather(source: Rows, columns: Mapping[str, str], needed: Sequence[str], ski
     bad += [BadRow(source.name, line, columns.get("id", "id"), reason, source.unit) for line, reason in faults.items()]
     bad.sort(key=lambda row: row.line)
     if bad and not skip_bad:
-        more = f" (and {len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
+        more = f" (and {counted(len(bad) - 1, 'more bad row')})" if len(bad) > 1 else ""
         raise ExampleError(f"{bad[0]}{more}; mend it, or leave bad rows out with skip_bad")
     return Reading([e for line, e in taken if line not in faults], bad, source.options, source.template)
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core import commitments
-from erase_core.database import Database
+from erase_core.database import Database, needs_access
 from erase_core.errors import (
     DuplicateIdError,
     IdKindError,
@@ -29,6 +29,7 @@ from erase_core.facts import Facts, Head, new_name
 from erase_core.files import make_folder
 from erase_core.schema import FILE
 from erase_core.settings import Settings
+from erase_core.vacancy import check_vacant, clear_unfinished
 
 __all__ = ["Store"]
 
@@ -60,11 +61,15 @@ class Store:
         # The process may go elsewhere, and the snapshot is to be replaced here all the same.
         self.folder, self.timeout = folder.absolute(), timeout
         file = self.folder / FILE
-        if not file.is_file():
+        try:
+            is_there = file.is_file()
+        except OSError as error:
+            raise StoreError(f"{folder}: {error.strerror or error}; {needs_access(folder)}") from error
+        if not is_there:
             raise StoreError(f"{folder} is not a store; make one with `erase init --store {folder}` or Erase.create")
         # Of whoever was killed in the last moment, or came second.
         with suppress(OSError):
-            _clear(self.folder)
+            clear_unfinished(self.folder)
         self._db = Database(file, timeout)
         try:
             self.facts = Facts(self._db)
@@ -103,30 +108,15 @@ class Store:
         timeout : float, default=5.0
         """
         try:
-            cls.check_vacant(folder)
+            check_vacant(folder)
             make_folder(folder.absolute())
-            _clear(folder)
+            clear_unfinished(folder)
             Database.create(folder / FILE, Facts.new(name or new_name(), settings, embedder, dim, axes, receipts))
         except OSError as error:
             raise StoreError(f"{folder}: {error.strerror or error}") from error
         except sqlite3.Error as error:
             raise StoreError(f"{folder}: {error}") from error
         return cls(folder, timeout)
-
-    @staticmethod
-    def check_vacant(folder: Path) -> None:
-        """Check that a folder is absent or empty, but for what a process left that was killed here.
-
-        Raises
-        ------
-        StoreError
-        """
-        try:
-            vacant = not folder.exists() or (folder.is_dir() and set(folder.iterdir()) == set(_unfinished(folder)))
-        except OSError as error:
-            raise StoreError(f"{folder}: {error.strerror or error}") from error
-        if not vacant:
-            raise StoreError(f"{folder} is not empty; choose another folder, or open the store that is in it")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -484,16 +474,6 @@ class Store:
 
     def _damage(self, name: str) -> StoreError:
         return self.facts.damage(name)
-
-
-def _unfinished(folder: Path) -> list[Path]:
-    """Return what a process that was killed while it made a store has left."""
-    return list(folder.glob(f"{FILE}.partial-*"))
-
-
-def _clear(folder: Path) -> None:
-    for file in _unfinished(folder):
-        file.unlink(missing_ok=True)
 
 
 def _id(example: Example) -> int | str:

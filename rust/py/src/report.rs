@@ -69,7 +69,8 @@ impl UpdateReport {
         seconds: f64,
     ) -> PyResult<Self> {
         let known = PATHS.into_iter().find(|&known| known == path);
-        let path = known.ok_or_else(|| PyValueError::new_err(format!("path must be one of {PATHS:?}, got {path:?}")))?;
+        let path =
+            known.ok_or_else(|| PyValueError::new_err(format!("path must be one of {PATHS:?}, got {path:?}")))?;
         Ok(Self { n_added, n_removed, path, first_iteration, work, seconds })
     }
 
