@@ -348,7 +348,7 @@ def test_the_command_matches_look_alikes(tmp_path: Path) -> None:
 
 
 def test_the_command_ingests_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("erase_core.models.as_embedder", lambda _: WordEmbedder())
+    monkeypatch.setattr("erase_core.models.Models.embedder", WordEmbedder())
     store, rows = tmp_path / "store", tmp_path / "rows.jsonl"
     with create(store, some(5), llm=None) as made:
         made.export(rows)

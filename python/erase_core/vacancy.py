@@ -45,7 +45,7 @@ def _in_the_way(folder: Path) -> str | None:
         return None
     names = sorted(file.name for file in set(folder.iterdir()) - set(_unfinished(folder)))
     if FILE in names:
-        return "is not empty: it holds a store already; open that one, or choose another folder"
+        return "is not empty: it holds a store already; open the store that is in it, or choose another folder"
     if not names:
         return None
     others = len(names) - MOST
