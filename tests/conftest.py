@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -44,11 +43,6 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("slow" if config.getoption("--slow") else "fast")
     # A shell starts what runs in the background with Ctrl-C ignored, and processes inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    # pytest-xdist wants the same names in every process, and an object's address differs. pytest has no public way.
-    item._nodeid = re.sub(r" at 0x[0-9a-f]+", "", item.nodeid)  # type: ignore[attr-defined]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

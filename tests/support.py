@@ -142,6 +142,13 @@ def state(model: QKMeans | Model) -> State:
     )
 
 
+class Stranger:
+    """Nothing that any call expects. Its repr is the same in every process, as pytest-xdist wants names of tests to be."""
+
+    def __repr__(self) -> str:
+        return "a stranger"
+
+
 # ---- files and processes ----
 def sealed(body: bytes) -> bytes:
     """A file with the checksum of its body."""

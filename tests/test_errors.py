@@ -27,6 +27,7 @@ from erase_core import (
 )
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
+from support import Stranger
 
 X: NDArray[np.float64] = np.random.default_rng(0).normal(size=(12, 3))
 NAN, INF = float("nan"), float("inf")
@@ -65,6 +66,7 @@ def test_every_error_is_an_erase_error_and_the_builtin_it_is_like() -> None:
         erase_core.PromptTooLongError: ValueError,
         erase_core.ServerError: ConnectionError,
         erase_core.MissingPackageError: ImportError,
+        erase_core.NotPicklableError: TypeError,
         erase_core.StoreError: ValueError,
         erase_core.StoreVersionError: ValueError,
         erase_core.StoreLockedError: ValueError,
@@ -195,7 +197,7 @@ def test_a_thousand_unknown_ids_make_a_short_message(model: QKMeans) -> None:
     check_refused(model, lambda: model.remove(range(12, 1012)), UnknownIdError, "12, 13, 14", "990 more")
 
 
-BAD_TO_REMOVE = [True, np.True_, 1.0, np.float64(1), None, b"a", 1j, object(), [1.0], [True], [None], [[1]], [1, "a"]]
+BAD_TO_REMOVE = [True, np.True_, 1.0, np.float64(1), None, b"a", 1j, Stranger(), [1.0], [True], [None], [[1]], [1, "a"]]
 BAD_TO_REMOVE += [2**63, -(2**63) - 1, [2**63], np.zeros((2, 2), dtype=np.int64), np.array(3), "\ud800", ["\ud800"]]
 
 
@@ -205,7 +207,7 @@ def test_what_cannot_be_an_id_cannot_be_removed(model: QKMeans, ids: Any) -> Non
 
 
 # ---- parameters ----
-COMMON: list[Any] = [True, np.True_, "3", b"3", None, NAN, INF, -INF, 1j, [3], object()]
+COMMON: list[Any] = [True, np.True_, "3", b"3", None, NAN, INF, -INF, 1j, [3], Stranger()]
 NO_INTEGER: list[Any] = [1.0, 2.5, np.float32(3), Fraction(3), -1, -(2**70), 2**64]
 BAD_PARAMETERS: dict[str, tuple[str, list[Any]]] = {
     "n_clusters": ("1 to 65536", [*COMMON, *NO_INTEGER, 0, 65537]),

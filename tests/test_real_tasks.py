@@ -82,7 +82,7 @@ def test_forgetting_is_never_having_known(
         gone: set[int] = set()
         for step, id_ in enumerate(one_by_one):
             report = erase.forget(id_)
-            paths[report.path] += 1
+            paths[str(report.path)] += 1
             milliseconds.append(1e3 * report.seconds)
             gone.add(id_)
             assert_same(erase, [example for example in every if example.id not in gone], f"fresh-{step}", known)

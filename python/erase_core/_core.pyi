@@ -55,6 +55,16 @@ class UpdateReport:
     def work(self) -> int: ...
     @property
     def seconds(self) -> float: ...
+    @staticmethod
+    def _restore(
+        n_added: int,
+        n_removed: int,
+        path: str,
+        first_iteration: int | None,
+        work: int,
+        seconds: float,
+    ) -> UpdateReport: ...
+    def __reduce__(self) -> tuple[object, tuple[int, int, str, int | None, int, float]]: ...
 
 @final
 class Model:

@@ -12,32 +12,37 @@ from numpy.typing import NDArray
 
 from erase_core.commitments import Tokens
 from erase_core.errors import DataError, ForgottenError, IdKindError
-from erase_core.examples import Example
+from erase_core.examples import Example, counted
 from erase_core.store import MAX_ID, Store
 
-__all__ = ["Admission", "Forgotten", "rows_of"]
+__all__ = ["Admission", "Forgotten", "OnDuplicate", "rows_of"]
 
 Number = TypeVar("Number", bound=np.generic)
 Forgotten = Literal["refuse", "skip", "allow"]
+OnDuplicate = Literal["refuse", "skip"]
 
 
 class Admission:
-    """One ingest's dealing with what was forgotten.
+    """One ingest's dealing with what was forgotten, and with what is there already.
 
     Parameters
     ----------
     store : Store
     forgotten : {"refuse", "skip", "allow"}
+    on_duplicate : {"refuse", "skip"}
 
     Attributes
     ----------
     tokens : set of bytes
         By which examples were known that are taken in all the same.
+    n_duplicates : int
+        How many examples were left out because the store has them already.
     """
 
-    def __init__(self, store: Store, forgotten: Forgotten) -> None:
-        self._store, self._forgotten = store, forgotten
+    def __init__(self, store: Store, forgotten: Forgotten, on_duplicate: OnDuplicate) -> None:
+        self._store, self._forgotten, self._skips_duplicates = store, forgotten, on_duplicate == "skip"
         self.tokens: set[bytes] = set()
+        self.n_duplicates = 0
 
     def of(self, examples: Sequence[Example]) -> list[Example]:
         """Return the examples that may come in.
@@ -46,6 +51,11 @@ class Admission:
         ------
         ForgottenError
         """
+        if self._skips_duplicates:
+            # What is there has not been forgotten, so that the order of both looks does not matter.
+            there = self._store.duplicates(examples)
+            self.n_duplicates += len(there)
+            examples = [example for example in examples if example.id not in there]
         tokens = self._store.facts.tokens
         known = [_tokens(tokens, example) for example in examples]
         gone = self._store.forgotten(token for each in known for token in each)
@@ -57,7 +67,8 @@ class Admission:
         refused = len(examples) - len(admitted)
         if refused and self._forgotten == "refuse":
             raise ForgottenError(
-                f"{refused} of {len(examples)} examples were forgotten, or are about a subject that was; nothing was "
+                f"{refused} of {counted(len(examples), 'example')} {'was' if refused == 1 else 'were'} forgotten, or "
+                f"{'is' if refused == 1 else 'are'} about a subject that was; nothing was "
                 'ingested; leave them out with forgotten="skip" (--forgotten skip), or take them in again with "allow"'
             )
         return admitted
@@ -83,8 +94,8 @@ class Admission:
             ids += self._not_forgotten(list(islice(candidates, len(examples) - len(ids))))
         if ids[-1] > MAX_ID:
             raise DataError(
-                f"{len(examples)} examples cannot be numbered on from the largest id, {largest}; ids end at 2**63 - 1, "
-                "so give every example an `id`"
+                f"{counted(len(examples), 'example')} cannot be numbered on from the largest id, {largest}; ids end at "
+                "2**63 - 1, so give every example an `id`"
             )
         return [replace(example, id=id_) for id_, example in zip(ids, examples, strict=True)]
 

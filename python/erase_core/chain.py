@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from erase_core import parameters, signing
-from erase_core.errors import ParameterError, ReceiptError
+from erase_core.errors import ParameterError, ReceiptError, printable
 from erase_core.files import make_folder, sync_folder, write_new
 from erase_core.receipts import HASH, NONE, Receipt
 
@@ -81,7 +81,7 @@ class ChainVerification:
 
     def __str__(self) -> str:
         if not self.ok:
-            return "\n".join(["NOT verified:", *map(str, self.problems)])
+            return printable("\n".join(["NOT verified:", *map(str, self.problems)]))
         if not self.n_receipts:
             return "verified: no receipts"
         signed = f"signed by {', '.join(key[:16] for key in self.public_keys)}" if self.public_keys else "unsigned"

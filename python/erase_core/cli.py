@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,12 +15,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from erase_core import cli_receipts, terminal
+from erase_core import cli_forget, cli_receipts, terminal
 from erase_core.cli_options import (
-    STDIN,
     STORE,
     AsJson,
-    Key,
     KeyVariable,
     Known,
     Model,
@@ -36,10 +33,10 @@ from erase_core.cli_options import (
     server_options,
     stdin_bytes,
     stdout_bytes,
-    text_of,
     unescaped,
 )
-from erase_core.errors import ParameterError, ScrubError
+from erase_core.errors import ParameterError
+from erase_core.examples import counted
 from erase_core.progress import waiting
 from erase_core.terminal import notes, show
 
@@ -47,10 +44,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from erase_core.admission import Forgotten
+    from erase_core.admission import Forgotten, OnDuplicate
     from erase_core.control_tokens import OnControlTokens
-    from erase_core.pipeline import Erase
-    from erase_core.reports import ForgetReport
     from erase_core.settings import Strategy
 
 __all__ = ["app", "main"]
@@ -71,6 +66,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from erase_core._core import __version__
+
+        print(f"erase-core {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -138,7 +150,7 @@ def init(
         )
     with erase:
         status = erase.status()
-    show(status.to_dict(), [f"{status} (empty)"], as_json=as_json)
+    show(status.to_dict(), [f"{status} (empty)"], as_json=as_json, done=True)
 
 
 @app.command()
@@ -172,6 +184,9 @@ def ingest(
     on_control_tokens: Annotated[
         str | None, typer.Option(help=f"{CONTROL_TOKENS}; the store's choice by default.")
     ] = None,
+    duplicate: Annotated[
+        str, typer.Option(help="What to do with examples that are there with the same id and content: refuse or skip.")
+    ] = "refuse",
     receipts: Receipts = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
@@ -187,49 +202,15 @@ def ingest(
             quotechar=quotechar,
             forgotten=cast("Forgotten", forgotten),  # which is checked there
             on_control_tokens=cast("OnControlTokens | None", on_control_tokens),  # likewise
+            on_duplicate=cast("OnDuplicate", duplicate),
             progress=True,
         )
     unseen = [report.unseen] if report.unseen else []
-    show(report.to_dict(), [str(report), *unseen, *(f"left out: {row}" for row in report.skipped)], as_json=as_json)
+    lines = [str(report), *unseen, *(f"left out: {row}" for row in report.skipped)]
+    show(report.to_dict(), lines, as_json=as_json, done=True)
 
 
-@app.command()
-def forget(
-    store: Store = STORE,
-    id_: Annotated[list[str] | None, typer.Option("--id", help="Id of an example; repeat it.")] = None,
-    ids_from: Annotated[
-        Path | None, typer.Option(help="A file with ids, one a line; blank lines do not count; - for standard input.")
-    ] = None,
-    subject: Annotated[str | None, typer.Option(help="Forget all examples about this subject.")] = None,
-    subject_from: Annotated[
-        Path | None, typer.Option(help="A file with nothing but the subject; - for standard input.")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Only say what would change. An old copy is brought up to date all the same."),
-    ] = False,
-    signing_key: Key = None,
-    receipts: Receipts = None,
-    public_key: PublicKeys = None,
-    as_json: AsJson = False,
-) -> None:
-    """Forget examples as if they had never been there, after showing what that changes; leave a receipt."""
-    if sum((id_ is not None or ids_from is not None, subject is not None, subject_from is not None)) != 1:
-        raise ParameterError("give --id or --ids-from (or both), or --subject, or --subject-from")
-    if not (yes or dry_run or (terminal.is_terminal() and STDIN not in (ids_from, subject_from))):
-        raise ParameterError("forget asks before it acts, and nobody is there to answer; give --yes or --dry-run")
-    if subject_from is not None:
-        subject = text_of("--subject-from", subject_from).removesuffix("\n").removesuffix("\r")
-    given = [*(id_ or ()), *(lines_of("--ids-from", ids_from) if ids_from is not None else ())]
-    with open_store(store, receipts, public_key, signing_key=signing_key) as erase:
-        ids = None if subject is not None else _ids(erase, given)
-        if dry_run or not yes:
-            report = erase.forget(ids, subject=subject, dry_run=True)
-        if not dry_run and (yes or _agreed(erase, report)):
-            report = _forget(erase, ids, subject, as_json=as_json)
-    declined = report.dry_run and not dry_run
-    show(report.to_dict(), ["nothing was forgotten"] if declined else _changes(report), as_json=as_json)
+app.command()(cli_forget.forget)
 
 
 @app.command()
@@ -301,7 +282,7 @@ def status(
     shown = ", ".join(map(str, found.demonstrations)) or "none, or chosen for each question"
     rows = {
         "store": found.folder,
-        "examples": f"{found.n_examples}, of {found.n_subjects} subjects",
+        "examples": f"{found.n_examples}, of {counted(found.n_subjects, 'subject')}",
         "selection": f"{found.n_shots} by {found.strategy}",
         "demonstrations": shown,
         "embedding model": found.embedder,
@@ -364,9 +345,10 @@ def export(
     with open_store(store, receipts, public_key) as erase:
         count = erase.export(stdout_bytes() if file == "-" else file)
     if file == "-":
-        terminal.note(f"{count} examples written to standard output")
+        terminal.note(f"{counted(count, 'example')} written to standard output")
         return
-    show({"file": str(file), "n_examples": count}, [f"{count} examples written to {file}"], as_json=as_json)
+    lines = [f"{counted(count, 'example')} written to {file}"]
+    show({"file": str(file), "n_examples": count}, lines, as_json=as_json, done=True)
 
 
 @app.command()
@@ -408,45 +390,6 @@ def _fields(given: Sequence[str]) -> dict[str, str]:
         if "=" not in text:
             raise ParameterError(f"--field must look like input=question, got {text!r}")
     return dict(text.split("=", 1) for text in given)
-
-
-def _ids(erase: Erase, given: Sequence[str]) -> Sequence[int | str]:
-    """Return ids as the store has them: those that are written as integers are, if its own are integers."""
-    integers = {text: int(text) for text in given if INTEGER.fullmatch(text)}
-    if integers and erase.id_type is int:
-        return [integers.get(text, text) for text in given]
-    return given
-
-
-def _forget(erase: Erase, ids: Sequence[int | str] | None, subject: str | None, *, as_json: bool) -> ForgetReport:
-    """Forget; show what counts already if it cannot be brought to its end."""
-    try:
-        with terminal.uninterrupted():
-            return erase.forget(ids, subject=subject)
-    except ScrubError as error:
-        if error.report is not None:
-            show(error.report.to_dict(), _changes(error.report), as_json=as_json)
-        raise
-
-
-def _agreed(erase: Erase, report: ForgetReport) -> bool:
-    """Ask; not for nothing: a key that is missing, or receipts that are not right, are told of before."""
-    erase.check_may_forget()
-    print(*_changes(report), "Forget? [y/N] ", sep="\n", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _changes(report: ForgetReport) -> list[str]:
-    rows = {} if report.receipt is None else {"receipt": f"{report.receipt.number}:{report.receipt.hash}"}
-    rows["ids"] = _listed(report.ids)
-    if not report.depends_on_query:
-        rows["out of the prompt"] = _listed([id_ for id_ in report.before if id_ not in report.after])
-        rows["into the prompt"] = _listed([id_ for id_ in report.after if id_ not in report.before])
-    return [str(report), *(f"{name:<18} {value}" for name, value in rows.items())]
-
-
-def _listed(ids: Sequence[int | str]) -> str:
-    return ", ".join(map(str, ids)) or "none"
 
 
 if __name__ == "__main__":

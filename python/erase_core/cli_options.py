@@ -183,7 +183,7 @@ def _signer(key: Path | None) -> Signer | None:
     from erase_core.signing import Signer
 
     password = os.environ.get("ERASE_SIGNING_PASSWORD")
-    return Signer(key, None if password is None else password.encode())
+    return Signer(key, None if password is None else os.fsencode(password))
 
 
 def noted(option: str, text: str) -> tuple[int, str]:
@@ -214,7 +214,8 @@ def text_of(option: str, file: Path) -> str:
     try:
         content = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
     except OSError as error:
-        raise ParameterError(f"{option}: {file}: {error.strerror or error}") from error
+        name = "standard input cannot be read" if file == STDIN else file
+        raise ParameterError(f"{option}: {name}: {error.strerror or error}") from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

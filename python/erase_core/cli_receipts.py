@@ -35,7 +35,8 @@ def list_(
     found = _receipts(context, folder, store, receipts, public_key)
     all_ = [found.read(number) for number in found.numbers()]
     lines = [
-        f"{each.number:>6}  {each.time}  {len(each.rows)} by {each.scope}, {each.n_after} remain, {each.path}"
+        f"{each.number:>6}  {each.time}  {len(each.rows)} by {each.scope}, {each.n_after} "
+        f"remain{'s' if each.n_after == 1 else ''}, {each.path}"
         f"{', bears a signature' if each.signature else ''}  {each.hash[:16]}"
         for each in all_
     ]

@@ -22,7 +22,19 @@ from erase_core.files import move_new, sync_folder
 from erase_core.locks import READERS, WRITER, holder
 from erase_core.schema import APPLICATION_ID, MIN_SQLITE, PRAGMAS, SCHEMA, SCHEMA_VERSION
 
-__all__ = ["Database"]
+__all__ = ["Database", "needs_access"]
+
+
+# What SQLite says where a file or a folder cannot be opened or written.
+NO_ACCESS = ("readonly database", "unable to open database file")
+
+
+def needs_access(folder: Path) -> str:
+    """Return what a store needs that cannot be written to, to be read after what is wrong."""
+    return (
+        f"a store needs write access to the folder {folder} and to the files in it, for reading too, since its log is "
+        "written there: give this user that access, or copy the folder to where there is"
+    )
 
 
 class Database:
@@ -44,8 +56,11 @@ class Database:
 
     def __init__(self, file: Path, timeout: float) -> None:
         self.file, self.timeout = file, timeout
-        # One that is never closed is let go of by the garbage collector.
-        self._key = beside.hold(file)
+        try:
+            # One that is never closed is let go of by the garbage collector.
+            self._key = beside.hold(file)
+        except OSError as error:
+            raise StoreError(f"{file}: {error.strerror or error}; {needs_access(file.parent)}") from error
         self._let_go = weakref.finalize(self, beside.let_go, self._key)
         try:
             with self.errors():
@@ -231,7 +246,7 @@ class Database:
         except ScrubError:
             raise
         except (sqlite3.Error, StoreError, OSError) as error:
-            text = str(error).removesuffix("; nothing was changed")
+            text = str(error).replace("; nothing was changed", "")
             raise ScrubError(
                 f"{self.file.parent}: the removal is done, but its files may still hold what was removed ({text}); "
                 "make room, or end the other process, and open the store again, which goes on with it"
@@ -270,7 +285,8 @@ class Database:
                     "try again when it has ended"
                 ) from error
             if isinstance(error, sqlite3.OperationalError):
-                raise StoreError(f"{self.file}: {text}; nothing was changed") from error
+                advice = f"; {needs_access(self.file.parent)}" if any(each in text for each in NO_ACCESS) else ""
+                raise StoreError(f"{self.file}: {text}; nothing was changed{advice}") from error
             raise StoreError(f"{self.file} is damaged or not a store: {text}") from error
 
     @property

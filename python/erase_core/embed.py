@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from erase_core import parameters, sentence_model
 from erase_core.apart import apart
 from erase_core.errors import DataError, EmbedderError, ParameterError
+from erase_core.examples import unstorable
 from erase_core.libraries import quiet
+from erase_core.pickling import Recipe, Shared, anywhere, make_again
 from erase_core.plain_tokens import renamed
 from erase_core.progress import bar
 
@@ -76,13 +78,13 @@ class _Shape(NamedTuple):
     full: bool
 
 
-class SentenceEmbedder:
+class SentenceEmbedder(Shared):
     """Sentence embeddings whose bits depend on nothing but the text.
 
     Batches have one of a few fixed shapes, chosen by a text's own number of tokens, and are filled up with copies. When
     the model is loaded, the device in use is checked to give a text the same bits in such a batch whatever its place
     and its neighbours; where it does not, texts are embedded one by one. The bits are those of this machine, these
-    versions of the libraries, and this number of threads.
+    versions of the libraries, and this number of threads. It is pickled as its parameters, and loaded again.
 
     A control token such as ``[SEP]`` in a text is tokenised like other characters. Tokenizers that are not of the
     library `tokenizers` are left as they are.
@@ -130,6 +132,8 @@ class SentenceEmbedder:
     ) -> None:
         if prompt is not None and not isinstance(prompt, str):
             raise ParameterError(f"prompt must be None or a string, got {prompt!r}")
+        if prompt is not None and (reason := unstorable(prompt)):
+            raise ParameterError(f"prompt must be text that a tokenizer takes, but {prompt!r} {reason}")
         source = sentence_model.find(model)
         self._model = sentence_model.load(source, device)
         self._prompt: str | None = prompt
@@ -154,6 +158,10 @@ class SentenceEmbedder:
             self.name += f" truncate_dim={self.dim}"
         if prompt is not None:
             self.name += f" prompt={prompt!r}"
+        self._made_of = {"model": anywhere(model), "device": device, "truncate_dim": truncate_dim, "prompt": prompt}
+
+    def __reduce__(self) -> Recipe:
+        return make_again, (type(self), self._made_of, "name", self.name)
 
     @property
     def batched(self) -> bool:

@@ -25,6 +25,7 @@ __all__ = [
     "LLMError",
     "MissingPackageError",
     "ModelFileError",
+    "NotPicklableError",
     "OldCopyWarning",
     "ParameterError",
     "PromptTooLongError",
@@ -43,8 +44,17 @@ __all__ = [
 ]
 
 
+def printable(text: str) -> str:
+    """Return a text in which the bytes of a file's name that are not UTF-8 are escaped, so that it can be printed."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class EraseError(Exception):
     """Base class of the errors of erase_core."""
+
+    def __str__(self) -> str:
+        # Not that of a KeyError, which would put the message in quotes.
+        return printable(Exception.__str__(self))
 
 
 class ParameterError(EraseError, ValueError):
@@ -65,9 +75,6 @@ class DuplicateIdError(EraseError, ValueError):
 
 class UnknownIdError(EraseError, KeyError):
     """Ids that are not in the model; the message names them, and no row was removed."""
-
-    # A KeyError shows the repr of its argument, which would put the message in quotes.
-    __str__ = Exception.__str__
 
 
 class EmptyModelError(EraseError, ValueError):
@@ -104,6 +111,10 @@ class ServerError(EraseError, ConnectionError):
 
 class MissingPackageError(EraseError, ImportError):
     """An optional package is not installed; the message says which `pip install` brings it."""
+
+
+class NotPicklableError(EraseError, TypeError):
+    """An object that cannot be pickled: a key or password would be in the pickle, or a model cannot be pickled."""
 
 
 class StoreError(EraseError, ValueError):
@@ -144,8 +155,6 @@ class ForgottenError(EraseError, ValueError):
 
 class UnknownSubjectError(EraseError, KeyError):
     """A subject that no example has; nothing was forgotten."""
-
-    __str__ = Exception.__str__
 
 
 class DataWarning(UserWarning):

@@ -163,6 +163,13 @@ def id_faults(rows: Sequence[tuple[int, Example]], unit: str) -> dict[int, str]:
     return faults
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun: ``"1 example"``, ``"2 examples"``; "y" at its end becomes "ies"."""
+    if n == 1:
+        return f"1 {noun}"
+    return f"{n} {noun[:-1]}ies" if noun.endswith("y") else f"{n} {noun}s"
+
+
 def unstorable(text: str) -> str | None:
     """Return why a text can be neither stored nor tokenized, or None if it can."""
     if "\0" in text:

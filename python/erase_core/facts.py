@@ -6,6 +6,7 @@ What never changes is protected by a hash of its own; what changes is checked ag
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,15 @@ class Head(NamedTuple):
     number: int
     hash: str
     public_key: str
+
+
+def _storable(path: Path) -> str | bytes:
+    """Return a path as text or, since SQLite's text is UTF-8, as the bytes of a name that is not."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return os.fspath(path)
 
 
 def new_name() -> str:
@@ -71,7 +81,7 @@ class Facts:
             "dim": dim,
             "axes": None if axes is None else np.ascontiguousarray(axes, dtype="<f8").tobytes(),
             "key": secrets.token_bytes(32),
-            "receipts": None if receipts is None else str(receipts.absolute()),
+            "receipts": None if receipts is None else _storable(receipts.absolute()),
         }
         variables = {
             "generation": 0,
@@ -125,7 +135,7 @@ class Facts:
     def receipts(self) -> Path | None:
         """Folder of the receipts, if it is not within the store's."""
         folder = self._value("receipts")
-        return None if folder is None else Path(str(folder))
+        return None if folder is None else Path(os.fsdecode(folder) if isinstance(folder, bytes) else str(folder))
 
     @property
     def tokens(self) -> Tokens:

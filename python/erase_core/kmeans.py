@@ -380,7 +380,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
         The format is docs/file-format.md. It has no names of features, `n_threads` and `cache_bytes`.
         """
-        self._fitted().save(path)
+        self._fitted().save(parameters.path("path", path))
 
     @classmethod
     def load(
@@ -394,7 +394,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
             The file is not a whole, sound model of this version.
         """
         limits = parameters.n_threads(n_threads), parameters.cache_bytes(cache_bytes)
-        return cls._around(_core.Model.load(path, *limits), n_threads, cache_bytes)
+        return cls._around(_core.Model.load(parameters.path("path", path), *limits), n_threads, cache_bytes)
 
     @classmethod
     def _around(cls, model: _core.Model, n_threads: int | None = None, cache_bytes: int | None = None) -> Self:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from os import PathLike
-from typing import TypeGuard, cast
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,18 @@ from numpy.typing import NDArray
 from erase_core import sentence_model
 from erase_core.embed import Embedder, SentenceEmbedder
 from erase_core.errors import EmbedderError, ParameterError
+from erase_core.examples import counted, unstorable
 from erase_core.llm import LLM, OpenAILLM, ServerOptions, TransformersLLM, checkpoint
 from erase_core.llm.server_options import check_key
 from erase_core.model_files import Identity, identity
+from erase_core.parameters import MAX_DIM
+from erase_core.sentence_model import PACKAGED
 from erase_core.settings import Settings
 
-__all__ = ["Access", "Models", "as_embedder", "checked_vectors", "identified", "is_name", "name_of"]
+__all__ = ["Access", "Models", "as_embedder", "as_given", "checked_vectors", "identified", "is_name", "name_of"]
+
+# What a model in half precision may be off by, and what the clustering takes (1.5 %).
+NORM_TOLERANCE = 0.015
 
 
 def is_name(model: object) -> TypeGuard[str | PathLike[str]]:
@@ -37,11 +43,28 @@ def name_of(name: str, model: object) -> str | None:
     return None
 
 
+def as_given(name: str, model: object) -> Any:
+    """Return a model as the caller has given it: its name, the object, or None."""
+    named = name_of(name, model)
+    return model if named is None else named
+
+
 def as_embedder(model: str | PathLike[str] | Embedder | None) -> Embedder:
     """Return an embedding model: the packaged one for None."""
     if model is None or is_name(model):
         return SentenceEmbedder(name_of("embedder", model))
-    return cast("Embedder", model)
+    return _described(cast("Embedder", model))
+
+
+def _described(embedder: Embedder) -> Embedder:
+    """Check what an embedder of the caller's says of itself, which the store keeps."""
+    name, dim = embedder.name, getattr(embedder, "dim", None)
+    fault = f"is {name!r}" if not isinstance(name, str) or not name.strip() else unstorable(name)
+    if fault:
+        raise EmbedderError(f"the name of the embedding model must be text that can be stored, but it {fault}")
+    if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool) or not 1 <= dim <= MAX_DIM:
+        raise EmbedderError(f"dim of the embedding model {name} must be an integer from 1 to {MAX_DIM}, got {dim!r}")
+    return embedder
 
 
 def identified(model: str | PathLike[str] | Embedder | None) -> tuple[Identity, Embedder | None]:
@@ -110,10 +133,22 @@ class Models:
 
     def __init__(self, settings: Settings, identity: str, dim: int, access: Access) -> None:
         self._settings, self._identity, self._dim = replace(settings, server=access.over(settings)), identity, dim
-        self._access = access
+        self.access = access
         self._embedder: Embedder | None = None
         self._llm: LLM | None = None
         self._control_tokens: tuple[str, ...] | None = None
+        # By name or as objects, as the caller has given them; None for those of the settings.
+        self.given_embedder: str | Embedder | None = None
+        self.given_llm: str | LLM | None = None
+
+    @property
+    def _dimensions(self) -> str:
+        return counted(self._dim, "dimension")
+
+    @property
+    def loaded(self) -> tuple[str | Embedder | None, str | LLM | None]:
+        """Both models, those that are loaded as objects; for a handle on the same store in this process."""
+        return self._embedder or self.given_embedder, self._llm or self.given_llm
 
     @property
     def embedder(self) -> Embedder:
@@ -125,6 +160,12 @@ class Models:
             It cannot be loaded, or is not the one that the store was built with.
         """
         if self._embedder is None:
+            if self._settings.embedder is None and not self._identity.startswith(f"{PACKAGED}@"):
+                raise EmbedderError(
+                    f"the store was built with the embedding model {self._identity} ({self._dimensions}), which "
+                    "was given as an object; give the one of that name again, Erase.open(path, embedder=...); the "
+                    "command line cannot do it"
+                )
             self.embed_by(as_embedder(self._settings.embedder))
         return cast("Embedder", self._embedder)
 
@@ -138,8 +179,9 @@ class Models:
         """
         if (embedder.name, embedder.dim) != (self._identity, self._dim):
             raise EmbedderError(
-                f"the store was built with the embedding model {self._identity} ({self._dim} dimensions), "
-                f"not with {embedder.name} ({embedder.dim}); vectors of two models cannot be compared"
+                f"the store was built with the embedding model {self._identity} ({self._dimensions}), "
+                f"not with {embedder.name} ({embedder.dim}); vectors of two models cannot be compared; pass the first "
+                "as embedder=, or make a new store"
             )
         self._embedder = embedder
 
@@ -153,14 +195,15 @@ class Models:
             It cannot be loaded.
         """
         if self._llm is None:
-            self._llm = as_llm(self._settings, self._access.api_key)
+            self._llm = as_llm(self._settings, self.access.api_key)
         return self._llm
 
     def answer_by(self, llm: str | PathLike[str] | LLM | None) -> None:
         """Use a language model; the one that the settings name for None."""
         name = name_of("llm", llm)
+        self.given_llm = as_given("llm", llm)
         named = None if name is None else replace(self._settings, llm=name)
-        self._llm = cast("LLM | None", llm) if named is None else as_llm(named, self._access.api_key)
+        self._llm = cast("LLM | None", llm) if named is None else as_llm(named, self.access.api_key)
 
     @property
     def llm_name(self) -> str:
@@ -201,9 +244,22 @@ def checked_vectors(embedder: Embedder, texts: list[str], progress: bool = False
         raise EmbedderError(f"the embedding model {embedder.name} gave no vectors: {error}") from error
     if vectors.shape != (len(texts), embedder.dim):
         raise EmbedderError(
-            f"the embedding model {embedder.name} gave an array of shape {vectors.shape} for {len(texts)} texts; "
-            f"it must be ({len(texts)}, {embedder.dim})"
+            f"the embedding model {embedder.name} gave an array of shape {vectors.shape} for "
+            f"{counted(len(texts), 'text')}; it must be ({len(texts)}, {embedder.dim})"
         )
     if not np.isfinite(vectors).all():
         raise EmbedderError(f"the embedding model {embedder.name} gave a vector that is not finite")
+    _check_norms(embedder, vectors)
     return vectors
+
+
+def _check_norms(embedder: Embedder, vectors: NDArray[np.float32]) -> None:
+    """Check that vectors are of unit norm, on which the scale of the clustering rests, or zero."""
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    (wrong,) = np.nonzero((np.abs(norms - 1) > NORM_TOLERANCE) & (norms > 0))
+    if len(wrong):
+        raise EmbedderError(
+            f"the embedding model {embedder.name} gave vectors that are not of unit norm: {len(wrong)} of "
+            f"{counted(len(norms), 'vector')}, the first of norm {norms[wrong[0]]:.4g}; have `embed` return "
+            "vectors / np.linalg.norm(vectors, axis=1, keepdims=True)"
+        )

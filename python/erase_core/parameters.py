@@ -183,14 +183,32 @@ def _by_kind(id_: int | str) -> tuple[bool, int, str]:
     return (True, 0, id_) if isinstance(id_, str) else (False, id_, "")
 
 
+def distinct_texts(name: str, given: object) -> list[str]:
+    """Return one text or several as a list, each once."""
+    several = [given] if isinstance(given, str) else given
+    if isinstance(several, (bytes, Mapping)) or not isinstance(several, Iterable):
+        raise ParameterError(f"{name} must be text, or several in a list, got {given!r}")
+    texts = list(several)
+    for each in texts:
+        if not isinstance(each, str):
+            raise ParameterError(f"{name} must be text, or several in a list, got {each!r}")
+    texts = list(dict.fromkeys(str.__str__(each) for each in texts))
+    return sorted(texts) if isinstance(several, Set) else texts
+
+
 def path(name: str, given: object) -> Path:
-    """Return a path."""
+    """Return a path. Bytes of a name that are not UTF-8 stand in it as the system's calls return them."""
+    if not isinstance(given, (str, os.PathLike)):
+        raise ParameterError(f"{name} must be a path, got {given!r}")
     try:
-        if isinstance(given, (str, os.PathLike)) and b"\0" not in os.fsencode(given):
-            return Path(os.fsdecode(given))
-    except UnicodeEncodeError:
-        pass
-    raise ParameterError(f"{name} must be a path, got {given!r}")
+        named = os.fsencode(given)
+    except UnicodeEncodeError as error:
+        raise ParameterError(
+            f"{name} must be a path, got {given!r}: no file can be named by its character {error.start + 1}"
+        ) from None
+    if b"\0" in named:
+        raise ParameterError(f"{name} must be a path, got {given!r}: no file can be named by a NUL character")
+    return Path(os.fsdecode(named))
 
 
 def axes(given: object, dim: int) -> NDArray[np.float64] | None:
@@ -229,6 +247,10 @@ def texts_and_vectors(name: str, given: object) -> list[str | NDArray[np.floatin
         raise ParameterError(f"{name} must be texts and vectors, got {given!r}")
     several = [each if isinstance(each, str) else np.asarray(each) for each in given]
     for each in several:
+        if isinstance(each, str) and any("\ud800" <= sign <= "\udfff" for sign in each):
+            raise ParameterError(
+                f"{name} has {each!r}, which holds half of a surrogate pair, so that no store can hold it"
+            )
         if not isinstance(each, str) and (each.ndim != 1 or each.dtype.kind != "f" or not np.isfinite(each).all()):
             raise ParameterError(f"{name} must be texts and vectors of finite floats, got {each!r}")
     return several

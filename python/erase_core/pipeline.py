@@ -6,6 +6,7 @@ transaction, then what is derived. So an error leaves the store as it was.
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Iterable, Mapping
@@ -13,30 +14,35 @@ from contextlib import nullcontext
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Self, cast, get_args
+from typing import Any, Self, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from erase_core import parameters
-from erase_core.admission import Admission, Forgotten, rows_of
+from erase_core.admission import Admission, Forgotten, OnDuplicate, rows_of
 from erase_core.chain import ReceiptFolder
 from erase_core.control_tokens import OnControlTokens, without_control_tokens
 from erase_core.embed import Embedder
-from erase_core.errors import OldCopyWarning, ParameterError, ScrubError, ScrubWarning
+from erase_core.errors import NotPicklableError, OldCopyWarning, ParameterError, ScrubError, ScrubWarning
+from erase_core.examples import counted
 from erase_core.facts import new_name
 from erase_core.llm import LLM, ServerOptions
 from erase_core.llm.address import Address
-from erase_core.models import Access, as_embedder, checked_vectors, identified, is_name, name_of
+from erase_core.models import Access, as_embedder, as_given, checked_vectors, identified, is_name, name_of
+from erase_core.pickling import Recipe, check_picklable
 from erase_core.prompt import Template
 from erase_core.reader import Reader
 from erase_core.reports import ForgetReport, IngestReport
+from erase_core.request import Going, OnMissing, Request
 from erase_core.select import selected
 from erase_core.settings import Settings, Strategy
 from erase_core.sight import count_tokens, indistinct, limit_of
 from erase_core.signing import Signer, as_public_keys, as_signer
 from erase_core.sources import read_examples
 from erase_core.store import Store
+from erase_core.subjects import Match
+from erase_core.vacancy import check_vacant
 
 __all__ = ["Erase"]
 
@@ -48,7 +54,9 @@ class Erase(Reader):
     """A store of examples that adapts a language model by its prompt, and forgets exactly.
 
     Made by `create` or `open`. One process writes to a store at a time, any number read; a reader notices what others
-    have written at its next call. Methods may be called from several threads.
+    have written at its next call. Methods may be called from several threads. A copy is another handle on the same
+    store, opened anew with the same receipts folder, keys and models; a pickle is opened in the same way where it is
+    loaded, by the path of the store. Neither copies the store.
 
     Examples
     --------
@@ -149,7 +157,7 @@ class Erase(Reader):
         if base_url is not None:
             Address.of(base_url)
         access.over(settings)
-        Store.check_vacant(folder)
+        check_vacant(folder)
         signer, keys = as_signer(signing_key), as_public_keys(public_keys)
         identity, embedding = identified(embedder)
         axes = None if settings.projection is not None else parameters.axes(projection, identity.dim)
@@ -163,7 +171,9 @@ class Erase(Reader):
                 outside.give_up()
             raise
         answering = None if is_name(llm) else cast("LLM | None", llm)
-        return cls(store, embedding, answering, signer=signer, public_keys=keys, access=Access(api_key))
+        erase = cls(store, embedding, answering, signer=signer, public_keys=keys, access=Access(api_key))
+        erase._models.given_embedder = as_given("embedder", embedder)
+        return erase
 
     @classmethod
     def open(
@@ -237,12 +247,51 @@ class Erase(Reader):
             erase._recover()
             if embedder is not None:
                 erase._models.embed_by(as_embedder(embedder))
+                erase._models.given_embedder = as_given("embedder", embedder)
             if llm is not None:
                 erase._models.answer_by(llm)
         except BaseException:
             store.close()
             raise
         return erase
+
+    def __copy__(self) -> Self:
+        return type(self).open(self._store.folder, **self._opened(*self._models.loaded))
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        # The models are shared: they are large, and nothing of the store is in them.
+        return copy.copy(self)
+
+    def __reduce__(self) -> Recipe:
+        embedder, llm = self._models.given_embedder, self._models.given_llm
+        check_picklable("embedder", embedder)
+        check_picklable("llm", llm)
+        if self._models.access.api_key:
+            raise NotPicklableError(
+                "a store that was opened with an api_key is not pickled, since the key would be in the pickle; open it "
+                "in the other process"
+            )
+        return _open, (type(self), self._store.folder, self._opened(embedder, llm))
+
+    def _opened(self, embedder: str | Embedder | None, llm: str | LLM | None) -> dict[str, Any]:
+        """Return the parameters of `open` by which a handle like this one is made.
+
+        Raises
+        ------
+        StoreError
+            This one is closed.
+        """
+        with self._lock, self._store.reading():
+            return {
+                "embedder": embedder,
+                "llm": llm,
+                "receipts": self._removals.moved,
+                "signing_key": self._removals.signer,
+                "public_keys": sorted(self._removals.public_keys),
+                "timeout": self._store.timeout,
+                "api_key": self._models.access.api_key,
+                "server": self._models.access.server,
+            }
 
     def ingest(
         self,
@@ -255,6 +304,7 @@ class Erase(Reader):
         quotechar: str | None = None,
         forgotten: Forgotten = "refuse",
         on_control_tokens: OnControlTokens | None = None,
+        on_duplicate: OnDuplicate = "refuse",
         progress: bool = False,
     ) -> IngestReport:
         """Take examples in: all of them, or none if something is wrong.
@@ -270,6 +320,10 @@ class Erase(Reader):
         on_control_tokens : {"keep", "refuse"} or None, default=None
             What to do with examples that hold a control token in a text that a prompt shows: take them in as text, or
             treat them as bad rows. None: as the store was created, see `Settings`.
+        on_duplicate : {"refuse", "skip"}, default="refuse"
+            What to do with examples that are in the store already: the same id with the same content (input, output,
+            rationale and subject). "skip" leaves them out, so that a source that has grown can be ingested again. The
+            same id with another content is an error either way.
         progress : bool, default=False
             Show the progress of the embedding on a terminal.
 
@@ -304,13 +358,15 @@ class Erase(Reader):
         if on_control_tokens is None:
             on_control_tokens = self._settings.on_control_tokens
         parameters.choice("on_control_tokens", on_control_tokens, get_args(OnControlTokens))
+        parameters.choice("on_duplicate", on_duplicate, get_args(OnDuplicate))
         with self._lock:
             if on_control_tokens == "refuse":
                 known = self._models.control_tokens
                 reading = without_control_tokens(reading, source, known, skip_bad=skip_bad)
-            admission = Admission(self._store, forgotten)
+            admission = Admission(self._store, forgotten, on_duplicate)
             coming = admission.of(reading.examples)
-            self._store.check_new([example.id for example in coming if example.id is not None])
+            skips = on_duplicate == "skip"
+            self._store.check_new([e.id for e in coming if e.id is not None], same_are_skipped=skips)
             embedder = self._models.embedder
             before = time.perf_counter()
             inputs = [example.input for example in coming]
@@ -325,7 +381,7 @@ class Erase(Reader):
                     examples, kept = admission.numbered(admitted), rows_of(coming, admitted, vectors)
                     counts = rows_of(coming, admitted, counts)
                     ids = [example.id for example in examples if example.id is not None]
-                    self._store.check_new(ids)
+                    self._store.check_new(ids, same_are_skipped=skips)
                     self._store.readmit(admission.tokens)
                     self._store.insert(examples, kept)
                     if ids:
@@ -339,7 +395,8 @@ class Erase(Reader):
             return IngestReport(
                 n_added=len(examples),
                 n_skipped=len(reading.skipped),
-                n_forgotten=len(reading.examples) - len(examples),
+                n_forgotten=len(reading.examples) - admission.n_duplicates - len(examples),
+                n_duplicates=admission.n_duplicates,
                 n_examples=len(self._store),
                 skipped=reading.skipped,
                 embedding_seconds=embedding_seconds,
@@ -355,7 +412,9 @@ class Erase(Reader):
         self,
         ids: int | str | Iterable[int | str] | None = None,
         *,
-        subject: str | None = None,
+        subject: str | Iterable[str] | None = None,
+        on_missing: OnMissing = "refuse",
+        match: Match = "exact",
         dry_run: bool = False,
     ) -> ForgetReport:
         """Forget examples, as if they had never been there: text, vector, and their part in the clustering.
@@ -364,8 +423,16 @@ class Erase(Reader):
         ----------
         ids : int, str or iterable of either
             Ids of examples. One named twice counts once.
-        subject : str
-            Forget all examples about this subject. Either `ids` or `subject` is given.
+        subject : str or iterable of str
+            Forget all examples about this subject, or about several. Either `ids` or `subject` is given.
+        on_missing : {"refuse", "skip"}, default="refuse"
+            What to do if an id or a subject is not in the store: forget nothing and raise, or forget the others and
+            count it in the report. With "skip" a request can be repeated: if nothing is left to forget, nothing changes
+            and there is no receipt. An earlier removal that is not finished is finished all the same.
+        match : {"exact", "normalised"}, default="exact"
+            How subjects are compared: letter by letter, or without regard to case, to accents written as one character
+            or two, to white space (its kind, how much, at the ends), and to characters that are not shown. Each
+            spelling that the store has is forgotten, and kept out from then on; other spellings are not.
         dry_run : bool, default=False
             Only say what would change.
 
@@ -376,7 +443,9 @@ class Erase(Reader):
         Raises
         ------
         UnknownIdError, UnknownSubjectError
-            There is no such example; nothing was forgotten.
+            There is no such example; nothing was forgotten. The message says how many subjects look alike.
+        ParameterError, IdKindError
+            Both or neither of `ids` and `subject` are given, or one is not what it should be.
         ReceiptError
             The store is an old copy, or its receipts are signed and there is no key; nothing was forgotten.
         StoreLockedError, StoreError
@@ -388,38 +457,40 @@ class Erase(Reader):
             published; the error's `report` is what would have been returned. The next `open` goes on with it.
         """
         start = time.perf_counter()
-        if (ids is None) == (subject is None):
-            raise ParameterError("give either ids or a subject")
-        named = [] if ids is None else parameters.distinct_ids(ids)
-        if subject is not None and not isinstance(subject, str):
-            raise ParameterError(f"subject must be text, got {subject!r}")
+        request = Request(ids, subject, on_missing, match)
         with self._lock, nullcontext() if dry_run else self._removals.alone():
-            with self._store.reading() if dry_run else self._clustering.writing():
-                going = self._store.ids_of(subject) if subject is not None else named
-                if not going:
-                    raise ParameterError("ids must name at least one example")
-                self._store.check_known(going)
-                before = selected(self._settings, self._clustering.current())
-                receipt = None
-                if dry_run:
-                    update, model = self._clustering.trial(going)
-                else:
-                    self._removals.check()
-                    update, model, receipt = self._removals.remove(going, subject)
-                report = ForgetReport(
-                    ids=going,
-                    n_examples=len(self._store) - (len(going) if dry_run else 0),
-                    path=update.path,
-                    before=before,
-                    after=selected(self._settings, model),
-                    model_seconds=update.seconds,
-                    seconds=time.perf_counter() - start,
-                    receipt=receipt,
-                    dry_run=dry_run,
-                )
-            if not dry_run:
+            report = None
+            if dry_run or request.skips:
+                # Where nothing is there, nothing is written.
+                with self._reading():
+                    report = self._planned(request.going(self._store), dry_run=dry_run)
+            if report is None:
+                with self._clustering.writing():
+                    report = self._removed(request.going(self._store))
+            report = replace(report, seconds=time.perf_counter() - start)
+            if not dry_run and (report.ids or not self._store.facts.is_scrubbed):
                 self._finish(report)
         return replace(report, seconds=time.perf_counter() - start)
+
+    def _planned(self, going: Going, *, dry_run: bool) -> ForgetReport | None:
+        """Return what a removal would do, if there is nothing to remove or it is not to be done; otherwise None."""
+        if going.ids and not dry_run:
+            return None
+        before = selected(self._settings, self._clustering.current())
+        if not going.ids:
+            return going.report(None, len(self._store), before, before, dry_run=dry_run)
+        update, model = self._clustering.trial(going.ids)
+        n_remaining = len(self._store) - len(going.ids)
+        return going.report(update, n_remaining, before, selected(self._settings, model), dry_run=True)
+
+    def _removed(self, going: Going) -> ForgetReport:
+        """Remove examples, and return what that did. To be called within `writing`."""
+        before = selected(self._settings, self._clustering.current())
+        if not going.ids:  # another process was faster, on a file system without locks
+            return going.report(None, len(self._store), before, before)
+        self._removals.check()
+        update, model, receipt = self._removals.remove(going.ids, going.subjects)
+        return going.report(update, len(self._store), before, selected(self._settings, model), receipt)
 
     def check_may_forget(self) -> None:
         """Check that `forget` would not be refused for want of a key, or since receipts are not what they should be.
@@ -456,11 +527,16 @@ class Erase(Reader):
                 warnings.warn(str(error), ScrubWarning, stacklevel=3)
         if removed is not None:
             warnings.warn(
-                f"{self._store.folder} was a copy from before a removal; {removed} examples that its receipts tell of "
-                "were removed again",
+                f"{self._store.folder} was a copy from before a removal; {counted(removed, 'example')} that its "
+                f"receipts tell of {'was' if removed == 1 else 'were'} removed again",
                 OldCopyWarning,
                 stacklevel=3,
             )
+
+
+def _open(kind: type[Erase], path: Path, parameters_: Mapping[str, Any]) -> Erase:
+    """Open a store whose handle was pickled."""
+    return kind.open(path, **parameters_)
 
 
 def _outside(receipts: str | PathLike[str], folder: Path) -> Path:

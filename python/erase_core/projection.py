@@ -7,13 +7,13 @@ later would go on telling about it. Turning texts into vectors is left to embed.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from erase_core import parameters
 from erase_core.errors import DataError, ParameterError, SourceError
+from erase_core.examples import counted
 
 __all__ = ["principal_axes", "read_public_texts"]
 
@@ -54,14 +54,15 @@ def principal_axes(vectors: NDArray[np.float32], n_components: int) -> NDArray[n
     n_components = parameters.integer("n_components", n_components, 1, rows.shape[1])
     if len(rows) < n_components:
         raise DataError(
-            f"{n_components} axes need at least as many public texts, got {len(rows)}; "
+            f"{n_components} {'axis needs' if n_components == 1 else 'axes need'} at least as many public texts, "
+            f"got {len(rows)}; "
             "give more texts or ask for fewer components"
         )
     squares, axes = np.linalg.eigh(rows.T @ rows)
     rank = int(np.sum(squares > squares[-1] * rows.shape[1] * np.finfo(np.float64).eps))
     if rank < n_components:
         raise DataError(
-            f"the public texts span only {rank} directions, which is fewer than {n_components} components; "
+            f"the public texts span only {counted(rank, 'direction')}, which is fewer than {n_components} components; "
             "give texts that differ more or ask for fewer components"
         )
     strongest = axes[:, : -n_components - 1 : -1].T
@@ -86,15 +87,18 @@ def read_public_texts(path: str | os.PathLike[str]) -> list[str]:
     ------
     SourceError
         The file cannot be read, is not in UTF-8, or holds no text.
+    ParameterError
+        `path` is not a path.
     """
+    place = parameters.path("path", path)
     try:
         # Only ends of lines divide texts, so not str.splitlines.
-        with Path(path).open(encoding="utf-8-sig") as file:
+        with place.open(encoding="utf-8-sig") as file:
             texts = [text for line in file if (text := line.strip())]
     except UnicodeDecodeError as error:
-        raise SourceError(f"{os.fspath(path)!r} is not a text file in UTF-8 ({error.reason}); convert it") from None
+        raise SourceError(f"{str(place)!r} is not a text file in UTF-8 ({error.reason}); convert it") from None
     except OSError as error:
-        raise SourceError(f"cannot read public texts from {os.fspath(path)!r}: {error.strerror}") from error
+        raise SourceError(f"cannot read public texts from {str(place)!r}: {error.strerror}") from error
     if not texts:
-        raise SourceError(f"{os.fspath(path)!r} holds no text; give a file with one public text a line")
+        raise SourceError(f"{str(place)!r} holds no text; give a file with one public text a line")
     return texts

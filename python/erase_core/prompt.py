@@ -12,7 +12,7 @@ from typing import Literal
 
 from erase_core import parameters
 from erase_core.errors import ParameterError, PromptTooLongError
-from erase_core.examples import Example, unstorable
+from erase_core.examples import Example, counted, unstorable
 from erase_core.plain_tokens import Part
 
 __all__ = ["Prompt", "Template", "check_query", "fit_budget"]
@@ -207,8 +207,9 @@ def fit_budget(
         tokens = count(prompt)
         if tokens <= max_tokens:
             return prompt
+    are = "is" if max_tokens == 1 else "are"
     raise PromptTooLongError(
-        f"the prompt has {tokens} tokens without any demonstration, and at most {max_tokens} are allowed; "
+        f"the prompt has {counted(tokens, 'token')} without any demonstration, and at most {max_tokens} {are} allowed; "
         "shorten the query or the template's instruction"
     )
 

@@ -64,7 +64,8 @@ class Removals:
         signer: Signer | None = None,
         public_keys: frozenset[str] = frozenset(),
     ) -> None:
-        self._store, self._clustering, self._signer, self.public_keys = store, clustering, signer, public_keys
+        self._store, self._clustering, self.signer, self.public_keys = store, clustering, signer, public_keys
+        self.moved = folder
         path = folder or store.facts.receipts or store.folder / FOLDER
         self.receipts_are_outside = not path.resolve().is_relative_to(store.folder.resolve())
         self.receipts = ReceiptFolder(path)
@@ -86,8 +87,10 @@ class Removals:
                 )
             yield
 
-    def remove(self, ids: Sequence[int | str], subject: str | None) -> tuple[UpdateReport, Model | None, Receipt]:
-        """Remove examples: those of ids, which are all of a subject if one is named.
+    def remove(
+        self, ids: Sequence[int | str], subjects: Sequence[str] | None
+    ) -> tuple[UpdateReport, Model | None, Receipt]:
+        """Remove examples: those of ids, which are all of some subjects if these are named.
 
         To be called within `writing`, after `check`.
 
@@ -106,8 +109,9 @@ class Removals:
         """
         before = self._state()
         update, model = self._clustering.remove(ids)
-        hashes, tokens = self._store.delete(ids, subject)
-        receipt = self._receipt(before, self._state(), "ids" if subject is None else "subject", hashes, tokens, update)
+        hashes, tokens = self._store.delete(ids, subjects or ())
+        scope: Literal["ids", "subject"] = "ids" if subjects is None else "subject"
+        receipt = self._receipt(before, self._state(), scope, hashes, tokens, update)
         # A store that was damaged behind our back must not publish what nobody can read.
         Receipt.from_bytes(receipt.to_bytes())
         self._store.append_receipt(_head(receipt), receipt.to_bytes())
@@ -151,7 +155,7 @@ class Removals:
             software={"erase_core": __version__, "sqlite": sqlite3.sqlite_version},
             rewritten=REWRITTEN,
             previous=head.hash or NONE,
-        ).signed(self._signer)
+        ).signed(self.signer)
 
     def finish(self) -> None:
         """See that nothing of what was removed is left in the files, then publish the receipts.
@@ -257,13 +261,13 @@ class Removals:
         """
         head = self._store.facts.head
         self._check_newest(head)
-        if self._signer is None and (head.public_key or self.public_keys):
+        if self.signer is None and (head.public_key or self.public_keys):
             signed = "the receipts of this store are signed" if head.public_key else "public keys are named"
             raise ReceiptError(
                 f"{self._store.folder}: {signed}; give the key to sign with (signing_key, --signing-key); nothing was "
                 "forgotten"
             )
-        if self._signer and self.public_keys and self._signer.public_key not in self.public_keys:
+        if self.signer and self.public_keys and self.signer.public_key not in self.public_keys:
             raise ReceiptError(
                 f"{self._store.folder}: the key given to sign with is not one whose public key was given; nothing was "
                 "forgotten"
@@ -331,7 +335,7 @@ class Removals:
             previous = receipt.hash
             missed.append(receipt)
         # Without named keys the newest signature is enough, which covers all before it: keys may have been rotated.
-        keys = self.public_keys or {head.public_key, self._signer.public_key if self._signer else ""} - {""}
+        keys = self.public_keys or {head.public_key, self.signer.public_key if self.signer else ""} - {""}
         for receipt in (missed if self.public_keys else missed[-1:]) if keys else ():
             if not _is_signed(receipt, keys):
                 raise ReceiptError(

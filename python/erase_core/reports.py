@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from erase_core.examples import BadRow
+from erase_core.errors import printable
+from erase_core.examples import BadRow, counted
 from erase_core.receipts import Receipt
 
 __all__ = ["ForgetReport", "IngestReport", "Status", "Verification"]
@@ -41,6 +42,8 @@ class IngestReport(_Report):
         the same vector, one of which at least came in now. The clustering cannot tell them apart.
     notes : tuple of str
         What the caller should know of the source: see `Reading`.
+    n_duplicates : int
+        Rows left out because the store has them already.
     """
 
     n_added: int
@@ -55,6 +58,7 @@ class IngestReport(_Report):
     max_tokens: int | None = None
     indistinct: list[list[int | str]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    n_duplicates: int = 0
 
     @property
     def n_indistinct(self) -> int:
@@ -66,7 +70,7 @@ class IngestReport(_Report):
         """What the embedding model does not see, in one line; empty if it sees all."""
         if not self.n_truncated and not self.indistinct:
             return ""
-        inputs = "1 input is" if self.n_truncated == 1 else f"{self.n_truncated} inputs are"
+        inputs = f"{counted(self.n_truncated, 'input')} {'is' if self.n_truncated == 1 else 'are'}"
         alike = f"; {self.n_indistinct} examples differ only beyond that" if self.indistinct else ""
         return (
             f"{inputs} longer than the {self.max_tokens} tokens that the embedding model sees (the longest has "
@@ -74,9 +78,13 @@ class IngestReport(_Report):
         )
 
     def __str__(self) -> str:
-        skipped = f", {self.n_skipped} bad rows left out" if self.n_skipped else ""
-        skipped += f", {self.n_forgotten} left out that were forgotten" if self.n_forgotten else ""
-        done = f"{self.n_added} examples ingested{skipped}; {self.n_examples} in the store ({self.seconds:.1f} s)"
+        skipped = f", {counted(self.n_skipped, 'bad row')} left out" if self.n_skipped else ""
+        was = "was" if self.n_forgotten == 1 else "were"
+        skipped += f", {self.n_forgotten} left out that {was} forgotten" if self.n_forgotten else ""
+        has = "is" if self.n_duplicates == 1 else "are"
+        skipped += f", {self.n_duplicates} left out that {has} in the store already" if self.n_duplicates else ""
+        added = counted(self.n_added, "example")
+        done = f"{added} ingested{skipped}; {self.n_examples} in the store ({self.seconds:.1f} s)"
         return "\n".join([done, *(f"note: {note}" for note in self.notes)])
 
 
@@ -87,11 +95,11 @@ class ForgetReport(_Report):
     Parameters
     ----------
     ids : list of int or str
-        Ids of the examples.
+        Ids of the examples. Empty if nothing that was asked for is there (``on_missing="skip"``).
     n_examples : int
         Examples that remain.
-    path : {"certified", "replayed", "reseeded"}
-        How the clustering was brought up to date; see `UpdateReport`.
+    path : {"certified", "replayed", "reseeded"} or None
+        How the clustering was brought up to date; see `UpdateReport`. None if no example is affected.
     before, after : list of int or str
         Ids of the demonstrations; none of both where they depend on the query.
     model_seconds, seconds : float
@@ -99,18 +107,24 @@ class ForgetReport(_Report):
     receipt : Receipt or None
         The proof; None if nothing was changed.
     dry_run : bool
-        Whether nothing was changed.
+        Whether this only says what would change.
+    n_missing : int
+        How many ids or subjects that were asked for are not in the store.
+    n_similar : int
+        How many other subjects of the store look like one that was asked for, and keep their examples.
     """
 
     ids: list[int | str]
     n_examples: int
-    path: Literal["certified", "replayed", "reseeded"]
+    path: Literal["certified", "replayed", "reseeded"] | None
     before: list[int | str]
     after: list[int | str]
     model_seconds: float
     seconds: float
     receipt: Receipt | None = field(default=None, repr=False)
     dry_run: bool = False
+    n_missing: int = 0
+    n_similar: int = 0
 
     @property
     def depends_on_query(self) -> bool:
@@ -129,13 +143,19 @@ class ForgetReport(_Report):
 
     def __str__(self) -> str:
         verb = "would be forgotten" if self.dry_run else "forgotten"
-        one = len(self.ids) == 1
-        new = f"{self.n_changed} of {len(self.after)} demonstrations are new"
-        shown = "demonstrations depend on the query" if self.depends_on_query else new
-        return (
-            f"{len(self.ids)} example{'' if one else 's'} {verb}, {self.n_examples} remain; clustering {self.path} in "
-            f"{1e3 * self.model_seconds:.2f} ms, {shown} ({1e3 * self.seconds:.0f} ms in all)"
-        )
+        left = f"{self.n_examples} remain{'s' if self.n_examples == 1 else ''}"
+        text = f"{counted(len(self.ids), 'example')} {verb}, {left}"
+        if self.ids:
+            is_new = f"{'is' if self.n_changed == 1 else 'are'} new"
+            new = f"{self.n_changed} of {counted(len(self.after), 'demonstration')} {is_new}"
+            shown = "demonstrations depend on the query" if self.depends_on_query else new
+            text += f"; clustering {self.path} in {1e3 * self.model_seconds:.2f} ms, {shown}"
+        if self.n_missing:
+            text += f"; {self.n_missing} of what was named {'is' if self.n_missing == 1 else 'are'} not in the store"
+        if self.n_similar:
+            others = f"{counted(self.n_similar, 'other subject')} look{'s' if self.n_similar == 1 else ''} alike"
+            text += f"; {others} and {'keeps its' if self.n_similar == 1 else 'keep their'} examples"
+        return f"{text} ({1e3 * self.seconds:.0f} ms in all)"
 
 
 @dataclass(frozen=True)
@@ -181,7 +201,9 @@ class Status(_Report):
     bytes: int
 
     def __str__(self) -> str:
-        return f"{self.folder}: {self.n_examples} examples, {self.n_shots} shots by {self.strategy}"
+        return printable(
+            f"{self.folder}: {counted(self.n_examples, 'example')}, {counted(self.n_shots, 'shot')} by {self.strategy}"
+        )
 
 
 @dataclass(frozen=True)
@@ -226,13 +248,12 @@ class Verification(_Report):
 
     def __str__(self) -> str:
         if not self.ok:
-            return "\n".join(["NOT verified:", *self.problems])
+            return printable("\n".join(["NOT verified:", *self.problems]))
         absent = "; nothing of what should be absent is in a file" if self.n_absent else ""
         receipts = f"; {self.n_receipts} receipt{' is' if self.n_receipts == 1 else 's are'} in order"
         if self.public_keys:
             named = "named" if self.keys_are_named else "which nobody named"
             receipts += f", signed by {', '.join(key[:16] for key in self.public_keys)} ({named})"
-        return (
-            f"verified: the {self.n_examples} examples present give this very model ({self.digest[:16] or 'none'})"
-            f"{receipts if self.n_receipts else ''}{absent}"
-        )
+        gives = "gives" if self.n_examples == 1 else "give"
+        present = f"the {counted(self.n_examples, 'example')} present {gives} this very model"
+        return f"verified: {present} ({self.digest[:16] or 'none'}){receipts if self.n_receipts else ''}{absent}"

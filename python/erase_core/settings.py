@@ -99,8 +99,10 @@ class Settings:
         object.__setattr__(self, "options", () if none else check_options(self.options))
         for name in ("embedder", "llm", "base_url"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, str) or not value.strip() or unstorable(value)):
+            if value is not None and (not isinstance(value, str) or not value.strip()):
                 raise ParameterError(f"{name} must be text that is not blank, or None, got {value!r}")
+            if value is not None and (reason := unstorable(value)):
+                raise ParameterError(f"{name} must be text that can be stored, but {value!r} {reason}; rename it")
         if not isinstance(self.chat, bool):
             raise ParameterError(f"chat must be True or False, got {self.chat!r}")
         if not isinstance(self.server, ServerOptions):

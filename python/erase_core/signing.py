@@ -11,13 +11,16 @@ from string import hexdigits
 from typing import Any
 
 from erase_core import parameters
-from erase_core.errors import MissingPackageError, ParameterError
+from erase_core.errors import MissingPackageError, NotPicklableError, ParameterError
+from erase_core.pickling import Recipe, Shared, make_again
 
 __all__ = ["Signer", "as_public_keys", "as_signer", "is_signed_by", "public_key"]
 
 
-class Signer:
+class Signer(Shared):
     """A private key.
+
+    It is pickled as the name of its file, never the key itself; with a password not at all.
 
     Parameters
     ----------
@@ -43,6 +46,15 @@ class Signer:
             raise ParameterError(f"{name} holds no private key in PEM form that can be read: {error}") from None
         self._key = _of_kind(loaded, "Ed25519PrivateKey", name)
         self.public_key = _hex(self._key.public_key())
+        self._file, self._has_password = os.path.abspath(name), password is not None
+
+    def __reduce__(self) -> Recipe:
+        if self._has_password:
+            raise NotPicklableError(
+                "a Signer with a password is not pickled, since the password would be in the pickle; make it in the "
+                "other process"
+            )
+        return make_again, (type(self), {"key": self._file}, "public_key", self.public_key)
 
     def sign(self, message: bytes) -> str:
         """Return the signature of a message, in hex."""

@@ -12,7 +12,7 @@ from erase_core import chat
 from erase_core.content import content_of, is_stream
 from erase_core.delimited import dialect_of
 from erase_core.errors import ExampleError, ParameterError, SourceError
-from erase_core.examples import FIELDS, BadRow, Example, Reading, RowFault, example_of, id_faults
+from erase_core.examples import FIELDS, BadRow, Example, Reading, RowFault, counted, example_of, id_faults
 from erase_core.formats import FORMATS, SUFFIXES, read_content
 from erase_core.parameters import is_unordered
 from erase_core.rows import Rows, first_line
@@ -155,7 +155,7 @@ def _gather(source: Rows, columns: Mapping[str, str], needed: Sequence[str], ski
     bad.sort(key=lambda row: row.line)
     examples = [example for line, example in taken if line not in faults]
     if bad and not (skip_bad and examples):
-        more = f" (and {len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
+        more = f" (and {counted(len(bad) - 1, 'more bad row')})" if len(bad) > 1 else ""
         what = "all rows are bad; mend them" if skip_bad else "mend it, or leave bad rows out with skip_bad"
         raise ExampleError(f"{bad[0]}{more}; {what}")
     notes = (*source.notes, *notes_of_unread(labels, columns))

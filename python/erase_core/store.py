@@ -17,19 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core import commitments
-from erase_core.database import Database
+from erase_core.database import Database, needs_access
 from erase_core.errors import (
     DuplicateIdError,
     IdKindError,
     StoreError,
     UnknownIdError,
-    UnknownSubjectError,
 )
 from erase_core.examples import Example, unstorable
 from erase_core.facts import Facts, Head, new_name
 from erase_core.files import make_folder
 from erase_core.schema import FILE
 from erase_core.settings import Settings
+from erase_core.vacancy import check_vacant, clear_unfinished
 
 __all__ = ["Store"]
 
@@ -61,11 +61,15 @@ class Store:
         # The process may go elsewhere, and the snapshot is to be replaced here all the same.
         self.folder, self.timeout = folder.absolute(), timeout
         file = self.folder / FILE
-        if not file.is_file():
+        try:
+            is_there = file.is_file()
+        except OSError as error:
+            raise StoreError(f"{folder}: {error.strerror or error}; {needs_access(folder)}") from error
+        if not is_there:
             raise StoreError(f"{folder} is not a store; make one with `erase init --store {folder}` or Erase.create")
         # Of whoever was killed in the last moment, or came second.
         with suppress(OSError):
-            _clear(self.folder)
+            clear_unfinished(self.folder)
         self._db = Database(file, timeout)
         try:
             self.facts = Facts(self._db)
@@ -104,30 +108,15 @@ class Store:
         timeout : float, default=5.0
         """
         try:
-            cls.check_vacant(folder)
+            check_vacant(folder)
             make_folder(folder.absolute())
-            _clear(folder)
+            clear_unfinished(folder)
             Database.create(folder / FILE, Facts.new(name or new_name(), settings, embedder, dim, axes, receipts))
         except OSError as error:
             raise StoreError(f"{folder}: {error.strerror or error}") from error
         except sqlite3.Error as error:
             raise StoreError(f"{folder}: {error}") from error
         return cls(folder, timeout)
-
-    @staticmethod
-    def check_vacant(folder: Path) -> None:
-        """Check that a folder is absent or empty, but for what a process left that was killed here.
-
-        Raises
-        ------
-        StoreError
-        """
-        try:
-            vacant = not folder.exists() or (folder.is_dir() and set(folder.iterdir()) == set(_unfinished(folder)))
-        except OSError as error:
-            raise StoreError(f"{folder}: {error.strerror or error}") from error
-        if not vacant:
-            raise StoreError(f"{folder} is not empty; choose another folder, or open the store that is in it")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -244,8 +233,8 @@ class Store:
         )
         self.facts.set(commitment=commitments.plus(self.facts.commitment, hashes))
 
-    def delete(self, ids: Sequence[int | str], subject: str | None = None) -> tuple[list[bytes], set[bytes]]:
-        """Delete examples, overwrite them, and remember them, and their subject if it is named, by tokens alone.
+    def delete(self, ids: Sequence[int | str], subjects: Iterable[str] = ()) -> tuple[list[bytes], set[bytes]]:
+        """Delete examples, overwrite them, and remember them, and subjects that are named, by tokens alone.
 
         Returns
         -------
@@ -260,8 +249,7 @@ class Store:
         if len(gone) < len(rows) or not all(isinstance(hash_, bytes) for hash_ in hashes):
             raise self._damage("examples")
         tokens = {token for e in gone for token in (keyed.of_id(_id(e)), keyed.of_content(e))}
-        if subject is not None:
-            tokens.add(keyed.of_subject(subject))
+        tokens |= {keyed.of_subject(subject) for subject in subjects}
         self.remember(tokens)
         self._db.change("DELETE FROM examples WHERE id = ?", ((id_,) for id_ in ids))
         self.facts.set(commitment=commitments.minus(self.facts.commitment, hashes), scrubbed=0)
@@ -317,8 +305,14 @@ class Store:
         """Return those tokens that are on the list of what was forgotten."""
         return set(self._among("SELECT token FROM forgotten WHERE token", tokens))
 
-    def check_new(self, ids: Sequence[int | str]) -> None:
-        """Check that ids are none of the store's, and of its kind.
+    def check_new(self, ids: Sequence[int | str], *, same_are_skipped: bool = False) -> None:
+        """Check that ids are not in the store, and of its kind.
+
+        Parameters
+        ----------
+        ids : sequence of int or str
+        same_are_skipped : bool, default=False
+            Whether examples with the same content were left out, so that these have another.
 
         Raises
         ------
@@ -330,8 +324,11 @@ class Store:
             raise IdKindError(f"the store's ids are {theirs}, those given {ours}; nothing was ingested")
         taken = self._present(ids)
         if taken:
+            advice = '; leave out those with the same content by on_duplicate="skip" (--duplicate skip)'
+            what, advice = (", with another content", "") if same_are_skipped else ("", advice)
             raise DuplicateIdError(
-                f"{len(taken)} of the ids are in the store already: {_some(taken)}; nothing was ingested"
+                f"{len(taken)} of the ids {'is' if len(taken) == 1 else 'are'} in the store already{what}: "
+                f"{_some(taken)}; nothing was ingested{advice}"
             )
 
     def check_known(self, ids: Sequence[int | str]) -> None:
@@ -348,23 +345,36 @@ class Store:
             gone = len(self.forgotten(storable))
             already = f" ({gone} of them forgotten already)" if gone else ""
             raise UnknownIdError(
-                f"{len(unknown)} of the ids are not in the store: {_some(unknown)}{already}; nothing was forgotten"
+                f"{len(unknown)} of the ids {'is' if len(unknown) == 1 else 'are'} not in the store: {_some(unknown)}"
+                f"{already}; nothing was forgotten"
             )
 
-    def ids_of(self, subject: str) -> list[int | str]:
-        """Return the ids of a subject's examples.
+    def ids_by_subject(self) -> dict[str, list[int | str]]:
+        """Return the ids of each subject's examples, ascending."""
+        # By the table itself: an index that was damaged could leave one out. As bytes, since a subject that was damaged
+        # is no reason not to find the others.
+        query = "SELECT id, CAST(subject AS BLOB) FROM examples NOT INDEXED WHERE typeof(subject) = 'text' ORDER BY id"
+        ids: dict[str, list[int | str]] = {}
+        for id_, subject in self._db.each(query):
+            ids.setdefault(subject.decode("utf-8", "surrogateescape"), []).append(id_)
+        return ids
 
-        Raises
-        ------
-        UnknownSubjectError
-            There are none.
-        """
-        # By the table itself: an index that was damaged could leave one out.
-        query = "SELECT id FROM examples NOT INDEXED WHERE subject = ? ORDER BY id"
-        rows = [] if unstorable(subject) else self._db.all(query, (subject,))
-        if not rows:
-            raise UnknownSubjectError(f"no example is about the subject {subject!r}; nothing was forgotten")
-        return [row[0] for row in rows]
+    def n_forgotten_subjects(self, subjects: Iterable[str]) -> int:
+        """Return how many subjects are on the list of what was forgotten."""
+        storable = [subject for subject in subjects if not unstorable(subject)]
+        return len(self.forgotten(map(self.facts.tokens.of_subject, storable)))
+
+    def known(self, ids: Sequence[int | str]) -> list[int | str]:
+        """Return those ids that are the store's, in their order."""
+        known = set(self._present(ids))
+        return [id_ for id_ in ids if id_ in known]
+
+    def duplicates(self, examples: Sequence[Example]) -> set[int | str]:
+        """Return the ids of those examples that are in the store with the same content."""
+        ids = [example.id for example in examples if example.id is not None]
+        rows = self._among(f"SELECT {COLUMNS} FROM examples WHERE id", ids, whole=True)
+        stored = {example.id: example for row in rows if (example := _typed(row)) is not None}
+        return {example.id for example in examples if example.id is not None and stored.get(example.id) == example}
 
     def known_by(self, hashes: Collection[bytes], tokens: Collection[bytes] = ()) -> list[int | str]:
         """Return the ids of examples whose rows have one of some hashes, or id or subject one of some tokens."""
@@ -464,16 +474,6 @@ class Store:
 
     def _damage(self, name: str) -> StoreError:
         return self.facts.damage(name)
-
-
-def _unfinished(folder: Path) -> list[Path]:
-    """Return what a process that was killed while it made a store has left."""
-    return list(folder.glob(f"{FILE}.partial-*"))
-
-
-def _clear(folder: Path) -> None:
-    for file in _unfinished(folder):
-        file.unlink(missing_ok=True)
 
 
 def _id(example: Example) -> int | str:

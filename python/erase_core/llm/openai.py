@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from erase_core.errors import LLMError, ParameterError, ServerError
+from erase_core.errors import LLMError, NotPicklableError, ParameterError, ServerError
 from erase_core.examples import unstorable
 from erase_core.llm.address import Address
 from erase_core.llm.choosing import WAYS, Found, Way
 from erase_core.llm.connection import Connection, ConstraintRefusedError
 from erase_core.llm.protocol import Answer, Choice, check_max_tokens, check_options, check_room
 from erase_core.llm.server_options import ServerOptions
+from erase_core.pickling import Recipe, Shared, make_again
 
 if TYPE_CHECKING:
     from erase_core.prompt import Prompt
@@ -28,7 +30,7 @@ __all__ = ["OpenAILLM"]
 TOKENS_PER_MESSAGE = 8
 
 
-class OpenAILLM:
+class OpenAILLM(Shared):
     """A chat model that is asked through the `openai` client, at temperature 0.
 
     Where a model refuses `temperature` or `max_tokens`, the request is repeated without the one, or with
@@ -83,7 +85,10 @@ class OpenAILLM:
         options = ServerOptions(
             timeout, max_retries, context_length, thinking_tokens, api_key_env, {} if parameters is None else parameters
         )
-        self._connection = Connection(model, Address.of(base_url), api_key, options)
+        address = Address.of(base_url)
+        self._connection = Connection(model, address, api_key, options)
+        self._has_secret = bool(api_key) or address.credentials is not None
+        self._made_of = {"model": model, "base_url": base_url, "api_key": api_key, **asdict(options)}
         self.name = self._connection.name
         self._thinking_tokens = options.thinking_tokens
         self._context, self._context_known = options.context_length, options.context_length is not None
@@ -91,6 +96,14 @@ class OpenAILLM:
 
     def __repr__(self) -> str:
         return f"OpenAILLM({self.name!r})"
+
+    def __reduce__(self) -> Recipe:
+        if self._has_secret:
+            raise NotPicklableError(
+                "an OpenAILLM with an api_key, or a password in base_url, is not pickled, since it would be in the "
+                "pickle; make it in the other process"
+            )
+        return make_again, (type(self), self._made_of, "name", self.name)
 
     @property
     def context_length(self) -> int | None:

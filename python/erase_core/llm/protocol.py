@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from erase_core.errors import ParameterError, PromptTooLongError
-from erase_core.examples import unstorable
+from erase_core.examples import counted, unstorable
 from erase_core.parameters import integer, is_unordered
 
 if TYPE_CHECKING:
@@ -132,6 +132,6 @@ def check_room(n_prompt: int, n_answer: int, context_length: int | None) -> None
     """Refuse a prompt that leaves no room for its answer."""
     if context_length is not None and n_prompt + n_answer > context_length:
         raise PromptTooLongError(
-            f"the prompt has {n_prompt} tokens and the answer may have {n_answer}, together more than the model's "
-            f"context of {context_length}: use fewer or shorter demonstrations, or fewer tokens for the answer"
+            f"the prompt has {counted(n_prompt, 'token')} and the answer may have {n_answer}, together more than the "
+            f"model's context of {context_length}: use fewer or shorter demonstrations, or fewer tokens for the answer"
         )

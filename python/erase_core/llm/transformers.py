@@ -17,6 +17,7 @@ from erase_core.libraries import quiet
 from erase_core.llm import checkpoint
 from erase_core.llm.chat import Chat
 from erase_core.llm.protocol import Answer, Choice, check_max_tokens, check_options, check_room
+from erase_core.pickling import Recipe, Shared, anywhere, make_again
 from erase_core.plain_tokens import PlainTokenizer, Written
 
 if TYPE_CHECKING:
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 __all__ = ["TransformersLLM"]
 
 
-class TransformersLLM:
+class TransformersLLM(Shared):
     """A causal language model run by transformers, which keeps the shared part of the prompt between queries.
 
     The keys and values of a prompt's shared part are kept for the next query with the same part. They are overwritten
     when a prompt with another one comes, and by `forget`; what a query adds is overwritten when it is answered. The
-    answers do not depend on what was asked before, up to rounding.
+    answers do not depend on what was asked before, up to rounding. It is pickled as its parameters, without anything of
+    a prompt, and loaded again.
 
     Examples, queries and options are text: a control token such as ``<|im_start|>`` in one of them is tokenised like
     any other characters, in chats and in plain prompts. Control tokens in a `Template` are real: it is the operator's.
@@ -94,6 +96,10 @@ class TransformersLLM:
         self._lock = Lock()
         self._cache = PrefixCache(loaded.model)
         self._packed = _takes_masks(loaded)
+        self._made_of = {"model": anywhere(model), "chat": chat, "device": device, "dtype": dtype}
+
+    def __reduce__(self) -> Recipe:
+        return make_again, (type(self), self._made_of, "name", self.name)
 
     def __repr__(self) -> str:
         return f"TransformersLLM({self.name!r}, chat={self.chat})"

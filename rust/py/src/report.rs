@@ -1,7 +1,13 @@
 //! The report of an update.
 
 use erase_core::{Path, Update};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+
+/// What pickle makes a report of again: a function and its arguments.
+type Recipe<'py> = (Bound<'py, PyAny>, (usize, usize, &'static str, Option<usize>, u64, f64));
+
+const PATHS: [&str; 3] = ["certified", "replayed", "reseeded"];
 
 /// What one `add` or `remove` did, and what it cost.
 ///
@@ -32,11 +38,11 @@ pub struct UpdateReport {
 
 impl UpdateReport {
     pub(crate) fn new(update: Update, seconds: f64) -> Self {
-        let path = match update.path {
-            Path::Certified => "certified",
-            Path::Replayed => "replayed",
-            Path::Reseeded => "reseeded",
-        };
+        let path = PATHS[match update.path {
+            Path::Certified => 0,
+            Path::Replayed => 1,
+            Path::Reseeded => 2,
+        }];
         let Update { added, removed, first_iteration, work, .. } = update;
         Self { n_added: added, n_removed: removed, path, first_iteration, work, seconds }
     }
@@ -50,5 +56,26 @@ impl UpdateReport {
             "UpdateReport(n_added={}, n_removed={}, path='{}', first_iteration={first}, work={}, seconds={:.2e})",
             self.n_added, self.n_removed, self.path, self.work, self.seconds
         )
+    }
+
+    /// A report with these values: one that was pickled.
+    #[staticmethod]
+    fn _restore(
+        n_added: usize,
+        n_removed: usize,
+        path: &str,
+        first_iteration: Option<usize>,
+        work: u64,
+        seconds: f64,
+    ) -> PyResult<Self> {
+        let known = PATHS.into_iter().find(|&known| known == path);
+        let path =
+            known.ok_or_else(|| PyValueError::new_err(format!("path must be one of {PATHS:?}, got {path:?}")))?;
+        Ok(Self { n_added, n_removed, path, first_iteration, work, seconds })
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Recipe<'py>> {
+        let &Self { n_added, n_removed, path, first_iteration, work, seconds } = slf.get();
+        Ok((slf.get_type().getattr("_restore")?, (n_added, n_removed, path, first_iteration, work, seconds)))
     }
 }
