@@ -84,7 +84,7 @@ demo: build
 
 test: build $(VENV)/.group-test
 	cargo test --quiet
-	$(PYTEST) -n auto
+	$(PYTEST) -n auto --dist worksteal
 
 test-latest test-oldest: test-%:
 	$(MAKE) test VERSIONS=$*

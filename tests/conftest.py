@@ -17,6 +17,9 @@ from small_stores import new_path
 
 # Nothing is fetched from a model hub; without this a name that is only on the hub is tried for minutes.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Several processes run tests (`make test`): each with all the processor's threads would keep the others waiting.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A fast run is the same on every machine and every day; a slow run looks for what no run has seen.
 settings.register_profile("fast", max_examples=30, deadline=None, derandomize=True)

@@ -143,7 +143,7 @@ def state(model: QKMeans | Model) -> State:
 
 
 class Stranger:
-    """Nothing that any call expects. Its repr is the same in every process, as pytest-xdist wants names of tests to be."""
+    """Nothing that any call expects. Its repr is the same in every process, as pytest-xdist wants names to be."""
 
     def __repr__(self) -> str:
         return "a stranger"
