@@ -97,7 +97,7 @@ test-slow: build $(VENV)/.group-test
 reliability: $(RELIABILITY)
 
 $(RELIABILITY): reliability-%: build $(VENV)/.group-test
-	$(PYTEST) --slow -rP tests/test_$*.py
+	$(PYTEST) --slow -rP $(wildcard tests/*/test_$*.py)
 
 # The unsafe code, at all levels that this processor has, under the address sanitizer.
 sanitize:
@@ -111,6 +111,7 @@ lint: build $(VENV)/.group-lint $(VENV)/.group-bench
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/stubtest erase_core._core --mypy-config-file pyproject.toml
 
 format: $(VENV)/.group-lint

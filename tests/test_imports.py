@@ -8,7 +8,8 @@ from pathlib import Path
 
 import erase_core
 import pytest
-from erase_core import Erase, sentence_model
+from erase_core import Erase
+from erase_core.embedding import loading
 from erase_core.errors import MissingPackageError
 from small_stores import WordEmbedder, some
 from support import run
@@ -27,7 +28,7 @@ HEAVY = {
 HEAVY |= {"pyarrow", "polars", "narwhals", "datasets", "huggingface_hub", "matplotlib", "jinja2", "numpy.testing"}
 # Commands end the interpreter, so what they imported is shown at its end.
 SHOW = "import atexit, json, sys\natexit.register(lambda: print('\\n' + json.dumps(sorted(sys.modules))))\n"
-COMMAND = f"{SHOW}sys.argv[0] = 'erase'\nfrom erase_core.cli import main\nmain()"
+COMMAND = f"{SHOW}sys.argv[0] = 'erase'\nfrom erase_core.cli.app import main\nmain()"
 
 
 def heavy(program: str, *arguments: str | Path) -> set[str]:
@@ -41,7 +42,7 @@ def test_heavy_packages_would_be_seen() -> None:
     assert "sklearn" in heavy(f"{SHOW}from erase_core import QKMeans")
 
 
-@pytest.mark.parametrize("module", ["erase_core", "erase_core.cli", "erase_core.pipeline", "erase_core.llm"])
+@pytest.mark.parametrize("module", ["erase_core", "erase_core.cli.app", "erase_core.erase", "erase_core.llm"])
 def test_the_package_is_light(module: str) -> None:
     assert heavy(f"{SHOW}import {module}") == set()
 
@@ -64,7 +65,7 @@ def test_a_store_works_without_scikit_learn(path: Path, tmp_path: Path) -> None:
 
 def test_making_a_store_loads_no_model(path: Path) -> None:
     try:
-        sentence_model.find(None)
+        loading.find(None)
     except MissingPackageError as missing:
         pytest.skip(str(missing))
     pytest.importorskip("sentence_transformers")

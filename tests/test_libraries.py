@@ -150,7 +150,7 @@ def test_nothing_is_shown_where_nobody_sees_it(capfd: pytest.CaptureFixture[str]
 # ---- the command line ----
 def test_a_command_shows_no_warning_of_another_package(tmp_path: Path) -> None:
     code = (
-        "import warnings; from erase_core.terminal import run, note\n"
+        "import warnings; from erase_core.cli.output import run, note\n"
         "def command():\n"
         "    warnings.warn('of a library', FutureWarning); note('of ours')\n"
         "raise SystemExit(run(command))"

@@ -15,6 +15,7 @@ from typing import Any
 import erase_core
 import pytest
 from erase_core import principal_axes
+from erase_core.erase import Erase
 from erase_core.errors import (
     DuplicateIdError,
     ExampleError,
@@ -25,9 +26,8 @@ from erase_core.errors import (
     StoreError,
     UnknownIdError,
 )
-from erase_core.examples import counted
-from erase_core.pipeline import Erase
-from erase_core.prompt import Template, fit_budget
+from erase_core.examples.example import counted
+from erase_core.llm.prompt import Template, fit_budget
 from erase_core.reports import IngestReport
 from small_stores import CountingLLM, WordEmbedder, contents, create, example, refused, some
 from test_cli import check_refused as check_ended

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 from erase_core import _core
-from support import HANG
+from support import HANG, ROOT
 
-ROOT = Path(__file__).parents[1]
 PROJECT = r"https://(?:github|raw\.githubusercontent)\.com/erase-core/erase-core"
 PAGES = ["README.md", "docs/erasure.md"]
 

@@ -7,7 +7,6 @@ packaged models; skipped where they are absent.
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import time
 from collections import Counter
@@ -18,9 +17,9 @@ import numpy as np
 import pytest
 from erase_core import Erase, Example, SentenceEmbedder, TransformersLLM, read_examples
 from erase_core.demo.run import Remembering
-from erase_core.prompt import Template
+from erase_core.llm.prompt import Template
+from support import TASKS
 
-TASKS = Path(os.environ.get("ERASE_CORE_TASKS", Path(__file__).parents[2] / "shared/data/bbii"))
 FILES = sorted(TASKS.glob("*.json"))
 QUESTIONS = 3
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from erase_core.erase import Erase
 from erase_core.errors import (
     EmbedderError,
     IdKindError,
@@ -20,8 +21,7 @@ from erase_core.errors import (
     UnknownSubjectError,
 )
 from erase_core.llm import ServerOptions
-from erase_core.pipeline import Erase
-from erase_core.prompt import Template
+from erase_core.llm.prompt import Template
 from erase_core.settings import Settings
 from hypothesis import given
 from hypothesis import strategies as st

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from erase_core import _core
 from erase_core._core import UpdateReport, __version__
-from erase_core.chain import ChainVerification, verify_receipts
-from erase_core.embed import Embedder, SentenceEmbedder
+from erase_core.embedding.projection import principal_axes
+from erase_core.embedding.sentence import Embedder, SentenceEmbedder
+from erase_core.erase import Erase
 from erase_core.errors import (
     DataError,
     DataWarning,
@@ -42,16 +43,15 @@ from erase_core.errors import (
     UnknownIdError,
     UnknownSubjectError,
 )
-from erase_core.examples import BadRow, Example, Reading
+from erase_core.examples.example import BadRow, Example, Reading
+from erase_core.examples.reading import read_examples
 from erase_core.llm import LLM, Answer, Choice, OpenAILLM, ServerOptions, TransformersLLM
-from erase_core.pipeline import Erase
-from erase_core.projection import principal_axes
-from erase_core.prompt import Prompt, Template
-from erase_core.receipts import Receipt
+from erase_core.llm.prompt import Prompt, Template
+from erase_core.receipts.chain import ChainVerification, verify_receipts
+from erase_core.receipts.receipt import Receipt
+from erase_core.receipts.signing import Signer
 from erase_core.reports import ForgetReport, IngestReport, Status, Verification
 from erase_core.settings import Settings
-from erase_core.signing import Signer
-from erase_core.sources import read_examples
 
 if _TYPE_CHECKING:
     from erase_core.kmeans import QKMeans

@@ -7,10 +7,7 @@ again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from erase_core.reports import ForgetReport
+from typing import Any
 
 __all__ = [
     "DataError",
@@ -142,7 +139,8 @@ class ScrubError(StoreError):
         What `forget` would have returned.
     """
 
-    report: ForgetReport | None = None
+    # Not typed as such: reports.py is built on what imports this file.
+    report: Any = None
 
 
 class ReceiptError(StoreError):

@@ -15,8 +15,8 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 
-from erase_core import _core, parameters
-from erase_core._core import UpdateReport
+from erase_core import checks
+from erase_core._core import Model, UpdateReport
 from erase_core.errors import IdKindError, ParameterError
 from erase_core.resolution import warn_if_coarse
 
@@ -116,7 +116,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     # What was read from the model since its last change. Not part of the state.
     _results: dict[str, object]
-    _model: _core.Model
+    _model: Model
 
     def __init__(
         self,
@@ -179,24 +179,24 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     def _fit(self, X: ArrayLike, ids: Iterable[int] | Iterable[str] | None, *, at_least: int) -> Self:
         """Fit, to as few rows as the caller allows: a model can come to have fewer than clusters by removals."""
         with self._unchanged_on_error():
-            n_clusters = parameters.integer("n_clusters", self.n_clusters, 1, parameters.MAX_CLUSTERS)
+            n_clusters = checks.integer("n_clusters", self.n_clusters, 1, checks.MAX_CLUSTERS)
             rows = self._rows(X, reset=True)
             if len(rows) < at_least:
                 raise ParameterError(f"n_samples={len(rows)} should be >= n_clusters={n_clusters}")
-            seed = parameters.seed(self.random_state)
-            model = _core.Model.fit(
+            seed = checks.seed(self.random_state)
+            model = Model.fit(
                 rows,
-                parameters.id_list(ids, ordered=True),
+                checks.id_list(ids, ordered=True),
                 n_clusters=n_clusters,
-                epsilon=parameters.ratio("epsilon", self.epsilon, 0, parameters.MAX_EPSILON),
-                gamma=parameters.ratio("gamma", self.gamma, None, 1),
-                max_iter=parameters.integer("max_iter", self.max_iter, 1, parameters.MAX_ITER),
-                projection=parameters.projection(self.projection, rows.shape[1]),
-                max_norm=parameters.max_norm(self.max_norm),
-                center=parameters.center(self.center, rows.shape[1]),
+                epsilon=checks.ratio("epsilon", self.epsilon, 0, checks.MAX_EPSILON),
+                gamma=checks.ratio("gamma", self.gamma, None, 1),
+                max_iter=checks.integer("max_iter", self.max_iter, 1, checks.MAX_ITER),
+                projection=checks.projection(self.projection, rows.shape[1]),
+                max_norm=checks.max_norm(self.max_norm),
+                center=checks.center(self.center, rows.shape[1]),
                 seed=seed,
-                n_threads=parameters.n_threads(self.n_threads),
-                cache_bytes=parameters.cache_bytes(self.cache_bytes),
+                n_threads=checks.n_threads(self.n_threads),
+                cache_bytes=checks.cache_bytes(self.cache_bytes),
             )
             self._model, self.seed_ = model, seed
             self._results = {}
@@ -213,7 +213,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         -------
         ndarray of shape (n_rows,)
         """
-        given = parameters.id_list(ids, ordered=True)
+        given = checks.id_list(ids, ordered=True)
         labels = self.fit(X, y, ids=given).labels_
         if given is None:
             return labels.copy()
@@ -247,7 +247,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
             raise IdKindError("add: the rows come first and ids are given by name; call add(X, ids=ids)")
         rows = self._rows(X)
         before = model.resolution
-        report = model.add(rows, parameters.id_list(ids, ordered=True))
+        report = model.add(rows, checks.id_list(ids, ordered=True))
         self._results = {}
         warn_if_coarse(model, before)
         return report
@@ -276,7 +276,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
             `fit` has not been called.
         """
         model = self._fitted()
-        which = ids if isinstance(ids, (int, str, np.integer)) else cast("list[int]", parameters.id_list(ids))
+        which = ids if isinstance(ids, (int, str, np.integer)) else cast("list[int]", checks.id_list(ids))
         before = model.resolution
         report = model.remove(which)
         self._results = {}
@@ -347,7 +347,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         """
         model = self._fitted()
         rows = self._rows(X)
-        count = parameters.integer("n_neighbors", n_neighbors, 1, model.n_rows or parameters.MAX_DIM)
+        count = checks.integer("n_neighbors", n_neighbors, 1, model.n_rows or checks.MAX_DIM)
         distances, ids = model.neighbours(rows, count)
         dtype = np.int64 if ids and isinstance(ids[0], int) else object
         return distances, np.array(ids, dtype=dtype).reshape(distances.shape)
@@ -380,7 +380,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
         The format is docs/file-format.md. It has no names of features, `n_threads` and `cache_bytes`.
         """
-        self._fitted().save(parameters.path("path", path))
+        self._fitted().save(checks.path("path", path))
 
     @classmethod
     def load(
@@ -393,11 +393,11 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         ModelFileError
             The file is not a whole, sound model of this version.
         """
-        limits = parameters.n_threads(n_threads), parameters.cache_bytes(cache_bytes)
-        return cls._around(_core.Model.load(parameters.path("path", path), *limits), n_threads, cache_bytes)
+        limits = checks.n_threads(n_threads), checks.cache_bytes(cache_bytes)
+        return cls._around(Model.load(checks.path("path", path), *limits), n_threads, cache_bytes)
 
     @classmethod
-    def _around(cls, model: _core.Model, n_threads: int | None = None, cache_bytes: int | None = None) -> Self:
+    def _around(cls, model: Model, n_threads: int | None = None, cache_bytes: int | None = None) -> Self:
         params: dict[str, Any] = dict(model.params())
         width, seed = params.pop("n_features"), params.pop("seed")
         ratios = {name: float(Fraction(*params[name])) for name in ("epsilon", "gamma")}
@@ -409,22 +409,22 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     @property
     def cluster_centers_(self) -> NDArray[np.float64]:
         """Centres, after projection: ndarray of shape (n_clusters, dim)."""
-        return self._result("cluster_centers_", _core.Model.centres)
+        return self._result("cluster_centers_", Model.centres)
 
     @property
     def labels_(self) -> NDArray[np.int32]:
         """Cluster of each row, in the order of `ids_`: ndarray of shape (n_rows,)."""
-        return self._result("labels_", _core.Model.labels)
+        return self._result("labels_", Model.labels)
 
     @property
     def ids_(self) -> NDArray[np.int64] | list[str]:
         """Ids of the rows, ascending."""
-        return self._result("ids_", _core.Model.ids)
+        return self._result("ids_", Model.ids)
 
     @property
     def exemplars_(self) -> list[int | str | None]:
         """For each cluster the id of the row nearest to its centre; None for a cluster without rows."""
-        return self._result("exemplars_", _core.Model.exemplars)
+        return self._result("exemplars_", Model.exemplars)
 
     @property
     def inertia_(self) -> float:
@@ -445,7 +445,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     def _n_features_out(self) -> int:
         return len(self.cluster_centers_)
 
-    def _fitted(self) -> _core.Model:
+    def _fitted(self) -> Model:
         try:
             return self._model
         except AttributeError:
@@ -458,7 +458,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         rows = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], order="C")
         return cast("NDArray[np.float32] | NDArray[np.float64]", np.require(rows, requirements=["C", "A"]))
 
-    def _result(self, name: str, read: Callable[[_core.Model], _Result]) -> _Result:
+    def _result(self, name: str, read: Callable[[Model], _Result]) -> _Result:
         """Return what is read from the model, kept until the next change: some of it takes a sort of all ids."""
         model = self._fitted()
         results = self._results

@@ -1,4 +1,4 @@
-"""Model libraries: what differs between their supported versions, and how they are kept quiet.
+"""Model libraries: what differs between their supported versions, how they are kept quiet, and what they keep.
 
 Differences are found by looking at the library itself (a signature, an attribute), never by its version number.
 """
@@ -11,14 +11,17 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["cache_keyword", "gguf_progress", "quiet"]
+__all__ = ["cache_keyword", "gguf_progress", "in_fresh_thread", "quiet"]
 
 LOGGERS = ("accelerate", "gguf", "huggingface_hub", "sentence_transformers", "transformers")
 # Whose warnings a user can do nothing about. A deprecated call of ours is reported as a warning in our own code.
 MODULES = r"(erase_core|accelerate|gguf|huggingface_hub|sentence_transformers|tokenizers|torch|transformers)(\.|$)"
+
+T = TypeVar("T")
 
 _lock = threading.Lock()
 _depth = 0
@@ -32,6 +35,15 @@ def cache_keyword(model: Any) -> str:
     """
     parameters = inspect.signature(model.forward).parameters
     return "past_key_values" if "past_key_values" in parameters and "cache" not in parameters else "cache"
+
+
+def in_fresh_thread(call: Callable[[], T]) -> T:
+    """Return the result of a call, made in a thread that ends with it.
+
+    Tokenizers keep the words that a thread has seen for as long as the thread lives (tokenizers 0.23).
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result()
 
 
 @contextmanager

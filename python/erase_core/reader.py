@@ -18,28 +18,28 @@ from typing import BinaryIO, Literal, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core import parameters
+from erase_core import checks
 from erase_core._core import Model
-from erase_core.chain import as_noted
-from erase_core.clustering import Clustering
-from erase_core.control_tokens import check_texts
-from erase_core.embed import Embedder
+from erase_core.backends import Access, Models, checked_vectors
+from erase_core.embedding.sentence import Embedder
+from erase_core.erasure.removal import Removals
 from erase_core.errors import ParameterError, StopWarning, StoreError
-from erase_core.examples import Example
-from erase_core.formats import write_jsonl
+from erase_core.examples.control_tokens import check_texts
+from erase_core.examples.example import Example
+from erase_core.examples.formats import write_jsonl
 from erase_core.llm import LLM, Answer, Choice
+from erase_core.llm.prompt import Prompt, Template, check_query, fit_budget
 from erase_core.llm.protocol import check_max_tokens, check_options
-from erase_core.models import Access, Models, checked_vectors
-from erase_core.prompt import Prompt, Template, check_query, fit_budget
-from erase_core.receipts import Receipt
-from erase_core.removals import Removals
+from erase_core.receipts.chain import as_noted
+from erase_core.receipts.receipt import Receipt
+from erase_core.receipts.signing import Signer
 from erase_core.reports import Status, Verification
-from erase_core.scan import forms_of_text, forms_of_vector
-from erase_core.select import SELECTORS, selected
+from erase_core.selection import SELECTORS, selected
 from erase_core.settings import Settings
-from erase_core.signing import Signer
-from erase_core.store import Store
-from erase_core.verification import verify
+from erase_core.store.model_cache import Clustering
+from erase_core.store.store import Store
+from erase_core.verify.scan import forms_of_text, forms_of_vector
+from erase_core.verify.verification import verify
 
 __all__ = ["Reader"]
 
@@ -259,8 +259,8 @@ class Reader:
         StoreError
             The store's content cannot be read, or is not of the kind that a store has.
         """
-        wanted = parameters.texts_and_vectors("absent", absent)
-        noted = [as_noted("known", each) for each in parameters.several("known", known)]
+        wanted = checks.texts_and_vectors("absent", absent)
+        noted = [as_noted("known", each) for each in checks.several("known", known)]
         forms = [forms_of_text(each) if isinstance(each, str) else forms_of_vector(each) for each in wanted]
         texts = [each for each in wanted if isinstance(each, str)]
         shapes = {each.shape for each in wanted if not isinstance(each, str)} - {(self._store.facts.dim,)}
@@ -338,7 +338,7 @@ class Reader:
             examples = self.examples()
             write_jsonl(cast("BinaryIO", path), examples)
             return len(examples)
-        target = parameters.path("path", path)
+        target = checks.path("path", path)
         if target.resolve().is_relative_to(self._store.folder.resolve()):
             raise StoreError(f"{path} is within the store's folder, where what is forgotten would stay; choose another")
         examples = self.examples()

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from erase_core.errors import printable
-from erase_core.examples import BadRow, counted
-from erase_core.receipts import Receipt
+from erase_core.examples.example import BadRow, counted
+from erase_core.receipts.receipt import Receipt
 
 __all__ = ["ForgetReport", "IngestReport", "Status", "Verification"]
 

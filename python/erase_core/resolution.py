@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 
-from erase_core import _core
+from erase_core._core import Model
 from erase_core.errors import DataWarning
 
 __all__ = ["COARSE", "warn_if_coarse"]
@@ -18,7 +18,7 @@ __all__ = ["COARSE", "warn_if_coarse"]
 COARSE = 256
 
 
-def warn_if_coarse(model: _core.Model, before: float = 0.0) -> None:
+def warn_if_coarse(model: Model, before: float = 0.0) -> None:
     """Warn, where the caller was called, of a model that is too coarse for its rows and was not before.
 
     Parameters

@@ -6,14 +6,14 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
-from erase_core import parameters
-from erase_core.control_tokens import OnControlTokens
+from erase_core import checks
 from erase_core.errors import ParameterError
-from erase_core.examples import unstorable
+from erase_core.examples.control_tokens import OnControlTokens
+from erase_core.examples.example import unstorable
 from erase_core.llm.address import check_no_credentials, without_credentials
+from erase_core.llm.prompt import Template
 from erase_core.llm.protocol import check_options
 from erase_core.llm.server_options import ServerOptions
-from erase_core.prompt import Template
 
 __all__ = ["Settings", "Strategy"]
 
@@ -81,17 +81,17 @@ class Settings:
 
     def __post_init__(self) -> None:
         # What numpy made is turned into what JSON knows.
-        object.__setattr__(self, "n_shots", parameters.integer("n_shots", self.n_shots, 1, 1024))
+        object.__setattr__(self, "n_shots", checks.integer("n_shots", self.n_shots, 1, 1024))
         if self.strategy not in get_args(Strategy):
             raise ParameterError(f"strategy must be one of {', '.join(get_args(Strategy))}, got {self.strategy!r}")
-        object.__setattr__(self, "seed", parameters.integer("seed", self.seed, 0, 2**64 - 1))
-        parameters.ratio("epsilon", self.epsilon, 0, parameters.MAX_EPSILON)
-        parameters.ratio("gamma", self.gamma, None, 1)
+        object.__setattr__(self, "seed", checks.integer("seed", self.seed, 0, 2**64 - 1))
+        checks.ratio("epsilon", self.epsilon, 0, checks.MAX_EPSILON)
+        checks.ratio("gamma", self.gamma, None, 1)
         for name in ("epsilon", "gamma"):
             object.__setattr__(self, name, float(getattr(self, name)))
-        object.__setattr__(self, "max_iter", parameters.integer("max_iter", self.max_iter, 1, parameters.MAX_ITER))
+        object.__setattr__(self, "max_iter", checks.integer("max_iter", self.max_iter, 1, checks.MAX_ITER))
         if self.projection is not None:
-            columns = parameters.integer("projection", self.projection, 1, parameters.MAX_DIM)
+            columns = checks.integer("projection", self.projection, 1, checks.MAX_DIM)
             object.__setattr__(self, "projection", columns)
         if self.template is not None and not isinstance(self.template, Template):
             raise ParameterError(f"template must be a Template or None, got {type(self.template).__name__}")
@@ -109,7 +109,7 @@ class Settings:
             raise ParameterError(f"server must be ServerOptions, got {type(self.server).__name__}")
         if self.base_url is not None:
             check_no_credentials(self.base_url)
-        parameters.choice("on_control_tokens", self.on_control_tokens, get_args(OnControlTokens))
+        checks.choice("on_control_tokens", self.on_control_tokens, get_args(OnControlTokens))
         if self.base_url is not None and self.llm is None:
             raise ParameterError("llm must name the model that the server at base_url is to run")
 

@@ -5,26 +5,24 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core import parameters
+from erase_core import checks
+from erase_core.demo.outcome import Outcome, Rebuilt, Score
 from erase_core.demo.screen import Screen
-from erase_core.embed import Embedder, SentenceEmbedder
-from erase_core.examples import Example
+from erase_core.embedding.sentence import Embedder, SentenceEmbedder
+from erase_core.erase import Erase
+from erase_core.examples.example import Example
+from erase_core.examples.reading import read_examples
 from erase_core.llm import LLM, TransformersLLM
-from erase_core.pipeline import Erase
 from erase_core.progress import waiting
-from erase_core.reports import ForgetReport, Verification
-from erase_core.scan import forms_of_text, search
 from erase_core.settings import Strategy
-from erase_core.sources import read_examples
+from erase_core.verify.scan import forms_of_text, search
 
 __all__ = ["Outcome", "Score", "run_demo"]
 
@@ -36,54 +34,6 @@ SELECTIONS: dict[str, Strategy | None] = {
     "nearest to the centres": "kmeans",
     "nearest to each question": "knn",
 }
-
-
-@dataclass(frozen=True)
-class Score:
-    """How many questions were answered rightly with a selection of examples, and in how many seconds."""
-
-    selection: str
-    n_right: int
-    n_questions: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Rebuilt:
-    """A store built from the survivors alone, beside the one that forgot: all that is compared, and seconds."""
-
-    digest: str
-    digests_equal: bool
-    prompts_equal: bool
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the demo did and found."""
-
-    folder: str
-    n_shots: int
-    seed: int
-    model: str
-    scores: list[Score]
-    subject: str
-    forgotten: ForgetReport
-    n_traces: int
-    verification: Verification
-    rebuilt: Rebuilt
-    bytes: int
-    seconds: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether all that is to be equal is, and nothing was left behind."""
-        same = self.rebuilt.digests_equal and self.rebuilt.prompts_equal
-        return self.verification.ok and same and self.n_traces == 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields and whether all is well, for JSON."""
-        return {"ok": self.ok, **asdict(self)}
 
 
 class Remembering:
@@ -191,7 +141,7 @@ def run_demo(
     """
     start = perf_counter()
     pool = read_examples(DATA / "questions.jsonl").examples
-    questions = random.Random(seed).sample(pool, parameters.integer("questions", n_questions, 1, len(pool)))
+    questions = random.Random(seed).sample(pool, checks.integer("questions", n_questions, 1, len(pool)))
     screen = Screen(quiet=quiet)
     with TemporaryDirectory(prefix="erase-demo-") as temporary, ExitStack() as stack:
         demo = Demo(Path(temporary), n_shots, seed, screen)

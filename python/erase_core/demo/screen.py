@@ -12,11 +12,11 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from erase_core.examples import Example
+from erase_core.examples.example import Example
 from erase_core.reports import ForgetReport, IngestReport, Status
 
 if TYPE_CHECKING:
-    from erase_core.demo.run import Outcome, Score
+    from erase_core.demo.outcome import Outcome, Score
 
 __all__ = ["Screen"]
 

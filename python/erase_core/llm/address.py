@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from erase_core.errors import ParameterError
-from erase_core.examples import unstorable
+from erase_core.examples.example import unstorable
 
 __all__ = ["Address", "check_no_credentials", "without_credentials"]
 

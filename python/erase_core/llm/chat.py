@@ -10,9 +10,9 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from erase_core.control_tokens import written_markers
 from erase_core.errors import LLMError
-from erase_core.plain_tokens import Part, Written
+from erase_core.examples.control_tokens import written_markers
+from erase_core.tokens import Part, Written
 
 __all__ = ["Chat", "template_text"]
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from erase_core.errors import LLMError, MissingPackageError, ParameterError
-from erase_core.examples import unstorable
+from erase_core.examples.example import unstorable
 from erase_core.libraries import gguf_progress, quiet
 from erase_core.llm.chat import template_text
 from erase_core.llm.packaged import packaged_model
-from erase_core.plain_tokens import control_tokens
 from erase_core.progress import bar
+from erase_core.tokens import control_tokens
 
 DTYPES = ("float32", "bfloat16", "float16")
 

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from erase_core.errors import LLMError, NotPicklableError, ParameterError, ServerError
-from erase_core.examples import unstorable
+from erase_core.examples.example import unstorable
 from erase_core.llm.address import Address
 from erase_core.llm.choosing import WAYS, Found, Way
 from erase_core.llm.connection import Connection, ConstraintRefusedError
@@ -22,7 +22,7 @@ from erase_core.llm.server_options import ServerOptions
 from erase_core.pickling import Recipe, Shared, make_again
 
 if TYPE_CHECKING:
-    from erase_core.prompt import Prompt
+    from erase_core.llm.prompt import Prompt
 
 __all__ = ["OpenAILLM"]
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from erase_core.checks import integer, is_unordered
 from erase_core.errors import ParameterError, PromptTooLongError
-from erase_core.examples import counted, unstorable
-from erase_core.parameters import integer, is_unordered
+from erase_core.examples.example import counted, unstorable
 
 if TYPE_CHECKING:
-    from erase_core.prompt import Prompt
+    from erase_core.llm.prompt import Prompt
 
 __all__ = ["LLM", "Answer", "Choice", "FoundBy"]
 

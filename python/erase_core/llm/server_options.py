@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from erase_core.checks import integer
 from erase_core.errors import ParameterError
-from erase_core.examples import unstorable
+from erase_core.examples.example import unstorable
 from erase_core.llm.protocol import MAX_TOKENS
-from erase_core.parameters import integer
 
 __all__ = ["DEFAULT_KEY", "ServerOptions", "check_key", "key_from"]
 

@@ -18,10 +18,10 @@ from erase_core.llm import checkpoint
 from erase_core.llm.chat import Chat
 from erase_core.llm.protocol import Answer, Choice, check_max_tokens, check_options, check_room
 from erase_core.pickling import Recipe, Shared, anywhere, make_again
-from erase_core.plain_tokens import PlainTokenizer, Written
+from erase_core.tokens import PlainTokenizer, Written
 
 if TYPE_CHECKING:
-    from erase_core.prompt import Prompt
+    from erase_core.llm.prompt import Prompt
 
 __all__ = ["TransformersLLM"]
 

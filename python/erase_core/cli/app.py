@@ -1,0 +1,396 @@
+"""The command `erase`: what can be done with a store, from a shell. Each command is a call of `Erase`.
+
+How results are shown and errors become exit codes is terminal.py's business. What is slow to import, and that is what
+a command works with, is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from erase_core.cli import forget, output, receipts
+from erase_core.cli.options import (
+    STORE,
+    AsJson,
+    KeyVariable,
+    Known,
+    Model,
+    Options,
+    Parameters,
+    PublicKeys,
+    Receipts,
+    Store,
+    lines_of,
+    noted,
+    open_store,
+    server_options,
+    stdin_bytes,
+    stdout_bytes,
+    unescaped,
+)
+from erase_core.cli.output import notes, show
+from erase_core.errors import ParameterError
+from erase_core.examples.example import counted
+from erase_core.progress import waiting
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from erase_core.erasure.admission import Forgotten, OnDuplicate
+    from erase_core.examples.control_tokens import OnControlTokens
+    from erase_core.settings import Strategy
+
+__all__ = ["app", "main"]
+
+INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+
+Query = Annotated[str, typer.Argument(metavar="QUERY", help="The question.")]
+DEFAULT_AXES = 64
+CONTROL_TOKENS = "Control tokens such as <|im_start|> in what others wrote: keep (as text) or refuse"
+
+
+app = typer.Typer(
+    cls=output.Commands,
+    help="Examples that adapt a language model by its prompt, and that can be forgotten exactly.\n\n"
+    "Any command that opens a copy of a store from before a removal does that removal again, by the receipts.",
+    epilog=output.exit_codes_help(),
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from erase_core._core import __version__
+
+        print(f"erase-core {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def init(
+    store: Store = STORE,
+    shots: Annotated[int, typer.Option(help="Demonstrations in a prompt.")] = 8,
+    strategy: Annotated[str, typer.Option(help="How they are chosen: kmeans, knn or random.")] = "kmeans",
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    epsilon: Annotated[float, typer.Option(help="Pitch of the centres' lattice.")] = 1.0,
+    projection: Annotated[int | None, typer.Option(help="Cluster in so many random directions.")] = None,
+    public_texts: Annotated[Path | None, typer.Option(help="Cluster along axes of these texts, one a line.")] = None,
+    axes: Annotated[int | None, typer.Option(help=f"How many such axes; {DEFAULT_AXES} by default.")] = None,
+    embedder: Annotated[str | None, typer.Option(help="Embedding model: hub id or folder.")] = None,
+    llm: Annotated[str | None, typer.Option(help="Language model: hub id, folder, GGUF file, or name there.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server.")] = None,
+    server: Options = None,
+    llm_parameter: Parameters = None,
+    api_key_env: KeyVariable = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
+    on_control_tokens: Annotated[
+        str, typer.Option(help=f"{CONTROL_TOKENS}: in examples, questions and options.")
+    ] = "keep",
+    option: Annotated[list[str] | None, typer.Option(help="An answer to choose from; repeat it.")] = None,
+    task: Annotated[Path | None, typer.Option(help="A BIG-bench task whose prompt texts and options to use.")] = None,
+    stop: Annotated[
+        str | None,
+        typer.Option(help=r"Text at which an answer ends, \n by default; \n\n for answers of several lines."),
+    ] = None,
+    receipts: Annotated[
+        Path | None, typer.Option(envvar="ERASE_RECEIPTS", help="Where receipts go: best outside the store.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a store. Models that are not named are the packaged ones."""
+    if projection is not None and public_texts is not None:
+        raise ParameterError("give either --projection or --public-texts")
+    if axes is not None and public_texts is None:
+        raise ParameterError("--axes are those of --public-texts, which is missing")
+    from erase_core.erase import Erase
+    from erase_core.examples.reading import read_examples
+
+    reading = read_examples(task) if task else None
+    template = dict((reading.template if reading else None) or {})
+    if stop is not None:
+        template["stop"] = unescaped(stop)
+
+    with waiting("Making the store"):
+        along = _axes(public_texts, axes or DEFAULT_AXES, embedder) if public_texts else projection
+        erase = Erase.create(
+            store,
+            n_shots=shots,
+            strategy=cast("Strategy", strategy),  # which is checked there
+            seed=seed,
+            epsilon=epsilon,
+            projection=along,
+            template=template or None,
+            options=option or (reading.options if reading else ()),
+            embedder=embedder,
+            llm=llm,
+            base_url=base_url,
+            chat=chat,
+            server=server_options(server, llm_parameter, api_key_env),
+            on_control_tokens=cast("OnControlTokens", on_control_tokens),  # which is checked there
+            receipts=receipts,
+        )
+    with erase:
+        status = erase.status()
+    show(status.to_dict(), [f"{status} (empty)"], as_json=as_json, done=True)
+
+
+@app.command()
+def ingest(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="JSONL, CSV, TSV, Parquet, or a BIG-bench task, also compressed as .gz; - for standard input.",
+        ),
+    ],
+    store: Store = STORE,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="Format, where the name does not show it: jsonl, json, csv, tsv, parquet; or openai-chat.",
+        ),
+    ] = None,
+    field: Annotated[list[str] | None, typer.Option(help="Column of a field: input=question; repeat it.")] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help=r"Character between the cells of CSV or TSV; \t for a tab.")
+    ] = None,
+    quotechar: Annotated[
+        str | None, typer.Option(help="Character around cells of CSV or TSV; '' if quotes are part of the text.")
+    ] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out, and list them.")] = False,
+    forgotten: Annotated[
+        str, typer.Option(help="What to do with examples that were forgotten: refuse, skip or allow.")
+    ] = "refuse",
+    on_control_tokens: Annotated[
+        str | None, typer.Option(help=f"{CONTROL_TOKENS}; the store's choice by default.")
+    ] = None,
+    duplicate: Annotated[
+        str, typer.Option(help="What to do with examples that are there with the same id and content: refuse or skip.")
+    ] = "refuse",
+    receipts: Receipts = None,
+    public_key: PublicKeys = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take examples in: all of a file's, or none if something is wrong."""
+    with open_store(store, receipts, public_key) as erase:
+        report = erase.ingest(
+            file if file != "-" else stdin_bytes("FILE"),
+            format=form,
+            fields=_fields(field or ()),
+            skip_bad=skip_bad,
+            delimiter="\t" if delimiter == r"\t" else delimiter,
+            quotechar=quotechar,
+            forgotten=cast("Forgotten", forgotten),  # which is checked there
+            on_control_tokens=cast("OnControlTokens | None", on_control_tokens),  # likewise
+            on_duplicate=cast("OnDuplicate", duplicate),
+            progress=True,
+        )
+    unseen = [report.unseen] if report.unseen else []
+    lines = [str(report), *unseen, *(f"left out: {row}" for row in report.skipped)]
+    show(report.to_dict(), lines, as_json=as_json, done=True)
+
+
+app.command()(forget.forget)
+
+
+@app.command()
+def ask(
+    query: Query,
+    store: Store = STORE,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of the answer.")] = 64,
+    llm: Model = None,
+    server: Options = None,
+    llm_parameter: Parameters = None,
+    api_key_env: KeyVariable = None,
+    receipts: Receipts = None,
+    public_key: PublicKeys = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the language model's answer to a question."""
+    options = server_options(server, llm_parameter, api_key_env)
+    with notes(), waiting("Asking"), open_store(store, receipts, public_key, llm=llm, server=options) as erase:
+        answer = erase.ask(query, max_tokens=max_tokens)
+    if answer.cut_off:
+        output.note(f"the answer was cut off after {max_tokens} tokens; raise --max-tokens to see the rest")
+    show(asdict(answer), [answer.text], as_json=as_json)
+
+
+@app.command()
+def choose(
+    query: Query,
+    options: Annotated[list[str] | None, typer.Argument(metavar="[OPTION]...", help="None: the store's.")] = None,
+    store: Store = STORE,
+    llm: Model = None,
+    server: Options = None,
+    llm_parameter: Parameters = None,
+    api_key_env: KeyVariable = None,
+    receipts: Receipts = None,
+    public_key: PublicKeys = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the option that the language model prefers as an answer."""
+    named = server_options(server, llm_parameter, api_key_env)
+    with waiting("Choosing"), open_store(store, receipts, public_key, llm=llm, server=named) as erase:
+        choice = erase.choose(query, options or None)
+    show(asdict(choice), [choice.option], as_json=as_json)
+
+
+@app.command()
+def prompt(
+    query: Query,
+    store: Store = STORE,
+    messages: Annotated[bool, typer.Option("--messages", help="Print chat messages, as a JSON array.")] = False,
+    receipts: Receipts = None,
+    public_key: PublicKeys = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the prompt of a question."""
+    with open_store(store, receipts, public_key) as erase:
+        made = erase.prompt(query)
+    ids = [example.id for example in made.demonstrations]
+    result = {"text": made.text, "messages": made.messages, "demonstrations": ids}
+    show(result, [json.dumps(made.messages) if messages else made.text], as_json=as_json)
+
+
+@app.command()
+def status(
+    store: Store = STORE, receipts: Receipts = None, public_key: PublicKeys = None, as_json: AsJson = False
+) -> None:
+    """Print what the store holds."""
+    with open_store(store, receipts, public_key) as erase:
+        found = erase.status()
+    shown = ", ".join(map(str, found.demonstrations)) or "none, or chosen for each question"
+    rows = {
+        "store": found.folder,
+        "examples": f"{found.n_examples}, of {counted(found.n_subjects, 'subject')}",
+        "selection": f"{found.n_shots} by {found.strategy}",
+        "demonstrations": shown,
+        "embedding model": found.embedder,
+        "language model": found.llm,
+        "digest": found.digest or "none",
+        "receipts": f"{found.n_receipts} in {found.receipts}",
+        "size": f"{found.bytes / 1e6:.2f} MB",
+    }
+    if not found.scrubbed:
+        rows["files"] = "may still hold what was forgotten; the next command goes on with that"
+    show(found.to_dict(), [f"{name:<16} {value}" for name, value in rows.items()], as_json=as_json)
+
+
+@app.command()
+def verify(
+    store: Store = STORE,
+    absent: Annotated[
+        list[str] | None, typer.Option(help="A text that no file may hold, nor its vector; repeat it.")
+    ] = None,
+    absent_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with such texts, one a line, so that one of several lines is looked for line by line; blank "
+            "lines do not count; - for standard input."
+        ),
+    ] = None,
+    known: Known = None,
+    receipts: Receipts = None,
+    public_key: PublicKeys = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit anew by other code and compare; check examples, receipts and files."""
+    from erase_core.verify.scan import SHORTEST
+
+    texts = [*(absent or ()), *(lines_of("--absent-from", absent_from, SHORTEST) if absent_from is not None else ())]
+    receipts_noted = [noted("--known", each) for each in known or ()]
+    with waiting("Verifying"), open_store(store, receipts, public_key) as erase:
+        verification = erase.verify(texts, known=receipts_noted)
+    lines = [str(verification)]
+    if not verification.detects_old_copies:
+        lines.append(
+            "note: its receipts lie within the store, so that an older copy of the whole folder is not noticed"
+        )
+    show(verification.to_dict(), lines, as_json=as_json)
+    if not verification.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file that is not there yet; - for standard output.")],
+    store: Store = STORE,
+    receipts: Receipts = None,
+    public_key: PublicKeys = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write all examples to a file as JSON lines, which `ingest` reads."""
+    if file == "-" and as_json:
+        raise ParameterError("--json and - both write to standard output; leave --json out, or name a file")
+    with open_store(store, receipts, public_key) as erase:
+        count = erase.export(stdout_bytes() if file == "-" else file)
+    if file == "-":
+        output.note(f"{counted(count, 'example')} written to standard output")
+        return
+    lines = [f"{counted(count, 'example')} written to {file}"]
+    show({"file": str(file), "n_examples": count}, lines, as_json=as_json, done=True)
+
+
+@app.command()
+def demo(
+    store: Annotated[Path | None, typer.Option("--store", "-s", help="Folder to keep the store in.")] = None,
+    questions: Annotated[int, typer.Option(help="Test questions to answer by each selection.")] = 25,
+    shots: Annotated[int, typer.Option(help="Demonstrations in a prompt.")] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of the store and of the sample of questions.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Ingest 320 shipped examples, answer, forget a customer, and prove it. Takes a minute."""
+    from erase_core.demo import run_demo
+
+    outcome = run_demo(store, n_questions=questions, n_shots=shots, seed=seed, quiet=as_json)
+    if as_json:
+        show(outcome.to_dict(), (), as_json=True)
+    if not outcome.ok:
+        raise typer.Exit(1)
+
+
+app.add_typer(receipts.app, name="receipts")
+
+
+def main() -> None:
+    """Run the command `erase`."""
+    app()
+
+
+def _axes(texts: Path, count: int, embedder: str | None) -> NDArray[np.float64]:
+    from erase_core.embedding.projection import principal_axes, read_public_texts
+    from erase_core.embedding.sentence import SentenceEmbedder
+
+    public = read_public_texts(texts)
+    return principal_axes(SentenceEmbedder(embedder).embed(public), count)
+
+
+def _fields(given: Sequence[str]) -> dict[str, str]:
+    for text in given:
+        if "=" not in text:
+            raise ParameterError(f"--field must look like input=question, got {text!r}")
+    return dict(text.split("=", 1) for text in given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""The command `erase forget`: which examples are meant, the question before, and what is shown of the removal."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from erase_core.cli import output
+from erase_core.cli.options import STDIN, STORE, AsJson, Key, PublicKeys, Receipts, Store, lines_of, open_store, text_of
+from erase_core.cli.output import show
+from erase_core.errors import ParameterError, ScrubError
+
+if TYPE_CHECKING:
+    from erase_core.erase import Erase
+    from erase_core.erasure.request import OnMissing
+    from erase_core.erasure.subjects import Match
+    from erase_core.reports import ForgetReport
+
+__all__ = ["forget"]
+
+INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+
+
+def forget(
+    store: Store = STORE,
+    id_: Annotated[list[str] | None, typer.Option("--id", help="Id of an example; repeat it.")] = None,
+    ids_from: Annotated[
+        Path | None, typer.Option(help="A file with ids, one a line; blank lines do not count; - for standard input.")
+    ] = None,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="Forget all examples about this subject; repeat it.")
+    ] = None,
+    subject_from: Annotated[
+        Path | None, typer.Option(help="A file with nothing but the subject; - for standard input.")
+    ] = None,
+    subjects_from: Annotated[
+        Path | None,
+        typer.Option(help="A file with subjects, one a line; blank lines do not count; - for standard input."),
+    ] = None,
+    missing: Annotated[
+        str, typer.Option(help="What to do with ids or subjects that are not there: refuse or skip.")
+    ] = "refuse",
+    match: Annotated[
+        str,
+        typer.Option(
+            help="How subjects are compared: exact, or normalised, without regard to case, kind of space, form of "
+            "accents, and characters that are not shown."
+        ),
+    ] = "exact",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what would change. An old copy is brought up to date all the same."),
+    ] = False,
+    signing_key: Key = None,
+    receipts: Receipts = None,
+    public_key: PublicKeys = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forget examples as if they had never been there, after showing what that changes; leave a receipt."""
+    of_ids, of_subjects = id_ is not None or ids_from is not None, subject is not None or subjects_from is not None
+    if sum((of_ids, of_subjects, subject_from is not None)) != 1:
+        raise ParameterError(
+            "give --id or --ids-from (or both), --subject or --subjects-from (or both), or --subject-from"
+        )
+    if not (yes or dry_run or (output.is_terminal() and STDIN not in (ids_from, subject_from, subjects_from))):
+        raise ParameterError("forget asks before it acts, and nobody is there to answer; give --yes or --dry-run")
+    given = [*(id_ or ()), *(lines_of("--ids-from", ids_from) if ids_from is not None else ())]
+    subjects = None if of_ids else _subjects(subject, subject_from, subjects_from)
+    with open_store(store, receipts, public_key, signing_key=signing_key) as erase:
+
+        def forget_them(*, dry_run: bool = False) -> ForgetReport:
+            return erase.forget(
+                _ids(erase, given) if of_ids else None,
+                subject=subjects,
+                on_missing=cast("OnMissing", missing),  # which is checked there
+                match=cast("Match", match),
+                dry_run=dry_run,
+            )
+
+        if dry_run or not yes:
+            report = forget_them(dry_run=True)
+        # Where nothing is to be forgotten there is nothing to ask.
+        if not dry_run and (yes or not report.ids or _agreed(erase, report)):
+            report = _forget(forget_them, as_json=as_json)
+    declined = report.dry_run and not dry_run
+    lines = ["nothing was forgotten"] if declined else _changes(report)
+    show(report.to_dict(), lines, as_json=as_json, done=not report.dry_run)
+
+
+def _ids(erase: Erase, given: Sequence[str]) -> Sequence[int | str]:
+    """Return ids as the store has them: those that are written as integers are, if its own are integers."""
+    integers = {text: int(text) for text in given if INTEGER.fullmatch(text)}
+    if integers and erase.id_type is int:
+        return [integers.get(text, text) for text in given]
+    return given
+
+
+def _subjects(named: Sequence[str] | None, file: Path | None, files: Path | None) -> list[str]:
+    if file is not None:
+        return [text_of("--subject-from", file).removesuffix("\n").removesuffix("\r")]
+    return [*(named or ()), *(lines_of("--subjects-from", files) if files is not None else ())]
+
+
+def _forget(forget: Callable[[], ForgetReport], *, as_json: bool) -> ForgetReport:
+    """Forget; show what counts already if it cannot be brought to its end."""
+    try:
+        with output.uninterrupted():
+            return forget()
+    except ScrubError as error:
+        if error.report is not None:
+            with suppress(OSError, KeyboardInterrupt):  # what the error says matters more
+                show(error.report.to_dict(), _changes(error.report), as_json=as_json)
+        raise
+
+
+def _agreed(erase: Erase, report: ForgetReport) -> bool:
+    """Ask; not for nothing: a key that is missing, or receipts that are not right, are told of before."""
+    erase.check_may_forget()
+    print(*_changes(report), "Forget? [y/N] ", sep="\n", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _changes(report: ForgetReport) -> list[str]:
+    rows = {} if report.receipt is None else {"receipt": f"{report.receipt.number}:{report.receipt.hash}"}
+    if not report.ids:
+        return [str(report)]
+    rows["ids"] = _listed(report.ids)
+    if not report.depends_on_query:
+        rows["out of the prompt"] = _listed([id_ for id_ in report.before if id_ not in report.after])
+        rows["into the prompt"] = _listed([id_ for id_ in report.after if id_ not in report.before])
+    return [str(report), *(f"{name:<18} {value}" for name, value in rows.items())]
+
+
+def _listed(ids: Sequence[int | str]) -> str:
+    return ", ".join(map(str, ids)) or "none"

@@ -1,0 +1,190 @@
+"""What commands print, where, and how they end: results on stdout, all else on stderr, an exit code for each ending.
+
+What the commands do is cli.py's business.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple, NoReturn, cast
+
+import typer
+from typer.core import TyperGroup
+
+from erase_core import errors
+from erase_core.cli import streams
+
+__all__ = [
+    "ENDINGS",
+    "Commands",
+    "exit_codes_help",
+    "is_terminal",
+    "note",
+    "notes",
+    "run",
+    "show",
+    "uninterrupted",
+]
+
+# The one class that all of Click's errors of usage have in common, wherever typer has Click from.
+UsageError = cast("type[Exception]", typer.BadParameter.__base__)
+
+
+class Ending(NamedTuple):
+    """How a command may end: its exit code, what that means, and the errors that lead there."""
+
+    code: int
+    meaning: str
+    errors: tuple[type[BaseException], ...] = ()
+
+
+FILES, INTERRUPTED, BUG = 13, 130, 14
+OURS = (errors.OldCopyWarning, errors.ScrubWarning, errors.StopWarning)
+# Of an error's classes the most special one counts, so StoreLockedError before StoreError.
+ENDINGS = (
+    Ending(0, "done"),
+    Ending(1, "verification failed"),
+    Ending(2, "wrong usage", (UsageError, errors.ParameterError, errors.NotPicklableError)),
+    Ending(3, "bad input data", (errors.SourceError, errors.DataError, errors.DuplicateIdError, errors.IdKindError)),
+    Ending(4, "unknown id or subject", (errors.UnknownIdError, errors.UnknownSubjectError)),
+    Ending(5, "no store, or a damaged one", (errors.StoreError, errors.ModelFileError, errors.EmptyModelError)),
+    Ending(6, "store of another version", (errors.StoreVersionError,)),
+    Ending(7, "store locked by another process", (errors.StoreLockedError,)),
+    Ending(8, "embedding model", (errors.EmbedderError,)),
+    Ending(9, "language model", (errors.LLMError,)),
+    Ending(10, "prompt too long", (errors.PromptTooLongError,)),
+    Ending(11, "model server", (errors.ServerError,)),
+    Ending(12, "missing package", (errors.MissingPackageError,)),
+    Ending(FILES, "file or disk", (OSError,)),
+    Ending(BUG, "unexpected error", (Exception,)),
+    Ending(15, "forgotten, but the files may still hold it", (errors.ScrubError,)),
+    Ending(16, "receipts missing, changed, or of another store", (errors.ReceiptError,)),
+    Ending(17, "examples that were forgotten are to come in again", (errors.ForgottenError,)),
+    Ending(18, "the disk failed at the end of a write", (errors.UncertainError,)),
+    Ending(19, "done, but the result could not be printed", (streams.Unprinted,)),
+    Ending(INTERRUPTED, "interrupted", (KeyboardInterrupt,)),
+    Ending(141, "output not read to its end", (BrokenPipeError,)),
+)
+CODES = {error: ending.code for ending in ENDINGS for error in ending.errors}
+# What SQLite says of files, as opposed to what is in them.
+FILE_TROUBLE = ("disk is full", "disk I/O error", "readonly database", "unable to open database file")
+
+
+class Commands(TyperGroup):
+    """A group of commands that end as it is described here, not as Click has it."""
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> NoReturn:
+        """Run the command that the arguments name, and exit."""
+
+        def command() -> None:
+            with self.make_context("erase", list(sys.argv[1:] if args is None else args)) as context:
+                self.invoke(context)
+
+        raise SystemExit(run(command))
+
+
+def exit_codes_help() -> str:
+    r"""Return the exit codes as lines, which Click leaves as they are because of the ``\b``."""
+    return "\n".join(["\b", "Exit codes:", *(f"{ending.code:>5}  {ending.meaning}" for ending in ENDINGS)])
+
+
+def run(command: Callable[[], object]) -> int:
+    """Run a command, say on stderr in one line what went wrong, and return the exit code.
+
+    Parameters
+    ----------
+    command : callable
+
+    Returns
+    -------
+    int
+        One of `ENDINGS`. With ERASE_DEBUG set in the environment an unexpected error is raised instead.
+    """
+    try:
+        streams.prepare()
+        if not sys.warnoptions:  # warnings of other packages are for developers, who ask for them by -W
+            warnings.simplefilter("ignore")
+        code = 0
+        try:
+            command()
+        except typer.Exit as end:
+            code = end.exit_code
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:
+        code = _code(error)
+        if code == BUG and os.environ.get("ERASE_DEBUG"):
+            raise
+        streams.drop_unwritten()
+        with suppress(OSError):
+            print(_line(error, code), end="", file=sys.stderr, flush=True)
+    return code
+
+
+def show(result: Mapping[str, Any], lines: Iterable[str], *, as_json: bool, done: bool = False) -> None:
+    """Print a command's result, as one JSON object or as lines. See `streams.print_result`."""
+    streams.print_result(json.dumps(result) if as_json else "\n".join(lines), done=done)
+
+
+def is_terminal() -> bool:
+    """Return whether there is someone who sees stderr and may answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Keep Ctrl-C from ending what has begun, so that an interrupted command has changed nothing."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def notes() -> Iterator[None]:
+    """Show warnings of ours within as lines on stderr."""
+    with warnings.catch_warnings(record=True) as caught:
+        for kind in OURS:
+            warnings.simplefilter("always", kind)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, OURS):
+            note(str(warning.message))
+
+
+def note(text: str) -> None:
+    """Show a line on stderr that is no error."""
+    with suppress(OSError):  # which is no reason to leave undone what the command is to do
+        print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def _code(error: BaseException) -> int:
+    cause = error.__cause__
+    of_sqlite = isinstance(cause, sqlite3.OperationalError) and any(text in str(cause) for text in FILE_TROUBLE)
+    if type(error) is errors.StoreError and (of_sqlite or isinstance(cause, OSError)):
+        return FILES
+    return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+
+
+def _line(error: BaseException, code: int) -> str:
+    """Return what to say of an error. Only errors whose messages are meant for readers speak for themselves."""
+    if isinstance(error, BrokenPipeError):
+        return ""
+    if code == INTERRUPTED:
+        return "interrupted; what the command had not finished has changed nothing\n"
+    if isinstance(error, UsageError):
+        text = error.format_message()  # type: ignore[attr-defined]
+    elif isinstance(error, (errors.EraseError, streams.Unprinted)):
+        text = str(error)
+    elif isinstance(error, OSError):
+        text = (f"{error.filename}: " if error.filename else "") + (error.strerror or type(error).__name__)
+    else:
+        text = f"unexpected {type(error).__name__}; set ERASE_DEBUG=1 to see where, and report it"
+    return f"error: {''.join(sign if sign.isprintable() else ' ' for sign in text)}\n"

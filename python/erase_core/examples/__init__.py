@@ -1,0 +1,1 @@
+"""Examples: what one is, and reading them from files, tables and chats."""

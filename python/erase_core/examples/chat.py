@@ -1,0 +1,133 @@
+"""Chats as OpenAI's fine-tuning takes them: rows with `messages`, each of which becomes a question and its answer.
+
+An example is made of its own row alone: its answer is the last message, its question what the user and the assistant
+said before. The system's message is left out, since a prompt has one for all examples: it is offered as a template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from erase_core.errors import ParameterError
+from erase_core.examples.example import RowFault
+from erase_core.examples.rows import Rows
+
+__all__ = ["CHAT", "MESSAGES", "as_examples", "check_fields"]
+
+CHAT = "openai-chat"
+MESSAGES = "messages"
+SYSTEM = {"system", "developer"}
+TURNS = {"user": "User", "assistant": "Assistant"}
+# Two are enough to know that they differ.
+MOST_SYSTEMS = 2
+
+
+def check_fields(fields: Iterable[str]) -> None:
+    """Refuse columns for what comes from the messages.
+
+    Raises
+    ------
+    ParameterError
+    """
+    named = [name for name in ("input", "output") if name in fields]
+    if named:
+        raise ParameterError(
+            f"fields has {named[0]!r}, which comes from {MESSAGES!r} in the format {CHAT!r}; leave it out"
+        )
+
+
+def as_examples(rows: Rows, columns: Mapping[str, str]) -> Rows:
+    """Return rows with the columns of an input and an output in place of messages.
+
+    Parameters
+    ----------
+    rows : Rows
+        Rows of chats. Their template and their notes are complete when the new rows have been read.
+    columns : mapping of str to str
+        The column of each field.
+    """
+    systems: set[str] = set()
+    made = Rows(rows.name, (), rows.unit, (), template=rows.template, notes=rows.notes)
+    made.numbered = _numbered(rows, columns, systems, made)
+    return made
+
+
+def _numbered(rows: Rows, columns: Mapping[str, str], systems: set[str], made: Rows) -> Iterator[tuple[int, object]]:
+    some_without = False
+    for line, row in rows.numbered:
+        if isinstance(row, RowFault) or not isinstance(row, Mapping):
+            yield line, row
+            continue
+        try:
+            question, answer, system = _parts(row.get(MESSAGES))
+        except RowFault as fault:
+            yield line, fault
+            continue
+        some_without |= not system
+        if system and len(systems) < MOST_SYSTEMS:
+            systems.add(system)
+        others = {name: value for name, value in row.items() if name != MESSAGES}
+        yield line, {**others, columns["input"]: question, columns["output"]: answer}
+    if len(systems) == 1 and not some_without:
+        made.template["instruction"] = systems.pop()
+        made.notes.append("the system message, the same in all rows, is left out; `template` has it as the instruction")
+    elif systems:
+        made.notes.append("system messages, which differ between rows, are left out; give an instruction by `template`")
+
+
+def _parts(messages: object) -> tuple[str, str, str]:
+    """Return question, answer and system message of a chat.
+
+    Raises
+    ------
+    RowFault
+    """
+    if messages is None:
+        raise RowFault(MESSAGES, "is missing")
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
+        raise RowFault(MESSAGES, f"must be a list of messages, got {type(messages).__name__}")
+    listed = list(messages)
+    turns = [_turn(i, message) for i, message in enumerate(listed, 1)]
+    system = "\n\n".join(text for role, text in turns if role in SYSTEM)
+    spoken = [(role, text) for role, text in turns if role not in SYSTEM]
+    if not spoken or spoken[-1][0] != "assistant":
+        raise RowFault(MESSAGES, "must end with a message of the assistant")
+    if listed[-1].get("weight") == 0:
+        raise RowFault(MESSAGES, "must end with an answer to learn from, but its weight is 0")
+    *before, (_, answer) = spoken
+    if not any(role == "user" for role, _ in before):
+        raise RowFault(MESSAGES, "must have a message of the user before the assistant's last one")
+    if len(before) == 1:
+        return before[0][1], answer, system
+    return "\n\n".join(f"{TURNS[role]}: {text}" for role, text in before), answer, system
+
+
+def _turn(place: int, message: object) -> tuple[str, str]:
+    if not isinstance(message, Mapping):
+        raise RowFault(MESSAGES, f"must hold objects, got {type(message).__name__} at place {place}")
+    role = message.get("role")
+    if not isinstance(role, str) or (role not in SYSTEM and role not in TURNS):
+        raise RowFault(
+            MESSAGES, f"must have the roles system, developer, user and assistant; message {place} has another"
+        )
+    if message.get("tool_calls") or message.get("function_call"):
+        raise RowFault(MESSAGES, f"must be text; message {place} calls a tool")
+    return role, _text(place, message.get("content"))
+
+
+def _text(place: int, content: object) -> str:
+    """Return the text of a message: a string, or parts that are all text."""
+    if isinstance(content, str):
+        text = content
+    elif isinstance(content, Iterable) and not isinstance(content, (bytes, Mapping)):
+        parts = [
+            part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None for part in content
+        ]
+        if not all(isinstance(part, str) for part in parts):
+            raise RowFault(MESSAGES, f"must be text; message {place} has a part that is not")
+        text = "".join(str(part) for part in parts)
+    else:
+        raise RowFault(MESSAGES, f"must be text; message {place} has {type(content).__name__} as its content")
+    if not text.strip():
+        raise RowFault(MESSAGES, f"must be text; message {place} is empty")
+    return text

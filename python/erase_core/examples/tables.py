@@ -1,0 +1,252 @@
+"""Tables in memory, and Parquet: frames by narwhals, which is imported when one is read, and datasets of Hugging Face.
+
+A column's own type counts: a narrow float stays one, so that an id which it may have rounded is refused; and the number
+of a class becomes its name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from erase_core.errors import MissingPackageError, SourceError
+from erase_core.examples.content import Content
+from erase_core.examples.example import RowFault
+from erase_core.examples.rows import Rows, first_line, unique_labels
+
+__all__ = ["read_parquet", "read_table"]
+
+# Attributes by which the class of a table is recognised: asking the object itself may run a query.
+TABLE = ("columns", "column_names", "__arrow_c_stream__", "__arrow_c_array__")
+NARROW: dict[str, Callable[[Any], object]] = {
+    **dict.fromkeys(("Float16", "float16", "halffloat"), np.float16),
+    **dict.fromkeys(("Float32", "float32", "float"), np.float32),
+}
+
+Convert = Callable[[Any], object]
+
+
+def read_table(source: object, wanted: Collection[str], id_column: str | None) -> Rows | None:
+    """Read a table; return None for any other object.
+
+    Parameters
+    ----------
+    source : object
+        What narwhals knows (pandas, polars, pyarrow, DuckDB, lazy frames and more), what exports Arrow data, or a
+        ``datasets.Dataset``.
+    wanted : collection of str
+        Columns that are read where they exist.
+    id_column : str or None
+        The one with the ids.
+
+    Raises
+    ------
+    SourceError
+        A wanted column occurs twice, or the table's own engine fails.
+    MissingPackageError
+        A package is missing that hands over the table's rows.
+    """
+    kind = type(source)
+    if any(each.__module__.split(".")[0] == "datasets" for each in kind.__mro__) and hasattr(kind, "features"):
+        return _dataset(source, wanted)
+    if isinstance(source, (str, bytes, list, tuple, dict)) or not any(hasattr(kind, name) for name in TABLE):
+        return None
+    if not hasattr(kind, "columns") and (hasattr(kind, "dtype") or hasattr(kind, "type")):
+        return None  # one column, whose values may be rows
+    import narwhals.stable.v2 as nw
+
+    if nw.dependencies.is_pandas_like_dataframe(source):
+        return _pandas(source, wanted, id_column)
+    if nw.dependencies.is_pyarrow_table(source):
+        return _arrow(source, kind.__name__, wanted)
+    frame: Any = nw.from_native(source, pass_through=True)
+    if isinstance(frame, (nw.DataFrame, nw.LazyFrame)):
+        return _frame(frame, kind.__name__, wanted)
+    if not (hasattr(kind, "__arrow_c_stream__") or hasattr(kind, "__arrow_c_array__")):
+        return None
+    try:
+        table = _package("pyarrow", kind.__name__).table(source)
+    except (TypeError, ValueError) as error:  # an array that is no table
+        raise SourceError(f"examples cannot be read from {kind.__name__}: {first_line(error)}; give a table") from error
+    return _arrow(table, kind.__name__, wanted)
+
+
+def read_parquet(content: Content, wanted: Collection[str]) -> Rows:
+    """Read a Parquet file.
+
+    Raises
+    ------
+    MissingPackageError
+        pyarrow is not installed.
+    SourceError
+        It is not Parquet that can be read, or a wanted column occurs twice.
+    """
+    pyarrow, parquet = (_package(name, content.name) for name in ("pyarrow", "pyarrow.parquet"))
+    try:
+        with content.opened(text=False) as file:
+            opened = parquet.ParquetFile(file if file.seekable() else pyarrow.BufferReader(file.read()))
+            labels = unique_labels(opened.schema_arrow.names, content.name, wanted)
+            table = opened.read(columns=[column for column in wanted if column in labels])
+            rows = _arrow(table, content.name, wanted)
+            rows.numbered = list(rows.numbered)
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise SourceError(f"{content.name} is not Parquet that can be read: {first_line(error)}") from None
+    rows.labels = labels
+    return rows
+
+
+def _package(name: str, source: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        package = name.split(".")[0]
+        raise MissingPackageError(f"{source}: reading it needs {package}; pip install {package}") from None
+
+
+# ---- frames ----
+def _frame(frame: Any, name: str, wanted: Collection[str], convert: Mapping[str, Convert] | None = None) -> Rows:
+    """Return the rows of a frame of narwhals, a lazy one collected."""
+    labels = list(_run(frame.collect_schema, name).names())
+    found = [column for column in wanted if column in labels]
+    if not found:
+        return Rows(name, (), labels=labels)
+    frame = frame.select(*found)
+    if hasattr(frame, "collect"):
+        frame = _run(frame.collect, name)
+    converts = [(convert or {}).get(column) or _width(frame[column]) for column in found]
+    return Rows(name, enumerate(_named(frame.iter_rows(), found, converts), 1), labels=labels)
+
+
+def _run(query: Callable[[], Any], name: str) -> Any:
+    """Return what a table's own engine answers."""
+    try:
+        return query()
+    except ImportError:
+        raise MissingPackageError(f"{name}: reading it needs pyarrow; pip install pyarrow") from None
+    except Exception as error:  # each engine has errors of its own
+        kind = type(error).__name__
+        raise SourceError(f"{name} cannot be read: its engine failed with {kind}; run the query yourself") from error
+
+
+def _width(column: Any) -> Convert | None:
+    """Return the type of a column of narrow floats, whose values Python would show as wide ones."""
+    name = str(column.dtype)
+    if name in {"Categorical", "Enum", "Unknown"}:  # of floats, perhaps; other libraries have only categories of text
+        with suppress(Exception):
+            name = str(np.asarray(column.to_native()).dtype)
+    return NARROW.get(name)
+
+
+def _named(rows: Iterator[Sequence[Any]], names: Sequence[str], converts: Sequence[Convert | None]) -> Iterator[object]:
+    for row in rows:
+        named: dict[str, Any] = {}
+        fault: RowFault | None = None
+        for name, value, convert in zip(names, row, converts, strict=True):
+            named[name] = value if convert is None or value is None else _converted(value, convert)
+            if isinstance(named[name], RowFault):
+                fault = fault or RowFault(name, str(named[name].reason))
+        yield fault or named
+
+
+def _converted(value: Any, convert: Convert) -> Any:
+    """Return a value in its column's own type, or the fault; what stands for nothing stays as it is."""
+    try:
+        return value if value != value else convert(value)
+    except RowFault as fault:
+        return fault
+    except (TypeError, ValueError):  # pandas' NA, which is neither equal nor unequal to itself
+        return value
+
+
+def _pandas(native: Any, wanted: Collection[str], id_column: str | None) -> Rows:
+    """Read a frame with an index, which may hold the ids."""
+    import narwhals.stable.v2 as nw
+
+    name = type(native).__name__
+    labels = unique_labels(native.columns, name, wanted)
+    levels = [level for level in native.index.names if level in wanted and level not in labels]
+    if levels:
+        native = native.reset_index(level=levels)
+        labels = [*levels, *labels]
+    notes = []
+    if id_column is not None and id_column not in labels and not _is_default(native.index):
+        named = [level for level in native.index.names if level is not None]
+        which = f" {', '.join(map(repr, named))}" if named else ""
+        first = named[0] if named else "index"
+        notes.append(
+            f"the index{which} of the {name} is not read, and examples are numbered; if it holds the ids, call "
+            f"reset_index() and give fields={{'id': {first!r}}}"
+        )
+    found = [column for column in wanted if column in labels]
+    if not found:
+        return Rows(name, (), labels=labels)
+    rows = _frame(nw.from_native(native[found]), name, found)
+    rows.labels, rows.notes = labels, notes
+    return rows
+
+
+def _is_default(index: Any) -> bool:
+    """Whether an index only counts the rows."""
+    return index.names == [None] and index.nlevels == 1 and list(index) == list(range(len(index)))
+
+
+# ---- Arrow ----
+def _arrow(table: Any, name: str, wanted: Collection[str]) -> Rows:
+    import narwhals.stable.v2 as nw
+
+    labels = unique_labels(table.column_names, name, wanted)
+    found = [column for column in wanted if column in labels]
+    names = _class_names((table.schema.metadata or {}).get(b"huggingface"))
+    convert = {column: partial(_class_name, names[column]) for column in found if column in names}
+    rows = _frame(nw.from_native(table.select(found)), name, found, convert)
+    rows.labels = labels
+    return rows
+
+
+def _class_names(metadata: bytes | None) -> dict[str, list[str]]:
+    """Return the names of the classes that `datasets` notes in the schema of a file, by columns."""
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        features = json.loads(metadata or b"{}")["info"]["features"]
+        labels = {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+        return {name: list(each["names"]) for name, each in labels.items() if each.get("_type") == "ClassLabel"}
+    return {}
+
+
+def _class_name(names: Sequence[str], value: Any) -> object:
+    if isinstance(value, str):
+        return value
+    number = int(value)
+    if number == -1:  # a row without a label, by convention
+        return None
+    if not 0 <= number < len(names):
+        raise RowFault(None, f"must be a class from 0 to {len(names) - 1}, got {number}")
+    return names[number]
+
+
+# ---- datasets ----
+def _dataset(dataset: Any, wanted: Collection[str]) -> Rows:
+    """Read a dataset of Hugging Face, in whatever format it gives its rows."""
+    name = type(dataset).__name__
+    features = dict(dataset.features or {})
+    labels = list(dataset.column_names or features)
+    found = [column for column in wanted if column in labels]
+    if labels and not found:
+        return Rows(name, (), labels=labels)
+    plain = dataset.with_format(None)
+    if not labels:  # a stream that does not know its columns before its rows
+        return Rows(name, enumerate(plain, 1))
+    converts = [_feature(features.get(column)) for column in found]
+    rows = ([row.get(column) for column in found] for row in plain.select_columns(found))
+    return Rows(name, enumerate(_named(rows, found, converts), 1), labels=labels)
+
+
+def _feature(feature: Any) -> Convert | None:
+    if type(feature).__name__ == "ClassLabel":
+        return partial(_class_name, list(feature.names))
+    return NARROW.get(str(getattr(feature, "dtype", "")))

@@ -1,0 +1,1 @@
+"""Files: durable writes, reading a file that SQLite has open, locks."""

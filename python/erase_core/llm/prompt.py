@@ -1,0 +1,247 @@
+"""Prompts: what is sent to a language model for a query and its demonstrations, as text and as chat messages.
+
+Pure functions of their arguments. Which examples are demonstrations, and in which order, is decided elsewhere; tokens
+are counted by whoever has the tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Literal
+
+from erase_core import checks
+from erase_core.errors import ParameterError, PromptTooLongError
+from erase_core.examples.example import Example, counted, unstorable
+from erase_core.tokens import Part
+
+__all__ = ["Prompt", "Template", "check_query", "fit_budget"]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    r"""The constant texts of a prompt.
+
+    Parameters
+    ----------
+    instruction : str, default=""
+        What to do; before everything else.
+    input_prefix : str, default="Q: "
+        Before each input.
+    output_prefix : str, default="A: "
+        Before each output, on a line of its own, which it may itself begin: ``"\nA: "`` is the same. Spaces and tabs at
+        its end are replaced by one space before an answer, and dropped where the answer is still to come.
+    separator : str, default="\n\n"
+        Between instruction, demonstrations and query.
+    stop : str, default="\n"
+        Text at which an answer ends. For answers of several lines it is one that none of them has in it: ``"\n\n"``,
+        or ``"###"`` if there are blank lines in them.
+
+    Raises
+    ------
+    ParameterError
+        A text is not one, holds what no tokenizer takes, or `stop` is empty.
+    """
+
+    instruction: str = ""
+    input_prefix: str = "Q: "
+    output_prefix: str = "A: "
+    separator: str = "\n\n"
+    stop: str = "\n"
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            _check_text(f"{name} of the template", value)
+        if not self.stop:
+            raise ParameterError("stop of the template must not be empty, since every answer would end at once")
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the texts by their names."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, texts: Mapping[str, str]) -> Template:
+        """Return the template of texts by their names; those that are absent are the default ones.
+
+        Raises
+        ------
+        ParameterError
+            It is no mapping, or a name is none of a template's.
+        """
+        names = [field.name for field in fields(cls)]
+        if not isinstance(texts, Mapping):
+            raise ParameterError(f"a template must be a mapping of names to texts, got {type(texts).__name__}")
+        unknown = [name for name in texts if name not in names]
+        if unknown:
+            raise ParameterError(f"a template has {', '.join(names)}, but not {unknown[0]!r}")
+        return cls(**texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    r"""A query after its demonstrations.
+
+    Parameters
+    ----------
+    template : Template
+    demonstrations : tuple of Example
+        In the order in which they are shown.
+    query : str
+        The question to be answered.
+
+    Raises
+    ------
+    ParameterError
+        The query is empty, or holds what no tokenizer takes; or the demonstrations are a set, which has no order.
+
+    Examples
+    --------
+    >>> from erase_core.examples.example import Example
+    >>> Prompt(Template(), (Example(1, "Is ice cold?", "yes"),), "Is fire cold?").text
+    'Q: Is ice cold?\nA: yes\n\nQ: Is fire cold?\nA:'
+    """
+
+    template: Template
+    demonstrations: tuple[Example, ...]
+    query: str
+
+    def __post_init__(self) -> None:
+        _check_order(self.demonstrations)
+        check_query(self.query)
+
+    @property
+    def shared(self) -> str:
+        """What is the same for every query, up to the end of the last demonstration.
+
+        The separator after it is left to the query's part: tokenizers tend to split before white space, not after it.
+        """
+        return "".join(part.text for part in self.shared_parts)
+
+    @property
+    def text(self) -> str:
+        """The whole prompt; an answer continues it after one space."""
+        return "".join(part.text for part in self.parts)
+
+    @property
+    def shared_parts(self) -> list[Part]:
+        """The parts of `shared`: those of the template, and those given by the demonstrations."""
+        instruction = self.template.instruction
+        parts = [Part(instruction, given=False)] if instruction else []
+        for example in self.demonstrations:
+            if parts:
+                parts.append(Part(self.template.separator, given=False))
+            answer = [Part(" ", given=False), Part(_answer(example), given=True)]
+            parts += [*self._question(example.input), *answer]
+        return parts
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts of `text`: those of the template, and those given by the demonstrations and the query."""
+        shared = self.shared_parts
+        separator = [Part(self.template.separator, given=False)] if shared else []
+        return [*shared, *separator, *self._question(self.query)]
+
+    @property
+    def shared_messages(self) -> list[dict[str, str]]:
+        """The messages before the query: the instruction as the system's, then the demonstrations as turns."""
+        instruction = self.template.instruction
+        messages = [{"role": "system", "content": instruction}] if instruction else []
+        for example in self.demonstrations:
+            messages.append({"role": "user", "content": example.input})
+            messages.append({"role": "assistant", "content": _answer(example)})
+        return messages
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The whole prompt as chat messages, each with its role and its content; prefixes are not in them."""
+        return [*self.shared_messages, {"role": "user", "content": self.query}]
+
+    @property
+    def n_cut_answers(self) -> int:
+        """How many demonstrations have an answer with the template's stop in it: a model's own is cut there."""
+        return sum(self.template.stop in _answer(example).strip() for example in self.demonstrations)
+
+    def _question(self, text: str) -> list[Part]:
+        prefix = self.template.output_prefix.rstrip(" \t")
+        line_break = "" if prefix.lstrip(" \t").startswith("\n") else "\n"
+        before, after = self.template.input_prefix, f"{line_break}{prefix}"
+        return [Part(before, given=False), Part(text, given=True), Part(after, given=False)]
+
+
+def fit_budget(
+    demonstrations: Sequence[Example],
+    query: str,
+    template: Template,
+    max_tokens: int,
+    count: Callable[[Prompt], int],
+    *,
+    keep: Literal["first", "last"] = "first",
+) -> Prompt:
+    """Return the prompt with as many demonstrations as fit, dropped one by one from the end that is not to be kept.
+
+    Parameters
+    ----------
+    demonstrations : sequence of Example
+        In their canonical order.
+    query : str
+    template : Template
+    max_tokens : int
+        Most tokens that the prompt may have, at least 1.
+    count : callable
+        Number of tokens of a prompt.
+    keep : {"first", "last"}, default="first"
+        Which demonstrations matter most.
+
+    Raises
+    ------
+    PromptTooLongError
+        The prompt does not fit without any demonstration either.
+    ParameterError
+        `max_tokens` is no positive integer, or the query is empty.
+    """
+    checks.integer("max_tokens", max_tokens, 1, 2**31 - 1)
+    _check_order(demonstrations)
+    for kept in range(len(demonstrations), -1, -1):
+        chosen = demonstrations[:kept] if keep == "first" else demonstrations[len(demonstrations) - kept :]
+        prompt = Prompt(template, tuple(chosen), query)
+        tokens = count(prompt)
+        if tokens <= max_tokens:
+            return prompt
+    are = "is" if max_tokens == 1 else "are"
+    raise PromptTooLongError(
+        f"the prompt has {counted(tokens, 'token')} without any demonstration, and at most {max_tokens} {are} allowed; "
+        "shorten the query or the template's instruction"
+    )
+
+
+def _answer(example: Example) -> str:
+    if example.rationale is None:
+        return example.output
+    return f"{example.rationale} So the answer is {example.output}"
+
+
+def check_query(query: object) -> None:
+    """Check that something can be a query: a text with more than white space.
+
+    Raises
+    ------
+    ParameterError
+    """
+    _check_text("query", query)
+    if isinstance(query, str) and not query.strip():
+        raise ParameterError("query must hold more than white space")
+
+
+def _check_order(demonstrations: object) -> None:
+    if checks.is_unordered(demonstrations):
+        raise ParameterError(
+            f"demonstrations must be in an order, got a {type(demonstrations).__name__}, which has none; give a list"
+        )
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise ParameterError(f"{name} must be text, got {type(value).__name__}")
+    reason = unstorable(value)
+    if reason:
+        raise ParameterError(f"{name} {reason}; take it out")

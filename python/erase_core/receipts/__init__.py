@@ -1,0 +1,1 @@
+"""Receipts of removals: one, a folder of them in a chain, signatures."""

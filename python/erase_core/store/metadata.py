@@ -1,0 +1,216 @@
+"""What a store knows beside its examples: how it was created, and where it stands. Names and values in a table.
+
+What never changes is protected by a hash of its own; what changes is checked against what it tells of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erase_core import commitments
+from erase_core.commitments import Tokens
+from erase_core.errors import StoreError
+from erase_core.settings import Settings
+from erase_core.store.database import Database
+
+__all__ = ["CONSTANTS", "Facts", "Head", "hash_of", "new_name"]
+
+CONSTANTS = ("store", "settings", "embedder", "dim", "axes", "key", "receipts")
+
+
+class Head(NamedTuple):
+    """The newest receipt: its number (0 if there is none), its hash, and the public key it was signed with, if any."""
+
+    number: int
+    hash: str
+    public_key: str
+
+
+def _storable(path: Path) -> str | bytes:
+    """Return a path as text or, since SQLite's text is UTF-8, as the bytes of a name that is not."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return os.fspath(path)
+
+
+def new_name() -> str:
+    """Draw what tells a new store from all others."""
+    return secrets.token_hex(16)
+
+
+class Facts:
+    """Facts of a store.
+
+    Parameters
+    ----------
+    db : Database
+
+    Raises
+    ------
+    StoreError
+        What never changes has changed.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        # Read once: some are asked for with every row.
+        self._constants: dict[str, Any] = {}
+        self._constants = {name: self._value(name) for name in CONSTANTS}
+        if self._value("constants") != hash_of(self._constants):
+            raise self.damage("settings")
+
+    @staticmethod
+    def new(
+        name: str, settings: Settings, embedder: str, dim: int, axes: NDArray[np.float64] | None, receipts: Path | None
+    ) -> list[tuple[str, object]]:
+        """Return the facts of a new store, as `Store.create` describes them."""
+        constants = {
+            "store": name,
+            "settings": settings.to_json(),
+            "embedder": embedder,
+            "dim": dim,
+            "axes": None if axes is None else np.ascontiguousarray(axes, dtype="<f8").tobytes(),
+            "key": secrets.token_bytes(32),
+            "receipts": None if receipts is None else _storable(receipts.absolute()),
+        }
+        variables = {
+            "generation": 0,
+            "digest": "",
+            "model_salt": commitments.new_salt(),
+            "commitment": commitments.EMPTY,
+            "forgotten_commitment": commitments.EMPTY,
+            "head": 0,
+            "head_hash": "",
+            "head_key": "",
+            "head_is_current": 0,
+            "scrubbed": 1,
+        }
+        return [*constants.items(), *variables.items(), ("constants", hash_of(constants))]
+
+    @property
+    def name(self) -> str:
+        """What tells the store from others: 32 hexadecimal digits, drawn when it was created."""
+        return str(self._value("store"))
+
+    @property
+    def settings(self) -> Settings:
+        """What the store was created with."""
+        text = self._value("settings")
+        try:
+            return Settings.from_json(text)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise self.damage("settings") from error
+
+    @property
+    def embedder(self) -> str:
+        """Identity of the embedding model."""
+        return str(self._value("embedder"))
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of the vectors."""
+        return self._number("dim")
+
+    @property
+    def axes(self) -> NDArray[np.float64] | None:
+        """The public axes of the projection, if there are any."""
+        blob = self._value("axes")
+        if blob is None:
+            return None
+        if not isinstance(blob, bytes) or not blob or len(blob) % (8 * self.dim):
+            raise self.damage("axes")
+        return np.frombuffer(blob, dtype="<f8").reshape(-1, self.dim)
+
+    @property
+    def receipts(self) -> Path | None:
+        """Folder of the receipts, if it is not within the store's."""
+        folder = self._value("receipts")
+        return None if folder is None else Path(os.fsdecode(folder) if isinstance(folder, bytes) else str(folder))
+
+    @property
+    def tokens(self) -> Tokens:
+        """The store's keyed hashes."""
+        return Tokens(self._blob("key", 32))
+
+    @property
+    def generation(self) -> int:
+        """How often the store was written to."""
+        return self._number("generation")
+
+    @property
+    def digest(self) -> str:
+        """Digest of the model that belongs to the examples; empty where there are none."""
+        return str(self._value("digest"))
+
+    @property
+    def model_commitment(self) -> str:
+        """The commitment to that digest."""
+        return commitments.model_commitment(self.digest, self._blob("model_salt", 32))
+
+    @property
+    def commitment(self) -> bytes:
+        """The commitment to all examples."""
+        return self._blob("commitment", len(commitments.EMPTY))
+
+    @property
+    def forgotten_commitment(self) -> bytes:
+        """The commitment to the list of what was forgotten."""
+        return self._blob("forgotten_commitment", len(commitments.EMPTY))
+
+    @property
+    def head(self) -> Head:
+        """The newest receipt."""
+        return Head(self._number("head"), str(self._value("head_hash")), str(self._value("head_key")))
+
+    @property
+    def head_is_current(self) -> bool:
+        """Whether nothing was written since the newest receipt, so that the model is still the one that it tells of."""
+        return bool(self._value("head_is_current"))
+
+    @property
+    def is_scrubbed(self) -> bool:
+        """Whether `scrub` and `settling` have ended since the last removal: not so if they were held up, or killed."""
+        return bool(self._value("scrubbed"))
+
+    def set(self, **facts: object) -> None:
+        """Change some facts by their names in the table. To be called within `writing`."""
+        self._db.change("UPDATE facts SET value = ? WHERE name = ?", [(value, name) for name, value in facts.items()])
+
+    def damage(self, name: str) -> StoreError:
+        """Return the error that the file does not tell something."""
+        return StoreError(f"{self._db.file} is damaged: it does not tell its {name}; restore a backup")
+
+    def _value(self, name: str) -> Any:
+        if name in self._constants:
+            return self._constants[name]
+        row = self._db.one("SELECT value FROM facts WHERE name = ?", (name,), default=None)
+        if row is None:
+            raise self.damage(name)
+        return row[0]
+
+    def _number(self, name: str) -> int:
+        value = self._value(name)
+        if not isinstance(value, int):
+            raise self.damage(name)
+        return value
+
+    def _blob(self, name: str, length: int) -> bytes:
+        value = self._value(name)
+        if not isinstance(value, bytes) or len(value) != length:
+            raise self.damage(name)
+        return value
+
+
+def hash_of(facts: Mapping[str, object]) -> str:
+    """Return a hash of facts by their names."""
+    return hashlib.sha256(repr(sorted(facts.items())).encode("utf-8", "surrogatepass")).hexdigest()

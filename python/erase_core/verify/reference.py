@@ -1,0 +1,354 @@
+"""The definition of docs/algorithm.md, a second time, in numpy: the model's file from the vectors, ids and parameters.
+
+A removal's result is judged by it. So it has no maintenance in it (no certificate, no replay, no known scores, no
+shards) and shares no code with the core. Its sections are those of docs/algorithm.md, then docs/file-format.md. Section
+4 is `reference_draws.py`. Section 7 is missing: what it defines is not in the file.
+
+Integers stand in float64 where they are multiplied, since numpy is fast at that. It is exact as long as every partial
+sum is below 2^53, in any order; the bound stands beside each such place. Features and dimensions are at most 2^16, rows
+at most 2^31. Rows are taken in chunks, so that memory is little more than the rows in fixed point, twice.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erase_core.errors import DataError, DuplicateIdError, IdKindError, ParameterError
+from erase_core.verify.draws import phase, race_keys, row_keys, signs
+
+__all__ = ["Params", "fit_bytes"]
+
+Floats = NDArray[np.float64]
+Int16s = NDArray[np.int16]
+Int64s = NDArray[np.int64]
+Proposals = list[tuple[int, int]]  # the position of each trial's row, and its potential
+
+U = 2**28 + 2**23
+LOWEST_EXPONENT = -900
+CHUNK_ENTRIES = 2**20
+
+
+@dataclass(frozen=True)
+class Params:
+    """What the caller chooses, within the ranges of docs/algorithm.md.
+
+    Parameters
+    ----------
+    n_clusters : int
+    epsilon, gamma : tuple of int
+        Numerator and denominator.
+    max_iter : int
+    seed : int
+        0 to 2**64 - 1.
+    max_norm : float or None
+    projection : None, int or float64 array of shape (m, n_features)
+        An int: that many dimensions by random signs. An array: the axes.
+    center : sequence of float or None
+        What is subtracted from every row, a number for each feature.
+    """
+
+    n_clusters: int
+    epsilon: tuple[int, int]
+    gamma: tuple[int, int]
+    max_iter: int
+    seed: int
+    max_norm: float | None = None
+    projection: int | NDArray[np.float64] | None = None
+    center: Sequence[float] | None = None
+
+
+def fit_bytes(
+    vectors: NDArray[np.float32] | NDArray[np.float64], ids: Sequence[int] | Sequence[str], params: Params
+) -> bytes:
+    """Return the file of the model that these rows have, without the digest at its end.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n, n_features)
+    ids : sequence of int or of str
+        One unique id for each row, in any order.
+    params : Params
+
+    Returns
+    -------
+    bytes
+        What `model.to_bytes()[:-32]` is for the model of the core.
+
+    Raises
+    ------
+    DataError, DuplicateIdError, IdKindError, ParameterError
+        There is no model of such rows, ids or axes.
+    """
+    if vectors.ndim != 2 or vectors.shape[1] == 0 or len(vectors) != len(ids):
+        raise DataError(f"there must be one row for each of {len(ids)} ids, got an array of shape {vectors.shape}")
+    (n, d), is_text = vectors.shape, _is_text(ids)
+    names = [id_.encode() if isinstance(id_, str) else id_ for id_ in ids]
+    order = sorted(range(n), key=names.__getitem__)
+    names = [names[i] for i in order]
+    exponents, rows = _fixed_rows(vectors, np.array(order, dtype=np.int64), params)
+    aligned = _aligned(rows, exponents, int(exponents.max(initial=LOWEST_EXPONENT)))
+    chosen, rounds = _seeding(aligned, row_keys(names), min(params.n_clusters, n), params.seed)
+    steps = _steps(aligned, aligned[chosen].astype(np.int64), params) if n else []
+    parts = [_header(params, d), _id_bytes(names, is_text), exponents.astype("<i2").tobytes()]
+    parts += [rows.astype("<i2", copy=False).tobytes(), _round_bytes(rounds), struct.pack("<I", len(steps))]
+    return b"".join(parts + [labels.astype("<u2").tobytes() for labels in steps])
+
+
+def _is_text(ids: Sequence[int] | Sequence[str]) -> bool:
+    """Whether the ids are strings and not integers; False if there are none."""
+    kinds = {type(id_) for id_ in ids}
+    if kinds not in (set(), {int}, {str}):
+        raise IdKindError("ids must all be integers or all be strings")
+    if len(set(ids)) < len(ids):
+        raise DuplicateIdError("an id occurs twice")
+    return kinds == {str}
+
+
+def _chunks(n: int, width: int) -> Iterator[slice]:
+    """Slices of n rows, short enough for some arrays of that width in float64."""
+    step = max(1, CHUNK_ENTRIES // width)
+    return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+
+# ---- 1. Fixed point ----
+def _center(params: Params, d: int) -> Floats:
+    """The center, with zeros of one sign; zeros without one."""
+    return np.zeros(d) if params.center is None else np.array(params.center, dtype=np.float64) + 0.0
+
+
+def _at_exponent(x: Floats, p: NDArray[np.int32]) -> Floats:
+    """x^(p), row by row. `ldexp` is exact, or its result is tiny and rounds to 0; `rint` takes halves to even."""
+    return np.rint(np.ldexp(x, (14 - p)[:, None]))
+
+
+def _squares(x: Floats) -> Floats:
+    """The squared norms."""
+    squares: Floats = np.einsum("ij,ij->i", x, x)
+    return squares
+
+
+def _fixed_point(x: Floats) -> tuple[NDArray[np.int32], Floats]:
+    """The rows' own exponents and their mantissas."""
+    if not np.isfinite(x).all():
+        raise DataError("a value is not finite")
+    # 2^(top - 1) <= largest < 2^top. At the exponent top - 2 that entry alone is 2^15 or more, and its square above U.
+    # The search begins at top - 1: there no entry is above 2^15, and no sum of 2^16 squares above 2^46.
+    largest = np.abs(x).max(axis=1)
+    top = np.where(largest > 0, np.frexp(largest)[1], LOWEST_EXPONENT)
+    p = np.maximum(top - 1, LOWEST_EXPONENT).astype(np.int32)
+    a = _at_exponent(x, p)
+    while (too_large := np.flatnonzero(_squares(a) > U)).size:
+        p[too_large] += 1
+        a[too_large] = _at_exponent(x[too_large], p[too_large])
+    return p, a
+
+
+def _fixed_rows(vectors: NDArray[np.floating], order: Int64s, params: Params) -> tuple[Int64s, Int16s]:
+    """What is kept of the rows, in that order: `(p, y)`, or `(pR, x)` where `max_norm` is given."""
+    n, d = vectors.shape
+    axes = _axes(params, d)
+    width = d if axes is None else len(axes[0])
+    exponents, rows = np.empty(n, dtype=np.int64), np.empty((n, width), dtype=np.int16)
+    for part in _chunks(n, d + width):
+        p, a = _fixed_point(vectors[order[part]].astype(np.float64) - _center(params, d))
+        y = a if axes is None else _projected(a, *axes)
+        if params.max_norm is not None:
+            _check_norms(p, a, params.max_norm)
+        exponents[part], rows[part] = p, y
+    if params.max_norm is None:
+        return exponents, rows
+    fixed = _norm_exponent(params.max_norm)
+    return np.full(n, fixed), _aligned(rows, exponents, fixed)
+
+
+# ---- 2. Projection ----
+def _axes(params: Params, d: int) -> tuple[Floats, float] | None:
+    """The matrix by which mantissas are multiplied and the factor for the products; None for no projection."""
+    if params.projection is None:
+        return None
+    if isinstance(params.projection, int):
+        # s <= 2^29: the factor is exact.
+        return signs(params.seed, params.projection, d), math.isqrt(2**58 // params.projection) / 2**30
+    return _matrix(params.projection, d)[1], 1 / 2**14
+
+
+def _matrix(matrix: Floats, d: int) -> tuple[int, Floats]:
+    """`p_M` and `B`. A row that is within bounds at some exponent is so at all larger ones."""
+    if matrix.ndim != 2 or matrix.shape[1] != d or len(matrix) == 0:
+        raise ParameterError(f"projection must have the shape (m, n_features={d}), got {matrix.shape}")
+    p = _fixed_point(matrix)[0].max()
+    fixed = _at_exponent(matrix, np.full(len(matrix), p))
+    if not fixed.any():
+        raise ParameterError("projection must be a matrix that is not all zeros")
+    while p > LOWEST_EXPONENT and _squares(2 * fixed).max() <= U:
+        p, fixed = p - 1, 2 * fixed
+    return int(p), fixed
+
+
+def _projected(a: Floats, matrix: Floats, factor: float) -> Floats:
+    """The rows y.
+
+    |a| < 2^14.03. Under random signs |z_i| <= 2^8 |a|, hence |z_i s| < 2^52, and |y_i| < 2^21.03 / sqrt(m) + 1/2, hence
+    |y|^2 < 2^43. Under a matrix |z_i| <= U, and |y_i| < 2^14.1, hence |y|^2 < 2^45.
+    """
+    y = np.rint(a @ matrix.T * factor)
+    squares = _squares(y)
+    for i in np.flatnonzero(squares > U):
+        y[i] = np.sign(y[i]) * (np.abs(y[i]).astype(np.int64) * 2**14 // (math.isqrt(int(squares[i])) + 1))
+    return y
+
+
+# ---- 3. Alignment ----
+def _norm_exponent(max_norm: float) -> int:
+    """The smallest integer with max_norm <= 2^pR."""
+    fraction, exponent = math.frexp(max_norm)
+    return exponent - 1 if fraction == 0.5 else exponent
+
+
+def _check_norms(p: NDArray[np.int32], a: Floats, max_norm: float) -> None:
+    """Refuse rows above the bound. It is above U / 4, which is above all rows of smaller exponents than pR."""
+    fixed = _norm_exponent(max_norm)
+    bound = math.floor(U * (Fraction(max_norm) / Fraction(2) ** fixed) ** 2)
+    if (p > fixed).any() or (_squares(a)[p == fixed] > bound).any():
+        raise DataError(f"a row has a norm above max_norm={max_norm!r}")
+
+
+def _aligned(rows: Int16s, exponents: Int64s, exponent: int) -> Int16s:
+    """The rows as the rest of the algorithm sees them."""
+    if (exponents == exponent).all():
+        return rows
+    aligned = np.empty_like(rows)
+    for part in _chunks(*rows.shape):
+        shifts = (exponents[part] - exponent).astype(np.int32)
+        aligned[part] = np.rint(np.ldexp(rows[part].astype(np.float64), shifts[:, None]))
+    return aligned
+
+
+# ---- 5. Seeding ----
+def _distances(x: Floats, centres: Floats) -> Floats:
+    """Squared distances, all below 2^32. No partial sum of a product of x and C is above |x| |C| < 2^30."""
+    distances: Floats = _squares(x)[:, None] - 2 * (x @ centres.T) + _squares(centres)
+    return distances
+
+
+def _first(race: NDArray[np.integer[Any]], weights: Int64s) -> int:
+    """The position of the smallest E / w among the rows with w > 0. Ids ascend: a smaller position is a smaller id."""
+    with np.errstate(divide="ignore"):
+        ratios = race / weights
+    # Each is rounded by less than a part in 2^51: all that may be the smallest are compared exactly.
+    near = np.flatnonzero(ratios <= ratios.min() * (1 + 2.0**-48))
+    return min(map(int, near), key=lambda i: (Fraction(int(race[i]), int(weights[i])), i))
+
+
+def _seeding(rows: Int16s, keys: NDArray[np.integer[Any]], k: int, seed: int) -> tuple[list[int], list[Proposals]]:
+    """The positions of the rows chosen, round by round, and all proposals."""
+    chosen: list[int] = []
+    rounds: list[Proposals] = []
+    n = len(rows)
+    weights, free = np.ones(n, dtype=np.int64), np.ones(n, dtype=np.int64)
+    for r in range(k):
+        eligible = weights if weights.any() else free
+        races = race_keys(seed, r, keys, 1 if r == 0 else 3)
+        proposals = [_first(race, eligible) for race in races]
+        proposed = rows[proposals].astype(np.float64)
+        nearest = np.empty((n, len(proposals)), dtype=np.int64)
+        for part in _chunks(n, rows.shape[1]):
+            nearest[part] = _distances(rows[part].astype(np.float64), proposed)
+        if r > 0:
+            np.minimum(nearest, weights[:, None], out=nearest)
+        potentials = nearest.sum(axis=0)
+        best = int(potentials.argmin())  # the first of several
+        weights = nearest[:, best].copy()
+        free[proposals[best]] = 0
+        chosen.append(proposals[best])
+        rounds.append(list(zip(proposals, potentials.tolist(), strict=True)))
+    return chosen, rounds
+
+
+# ---- 6. Steps ----
+def _pitch(params: Params, dim: int) -> int:
+    """The lattice pitch e."""
+    h = 13 if isinstance(params.projection, int) else 14
+    p_e, q_e = params.epsilon
+    return min(2**14, 2 * max(1, math.isqrt(p_e**2 * 2 ** (2 * h) // (4 * q_e**2 * dim))))
+
+
+def _assign(rows: Int16s, centres: Int64s) -> tuple[NDArray[np.uint16], Int64s, Int64s, int]:
+    """Labels, counts, sums and loss. Sums over a chunk are below 2^20 * 2^15, its loss below 2^20 * 2^32."""
+    k, centres_as_floats = len(centres), centres.astype(np.float64)
+    labels, sums, loss = np.empty(len(rows), dtype=np.uint16), np.zeros_like(centres), 0
+    for part in _chunks(len(rows), k + centres.shape[1]):
+        x = rows[part].astype(np.float64)
+        distances = _distances(x, centres_as_floats)
+        own = distances.argmin(axis=1)  # the lowest index of several
+        member = (own == np.arange(k)[:, None]).astype(np.float64)
+        sums += (member @ x).astype(np.int64)
+        loss += int(distances.min(axis=1).sum())
+        labels[part] = own
+    return labels, np.bincount(labels, minlength=k), sums, loss
+
+
+def _updated(centres: Int64s, counts: Int64s, sums: Int64s, b: int, e: int, phi: Int64s) -> Int64s:
+    """The centres after an update. All fits int64: num < 2^31 * 2^17, phi den < 2^14 * 2^31."""
+    den = np.maximum(counts, b)[:, None]
+    num = sums + np.maximum(0, b - counts)[:, None] * centres
+    divisor = np.maximum(den, 1)  # where den = 0 nothing is taken
+    new = (num + phi * den) // (e * divisor) * e - phi + e // 2
+    inside = (np.abs(new) <= 32767).all(axis=1) & ((new**2).sum(axis=1) <= 33 * 2**26)
+    return np.where((den > 0) & inside[:, None], new, centres)
+
+
+def _steps(rows: Int16s, centres: Int64s, params: Params) -> list[NDArray[np.uint16]]:
+    """The labels of steps 0, 1, ..., up to the last."""
+    e = _pitch(params, rows.shape[1])
+    b = math.ceil(Fraction(*params.gamma) * len(rows) / len(centres))
+    steps: list[NDArray[np.uint16]] = []
+    before = 0
+    for t in range(params.max_iter + 1):
+        labels, counts, sums, loss = _assign(rows, centres)
+        steps.append(labels)
+        if t >= 1 and loss >= before:
+            break
+        before = loss
+        if t < params.max_iter:
+            centres = _updated(centres, counts, sums, b, e, phase(params.seed, t + 1, e, rows.shape[1]))
+    return steps
+
+
+# ---- docs/file-format.md ----
+def _header(params: Params, d: int) -> bytes:
+    """The parameters, up to and including n_features and the center."""
+    center = _center(params, d)
+    more = 4 if center.any() else 0
+    ratios = [Fraction(*params.epsilon), Fraction(*params.gamma)]  # in lowest terms
+    out = b"eraseqkm" + struct.pack("<III", 1, params.n_clusters, params.max_iter)
+    out += b"".join(struct.pack("<II", ratio.numerator, ratio.denominator) for ratio in ratios)
+    out += struct.pack("<QBd", params.seed, params.max_norm is not None, params.max_norm or 0.0)
+    if params.projection is None:
+        out += struct.pack("<B", more)
+    elif isinstance(params.projection, int):
+        out += struct.pack("<BI", 1 + more, params.projection)
+    else:
+        p, matrix = _matrix(params.projection, d)
+        out += struct.pack("<BIIi", 2 + more, len(matrix), d, p) + matrix.astype("<i2").tobytes()
+    return out + struct.pack("<I", d) + (center.astype("<f8").tobytes() if more else b"")
+
+
+def _id_bytes(names: Sequence[int | bytes], is_text: bool) -> bytes:
+    """The kind, the number and the ids."""
+    each = (struct.pack("<q", i) if isinstance(i, int) else struct.pack("<I", len(i)) + i for i in names)
+    return struct.pack("<BQ", is_text, len(names)) + b"".join(each)
+
+
+def _round_bytes(rounds: Sequence[Proposals]) -> bytes:
+    """The position of every row proposed, after round 0 with its potential."""
+    first = [struct.pack("<I", position) for proposals in rounds[:1] for position, _ in proposals]
+    return b"".join(first + [struct.pack("<IQ", *proposal) for proposals in rounds[1:] for proposal in proposals])

@@ -1,0 +1,31 @@
+"""Memory: once a row is removed, nothing of it is left in the process but what the caller holds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from support import ROOT
+
+PATHS = {
+    "certified": "certified",
+    "replayed": "replayed",
+    "reseeded": "reseeded",
+    "rescaled": "reseeded",  # the removed row had set the scale
+    "grown": "replayed",  # its buffer had been outgrown before
+    "emptied": "reseeded",
+    "loaded": "replayed",
+    "saved": "replayed",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="searches /proc/self/mem")
+@pytest.mark.parametrize("scenario", PATHS)
+def test_a_removed_row_is_nowhere_in_memory(scenario: str) -> None:
+    program = ROOT / "tests/support/search_memory.py"
+    result = subprocess.run([sys.executable, str(program), scenario], capture_output=True, text=True, check=True)
+    path, before, after = result.stdout.split()
+    assert path == PATHS[scenario]
+    assert int(before) >= 1, "the search does not find a row that is there"
+    assert int(after) == 0

@@ -1,0 +1,324 @@
+"""Old copies of a store, put back: what was removed since is removed again, whatever of the copy was put back, and how.
+
+The state after `open` is that of a new store of the copy's rows without all that was ever removed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from erase_core import verify_receipts
+from erase_core.erasure.removal import Removals
+from erase_core.errors import EraseError, ForgottenError, ReceiptError
+from erase_core.store.database import Database
+from erase_core.store.metadata import Facts
+from erase_core.store.model_cache import Clustering
+from erase_core.store.store import Store
+from old_copies import (
+    DATABASE,
+    LAST,
+    LOG,
+    POINTS,
+    WAYS,
+    History,
+    carry_out,
+    hashes_of,
+    head,
+    left,
+    opened,
+    put_back,
+    residue,
+)
+from receipts_by_hand import rows_of
+from small_stores import (
+    Elsewhere,
+    check_refused,
+    create,
+    example,
+    fresh,
+    new_path,
+    refused,
+    reopened,
+    seen,
+    seen_anew,
+    some,
+)
+
+
+@pytest.fixture(scope="module", params=["receipts outside", "receipts inside"])
+def history(request: pytest.FixtureRequest) -> Iterator[History]:
+    """Not to be changed."""
+    with new_path() as path:
+        yield carry_out(path, path.with_name("receipts") if request.param == "receipts outside" else None)
+
+
+@pytest.fixture
+def outside(path: Path) -> History:
+    """With receipts outside, and one's own."""
+    return carry_out(path, path.with_name("receipts"))
+
+
+# ---- the law ----
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("point", POINTS)
+def test_what_was_removed_since_is_removed_again(history: History, path: Path, point: int, way: str) -> None:
+    receipts = put_back(history, point, way, path)
+    kept, gone = left(history, path)
+    old = head(path) < LAST
+    with reopened(path) as erase:  # which does not go on with anything
+        verification = erase.verify()
+        assert verification.ok == (not old)
+        assert ("a copy from before a removal" in str(verification)) == old
+    with opened(path, old=old, receipts=receipts) as erase:
+        assert seen(erase) == seen_anew(path) == fresh(kept)
+        for each in gone:
+            if each.id not in {one.id for one in kept}:
+                refused(lambda each=each: erase.ingest([each]), ForgottenError)  # type: ignore[misc]
+        status = erase.status()
+        assert (status.n_receipts, status.scrubbed) == (LAST, True)
+        assert verify_receipts(receipts, head=(LAST, erase.receipts()[-1].hash)).ok
+        assert residue(path, gone) == []
+    with opened(path, old=False, receipts=receipts) as erase:  # once is enough
+        erase.ingest([example(999)])
+        erase.forget(999)
+        assert seen(erase) == fresh(kept)
+
+
+def test_the_residue_that_is_looked_for_can_be_found(history: History) -> None:
+    _, gone = left(history, history.copies[0])
+    assert residue(history.copies[0], gone)
+
+
+def test_a_whole_folder_with_receipts_inside_tells_nothing(path: Path) -> None:
+    """Which `verify` says of every such store."""
+    history = carry_out(path)
+    for copy in history.copies:
+        with opened(copy, old=False) as erase:
+            verification = erase.verify()
+            assert verification.ok
+            assert not verification.detects_old_copies
+            assert [each.id for each in erase.examples()] == sorted(rows_of(copy / DATABASE))
+    with create(path.with_name("other"), receipts=path.with_name("receipts")) as erase:
+        assert erase.verify().detects_old_copies
+
+
+def test_receipts_that_were_moved_are_named(outside: History) -> None:
+    moved = outside.receipts.rename(outside.receipts.with_name("moved"))
+    copy = outside.copies[2]
+    refused(lambda: opened(copy, old=False), ReceiptError, str(outside.receipts), "--receipts")
+    kept, _ = left(outside, copy)
+    with opened(copy, old=True, receipts=moved) as erase:
+        assert erase.examples() == kept
+        verification = erase.verify()
+        assert verification.ok
+        assert verification.detects_old_copies
+
+
+def test_an_old_copy_forgets_nothing_before_it_has_caught_up(outside: History) -> None:
+    """A handle from before the receipts came: its removal would be a second one of the same number."""
+    with reopened(outside.copies[2]) as erase:
+        refused(lambda: erase.forget(5), ReceiptError, "older than its receipts", "nothing was forgotten")
+    with opened(outside.copies[2], old=True) as erase:
+        assert erase.verify().ok
+
+
+def test_a_removal_of_what_a_copy_never_had_changes_nothing_in_it(path: Path) -> None:
+    with create(path, some(12), receipts=path.with_name("receipts")) as erase:
+        erase.forget(1)
+        copy = Path(shutil.copytree(path, path.with_name("copy")))
+        expected = seen(erase)
+        erase.ingest([example(50)])
+        erase.forget(50)
+    with opened(copy, old=True) as erase:
+        assert seen(erase) == seen_anew(copy) == expected
+        erase.forget(2)
+        assert erase.verify().ok
+
+
+def test_what_a_copy_never_had_is_refused_by_it_too(path: Path) -> None:
+    """What came in after the copy was made, and was removed: by its id, its subject, or what it says."""
+    receipts = path.with_name("receipts")
+    with create(path, some(12), receipts=receipts) as erase:
+        copy = Path(shutil.copytree(path, path.with_name("copy")))
+        erase.ingest([example(50), example(51, subject="dan"), example(52, "said once")])
+        erase.forget([50, 52])
+        erase.forget(subject="dan")
+    with opened(copy, old=True) as erase:
+        unnumbered = replace(example(52, "said once"), id=None)
+        for each in (example(50, "another"), example(99, subject="dan"), unnumbered):
+            check_refused(erase, lambda each=each: erase.ingest([each]), ForgottenError)  # type: ignore[misc]
+        assert seen(erase) == fresh(some(12))
+
+
+def test_a_copy_from_before_its_receipt_was_published_goes_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the receipt itself; whether the folder has it too or not."""
+    receipts = path.with_name("receipts")
+    with create(path, some(12), receipts=receipts) as erase:
+        with monkeypatch.context() as patch:
+            patch.setattr(Database, "rewrite", crash)
+            with pytest.raises(Crash):
+                erase.forget(subject="ann")
+        copies = [Path(shutil.copytree(path, path.with_name(name))) for name in ("one", "other")]
+        shutil.copytree(receipts, aside := path.with_name("none yet"))
+    with opened(path, old=False) as erase:
+        erase.forget(subject="bob")
+        told = erase.receipts()
+        expected = seen(erase)
+    with opened(copies[0], old=True) as erase:
+        assert seen(erase) == expected
+        assert erase.receipts() == told
+    with opened(copies[1], old=False, receipts=aside) as erase:
+        assert erase.verify().ok
+        assert erase.receipts() == told[:1]
+
+
+def test_a_log_of_another_time_never_brings_back_what_was_removed(outside: History) -> None:
+    """A database put back where another day's log was left: SQLite mixes them. An error says so, or all is well."""
+    told = 0
+    logs = [copy / LOG for copy in outside.copies if (copy / LOG).exists() and (copy / LOG).stat().st_size]
+    for copy in outside.copies:
+        for log in logs:
+            with new_path() as mixed:
+                mixed.mkdir()
+                shutil.copy(copy / DATABASE, mixed / DATABASE)
+                shutil.copy(log, mixed / LOG)
+                try:
+                    with opened(mixed) as erase:
+                        ok = erase.verify().ok
+                    assert not ok or not hashes_of(mixed) & outside.removed
+                    told += not ok
+                except EraseError:
+                    told += 1
+    assert told > 0
+
+
+# ---- several at once ----
+def test_a_process_that_is_overtaken_while_it_catches_up_is_content(
+    outside: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = outside.copies[2]
+    kept, _ = left(outside, copy)
+    is_outdated = Removals._is_outdated
+
+    def overtaken(removals: Removals) -> bool:
+        result = is_outdated(removals)
+        monkeypatch.setattr(Removals, "_is_outdated", is_outdated)
+        opened(copy, old=True).close()
+        return result
+
+    monkeypatch.setattr(Removals, "_is_outdated", overtaken)
+    with opened(copy) as erase:
+        assert seen(erase) == fresh(kept)
+
+
+def test_two_processes_open_an_old_copy_at_once(outside: History) -> None:
+    others = [Elsewhere(), Elsewhere()]
+    errors: list[BaseException] = []
+
+    def call(other: Elsewhere, copy: Path) -> None:
+        try:
+            other("open", copy)
+        except BaseException as error:
+            errors.append(error)
+
+    try:
+        for copy in outside.copies[:6]:
+            kept, _ = left(outside, copy)
+            threads = [threading.Thread(target=call, args=(other, copy)) for other in others]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert errors == []
+            text = fresh(kept).prompts[0]
+            assert [other("text") for other in others] == [text, text]
+            assert all(other("verify").ok for other in others)
+            assert seen_anew(copy).examples == kept
+    finally:
+        for other in others:
+            other.end()
+
+
+# ---- crashes ----
+class Crash(BaseException):
+    """The process ends here."""
+
+
+def crash(*args: object) -> None:
+    raise Crash
+
+
+STEPS: dict[str, tuple[type, str]] = {
+    "receipts read": (Removals, "_missed"),
+    "rows found": (Store, "known_by"),
+    "rows taken out of the model": (Clustering, "remove"),
+    "rows deleted": (Store, "delete"),
+    "what was forgotten noted": (Store, "remember"),
+    "head set": (Store, "set_head"),
+    "facts set": (Facts, "set"),
+    "all committed": (Removals, "catch_up"),
+    "file written anew": (Database, "rewrite"),
+    "log cut": (Database, "_cut_log"),
+    "all noted": (Removals, "finish"),
+}
+
+
+def crashing(whole: Callable[..., Any], at: int) -> Callable[..., Any]:
+    """A method after whose n-th call the process ends."""
+    calls = 0
+
+    def method(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        result = whole(*args, **options)
+        calls += 1
+        if calls == at:
+            raise Crash
+        return result
+
+    return method
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_crash_while_an_old_copy_catches_up_leaves_an_old_copy(
+    outside: History, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or one that has caught up; `verify` tells which of both."""
+    kept, gone = left(outside, outside.copies[2])
+    owner, name = STEPS[step]
+    for at in range(1, 9):
+        with new_path() as copy, monkeypatch.context() as patch:
+            shutil.copytree(outside.copies[2], copy)
+            patch.setattr(owner, name, crashing(getattr(owner, name), at))
+            try:
+                opened(copy).close()
+            except Crash:
+                patch.undo()
+            else:
+                assert at > 1
+                return
+            with reopened(copy) as erase:
+                finished = erase.status().scrubbed and erase.status().n_receipts == LAST
+                assert erase.verify().ok == finished
+                assert (erase.examples() == kept) == (erase.status().n_receipts == LAST)
+            with opened(copy) as erase:
+                assert seen(erase) == seen_anew(copy) == fresh(kept)
+                assert erase.status().n_receipts == LAST
+                assert residue(copy, gone) == []
+
+
+def test_an_old_copy_that_cannot_catch_up_is_left_as_it_was(outside: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process writes: it says so, and the next to open it goes on."""
+    copy = outside.copies[2]
+    kept, gone = left(outside, copy)
+    with reopened(copy) as erase, erase._store.writing(), pytest.raises(EraseError, match="is writing"):
+        opened(copy, timeout=0.05)
+    with reopened(copy) as erase:
+        assert len(erase.examples()) == len(kept) + len(gone)
+    with opened(copy, old=True) as erase:
+        assert seen(erase) == fresh(kept)

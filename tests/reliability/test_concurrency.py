@@ -1,0 +1,330 @@
+"""Many processes at one store: each prompt is of a moment within its call, and what is forgotten stays forgotten.
+
+Readers and writers note what they did and when, by the one clock of the machine; the laws are checked afterwards. The
+prompts that are expected come from models fitted anew to what each write left behind.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import sys
+import time
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from erase_core.erase import Erase
+from erase_core.errors import ScrubError, StoreLockedError
+from erase_core.llm.prompt import Prompt, Template
+from erase_core.selection import selected
+from small_stores import QUERIES, Elsewhere, WordEmbedder, create, example, fresh, new_path, seen_anew, some
+from support import HANG
+
+Ids = tuple[int, ...]
+ANSWER = re.compile(r"answer (\d+)$", re.MULTILINE)
+# What a verification may say while another process is in the middle of a removal.
+UNFINISHED = (
+    "the files may still hold what was forgotten: a removal is under way, or was interrupted; if this stays, "
+    "open the store again"
+)
+
+
+class Call(NamedTuple):
+    """A prompt that a reader got."""
+
+    begin: int
+    end: int
+    query: str
+    text: str
+
+
+class State(NamedTuple):
+    """What a write left: the ids present, and between which times it came to count."""
+
+    generation: int
+    begin: int
+    acknowledged: int
+    ids: Ids
+
+
+class Record(NamedTuple):
+    """What all processes together did."""
+
+    calls: list[Call]
+    states: list[State]
+    removals: dict[int, int]
+    counts: Counter[str]
+
+
+# ---- the processes ----
+def read(path: Path, reopening: bool, ready: Any, stop: Any, results: Any) -> None:
+    """Ask for prompts until told to stop, by one handle or by a new one each time."""
+    calls: list[Call] = []
+    counts: Counter[str] = Counter()
+    try:
+        erase = Erase.open(path, embedder=WordEmbedder())
+        ready.wait()
+        while not stop.is_set() or len(calls) < 10:
+            if reopening:
+                erase.close()
+            begin, query = time.monotonic_ns(), QUERIES[len(calls) % 2]
+            if reopening:
+                erase = Erase.open(path, embedder=WordEmbedder())
+            text = erase.prompt(query).text
+            calls.append(Call(begin, time.monotonic_ns(), query, text))
+            if len(calls) % 100 == 0:
+                counts["verifications"] += 1
+                problems = set(erase.verify().problems)
+                assert problems <= {UNFINISHED}, problems
+        erase.close()
+        results.put((calls, counts, None))
+    except BaseException as error:
+        results.put((calls, counts, repr(error)))
+
+
+def write(path: Path, first: int, rounds: int, ready: Any, results: Any) -> None:
+    """Ingest three and forget two of them, again and again; the ids are this writer's own."""
+    states: list[State] = []
+    removals: dict[int, int] = {}
+    counts: Counter[str] = Counter()
+    try:
+        erase = Erase.open(path, embedder=WordEmbedder(), timeout=HANG)
+        ready.wait()
+        for i in range(first, first + 3 * rounds, 3):
+            rows = [example(i), example(i + 1, subject=f"subject {i}"), example(i + 2, subject=f"subject {i}")]
+            _write_until_done(erase, states, counts, partial(erase.ingest, rows))
+            way: dict[str, Any] = {"subject": f"subject {i}"} if i % 2 else {"ids": [i + 1, i + 2]}
+            acknowledged = _write_until_done(erase, states, counts, partial(erase.forget, **way))
+            removals |= {i + 1: acknowledged, i + 2: acknowledged}
+        erase.close()
+        results.put((states, removals, counts, None))
+    except BaseException as error:
+        results.put((states, removals, counts, repr(error)))
+
+
+def _write_until_done(erase: Erase, states: list[State], counts: Counter[str], call: Callable[[], object]) -> int:
+    """Make a write, again if it was refused; note the state that it left, and return when it was acknowledged."""
+    noted: list[tuple[int, int, Ids]] = []
+    announce = type(erase._clustering)._announce.__get__(erase._clustering)
+
+    def note() -> None:
+        announce()
+        model = erase._clustering._model
+        ids: Ids = () if model is None else tuple(int(id_) for id_ in model.ids())
+        noted[:] = [(erase._store.facts.generation + 1, time.monotonic_ns(), ids)]
+
+    erase._clustering._announce = note  # type: ignore[method-assign]
+    while (outcome := _outcome(call)) == "refused":
+        counts[outcome] += 1
+    counts[outcome] += 1
+    acknowledged = time.monotonic_ns()
+    generation, begin, ids = noted[-1]
+    states.append(State(generation, begin, acknowledged, ids))
+    return acknowledged
+
+
+def _outcome(call: Callable[[], object]) -> str:
+    """Make a write; what is documented and can be tried again is no error, nothing else is excused."""
+    try:
+        call()
+    except StoreLockedError as error:
+        if "is writing to the store" in str(error):
+            return "refused"
+        raise
+    except ScrubError as error:
+        if "the removal is done" in str(error) and "still reads from before it" in str(error):
+            return "held up"
+        raise
+    return "done"
+
+
+def run(path: Path, writers: int, rounds: int) -> Record:
+    """Let four readers and some writers at a store; return what they did, if none of them saw an error."""
+    # Neither threads nor locks come along, and what takes long to import is imported once.
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["erase_core.erase", "pytest"])
+    stop, ready, read_by, written_by = context.Event(), context.Barrier(4 + writers), context.Queue(), context.Queue()
+    processes = [context.Process(target=read, args=(path, i % 2 == 1, ready, stop, read_by)) for i in range(4)]
+    for i in range(writers):
+        args = (path, 100_000 * (i + 1) + i, rounds, ready, written_by)
+        processes.append(context.Process(target=write, args=args))
+    for process in processes:
+        process.daemon = True
+        process.start()
+    wrote = [written_by.get() for _ in range(writers)]
+    stop.set()
+    was_read = [read_by.get() for _ in range(4)]
+    for process in processes:
+        process.join()
+    assert [result[-1] for result in [*wrote, *was_read]] == [None] * (writers + 4)
+    counts: Counter[str] = sum((result[-2] for result in [*wrote, *was_read]), Counter())
+    return Record(
+        sorted(call for calls, _, _ in was_read for call in calls),
+        sorted(state for states, _, _, _ in wrote for state in states),
+        {id_: when for _, removals, _, _ in wrote for id_, when in removals.items()},
+        counts,
+    )
+
+
+# ---- the laws ----
+def stale(record: Record) -> list[Call]:
+    """The prompts that show an example whose removal had been acknowledged before they were asked for."""
+    return [
+        call
+        for call in record.calls
+        if any(call.begin > record.removals.get(int(id_), call.begin) for id_ in ANSWER.findall(call.text))
+    ]
+
+
+def unexplained(record: Record, expected: Callable[[Ids, str], str]) -> list[Call]:
+    """The prompts that are not those of any state that counted at some time during the call."""
+    ended = [state.acknowledged for state in record.states[1:]]
+    # Commits follow one another as generations do; the acknowledgements of two writers may not.
+    for i in reversed(range(len(ended) - 1)):
+        ended[i] = min(ended[i], ended[i + 1])
+    begun = [state.begin for state in record.states]
+    unlike = []
+    for call in record.calls:
+        first, last = bisect_left(ended, call.begin), bisect_right(begun, call.end)
+        states = record.states[first:last]
+        if not any(expected(state.ids, call.query) == call.text for state in reversed(states)):
+            unlike.append(call)
+    return unlike
+
+
+def anew(path: Path) -> Callable[[Ids, str], str]:
+    """What the prompt for a query is, by a model that is fitted to some ids; settings are those of a store."""
+    erase = Erase.open(path, embedder=WordEmbedder())
+
+    @cache
+    def model_of(ids: Ids) -> Any:
+        return erase._clustering.fit(ids, WordEmbedder().embed([example(id_).input for id_ in ids]))
+
+    @cache
+    def prompt(ids: Ids, query: str) -> str:
+        vector = WordEmbedder().embed([query])[0]
+        shown = [example(id_) for id_ in selected(erase.settings, model_of(ids), vector)]
+        return Prompt(Template(), tuple(shown), query).text
+
+    return prompt
+
+
+def check(path: Path, record: Record, first: Ids) -> None:
+    """Check all laws of a run, and that they would notice if they were broken."""
+    states = [State(1, 0, 0, first), *record.states]
+    record = record._replace(states=states)
+    generations = [state.generation for state in states]
+    assert generations == list(range(1, len(states) + 1)), "a write was lost, or one counted twice"
+    expected = anew(path)
+    assert stale(record) == []
+    assert unexplained(record, expected) == []
+    # A prompt of the past, asked for now.
+    shown = [call for call in record.calls if set(map(int, ANSWER.findall(call.text))) & record.removals.keys()]
+    assert shown, "nobody ever saw what was to be forgotten"
+    late = shown[0]._replace(begin=states[-1].acknowledged + 1, end=states[-1].acknowledged + 2)
+    assert stale(record._replace(calls=[late])) == [late]
+    assert unexplained(record._replace(calls=[late]), expected) == [late]
+    with Erase.open(path, embedder=WordEmbedder()) as erase:
+        assert tuple(e.id for e in erase.examples()) == states[-1].ids
+        assert erase.verify().ok
+        assert len(erase.receipts()) == len(record.removals) // 2
+
+
+def go(path: Path, strategy: str, writers: int, rounds: int) -> None:
+    create(path, some(12), strategy=strategy, n_shots=6).close()
+    record = run(path, writers, rounds)
+    print(f"{strategy}: {len(record.calls)} prompts, {len(record.states)} writes, {dict(record.counts)}")
+    check(path, record, tuple(range(12)))
+
+
+@pytest.mark.parametrize(("strategy", "writers"), [("kmeans", 2), ("knn", 1)])
+def test_each_prompt_is_of_a_moment_within_its_call(path: Path, strategy: str, writers: int) -> None:
+    go(path, strategy, writers, rounds=60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("writers", [1, 2])
+@pytest.mark.parametrize("strategy", ["kmeans", "knn", "random"])
+def test_each_of_thousands_of_prompts_is_of_a_moment_within_its_call(strategy: str, writers: int) -> None:
+    with new_path() as path:
+        go(path, strategy, writers, rounds=150)
+
+
+# ---- one in the way ----
+@pytest.fixture(scope="module")
+def other() -> Iterator[Elsewhere]:
+    other = Elsewhere()
+    yield other
+    other.end()
+
+
+def _name(pid: int | None) -> str:
+    return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="locks are told by /proc/locks")
+def test_a_reader_in_the_way_is_named_and_once_it_has_gone_the_removal_is_brought_to_its_end(path: Path) -> None:
+    create(path, some(12)).close()
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    reader = context.Process(target=_read_for_long, args=(path / "examples.sqlite", theirs), daemon=True)
+    erase = Erase.open(path, embedder=WordEmbedder(), timeout=0.2)
+    erase.ingest([example(77)])
+    reader.start()
+    ours.recv()
+    with pytest.raises(ScrubError, match="the removal is done") as caught:
+        erase.forget(77)
+    assert _name(reader.pid) in str(caught.value)
+    assert 77 not in [e.id for e in erase.examples()]
+    assert erase.receipts() == []
+    erase.close()
+    reader.kill()
+    reader.join()
+    with Erase.open(path, embedder=WordEmbedder()) as erase:
+        assert erase.verify().ok
+        assert len(erase.receipts()) == 1
+    assert seen_anew(path) == fresh(some(12))
+
+
+def _read_for_long(file: Path, ready: Any) -> None:
+    connection = sqlite3.connect(file, isolation_level=None)
+    connection.execute("BEGIN")
+    connection.execute("SELECT count(*) FROM examples").fetchone()
+    ready.send(True)
+    time.sleep(HANG)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="locks are told by /proc/locks")
+@pytest.mark.parametrize("call", [lambda erase: erase.ingest([example(77)]), lambda erase: erase.forget(1)])
+def test_a_writer_in_the_way_is_named(path: Path, other: Elsewhere, call: Callable[[Erase], object]) -> None:
+    create(path, some(12)).close()
+    other("open", path)
+    other("begin_write")
+    with Erase.open(path, embedder=WordEmbedder(), timeout=0.1) as erase:
+        with pytest.raises(StoreLockedError) as caught:
+            call(erase)
+        assert _name(other._process.pid) in str(caught.value)
+        other("end_write")
+        call(erase)
+
+
+# ---- locks ----
+@pytest.mark.parametrize("before", ["verify", "status", "receipts"])
+def test_a_handle_that_looked_at_the_files_still_keeps_others_from_deleting_them(
+    path: Path, other: Elsewhere, before: str
+) -> None:
+    erase = create(path, some(12))
+    getattr(erase, before)()
+    other("open", path)
+    other("close")
+    erase.ingest(some(3, 100))
+    other("open", path)
+    assert other("examples") == erase.examples()
+    assert other("ingest", [example(200)]).n_examples == 16
+    assert len(erase.examples()) == 16

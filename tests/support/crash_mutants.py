@@ -1,0 +1,78 @@
+"""Stores that break a promise on purpose, so that the harness is seen to find it: applied in a process that is stopped.
+
+They reach into the product by the statements that it gives to SQLite, where they can, and else by names within it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from erase_core.store.model_cache import Clustering
+
+Rewrite = Callable[["Rewritten", str], str]
+
+
+class Rewritten(sqlite3.Connection):
+    """A connection that carries out other statements than it is given."""
+
+    rewrite: Rewrite = staticmethod(lambda connection, sql: sql)
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        return super().execute(Rewritten.rewrite(self, sql), *values)
+
+    def executemany(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        cursor = super().executemany(sql, *values)
+        Rewritten.rewrite(self, sql + " -- done")
+        return cursor
+
+    def executescript(self, sql: str) -> sqlite3.Cursor:
+        return super().executescript(Rewritten.rewrite(self, sql))
+
+
+def rewriting(rewrite: Rewrite) -> Callable[[], None]:
+    """A mutant of every statement."""
+
+    def apply() -> None:
+        connect = sqlite3.connect
+        Rewritten.rewrite = staticmethod(rewrite)
+        sqlite3.connect = lambda *args, **options: connect(*args, **options, factory=Rewritten)  # type: ignore[assignment]
+
+    return apply
+
+
+def without_vacuum(connection: Rewritten, sql: str) -> str:
+    return "SELECT 1" if sql.strip().upper() == "VACUUM" else sql
+
+
+def in_two_transactions(connection: Rewritten, sql: str) -> str:
+    if sql.endswith("-- done") and "examples" in sql:
+        super(Rewritten, connection).execute("COMMIT")
+        super(Rewritten, connection).execute("BEGIN IMMEDIATE")
+    return sql
+
+
+def without_sync(connection: Rewritten, sql: str) -> str:
+    return sql.replace("synchronous = FULL", "synchronous = OFF")
+
+
+def with_the_old_snapshot() -> None:
+    remove = Clustering.remove
+
+    def without_files(self: Clustering, ids: Any) -> Any:
+        kept = self._unlink, self._save
+        self._unlink = self._save = lambda: None  # type: ignore[method-assign]
+        removed = remove(self, ids)
+        self._unlink, self._save = kept  # type: ignore[method-assign]
+        return removed
+
+    Clustering.remove = without_files  # type: ignore[method-assign]
+
+
+MUTANTS: dict[str, Callable[[], None]] = {
+    "without VACUUM": rewriting(without_vacuum),
+    "in two transactions": rewriting(in_two_transactions),
+    "without fsync": rewriting(without_sync),
+    "with the old snapshot": with_the_old_snapshot,
+}
