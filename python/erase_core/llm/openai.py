@@ -218,7 +218,7 @@ class OpenAILLM(Shared):
             if last:
                 raise error.error from None
             return None
-        found = way.read(reply, options)
+        found = way.read(reply, options, query["content"])
         if found is None and not reply.text and (last or reply.cut_off):
             raise self._connection.no_text(reply)
         if found is None and last:
