@@ -88,7 +88,9 @@ class OpenAILLM(Shared):
         address = Address.of(base_url)
         self._connection = Connection(model, address, api_key, options)
         self._has_secret = bool(api_key) or address.credentials is not None
-        self._made_of = {"model": model, "base_url": base_url, "api_key": api_key, **asdict(options)}
+        made_of = {"model": model, "base_url": base_url, "api_key": api_key, **asdict(options)}
+        # What has a secret is not pickled, and so need not be kept.
+        self._made_of = {} if self._has_secret else made_of
         self.name = self._connection.name
         self._thinking_tokens = options.thinking_tokens
         self._context, self._context_known = options.context_length, options.context_length is not None
