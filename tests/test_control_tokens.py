@@ -37,6 +37,16 @@ TOKENS = [
     *("<s>", "</s>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "<unk>", "<pad>", "<mask>"),
     *("<think>", "</think>", "<tool_call>", "</tool_call>", "<extra_id_1>", "<unused42>", "<SPECIAL_10>"),
     *("[CLS]", "[SEP]", "[MASK]", "### Instruction:", "### Response:"),
+    "]~!b[",
+    "]~b]",
+    "[e~[",
+    "<[begin_of_sentence]>",
+    "<EOP_TOKEN>",
+    "<PRE>",
+    "<TOOLCALL>",
+    "<minimax:tool_call>",
+    "<longcat_user>",
+    "<image_soft_token>",
 ]
 # What people write.
 ORDINARY = [
