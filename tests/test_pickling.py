@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -237,8 +238,8 @@ def test_a_server_is_pickled_without_a_key(way: str) -> None:
     assert other._connection._options == options
     assert str(other._connection._client.base_url) == str(llm._connection._client.base_url)
     for secret in ({"api_key": "sk-secret"}, {"base_url": "http://me:sk-secret@127.0.0.1:9/v1"}):
-        known: Any = {"base_url": url, **secret}
-        refused(lambda known=known: pickle.dumps(OpenAILLM("m", **known)), NotPicklableError, "api_key", "password")
+        known = OpenAILLM("m", **{"base_url": url, **secret})  # type: ignore[arg-type]
+        refused(partial(pickle.dumps, known), NotPicklableError, "api_key", "password")
 
 
 def test_a_handle_with_a_key_is_copied_and_not_pickled(path: Path) -> None:
