@@ -129,7 +129,7 @@ def test_the_line_of_a_report(report: dict[str, Any], line: str) -> None:
 
 def test_the_command_line_prints_one_line(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("erase_core.models.as_embedder", lambda _: Short())
-    create(path, embedder=Short()).close()
+    create(path, embedder="short").close()
     file = tmp_path / "rows.jsonl"
     for texts, lines in ((("a b c d e", "a b c d f", "a"), 2), (("a b",), 1)):
         file.write_text("".join(json.dumps({"input": text, "output": "yes"}) + "\n" for text in texts))
