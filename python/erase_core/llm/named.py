@@ -29,7 +29,7 @@ ANNOUNCED = re.compile(rf"(?:.*[.!?\n]\s*|\s*)[#\s]*{ANNOUNCEMENT}\s*(\S.*)", re
 EMPHASIS = re.compile(r"(?<![\w*])(\*\*|__)(?=\S)([^*_\n]+)(?<=\S)\1(?![\w*])")
 SAYS_ANSWER = re.compile(r"\banswer(?: is\b|:)", re.IGNORECASE)
 BOXED = re.compile(r"\$*\\boxed\{(?:\\text\{([^{}]*)\}|([^{}]*))\}\$*")
-FENCED = re.compile(r"```[a-z]*\n(.*?)\n?```", re.DOTALL)
+FENCED = re.compile(r"```[a-z]*\n(.*?)\n?```|<answer>(.*?)</answer>", re.DOTALL)
 # What ends a turn, where a server hands it over as text.
 ENDS = re.compile(r"(?:\s*(?:</s>|<\|(?:im_end|eot_id|end|endoftext|eot|return)\|>|<end_of_turn>|<eos>))+\Z")
 LABEL = re.compile(
@@ -91,9 +91,9 @@ def named(text: str, options: Sequence[str], query: str = "") -> str | None:
 
 
 def named_in_json(text: str, options: Sequence[str]) -> str | None:
-    """Return the option that a JSON text is: a string, or an object with nothing but that string."""
+    """Return the option that a JSON text is: a string, or an object with nothing but that string; fenced or not."""
     try:
-        value = json.loads(text)
+        value = json.loads(fenced[1] if (fenced := FENCED.fullmatch(text.strip())) and fenced[1] else text)
     except (ValueError, RecursionError):
         return None
     if isinstance(value, dict) and len(value) == 1:
