@@ -73,6 +73,8 @@ def forget(
         raise ParameterError("forget asks before it acts, and nobody is there to answer; give --yes or --dry-run")
     given = [*(id_ or ()), *(lines_of("--ids-from", ids_from) if ids_from is not None else ())]
     subjects = None if of_ids else _subjects(subject, subject_from, subjects_from)
+    _check_utf8("--id", id_ or ())
+    _check_utf8("--subject", subject or ())
     with open_store(store, receipts, public_key, signing_key=signing_key) as erase:
 
         def forget_them(*, dry_run: bool = False) -> ForgetReport:
@@ -92,6 +94,13 @@ def forget(
     declined = report.dry_run and not dry_run
     lines = ["nothing was forgotten"] if declined else _changes(report)
     show(report.to_dict(), lines, as_json=as_json, done=not report.dry_run)
+
+
+def _check_utf8(option: str, texts: Sequence[str]) -> None:
+    """Refuse arguments in another encoding: they could match nothing, and would be skipped as missing."""
+    for text in texts:
+        if any("\udc80" <= sign <= "\udcff" for sign in text):
+            raise ParameterError(f"{option}: {text!r} is not in UTF-8; give it in that encoding")
 
 
 def _ids(erase: Erase, given: Sequence[str]) -> Sequence[int | str]:

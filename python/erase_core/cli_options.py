@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
+from erase_core import streams
 from erase_core.errors import ParameterError
 from erase_core.terminal import notes
 
@@ -196,14 +197,14 @@ def noted(option: str, text: str) -> tuple[int, str]:
 
 def stdin_bytes(name: str) -> BinaryIO:
     """Return standard input, for what an argument or an option names by ``-``."""
-    if sys.stdin is None:  # closed by whoever started this process
+    if streams.is_closed("stdin"):
         raise ParameterError(f"{name}: - is standard input, which is closed; name a file")
     return sys.stdin.buffer
 
 
 def stdout_bytes() -> BinaryIO:
     """Return standard output, for what ``-`` names."""
-    if sys.stdout is None:
+    if streams.is_closed("stdout"):
         raise ParameterError("FILE: - is standard output, which is closed; name a file")
     sys.stdout.flush()
     return sys.stdout.buffer

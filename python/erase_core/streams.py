@@ -7,7 +7,10 @@ import sys
 from contextlib import suppress
 from io import TextIOWrapper
 
-__all__ = ["Unprinted", "drop_unwritten", "prepare", "print_result"]
+__all__ = ["Unprinted", "drop_unwritten", "is_closed", "prepare", "print_result"]
+
+# Streams in whose place `prepare` has put the null device.
+_closed: set[str] = set()
 
 
 class Unprinted(Exception):  # noqa: N818 -- never leaves the command: it becomes an exit code
@@ -28,9 +31,15 @@ def prepare() -> None:
             mode = "r" if name == "stdin" else "w"
             stream = open(descriptor, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 -- for the whole run
             setattr(sys, name, stream)
+            _closed.add(name)
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # an answer may hold what the terminal's encoding does not have
             stream.reconfigure(errors="backslashreplace")
+
+
+def is_closed(name: str) -> bool:
+    """Return whether a standard stream was closed by whoever started the command: "stdin", "stdout" or "stderr"."""
+    return name in _closed
 
 
 def print_result(text: str, *, done: bool) -> None:
@@ -52,6 +61,8 @@ def print_result(text: str, *, done: bool) -> None:
     try:
         print(text, flush=True)
     except (OSError, KeyboardInterrupt) as error:
+        if not done and isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, "standard output") from None
         if not done:
             raise
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else error.strerror or type(error).__name__
