@@ -299,7 +299,12 @@ def test_only_an_id_makes_a_duplicate(path: Path) -> None:
     rows = [{"input": "a", "output": "b"}] * 2
     with create(path) as erase:
         assert erase.ingest(rows, on_duplicate="skip").n_added == 2
-        assert erase.ingest(rows, on_duplicate="skip").n_added == 2
+        report = erase.ingest(rows, on_duplicate="skip")
+        assert report.n_added == 2
+        [note] = report.notes
+        assert "by their ids" in note
+        assert not erase.ingest(rows).notes
+        assert not erase.ingest([{**rows[0], "id": 7}], on_duplicate="skip").notes
         check_refused(erase, lambda: erase.ingest([{**rows[0], "id": "0"}], on_duplicate="skip"), IdKindError)
         check_refused(erase, lambda: erase.ingest([{**rows[0], "id": 9}] * 2, on_duplicate="skip"), ExampleError)
 
