@@ -187,7 +187,7 @@ def test_streams_of_the_wrong_direction(store: Path, stream: str) -> None:
 
 def test_a_process_that_closed_its_streams_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a windowed program or a service does."""
-    monkeypatch.setattr("erase_core.streams._closed", set())
+    monkeypatch.setattr("erase_core.streams.closed", set())
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(f"sys.{name}", None)
     commands: dict[int, Callable[[], object]] = {0: lambda: print("result"), 14: lambda: 1 / 0}

@@ -138,10 +138,8 @@ def test_a_limit_may_be_an_integer_of_numpys(path: Path, limit: Any) -> None:
 
 
 def test_the_command_line_prints_one_line(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The packaged model is one of ours here: the command line can have no object."""
-    short = Short(f"{sentence_model.PACKAGED}@short")
-    monkeypatch.setattr("erase_core.models.as_embedder", lambda _: short)
-    create(path, embedder=short).close()
+    monkeypatch.setattr("erase_core.models.as_embedder", lambda _: Short())
+    create(path, embedder="short").close()
     file = tmp_path / "rows.jsonl"
     for texts, lines in ((("a b c d e", "a b c d f", "a"), 2), (("a b",), 1)):
         file.write_text("".join(json.dumps({"input": text, "output": "yes"}) + "\n" for text in texts))

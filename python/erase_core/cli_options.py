@@ -197,14 +197,14 @@ def noted(option: str, text: str) -> tuple[int, str]:
 
 def stdin_bytes(name: str) -> BinaryIO:
     """Return standard input, for what an argument or an option names by ``-``."""
-    if streams.is_closed("stdin"):
+    if sys.stdin is None or "stdin" in streams.closed:
         raise ParameterError(f"{name}: - is standard input, which is closed; name a file")
     return sys.stdin.buffer
 
 
 def stdout_bytes() -> BinaryIO:
     """Return standard output, for what ``-`` names."""
-    if streams.is_closed("stdout"):
+    if sys.stdout is None or "stdout" in streams.closed:
         raise ParameterError("FILE: - is standard output, which is closed; name a file")
     sys.stdout.flush()
     return sys.stdout.buffer

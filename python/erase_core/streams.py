@@ -7,10 +7,10 @@ import sys
 from contextlib import suppress
 from io import TextIOWrapper
 
-__all__ = ["Unprinted", "drop_unwritten", "is_closed", "prepare", "print_result"]
+# Standard streams that whoever started this process had closed.
+closed: set[str] = set()
 
-# Streams in whose place `prepare` has put the null device.
-_closed: set[str] = set()
+__all__ = ["Unprinted", "closed", "drop_unwritten", "prepare", "print_result"]
 
 
 class Unprinted(Exception):  # noqa: N818 -- never leaves the command: it becomes an exit code
@@ -26,20 +26,15 @@ def prepare() -> None:
     """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
+            closed.add(name)
             # The lowest number that is free, which is that of the stream unless something else has it already.
             descriptor = os.open(os.devnull, os.O_WRONLY)
             mode = "r" if name == "stdin" else "w"
             stream = open(descriptor, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 -- for the whole run
             setattr(sys, name, stream)
-            _closed.add(name)
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # an answer may hold what the terminal's encoding does not have
             stream.reconfigure(errors="backslashreplace")
-
-
-def is_closed(name: str) -> bool:
-    """Return whether a standard stream was closed by whoever started the command: "stdin", "stdout" or "stderr"."""
-    return name in _closed
 
 
 def print_result(text: str, *, done: bool) -> None:
