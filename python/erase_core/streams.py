@@ -56,6 +56,8 @@ def print_result(text: str, *, done: bool) -> None:
     try:
         print(text, flush=True)
     except (OSError, KeyboardInterrupt) as error:
+        if not done and isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, "standard output") from None
         if not done:
             raise
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else error.strerror or type(error).__name__
