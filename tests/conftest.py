@@ -36,8 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # erase_core.libraries hides warnings of other packages unless the user asks for them: here they are errors.
-    sys.warnoptions.append("error")
+    # erase_core.libraries hides warnings of other packages unless the user asks for them: as pyproject.toml does here.
+    # Processes that a test starts are given this too.
+    sys.warnoptions.append("default")
     if config.getoption("--count-warnings"):
         for category in ("DeprecationWarning", "FutureWarning", "PendingDeprecationWarning", "UserWarning"):
             config.addinivalue_line("filterwarnings", f"default::{category}")

@@ -6,13 +6,14 @@ import pickle
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from erase_core.embedding import loading
 from erase_core.embedding.sentence import SentenceEmbedder
 from erase_core.erase import Erase
-from erase_core.errors import EmbedderError, MissingPackageError
+from erase_core.errors import EmbedderError, MissingPackageError, ParameterError
 from erase_core.llm import checkpoint, packaged
 from numpy.typing import NDArray
 from small_stores import DIM, CountingLLM, WordEmbedder, check_refused, create, example, fresh, refused, seen, some
@@ -104,6 +105,89 @@ def test_vectors_of_about_unit_norm_are_taken(path: Path, scale: float) -> None:
         erase.forget(3)
         again = fresh([each for each in some(9) if each.id != 3], embedder=Scaled(scale, only="number 5"))
         assert seen(erase) == again
+
+
+# ---- what an embedder of one's own may return, and say of itself ----
+def complex_(vectors: NDArray[np.float32]) -> object:
+    return vectors.astype(np.complex64) * 1j
+
+
+def masked(vectors: NDArray[np.float32]) -> object:
+    return np.ma.masked_less(vectors, 0)
+
+
+def texts_(vectors: NDArray[np.float32]) -> object:
+    return vectors.astype(str)
+
+
+def dates(vectors: NDArray[np.float32]) -> object:
+    return np.zeros(vectors.shape, "M8[s]")
+
+
+def huge(vectors: NDArray[np.float32]) -> object:
+    return vectors.astype(np.float64) * 1e300
+
+
+def with_gradient(vectors: NDArray[np.float32]) -> object:
+    return pytest.importorskip("torch").tensor(vectors, requires_grad=True)
+
+
+class Returning(WordEmbedder):
+    """An embedder that returns its vectors in another form."""
+
+    def __init__(self, form: Callable[[NDArray[np.float32]], object]) -> None:
+        super().__init__()
+        self.form = form
+
+    def embed(self, texts: Sequence[str], *, progress: bool = False) -> Any:
+        return self.form(super().embed(texts))
+
+
+@pytest.mark.parametrize("form", [complex_, masked, texts_, dates, huge, with_gradient])
+def test_what_is_no_matrix_of_real_numbers_is_the_embedders_fault(path: Path, form: Any) -> None:
+    """Nothing is dropped in silence to make it one: an imaginary part, a mask."""
+    with create(path, embedder=Returning(form)) as erase:
+        check_refused(erase, lambda: erase.ingest(some(3)), EmbedderError, "the embedding model words gave")
+
+
+@pytest.mark.parametrize("form", [np.float64, np.ndarray.tolist, np.asfortranarray, tuple, "tensor"])
+def test_vectors_are_taken_in_any_form_of_real_numbers(path: Path, form: Any) -> None:
+    if form == "tensor":
+        form = pytest.importorskip("torch").tensor
+    with create(path, some(9), embedder=Returning(form)) as erase:
+        erase.forget(3)
+        assert seen(erase) == fresh([each for each in some(9) if each.id != 3])
+
+
+@pytest.mark.parametrize(("name", "dim"), [(np.str_("words"), DIM), ("words", np.int64(DIM)), ("words", np.uint8(DIM))])
+def test_a_name_and_a_dimension_of_numpys_kinds_make_a_sound_store(path: Path, name: Any, dim: Any) -> None:
+    embedder = WordEmbedder()
+    embedder.name, embedder.dim = name, dim
+    create(path, some(6), embedder=embedder).close()
+    with Erase.open(path, embedder=WordEmbedder(), llm=CountingLLM()) as erase:
+        assert seen(erase) == fresh(some(6))
+
+
+class WithoutProgress(WordEmbedder):
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:  # type: ignore[override]
+        return super().embed(texts)
+
+
+class WithoutEmbed:
+    name, dim = "words", DIM
+
+
+@pytest.mark.parametrize("embedder", [WithoutProgress(), WithoutEmbed()])
+def test_an_embedder_that_cannot_be_asked_is_refused_at_once(path: Path, embedder: Any) -> None:
+    refused(lambda: create(path, embedder=embedder), EmbedderError, "embed(texts, *, progress=False)", "words")
+    assert not path.exists()
+    create(path).close()
+    refused(lambda: Erase.open(path, embedder=embedder), EmbedderError, "embed(texts, *, progress=False)")
+
+
+def test_a_class_is_no_embedder(path: Path) -> None:
+    embedder: Any = type("Words", (WithoutEmbed,), {})
+    refused(lambda: create(path, embedder=embedder), ParameterError, "the class Words", "Words(...)")
 
 
 # ---- the packaged model ----

@@ -8,6 +8,8 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from erase_core import (
     OpenAILLM,
     Prompt,
     QKMeans,
+    ServerOptions,
     Settings,
     Signer,
     Template,
@@ -227,11 +230,27 @@ def test_a_model_that_was_replaced_is_another(tmp_path: Path) -> None:
 
 @copies
 def test_a_server_is_pickled_without_a_key(way: str) -> None:
-    llm = OpenAILLM("m", base_url="http://127.0.0.1:9/v1", timeout=2.5, max_retries=1, context_length=77)
+    options = ServerOptions(timeout=2.5, max_retries=1, context_length=77, parameters={"top_k": 1})
+    url = "http://127.0.0.1:9/v1?tier=1"
+    llm = OpenAILLM("m", base_url=url, **asdict(options))
     other = COPIES[way](llm)
-    assert (other.name, other.context_length, other._timeout) == (llm.name, 77, 2.5)
-    secret = OpenAILLM("m", base_url="http://127.0.0.1:9/v1", api_key="sk-secret")
-    refused(lambda: pickle.dumps(secret), NotPicklableError, "api_key")
+    assert (other.name, other.context_length) == (llm.name, 77)
+    assert other._connection._options == options
+    assert str(other._connection._client.base_url) == str(llm._connection._client.base_url)
+    for secret in ({"api_key": "sk-secret"}, {"base_url": "http://me:sk-secret@127.0.0.1:9/v1"}):
+        known = OpenAILLM("m", **{"base_url": url, **secret})  # type: ignore[arg-type]
+        refused(partial(pickle.dumps, known), NotPicklableError, "api_key", "password")
+
+
+def test_a_handle_with_a_key_is_copied_and_not_pickled(path: Path) -> None:
+    create(path, some(4), llm="m", base_url="http://127.0.0.1:9/v1").close()
+    server = {"timeout": 7.0}
+    with Erase.open(path, embedder=WordEmbedder(), api_key="sk-secret", server=server) as erase:
+        refused(lambda: pickle.dumps(erase), NotPicklableError, "api_key")
+        with copy.copy(erase) as other:
+            assert (other._models.access.api_key, other._models.access.server) == ("sk-secret", server)
+    with Erase.open(path, embedder=WordEmbedder(), server=server) as erase, pickle.loads(pickle.dumps(erase)) as other:
+        assert other._models.access.server == server
 
 
 # ---- all else ----
@@ -241,7 +260,12 @@ def test_what_is_returned_has_equal_copies(path: Path, way: str) -> None:
         things: list[Any] = [erase.ingest([example(50)]), erase.forget(1), erase.forget(2).receipt, erase.status()]
         things += [erase.verify(), erase.settings, Settings(template=Template("do")), erase.prompt("what?")]
         things += [example(1), Template("a"), read_examples([{"input": "a", "output": "b"}]), BadRow("a", 1, None, "b")]
-        things += [Choice("a", {"a": 0.0}, 0.0), Answer("a", 1, 1, 0.0), verify_receipts(path / "receipts")]
+        things += [
+            ServerOptions(parameters={"a": [1]}),
+            Choice("a", {"a": 0.0}, 0.0),
+            Answer("a", 1, 1, 0.0),
+            verify_receipts(path / "receipts"),
+        ]
         assert isinstance(things[-1], ChainVerification)
         for thing in things:
             again = COPIES[way](thing)

@@ -202,7 +202,7 @@ def test_forget_refuses_ids_that_are_none(path: Path, ids: Any, error: type[Exce
         check_refused(erase, lambda dry_run=dry_run: erase.forget(ids, dry_run=dry_run), error, "id")  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("subject", [5, b"ann", ["ann"], "", "ANN", "a\0", "\ud800"], ids=repr)
+@pytest.mark.parametrize("subject", [5, b"ann", [5], "", "ANN", "a\0", "\ud800"], ids=repr)
 def test_forget_refuses_subjects_that_are_none(path: Path, subject: Any) -> None:
     error = UnknownSubjectError if isinstance(subject, str) else ParameterError
     with create(path, some(4)) as erase:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from inspect import signature
 from os import PathLike
 from typing import Any, TypeGuard, cast
 
@@ -57,13 +58,25 @@ def as_embedder(model: str | PathLike[str] | Embedder | None) -> Embedder:
 
 
 def _described(embedder: Embedder) -> Embedder:
-    """Check what an embedder of the caller's says of itself, which the store keeps."""
+    """Check what an embedder of the caller's says of itself, which the store keeps, and that it can be asked."""
     name, dim = embedder.name, getattr(embedder, "dim", None)
+    if isinstance(embedder, type):
+        raise ParameterError(
+            f"embedder must be a model, got the class {embedder.__name__}; make one: {embedder.__name__}(...)"
+        )
     fault = f"is {name!r}" if not isinstance(name, str) or not name.strip() else unstorable(name)
     if fault:
         raise EmbedderError(f"the name of the embedding model must be text that can be stored, but it {fault}")
     if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool) or not 1 <= dim <= MAX_DIM:
         raise EmbedderError(f"dim of the embedding model {name} must be an integer from 1 to {MAX_DIM}, got {dim!r}")
+    try:
+        signature(embedder.embed).bind([], progress=False)
+    except (AttributeError, TypeError) as error:
+        raise EmbedderError(
+            f"the embedding model {name} must have a method embed(texts, *, progress=False): {error}; see `Embedder`"
+        ) from None
+    except ValueError:  # a method that does not say how it is called
+        pass
     return embedder
 
 
@@ -74,7 +87,7 @@ def identified(model: str | PathLike[str] | Embedder | None) -> tuple[Identity, 
         if found is not None:
             return found, None
     embedder = as_embedder(model)
-    return Identity(embedder.name, embedder.dim), embedder
+    return Identity(str(embedder.name), int(embedder.dim)), embedder  # numpy's own kinds would be stored as bytes
 
 
 def as_llm(settings: Settings, api_key: str | None = None) -> LLM:
@@ -236,12 +249,9 @@ class Models:
 def checked_vectors(embedder: Embedder, texts: list[str], progress: bool = False) -> NDArray[np.float32]:
     """Return the vectors of texts, in an array that is nobody else's, so that it may be overwritten."""
     given = embedder.embed(texts, progress=progress)
-    try:
-        # A caller's own embedder may keep what it gives away; ours does not.
-        ours = isinstance(embedder, SentenceEmbedder) and given.flags.c_contiguous
-        vectors = given if ours else np.array(given, dtype=np.float32, order="C")
-    except (TypeError, ValueError) as error:
-        raise EmbedderError(f"the embedding model {embedder.name} gave no vectors: {error}") from error
+    # A caller's own embedder may keep what it gives away; ours does not.
+    ours = isinstance(embedder, SentenceEmbedder) and given.flags.c_contiguous
+    vectors = given if ours else _copied(embedder, given)
     if vectors.shape != (len(texts), embedder.dim):
         raise EmbedderError(
             f"the embedding model {embedder.name} gave an array of shape {vectors.shape} for "
@@ -251,6 +261,21 @@ def checked_vectors(embedder: Embedder, texts: list[str], progress: bool = False
         raise EmbedderError(f"the embedding model {embedder.name} gave a vector that is not finite")
     _check_norms(embedder, vectors)
     return vectors
+
+
+def _copied(embedder: Embedder, given: object) -> NDArray[np.float32]:
+    """Return what an embedder gave as an array of our own. Nothing is left out of it: imaginary parts, masks."""
+    try:
+        array = np.asarray(given)
+        if array.dtype.kind not in "biufO" or np.ma.is_masked(given):
+            what = "a masked array" if np.ma.is_masked(given) else f"an array of {array.dtype}"
+            raise TypeError(f"got {what}, which is not one of real numbers")
+        with np.errstate(over="ignore"):  # what is too large is infinite, and refused
+            return np.array(array, dtype=np.float32, order="C")
+    except (TypeError, ValueError, RuntimeError) as error:  # the last from a tensor that keeps its gradient
+        raise EmbedderError(
+            f"the embedding model {embedder.name} gave no vectors: {error}; have `embed` return a NumPy array of floats"
+        ) from error
 
 
 def _check_norms(embedder: Embedder, vectors: NDArray[np.float32]) -> None:

@@ -121,6 +121,8 @@ def center(center: Any, n_features: int) -> list[float] | None:
         raise ParameterError(f"center must have the shape (n_features={n_features},), got {vector.shape}")
     if vector.dtype.kind not in "iuf":
         raise ParameterError(f"center must be None or a vector of real numbers, got an array of {vector.dtype}")
+    if np.ma.is_masked(center):  # what is under the mask would be subtracted
+        raise ParameterError("center must be finite numbers, got an array with masked ones; fill them in")
     # What is too large for 64 bits becomes infinite.
     with np.errstate(over="ignore"):
         values: list[float] = vector.astype(np.float64).tolist()
@@ -186,7 +188,8 @@ def _by_kind(id_: int | str) -> tuple[bool, int, str]:
 def distinct_texts(name: str, given: object) -> list[str]:
     """Return one text or several as a list, each once."""
     several = [given] if isinstance(given, str) else given
-    if isinstance(several, (bytes, Mapping)) or not isinstance(several, Iterable):
+    is_scalar = getattr(several, "shape", None) == ()  # an array of numpy's without axes, which cannot be iterated
+    if is_scalar or isinstance(several, (bytes, Mapping)) or not isinstance(several, Iterable):
         raise ParameterError(f"{name} must be text, or several in a list, got {given!r}")
     texts = list(several)
     for each in texts:

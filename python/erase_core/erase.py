@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from erase_core import checks
 from erase_core.backends import Access, as_embedder, as_given, checked_vectors, identified, is_name, name_of
 from erase_core.embedding.sentence import Embedder
-from erase_core.erasure.admission import Admission, Forgotten, OnDuplicate, rows_of
+from erase_core.erasure.admission import Admission, Forgotten, OnDuplicate, notes_of_duplicates, rows_of
 from erase_core.erasure.request import Going, OnMissing, Request
 from erase_core.erasure.sight import count_tokens, indistinct, limit_of
 from erase_core.erasure.subjects import Match
@@ -130,7 +130,7 @@ class Erase(Reader):
         EmbedderError
             There is no such embedding model, or it has to be loaded to know its dimension and cannot be.
         ParameterError
-            A setting is out of its range, or a key is none.
+            A setting is out of range, or a key is invalid.
         MissingPackageError
             A package is not installed: of the embedding model, or cryptography for the keys.
         """
@@ -191,8 +191,8 @@ class Erase(Reader):
     ) -> Self:
         """Open a store. Models are loaded when they are needed.
 
-        A removal whose process was killed, or that another process held up, is brought to its end. A copy of the store
-        from before a removal, which its receipts tell of, has that removal done again, and a warning says so.
+        A removal whose process was killed, or that another process held up, is finished. If the store is a copy from
+        before a removal that its receipts record, the removal is done again, with a warning.
 
         Parameters
         ----------
@@ -226,7 +226,7 @@ class Erase(Reader):
         EmbedderError
             `embedder` is not the one that the store was built with.
         ParameterError, MissingPackageError
-            A key is none, or the package cryptography is missing.
+            A key is invalid, or the package cryptography is missing.
 
         Warns
         -----
@@ -405,7 +405,7 @@ class Erase(Reader):
                 longest=None if limit is None else int(counts.max(initial=0)),
                 max_tokens=limit,
                 indistinct=alike,
-                notes=reading.notes,
+                notes=reading.notes + notes_of_duplicates(coming, on_duplicate),
             )
 
     def forget(
@@ -454,7 +454,7 @@ class Erase(Reader):
             The disk failed at the end of the write: whether it counts shows when the store is opened again.
         ScrubError
             The examples are forgotten and not shown again, but the files may still hold them, or the receipt is not
-            published; the error's `report` is what would have been returned. The next `open` goes on with it.
+            published; the error's `report` is what would have been returned. The next `open` finishes it.
         """
         start = time.perf_counter()
         request = Request(ids, subject, on_missing, match)
@@ -528,7 +528,7 @@ class Erase(Reader):
         if removed is not None:
             warnings.warn(
                 f"{self._store.folder} was a copy from before a removal; {counted(removed, 'example')} that its "
-                f"receipts tell of {'was' if removed == 1 else 'were'} removed again",
+                f"receipts record {'was' if removed == 1 else 'were'} removed again",
                 OldCopyWarning,
                 stacklevel=3,
             )

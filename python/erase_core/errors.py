@@ -131,7 +131,7 @@ class UncertainError(StoreError):
 
 
 class ScrubError(StoreError):
-    """A removal counts, but files of the store may still hold what was removed; opening the store goes on with it.
+    """A removal is committed, but files may still hold what was removed; opening the store again finishes it.
 
     Attributes
     ----------
@@ -160,7 +160,7 @@ class DataWarning(UserWarning):
 
 
 class ScrubWarning(UserWarning):
-    """Files of a store may still hold what was forgotten; the next `open` goes on with it."""
+    """Files of a store may still hold what was forgotten; the next `open` finishes the removal."""
 
 
 class StopWarning(UserWarning):

@@ -181,7 +181,7 @@ class Status(_Report):
     receipts : str
         Folder of their receipts.
     scrubbed : bool
-        Whether the files hold nothing of what was forgotten; if not, the next `open` goes on with that.
+        Whether the files hold nothing of what was forgotten; if not, the next `open` finishes the removal.
     bytes : int
         Size of the store's files.
     """

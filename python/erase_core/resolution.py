@@ -5,6 +5,7 @@ The figure is the core's, so that it follows the rows as the model does: docs/al
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 from erase_core._core import Model
@@ -19,7 +20,7 @@ COARSE = 256
 
 
 def warn_if_coarse(model: Model, before: float = 0.0) -> None:
-    """Warn, where the caller was called, of a model that is too coarse for its rows and was not before.
+    """Warn of a model that is too coarse for its rows and was not before, at the user's line, not one of scikit-learn.
 
     Parameters
     ----------
@@ -33,5 +34,13 @@ def warn_if_coarse(model: Model, before: float = 0.0) -> None:
             f"{model.resolution:.3g}, above {COARSE}; give center= if the rows lie far from the origin, leave out or "
             "clip rows that are much larger than the others, or lower max_norm or epsilon",
             DataWarning,
-            stacklevel=3,
+            stacklevel=_level_of_user(),
         )
+
+
+def _level_of_user() -> int:
+    """Return how many frames above the caller of this function the user's code is: not ours, and not scikit-learn's."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("erase_core.", "sklearn.")):
+        level, frame = level + 1, frame.f_back
+    return level

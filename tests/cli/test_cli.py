@@ -267,7 +267,7 @@ def test_files_that_cannot_be_written(store: Path, tmp_path: Path) -> None:
 def test_output_that_cannot_be_written(store: Path) -> None:
     with open("/dev/full", "w") as full:
         result = subprocess.run(command("status", "-s", store), stdout=full, stderr=-1, text=True, check=False)
-    assert (result.returncode, result.stderr) == (13, "error: No space left on device\n")
+    assert (result.returncode, result.stderr) == (13, "error: standard output: No space left on device\n")
 
 
 def test_output_that_nobody_reads(store: Path) -> None:

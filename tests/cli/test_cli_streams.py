@@ -100,6 +100,23 @@ def test_a_closed_standard_input_is_not_an_empty_one(store: Path, option: str) -
     assert re.fullmatch(rf"error: {option}: standard input cannot be read: [^\n]+\n", said)
 
 
+@pytest.mark.parametrize("closed", [(0,), (1,), (0, 1)], ids=lambda closed: "".join(map(str, closed)))
+@pytest.mark.parametrize(
+    ("arguments", "descriptor", "name"),
+    [(["export", "-"], 1, "standard output"), (["ingest", "-", "--format", "jsonl"], 0, "standard input")],
+    ids=["export", "ingest"],
+)
+def test_a_stream_that_is_named_and_closed_is_an_error(
+    store: Path, arguments: Sequence[str], descriptor: int, name: str, closed: Sequence[int]
+) -> None:
+    """The examples would go nowhere, with the exit code of success."""
+    code, said = run(arguments, store, closed)
+    if descriptor in closed:
+        assert (code, said) == (2, f"error: FILE: - is {name}, which is closed; name a file\n")
+    else:
+        assert code == (0 if descriptor else 3)  # an empty source
+
+
 def test_nothing_is_written_into_a_file_that_took_the_place_of_a_stream(store: Path) -> None:
     """The next file that is opened gets the lowest number: what is printed may not go there."""
     assert run(["export", "out.jsonl"], store, (0, 1, 2)) == (0, "")
@@ -127,7 +144,10 @@ def test_output_that_cannot_be_written_does_not_hide_what_was_done(
         code, said = run(arguments, store, stdout=full)
     assert code == (DONE_UNPRINTED if changed else 13)
     assert re.fullmatch(r"error: [^\n]*No space left on device\n", said)
-    assert ("has done its work" in said) == changed
+    assert ("has done its work" in said, "standard output: No space" in said) == (
+        changed,
+        not changed and "--help" not in arguments,
+    )
 
 
 def test_output_that_nobody_reads_does_not_hide_what_was_done(store: Path) -> None:
@@ -167,6 +187,7 @@ def test_streams_of_the_wrong_direction(store: Path, stream: str) -> None:
 
 def test_a_process_that_closed_its_streams_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a windowed program or a service does."""
+    monkeypatch.setattr("erase_core.cli.streams.closed", set())
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(f"sys.{name}", None)
     commands: dict[int, Callable[[], object]] = {0: lambda: print("result"), 14: lambda: 1 / 0}

@@ -23,7 +23,8 @@ from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, load_iris, load_wine, make_blobs
 from sklearn.metrics import adjusted_rand_score
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 Rows = NDArray[np.float64]
 
@@ -102,6 +103,23 @@ def test_fewer_than_two_rows_have_nothing_to_be_told_apart() -> None:
     assert model.resolution_ == 0.0
     model.remove(0)
     assert model.resolution_ == 0.0
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        lambda rows: QKMeans(3).fit(rows),
+        lambda rows: QKMeans(3).fit_predict(rows),
+        lambda rows: QKMeans(3).fit_transform(rows),
+        lambda rows: make_pipeline(FunctionTransformer(), QKMeans(3)).fit(rows),
+    ],
+    ids=["fit", "fit_predict", "fit_transform", "pipeline"],
+)
+def test_the_warning_names_a_line_of_the_user(fit: Callable[[Rows], object]) -> None:
+    """Python shows it once for each line, so one of the library's would hide those of all other fits."""
+    with pytest.warns(DataWarning) as caught:
+        fit(blobs()[0] + 1e6)
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 # ---- updates ----
@@ -241,6 +259,7 @@ WRONG: list[tuple[Any, str]] = [
     ([1j, 0], "complex"),
     (["1", "2"], "real numbers"),
     ([None, 1.0], "object"),
+    (np.ma.masked_array([1.0, 2.0], mask=[True, False]), "masked"),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from erase_core.erase import Erase
 from erase_core.erasure.request import OnMissing
@@ -156,7 +158,9 @@ def test_subjects_come_in_any_form(path: Path, form: Any) -> None:
         assert (report.ids, report.receipt.scope) == ([1, 5, 9, 2, 6, 10], "subject")
 
 
-@pytest.mark.parametrize("subject", [[], (), 5, b"ann", {"ann": 1}, [5], ["ann", None], [b"ann"]], ids=repr)
+@pytest.mark.parametrize(
+    "subject", [[], (), 5, b"ann", {"ann": 1}, [5], ["ann", None], [b"ann"], np.array("ann")], ids=repr
+)
 def test_what_is_no_subject_is_refused(path: Path, subject: Any) -> None:
     with create(path, some(12)) as erase:
         ways: tuple[OnMissing, ...] = ("refuse", "skip")
@@ -295,7 +299,12 @@ def test_only_an_id_makes_a_duplicate(path: Path) -> None:
     rows = [{"input": "a", "output": "b"}] * 2
     with create(path) as erase:
         assert erase.ingest(rows, on_duplicate="skip").n_added == 2
-        assert erase.ingest(rows, on_duplicate="skip").n_added == 2
+        report = erase.ingest(rows, on_duplicate="skip")
+        assert report.n_added == 2
+        [note] = report.notes
+        assert "by their ids" in note
+        assert not erase.ingest(rows).notes
+        assert not erase.ingest([{**rows[0], "id": 7}], on_duplicate="skip").notes
         check_refused(erase, lambda: erase.ingest([{**rows[0], "id": "0"}], on_duplicate="skip"), IdKindError)
         check_refused(erase, lambda: erase.ingest([{**rows[0], "id": 9}] * 2, on_duplicate="skip"), ExampleError)
 
@@ -334,6 +343,17 @@ def test_the_command_repeats(tmp_path: Path) -> None:
     check_ended(command(*(each for each in wanted if each != "--yes"), "--missing", "skip"), 2, "--yes")
     report = json_of("forget", "--id", "0", "--id", "77", "--yes", "--missing", "skip", "--store", store)
     assert (report["ids"], report["n_missing"]) == ([0], 1)
+
+
+@pytest.mark.parametrize("option", ["--subject", "--id"])
+def test_an_argument_in_another_encoding_is_not_skipped_as_missing(tmp_path: Path, option: str) -> None:
+    """Somebody's terminal is in Latin-1: what was meant may be in the store."""
+    store = tmp_path / "store"
+    create(store, [*some(3), example(9, subject="caf\u00e9")], llm=None).close()
+    latin = os.fsdecode("caf\u00e9".encode("latin-1"))
+    for more in ((), ("--missing", "skip"), ("--match", "normalised") if option == "--subject" else ()):
+        check_ended(command("forget", option, latin, "--yes", "--store", store, *more), 2, f"error: {option}", "UTF-8")
+    assert json_of("status", "--store", store)["n_examples"] == 4
 
 
 def test_the_command_matches_look_alikes(tmp_path: Path) -> None:

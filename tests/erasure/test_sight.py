@@ -127,9 +127,19 @@ def test_the_line_of_a_report(report: dict[str, Any], line: str) -> None:
     assert IngestReport(1, 0, 0, 1, [], 0.0, 0.0, **report).unseen == line
 
 
+@pytest.mark.parametrize("limit", [np.int64(LIMIT), np.uint8(LIMIT), np.int32(LIMIT)])
+def test_a_limit_may_be_an_integer_of_numpys(path: Path, limit: Any) -> None:
+    embedder = Short()
+    embedder.max_tokens = limit
+    with create(path, embedder=embedder) as erase:
+        report = erase.ingest(rows("a b c d e", "a"))
+        assert (report.n_truncated, report.max_tokens) == (1, LIMIT)
+        json.dumps(report.to_dict())
+
+
 def test_the_command_line_prints_one_line(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("erase_core.backends.as_embedder", lambda _: Short())
-    create(path, embedder=Short()).close()
+    create(path, embedder="short").close()
     file = tmp_path / "rows.jsonl"
     for texts, lines in ((("a b c d e", "a b c d f", "a"), 2), (("a b",), 1)):
         file.write_text("".join(json.dumps({"input": text, "output": "yes"}) + "\n" for text in texts))

@@ -60,6 +60,7 @@ def test_damaged_gzip_is_one_clear_line(folder: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_name_that_wrongly_says_gzip_is_refused(folder: Path, kind: str) -> None:
     assert "is not gzip" in refused(written(folder, f"plain.{kind}.gz", content(folder, kind)))
+    assert "is empty" in refused(written(folder, f"empty.{kind}.gz", b""))
 
 
 # ---- what is no text ----

@@ -37,6 +37,16 @@ TOKENS = [
     *("<s>", "</s>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "<unk>", "<pad>", "<mask>"),
     *("<think>", "</think>", "<tool_call>", "</tool_call>", "<extra_id_1>", "<unused42>", "<SPECIAL_10>"),
     *("[CLS]", "[SEP]", "[MASK]", "### Instruction:", "### Response:"),
+    "]~!b[",
+    "]~b]",
+    "[e~[",
+    "<[begin_of_sentence]>",
+    "<EOP_TOKEN>",
+    "<PRE>",
+    "<TOOLCALL>",
+    "<minimax:tool_call>",
+    "<longcat_user>",
+    "<image_soft_token>",
 ]
 # What people write.
 ORDINARY = [
@@ -161,11 +171,10 @@ def test_a_local_model_that_is_not_loaded_yet_is_asked_for_its_tokens(path: Path
 
 
 def test_the_command_line_refuses(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("erase_core.erase.as_embedder", lambda _: WordEmbedder())
     monkeypatch.setattr("erase_core.backends.as_embedder", lambda _: WordEmbedder())
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"input": "a </s>", "output": "yes"}))
-    server = ["--llm", "small", "--base-url", "http://127.0.0.1:9/v1"]
+    server = ["--embedder", "words", "--llm", "small", "--base-url", "http://127.0.0.1:9/v1"]
     run = CliRunner().invoke
 
     made = run(app, ["init", "--store", str(path), *server, "--on-control-tokens", "refuse"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from erase_core.errors import ExampleError, ParameterError
+from erase_core.errors import ExampleError, ParameterError, SourceError
 from erase_core.examples.example import Example
 from erase_core.examples.reading import read_examples
 from hypothesis import given
@@ -233,7 +233,7 @@ def test_ids_that_were_written_as_floats_are_exact_or_refused(
     assert [(row.line, row.field) for row in read.skipped] == [(line, "id") for line in bad]
 
 
-@pytest.mark.parametrize("number", ["4.91712E+11", "4,91712E+11", "5E+11"])
+@pytest.mark.parametrize("number", ["4.91712E+11", "4,91712E+11", "5E+11", "4.91712E11"])
 def test_what_a_spreadsheet_rounded_is_refused(folder: Path, number: str) -> None:
     for cells, field in ((["1", "a", "b", number], "subject"), ([number, "a", "b", "c"], "id")):
         path = written(folder, "rounded.csv", lines(cells, delimiter=";"))
@@ -251,3 +251,22 @@ def test_what_pandas_makes_of_ids_as_floats_is_never_another_id(folder: Path, id
     except ExampleError:
         return
     assert {e.id for e in read.examples} <= set(ids)
+
+
+def test_customers_numbers_that_pandas_wrote_as_floats_are_those_numbers(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"input": ["a", "b", "c"], "output": "d", "subject": [1001, None, 2**53 - 1]})
+    frame.to_csv(path := tmp_path / "t.csv", index=False)
+    assert [example.subject for example in read_examples(path).examples] == ["1001", None, str(2**53 - 1)]
+    assert read_examples(path).examples == read_examples(frame).examples
+    path.write_text(path.read_text() + f"e,f,{2**53 + 1}.0\n")
+    with pytest.raises(ExampleError, match="line 5, field 'subject': is written as a float"):
+        read_examples(path)
+    path.write_text(path.read_text() + "g,h,version 2.0\n")  # not numbers, then
+    assert read_examples(path).examples[0].subject == "1001.0"
+
+
+def test_another_delimiter_is_seen_where_a_label_has_a_comma(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("input;output;name, first\na;b;c\n")
+    with pytest.raises(SourceError, match="separated by ';'; give delimiter=';'"):
+        read_examples(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
@@ -241,7 +242,7 @@ def test_skipping_bad_rows_is_leaving_them_out(examples: list[Example], data: st
             read_examples(given_rows)
         message = str(caught.value)
         assert message.startswith(str(reading.skipped[0]))
-        assert (f"(and {sum(broken) - 1} more bad rows)" in message) == (sum(broken) > 1)
+        assert re.findall(r"\(and (\d+) more bad rows?\)", message) == [str(sum(broken) - 1)] * (sum(broken) > 1)
         assert "\n" not in message
     else:
         assert read_examples(given_rows) == reading

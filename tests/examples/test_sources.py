@@ -71,7 +71,7 @@ def test_columns_may_have_other_names_in_any_format(folder: Path, kind: str) -> 
     fields = {"input": "question", "output": "answer"}
     assert read_examples(path, fields=fields).examples == GOOD_EXAMPLES
     found = "only 'question', 'answer', 'rest'"
-    assert refused(path) == f"{path} has no column 'input', {found}; name its columns with `fields`"
+    assert refused(path) == f"{path} has no column 'input', {found}; name its columns with fields (--field)"
     # Even a field that may be missing must be there if it is named: a typing error would lose every subject.
     assert f"has no column 'custmer', {found}" in refused(path, fields={**fields, "subject": "custmer"}, skip_bad=True)
 

@@ -359,3 +359,11 @@ def test_narwhals_is_not_imported_unless_for_a_table(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("input,output\na,b\n")
     assert run(IMPORTED, path).stdout == "False\n"
+
+
+def test_an_index_that_looks_like_the_subjects_is_noted() -> None:
+    frame = pd.DataFrame({"input": ["a"], "output": ["b"]}, index=pd.Index(["ann"], name="customer_id"))
+    notes = " ".join(read_examples(frame).notes)
+    assert "fields={'subject': 'customer_id'}" in notes
+    assert "fields={'id': 'customer_id'}" in notes
+    assert read_examples(frame, fields={"subject": "customer_id"}).examples[0].subject == "ann"

@@ -46,6 +46,25 @@ IS_AN_OPTION = [
     ("The correct answer is (C).", LETTERS, "C"),
     ("Answer: B) Berlin", LETTERS, "B"),
     ("I", list("HIJ"), "I"),
+    ("[B]", LETTERS, "B"),
+    ("**B)** Berlin", LETTERS, "B"),
+    ("(B) is correct.", LETTERS, "B"),
+    ("My answer is B.", LETTERS, "B"),
+    ("The correct option is B", LETTERS, "B"),
+    ("The answer is $\\boxed{B}$.", LETTERS, "B"),
+    ("\\boxed{\\text{B}}", LETTERS, "B"),
+    ("**Answer:** yes", YES_NO, "yes"),
+    ("Answer:yes", YES_NO, "yes"),
+    ("The answer is **yes**.", YES_NO, "yes"),
+    ("* yes", YES_NO, "yes"),
+    ("(no)", YES_NO, "no"),
+    ("```text\nyes\n```", YES_NO, "yes"),
+    ("yes</s>", YES_NO, "yes"),
+    ("<answer>yes</answer>", YES_NO, "yes"),
+    ("no<|im_end|>\n", YES_NO, "no"),
+    ("Sentiment: Positive", ["positive", "negative"], "positive"),
+    ("The category is refund.", ["refund", "other"], "refund"),
+    ("\N{MINUS SIGN}5", ["5", "-5"], "-5"),
 ]
 
 IS_NONE = [
@@ -93,6 +112,25 @@ IS_NONE = [
     ("refund (partial)", ["refund", "other"]),
     ("YES", ["yes", "Yes"]),
     ("c#", ["c", "C", "C++"]),
+    ("A) is wrong", LETTERS),
+    ("A) Incorrect", LETTERS),
+    ("A: wrong. B is right", LETTERS),
+    ("A: not B", LETTERS),
+    ("A. I cannot answer this", LETTERS),
+    ("A. I think the answer is B.", LETTERS),
+    ("A: Berlin", LETTERS),  # "A:" as in "Q: ... A: ..."
+    ("A) to D", LETTERS),
+    ("A) None of B-D", LETTERS),
+    ("B) but C is better", LETTERS),
+    ("C. S. Lewis", LETTERS),
+    ("B) perhaps?", LETTERS),
+    ("The answer is A. I mean B.", LETTERS),
+    ("The answer is B. The answer is C.", LETTERS),
+    ("The answer is yes. No, the answer is no.", YES_NO),
+    ("(yes) or (no)", YES_NO),
+    ("**yes** or **no**", YES_NO),
+    ("2**3**4", ["234", "2"]),
+    ("No label: positive", ["positive", "negative"]),
     ("", YES_NO),
     (".", YES_NO),
     ("*", ["**"]),
@@ -109,6 +147,34 @@ def test_an_answer_that_is_an_option_names_it(text: str, options: list[str], opt
 def test_an_answer_that_is_no_option_names_none(text: str, options: list[str]) -> None:
     assert named(text, options) is None
     assert named(text, options[::-1]) is None
+
+
+CAPITALS = "Which is the capital of Germany?\nA) Athens\nB) Berlin\nC) None of the above\nD) Berlin, I think"
+
+
+@pytest.mark.parametrize(
+    ("text", "option"),
+    [
+        ("B) Berlin", "B"),
+        ("B. berlin.", "B"),
+        ("**B)** Berlin", "B"),
+        ("The answer is (B) Berlin.", "B"),
+        ("B) Berlin is the capital of Germany.", "B"),
+        ("C) None of the above", "C"),
+        ("D) Berlin, I think", "D"),
+        ("A: Athens", "A"),
+        ("A) Berlin", None),
+        ("A: Berlin", None),
+        ("B) Bonn", None),
+        ("B) Berlin, not Athens", None),
+        ("A) Athens is wrong", None),
+        ("A) Athens, but rather (B)", None),
+        ("A) is wrong", None),
+    ],
+)
+def test_what_follows_a_letter_is_what_the_query_has_after_it(text: str, option: str | None) -> None:
+    assert named(text, LETTERS, CAPITALS) == option
+    assert named(text, LETTERS[::-1], CAPITALS) == option
 
 
 option = st.text(min_size=1, max_size=8).filter(lambda text: text == text.strip() and bool(text))
@@ -150,6 +216,7 @@ def test_an_option_within_other_words_is_not_named(word: str, more: str) -> None
         (' {"answer": "no"}\n', "no"),
         ('{\n  "answer" : "no"\n}', "no"),
         ('"\\u0079es"', "yes"),
+        ('```json\n{"answer": "no"}\n```', "no"),
         ("yes", None),
         ('"maybe"', None),
         ('{"answer": "no", "why": "yes"}', None),

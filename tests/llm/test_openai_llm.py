@@ -142,6 +142,7 @@ def test_thoughts_have_tokens_of_their_own() -> None:
         (sends({"detail": "broken"}), ServerError, "status 200, 'broken'"),
         (fails(200, "maximum context length is 8"), PromptTooLongError, "maximum context length is 8"),
         (fails(500, "Context size has been exceeded."), PromptTooLongError, "Context size has been exceeded"),
+        (says("", reason="abort"), LLMError, "ended without an answer .finish_reason 'abort'"),
         (fails(413), PromptTooLongError, "too long for small"),
         (sends({"error": "`inputs` must have less than 9 tokens. Given: 99"}, 422), PromptTooLongError, "Given: 99"),
         (fails(400, "\ud800 \x1b[31m\u2028"), ServerError, "status 400, '\ufffd \\[31m'"),

@@ -127,3 +127,35 @@ def test_an_address_that_cannot_be_used_is_refused_and_its_secrets_are_not_shown
     with pytest.raises((ParameterError, ServerError), match=message) as caught:
         OpenAILLM("small", base_url=base_url, max_retries=0).generate(PROMPT)
     assert SECRET not in str(caught.value)
+
+
+# Secrets in the place of parameters
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"api_key": SECRET},
+        {"apiKey": SECRET},
+        {"extra_headers": {"X": SECRET}},
+        {"extra_body": {"Authorization": SECRET}},
+        {"tools": [{"auth": {"access_token": SECRET}}]},
+        {"password": SECRET},
+    ],
+)
+def test_a_secret_among_parameters_is_refused_and_not_shown(parameters: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError, match="parameters must hold no secret") as caught:
+        OpenAILLM("small", base_url="http://localhost/v1", parameters=parameters)
+    assert SECRET not in str(caught.value)
+
+
+def test_parameters_whose_names_only_resemble_a_secrets_are_taken() -> None:
+    taken = {"prompt_cache_key": "a", "stop_token_ids": [1], "min_tokens": 1, "thinking": {"budget_tokens": 5}}
+    OpenAILLM("small", base_url="http://localhost/v1", parameters=taken)
+
+
+@pytest.mark.parametrize("end", ["?bearer=", "?jwt=", "?pass=", "?sas=", "?session=", "?access=", ";key=", "/token="])
+def test_a_secret_in_a_query_or_path_is_refused_and_not_shown(end: str) -> None:
+    with pytest.raises(ParameterError, match="base_url must hold no secret") as caught:
+        OpenAILLM("small", base_url=f"http://localhost/v1{end}{SECRET}")
+    assert SECRET not in str(caught.value)

@@ -36,6 +36,18 @@ def body(content: object, reason: str = "stop", **message: object) -> dict[str, 
         ("◁think▷yes◁/think▷no", "no"),
         ("<seed:think>yes</seed:think>no", "no"),
         ("<|channel|>analysis<|message|>yes<|end|><|start|>assistant<|channel|>final<|message|>no", "no"),
+        ("<reflection>yes</reflection>no", "no"),
+        ("<scratchpad>yes</scratchpad>no", "no"),
+        ("<longcat_think>yes</longcat_think>no", "no"),
+        ('<think budget="9">yes</think>no', "no"),
+        ("<unused94>thought\nyes<unused95>no", "no"),
+        ("<|channel>thought\nyes<channel|>no", "no"),
+        ("<|begin_of_thought|>yes<|end_of_thought|>\n<|begin_of_solution|>no<|end_of_solution|>", "no"),
+        ("<|START_THINKING|>yes<|END_THINKING|><|START_RESPONSE|>no<|END_RESPONSE|>", "no"),
+        ("<|START_THINKING|>yes", ""),
+        ("<think>yes</think>\n<answer>\nno\n</answer>", "no"),
+        ("<think>yes</think><answer>no", "no"),  # cut off
+        ("<|channel|>analysis<|message|>yes<|end|><|start|>assistant<|channel|>final<|message|>no<|return|>", "no"),
         ("Well. <think>yes</think>", "Well."),
         ("<think>yes", ""),  # they do not end
         ("<think>yes</think>", ""),
@@ -47,7 +59,9 @@ def test_thoughts_are_no_part_of_an_answer(said: str, text: str) -> None:
     assert without_thoughts(said) == (text, True)
 
 
-@pytest.mark.parametrize("said", ["no", "a < b > c", "I think no", "<b>no</b>", "think>", "", "1 </ 2"])
+@pytest.mark.parametrize(
+    "said", ["no", "<answer>no</answer>", "a < b > c", "I think no", "<b>no</b>", "think>", "", "1 </ 2"]
+)
 def test_what_has_no_thoughts_is_left_as_it_is(said: str) -> None:
     assert without_thoughts(f" {said}\n") == (said, False)
 
@@ -58,7 +72,9 @@ def test_the_answer_follows_its_thoughts_whatever_they_are(thought: str, answer:
     assert without_thoughts(f"{thought}</think>{answer}") == (answer, True)
 
 
-@pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "thinking"])
+@pytest.mark.parametrize(
+    "field", ["reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks"]
+)
 def test_thoughts_beside_the_content_are_noticed_and_not_read(field: str) -> None:
     reply = read_reply(body("", **{field: "yes"}))
     assert (reply.text, reply.thought) == ("", True)
@@ -73,6 +89,8 @@ def test_parts_of_a_content_are_joined_and_thoughts_among_them_left_out() -> Non
     parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "yes"}]}, {"type": "text", "text": "n"}]
     assert read_reply(body([*parts, {"type": "text", "text": "o"}])).text == "no"
     assert read_reply(body([{"type": "output_text", "text": "no"}])).text == "no"
+    assert read_reply(body([{"text": "no"}])).text == "no"
+    assert read_reply(body(parts[:1])).thought
     assert read_reply(body([{"type": "image_url", "image_url": "x"}, "yes", None, 3])).text == ""
 
 
@@ -84,6 +102,7 @@ def test_parts_of_a_content_are_joined_and_thoughts_among_them_left_out() -> Non
         (body("yes", "refusal"), "refused to answer"),
         (body("yes", "content_filter"), "content filter"),
         (body(None, "tool_calls", tool_calls=[{}]), "asked for a tool"),
+        (body(None, "stop", tool_calls=[{}]), "asked for a tool"),
     ],
 )
 def test_a_refusal_is_a_problem(answer: object, words: str) -> None:
@@ -184,6 +203,11 @@ WORDS = [
     (400, "Please reduce the length of the messages or completion."),
     (400, "The prompt is too long: 5000, model maximum context length: 4096"),
     (400, "prompt length (5000) exceeds maximum input length (4096)"),
+    (400, "Range of input length should be [1, 30720]"),
+    (400, "inputs tokens + max_tokens must be <= 4097"),
+    (400, "Total tokens of image and text exceed max message tokens"),
+    (400, "Token count exceeds the limit"),
+    (400, "messages too long"),
 ]
 TOO_LONG: list[tuple[int, object]] = [
     *((status, {"error": {"message": words, "type": "invalid_request_error"}}) for status, words in WORDS),
@@ -193,6 +217,8 @@ TOO_LONG: list[tuple[int, object]] = [
     *((200, {"error": {"message": words, "code": status}}) for status, words in WORDS),
     (400, {"error": {"message": "too many", "code": "context_length_exceeded"}}),
     (400, {"error": {"message": "it does not fit", "type": "exceed_context_size_error"}}),
+    (400, [{"error": {"code": 400, "message": "The input token count (9) exceeds the maximum number of tokens (8)."}}]),
+    (422, {"object": "error", "message": {"detail": [{"loc": ["body"], "msg": "prompt is too long"}]}}),
     (413, None),
     (413, {"error": {"message": "Payload Too Large"}}),
     (200, {"choices": [{"error": {"message": "context length exceeded", "code": 400}}]}),
@@ -221,6 +247,23 @@ def test_a_prompt_that_is_too_long_is_known_by_any_servers_words(status: int, sa
     assert refusal is not None
     assert refusal.is_too_long
     assert "secret" not in refusal.message
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "remedy"),
+    [
+        (400, "System role not supported", "without an instruction"),
+        (400, "Conversation roles must alternate user/assistant/user/assistant/...", "without an instruction"),
+        (400, "filtered due to the prompt triggering Azure's content management policy", "content filter"),
+        (402, "Insufficient credits", "credit"),
+        (422, "no such parameter", "parameters"),
+        (503, "Loading model", "wait"),
+    ],
+)
+def test_the_remedy_fits_the_words(status: int, words: str, remedy: str) -> None:
+    refusal = refusal_in({"error": {"message": words}}, status)
+    assert refusal is not None
+    assert remedy in refusal.remedy
 
 
 @pytest.mark.parametrize(("status", "said"), NOT_TOO_LONG)

@@ -106,7 +106,7 @@ def init(
         str, typer.Option(help=f"{CONTROL_TOKENS}: in examples, questions and options.")
     ] = "keep",
     option: Annotated[list[str] | None, typer.Option(help="An answer to choose from; repeat it.")] = None,
-    task: Annotated[Path | None, typer.Option(help="A BIG-bench task whose prompt texts and options to use.")] = None,
+    task: Annotated[Path | None, typer.Option(help="A BIG-bench task; its prompt texts and options are used.")] = None,
     stop: Annotated[
         str | None,
         typer.Option(help=r"Text at which an answer ends, \n by default; \n\n for answers of several lines."),
@@ -116,7 +116,7 @@ def init(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a store. Models that are not named are the packaged ones."""
+    """Make a store. Without --embedder and --llm it uses the packaged models."""
     if projection is not None and public_texts is not None:
         raise ParameterError("give either --projection or --public-texts")
     if axes is not None and public_texts is None:
@@ -177,7 +177,7 @@ def ingest(
     quotechar: Annotated[
         str | None, typer.Option(help="Character around cells of CSV or TSV; '' if quotes are part of the text.")
     ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out, and list them.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that are wrong, and list them.")] = False,
     forgotten: Annotated[
         str, typer.Option(help="What to do with examples that were forgotten: refuse, skip or allow.")
     ] = "refuse",
@@ -185,13 +185,14 @@ def ingest(
         str | None, typer.Option(help=f"{CONTROL_TOKENS}; the store's choice by default.")
     ] = None,
     duplicate: Annotated[
-        str, typer.Option(help="What to do with examples that are there with the same id and content: refuse or skip.")
+        str,
+        typer.Option(help="What to do with examples that the store has with the same id and content: refuse or skip."),
     ] = "refuse",
     receipts: Receipts = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take examples in: all of a file's, or none if something is wrong."""
+    """Add the examples of a file: all of them, or none if one is wrong."""
     with open_store(store, receipts, public_key) as erase:
         report = erase.ingest(
             file if file != "-" else stdin_bytes("FILE"),
@@ -238,7 +239,10 @@ def ask(
 @app.command()
 def choose(
     query: Query,
-    options: Annotated[list[str] | None, typer.Argument(metavar="[OPTION]...", help="None: the store's.")] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[OPTION]...", help="Answers to choose from; by default those of the store."),
+    ] = None,
     store: Store = STORE,
     llm: Model = None,
     server: Options = None,
@@ -292,7 +296,7 @@ def status(
         "size": f"{found.bytes / 1e6:.2f} MB",
     }
     if not found.scrubbed:
-        rows["files"] = "may still hold what was forgotten; the next command goes on with that"
+        rows["files"] = "may still hold what was forgotten; the next command finishes the removal"
     show(found.to_dict(), [f"{name:<16} {value}" for name, value in rows.items()], as_json=as_json)
 
 
@@ -300,13 +304,14 @@ def status(
 def verify(
     store: Store = STORE,
     absent: Annotated[
-        list[str] | None, typer.Option(help="A text that no file may hold, nor its vector; repeat it.")
+        list[str] | None,
+        typer.Option(help="A text that no file of the store may hold, as text or as its vector; repeat it."),
     ] = None,
     absent_from: Annotated[
         Path | None,
         typer.Option(
-            help="A file with such texts, one a line, so that one of several lines is looked for line by line; blank "
-            "lines do not count; - for standard input."
+            help="A file with such texts, one a line; blank lines are ignored; - for standard input. A text of several "
+            "lines is searched for line by line."
         ),
     ] = None,
     known: Known = None,
@@ -314,7 +319,7 @@ def verify(
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit anew by other code and compare; check examples, receipts and files."""
+    """Fit the model again by a second implementation and compare; check examples, receipts and files."""
     from erase_core.verify.scan import SHORTEST
 
     texts = [*(absent or ()), *(lines_of("--absent-from", absent_from, SHORTEST) if absent_from is not None else ())]
@@ -324,7 +329,7 @@ def verify(
     lines = [str(verification)]
     if not verification.detects_old_copies:
         lines.append(
-            "note: its receipts lie within the store, so that an older copy of the whole folder is not noticed"
+            "note: its receipts lie within the store, so an older copy of the whole folder would not be noticed"
         )
     show(verification.to_dict(), lines, as_json=as_json)
     if not verification.ok:
@@ -333,7 +338,7 @@ def verify(
 
 @app.command()
 def export(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A file that is not there yet; - for standard output.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A new file; - for standard output.")],
     store: Store = STORE,
     receipts: Receipts = None,
     public_key: PublicKeys = None,

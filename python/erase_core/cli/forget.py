@@ -31,48 +31,50 @@ def forget(
     store: Store = STORE,
     id_: Annotated[list[str] | None, typer.Option("--id", help="Id of an example; repeat it.")] = None,
     ids_from: Annotated[
-        Path | None, typer.Option(help="A file with ids, one a line; blank lines do not count; - for standard input.")
+        Path | None, typer.Option(help="A file with ids, one a line; blank lines are ignored; - for standard input.")
     ] = None,
     subject: Annotated[
         list[str] | None, typer.Option(help="Forget all examples about this subject; repeat it.")
     ] = None,
     subject_from: Annotated[
-        Path | None, typer.Option(help="A file with nothing but the subject; - for standard input.")
+        Path | None, typer.Option(help="A file that holds one subject and nothing else; - for standard input.")
     ] = None,
     subjects_from: Annotated[
         Path | None,
-        typer.Option(help="A file with subjects, one a line; blank lines do not count; - for standard input."),
+        typer.Option(help="A file with subjects, one a line; blank lines are ignored; - for standard input."),
     ] = None,
     missing: Annotated[
-        str, typer.Option(help="What to do with ids or subjects that are not there: refuse or skip.")
+        str, typer.Option(help="What to do with ids or subjects that the store does not have: refuse or skip.")
     ] = "refuse",
     match: Annotated[
         str,
         typer.Option(
-            help="How subjects are compared: exact, or normalised, without regard to case, kind of space, form of "
-            "accents, and characters that are not shown."
+            help="How subjects are compared: exact, or normalised, which ignores case, kind and number of spaces, "
+            "form of accents, and invisible characters."
         ),
     ] = "exact",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Only say what would change. An old copy is brought up to date all the same."),
+        typer.Option("--dry-run", help="Only show what would change. An old copy is brought up to date even so."),
     ] = False,
     signing_key: Key = None,
     receipts: Receipts = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forget examples as if they had never been there, after showing what that changes; leave a receipt."""
+    """Forget examples as if they had never been there. Shows what will change, asks, and writes a receipt."""
     of_ids, of_subjects = id_ is not None or ids_from is not None, subject is not None or subjects_from is not None
     if sum((of_ids, of_subjects, subject_from is not None)) != 1:
         raise ParameterError(
             "give --id or --ids-from (or both), --subject or --subjects-from (or both), or --subject-from"
         )
     if not (yes or dry_run or (output.is_terminal() and STDIN not in (ids_from, subject_from, subjects_from))):
-        raise ParameterError("forget asks before it acts, and nobody is there to answer; give --yes or --dry-run")
+        raise ParameterError("forget asks before it acts, and nobody can answer here; give --yes or --dry-run")
     given = [*(id_ or ()), *(lines_of("--ids-from", ids_from) if ids_from is not None else ())]
     subjects = None if of_ids else _subjects(subject, subject_from, subjects_from)
+    _check_utf8("--id", id_ or ())
+    _check_utf8("--subject", subject or ())
     with open_store(store, receipts, public_key, signing_key=signing_key) as erase:
 
         def forget_them(*, dry_run: bool = False) -> ForgetReport:
@@ -92,6 +94,13 @@ def forget(
     declined = report.dry_run and not dry_run
     lines = ["nothing was forgotten"] if declined else _changes(report)
     show(report.to_dict(), lines, as_json=as_json, done=not report.dry_run)
+
+
+def _check_utf8(option: str, texts: Sequence[str]) -> None:
+    """Refuse arguments in another encoding: they could match nothing, and would be skipped as missing."""
+    for text in texts:
+        if any("\udc80" <= sign <= "\udcff" for sign in text):
+            raise ParameterError(f"{option}: {text!r} is not in UTF-8; give it in that encoding")
 
 
 def _ids(erase: Erase, given: Sequence[str]) -> Sequence[int | str]:
@@ -121,7 +130,7 @@ def _forget(forget: Callable[[], ForgetReport], *, as_json: bool) -> ForgetRepor
 
 
 def _agreed(erase: Erase, report: ForgetReport) -> bool:
-    """Ask; not for nothing: a key that is missing, or receipts that are not right, are told of before."""
+    """Ask, once it is sure that a missing key or wrong receipts will not stop the removal."""
     erase.check_may_forget()
     print(*_changes(report), "Forget? [y/N] ", sep="\n", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

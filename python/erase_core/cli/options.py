@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
+from erase_core.cli import streams
 from erase_core.cli.output import notes
 from erase_core.errors import ParameterError
 
@@ -81,13 +82,13 @@ PublicKeys = Annotated[
         "--public-key",
         envvar=PUBLIC_KEYS,
         callback=_named_keys,
-        help="Key, in hex or as a PEM file, by one of which each receipt must be signed; repeat it. In the variable "
-        "white space stands between keys: a file with blanks in its name goes here.",
+        help="Key, in hex or as a PEM file, that may sign receipts; each must be signed by one; repeat it. In the "
+        "variable keys are separated by white space; name a file with blanks in its name by the option.",
     ),
 ]
 Known = Annotated[
     list[str] | None,
-    typer.Option(help="A receipt as it was written down, which must be there: NUMBER:HASH; repeat it."),
+    typer.Option(help="A receipt that was written down and must be found: NUMBER:HASH; repeat it."),
 ]
 Model = Annotated[str | None, typer.Option("--llm", help="Language model instead of the store's.")]
 Options = Annotated[
@@ -104,7 +105,7 @@ Parameters = Annotated[
     typer.Option(
         "--llm-parameter",
         metavar="NAME=VALUE",
-        help="What else is sent to the server: reasoning_effort=low; null leaves out what would be sent: "
+        help="Further parameters for the server: reasoning_effort=low; null leaves a parameter out: "
         "temperature=null; repeat it.",
     ),
 ]
@@ -196,14 +197,14 @@ def noted(option: str, text: str) -> tuple[int, str]:
 
 def stdin_bytes(name: str) -> BinaryIO:
     """Return standard input, for what an argument or an option names by ``-``."""
-    if sys.stdin is None:  # closed by whoever started this process
+    if sys.stdin is None or "stdin" in streams.closed:
         raise ParameterError(f"{name}: - is standard input, which is closed; name a file")
     return sys.stdin.buffer
 
 
 def stdout_bytes() -> BinaryIO:
     """Return standard output, for what ``-`` names."""
-    if sys.stdout is None:
+    if sys.stdout is None or "stdout" in streams.closed:
         raise ParameterError("FILE: - is standard output, which is closed; name a file")
     sys.stdout.flush()
     return sys.stdout.buffer

@@ -69,7 +69,10 @@ def verify(
     store: Store = STORE,
     receipts: Receipts = None,
     head: Annotated[
-        str | None, typer.Option(help="The newest receipt as it was written down: NUMBER:HASH; 0: if there is none.")
+        str | None,
+        typer.Option(
+            help="The newest receipt as it was written down: NUMBER:HASH, or 0: if there are no receipts yet."
+        ),
     ] = None,
     known: Known = None,
     public_key: PublicKeys = None,
@@ -126,7 +129,7 @@ def _place(
     path = Path(status.receipts)
     published = max(ReceiptFolder(path).numbers(), default=0)
     if not status.scrubbed and published < newest[0]:
-        note(f"the newest receipt, {newest[0]}, is not published yet; the next command goes on with that")
+        note(f"the newest receipt, {newest[0]}, is not published yet; the next command publishes it")
     return path, newest
 
 

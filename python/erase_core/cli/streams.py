@@ -7,7 +7,10 @@ import sys
 from contextlib import suppress
 from io import TextIOWrapper
 
-__all__ = ["Unprinted", "drop_unwritten", "prepare", "print_result"]
+# Standard streams that whoever started this process had closed.
+closed: set[str] = set()
+
+__all__ = ["Unprinted", "closed", "drop_unwritten", "prepare", "print_result"]
 
 
 class Unprinted(Exception):  # noqa: N818 -- never leaves the command: it becomes an exit code
@@ -23,6 +26,7 @@ def prepare() -> None:
     """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
+            closed.add(name)
             # The lowest number that is free, which is that of the stream unless something else has it already.
             descriptor = os.open(os.devnull, os.O_WRONLY)
             mode = "r" if name == "stdin" else "w"
@@ -52,6 +56,8 @@ def print_result(text: str, *, done: bool) -> None:
     try:
         print(text, flush=True)
     except (OSError, KeyboardInterrupt) as error:
+        if not done and isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, "standard output") from None
         if not done:
             raise
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else error.strerror or type(error).__name__

@@ -15,7 +15,7 @@ from erase_core.errors import DataError, ForgottenError, IdKindError
 from erase_core.examples.example import Example, counted
 from erase_core.store.store import MAX_ID, Store
 
-__all__ = ["Admission", "Forgotten", "OnDuplicate", "rows_of"]
+__all__ = ["Admission", "Forgotten", "OnDuplicate", "notes_of_duplicates", "rows_of"]
 
 Number = TypeVar("Number", bound=np.generic)
 Forgotten = Literal["refuse", "skip", "allow"]
@@ -103,6 +103,13 @@ class Admission:
         tokens = {id_: self._store.facts.tokens.of_id(id_) for id_ in ids}
         gone = self._store.forgotten(tokens.values())
         return [id_ for id_, token in tokens.items() if token not in gone]
+
+
+def notes_of_duplicates(examples: Sequence[Example], on_duplicate: OnDuplicate) -> tuple[str, ...]:
+    """Return what to say where duplicates were to be skipped, but no example has an id by which it could be one."""
+    if on_duplicate == "refuse" or not examples or examples[0].id is not None:
+        return ()
+    return ("duplicates are found by their ids, and these examples have none: all came in; give each an `id`",)
 
 
 def rows_of(examples: Sequence[Example], some: Sequence[Example], vectors: NDArray[Number]) -> NDArray[Number]:

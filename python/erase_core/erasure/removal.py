@@ -163,7 +163,7 @@ class Removals:
         Raises
         ------
         ScrubError
-            Files may still hold what was removed, or receipts could not be published; the next `open` goes on with it.
+            Files may still hold what was removed, or receipts could not be published; the next `open` finishes it.
         """
         newest, pending = self._store.scrub()
         with self._store.settling(newest, pending):
@@ -189,7 +189,7 @@ class Removals:
             text = (error.strerror if isinstance(error, OSError) else None) or error
             raise ScrubError(
                 f"{self.receipts.path}: the removal is done and gone from the store's files, but its receipt cannot be "
-                f"written ({text}); see to that, and open the store again, which goes on with it"
+                f"written ({text}); mend that, then open the store again, which publishes it"
             ) from error
 
     def catch_up(self) -> int | None:

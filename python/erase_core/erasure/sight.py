@@ -6,6 +6,7 @@ Vectors are compared, not texts: two examples with the same vector cannot be tol
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,8 @@ Id = int | str
 def limit_of(embedder: Embedder) -> int | None:
     """Return the most tokens of a text that an embedding model sees; None if it has no limit or does not say."""
     limit = getattr(embedder, "max_tokens", None)
-    return limit if isinstance(limit, int) and callable(getattr(embedder, "count_tokens", None)) else None
+    counts = isinstance(limit, (int, np.integer)) and callable(getattr(embedder, "count_tokens", None))
+    return int(cast("int", limit)) if counts and not isinstance(limit, bool) else None
 
 
 def count_tokens(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.int64]:

@@ -70,7 +70,9 @@ def _numbered(rows: Rows, columns: Mapping[str, str], systems: set[str], made: R
         yield line, {**others, columns["input"]: question, columns["output"]: answer}
     if len(systems) == 1 and not some_without:
         made.template["instruction"] = systems.pop()
-        made.notes.append("the system message, the same in all rows, is left out; `template` has it as the instruction")
+        made.notes.append(
+            "the system message, the same in all rows, is left out; to use it, create a store with this `template`"
+        )
     elif systems:
         made.notes.append("system messages, which differ between rows, are left out; give an instruction by `template`")
 

@@ -79,6 +79,8 @@ class Content:
         with self._raw() as raw:
             is_gzip = raw.peek(2)[:2] == b"\x1f\x8b"
             by_name = isinstance(self.source, Path) and self.source.suffix.lower() == ".gz"
+            if by_name and not raw.peek(1):
+                raise SourceError(f"{self.name} is empty; gzip has a header in any case, so fetch it again")
             if by_name and not is_gzip:
                 raise SourceError(f"{self.name} is not gzip, as its name says; rename it")
             # A stream has no name that could say so.

@@ -24,7 +24,10 @@ _NAMES = (
     "s|bos|eos|pad|unk|mask|cls|sep|sop|eop|eod|eot|eom|bom|im_start|im_end|BOS_TOKEN|EOS_TOKEN|start_of_turn|"
     "end_of_turn|start_of_image|end_of_image|start_of_audio|end_of_audio|begin_of_text|end_of_text|endoftext|"
     "end_of_utterance|think|thinking|thought|tool_call|tool_calls|tool_response|tools|tool_declare|answer|system|user|"
-    "assistant|human|bot|fim_prefix|fim_middle|fim_suffix|fim_pad|file_sep|repo_name"
+    "assistant|human|bot|fim_prefix|fim_middle|fim_suffix|fim_pad|file_sep|repo_name|"
+    "PRE|SUF|MID|EOP_TOKEN|image|image_soft_token|video|beginning_of_sentence|end_of_sentence|longcat_[a-z_]+|role|"
+    "tool_call_begin|tool_call_end|(?:minimax:)?tool_?call|function_calls|arg_key|arg_value|filename|reponame|"
+    "gh_stars|(?:jupyter|issue|commit)_[a-z]+"
 )
 _BRACKETED = (
     "INST|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|TOOL_CALL_ID|ARGS|CALL_ID|SYSTEM_PROMPT|MODEL_SETTINGS|"
@@ -39,12 +42,20 @@ FAMILIES = {
     "[|...|]": r"\[\|[^\[\]|\n]{1,64}\|\]",
     "[INST], [SEP] and the like": rf"\[/?(?:{_BRACKETED})\]",
     "<<SYS>>": r"<</?SYS>>",
+    "<[...]>": r"<\[[^<>\[\]\n]{1,64}\]>",
+    "]~b] and [e~[": r"\]~!?b[\[\]]|\[e~\[",
     "<s>, <start_of_turn>, <think> and the like": rf"</?(?:{_NAMES})>",
     "<extra_id_0>, <unused0>, <SPECIAL_0> and the like": r"<(?:extra_id|unused|reserved|SPECIAL|special|seed)[_:\w]*>",
     "### Instruction:": r"^\#{2,3} ?(?:Instruction|Response|Input|System|User|Assistant|Human)s?:",
 }
 # Of these only tokens by their full name are found.
-_LISTED = ("[INST], [SEP] and the like", "<<SYS>>", "<s>, <start_of_turn>, <think> and the like", "### Instruction:")
+_LISTED = (
+    "[INST], [SEP] and the like",
+    "<<SYS>>",
+    "]~b] and [e~[",
+    "<s>, <start_of_turn>, <think> and the like",
+    "### Instruction:",
+)
 _FAMILIES = {form: re.compile(pattern, re.IGNORECASE | re.MULTILINE) for form, pattern in FAMILIES.items()}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -25,8 +25,8 @@ DELIMITED = {"csv": ",", "tsv": "\t"}
 QUOTE = '"'
 INTEGER = r"0|-?[1-9][0-9]{0,18}"
 FLOAT = r"(0|-?[1-9][0-9]*)\.0"
-# As pandas and spreadsheets write a number that they have as a float.
-SCIENTIFIC = r"-?[0-9]([.,][0-9]+)?[eE]\+[0-9]+"
+# As pandas and spreadsheets write a number that they have as a float, and Java: 1.5E10.
+SCIENTIFIC = r"-?[0-9](?:(?:[.,][0-9]+)?[eE]\+|[.,][0-9]+[eE])[0-9]+"
 ROUNDED = "is written as a float, which may have been rounded; write it as an integer or as text"
 # Excel's way to name the delimiter in the first line.
 NAMED_DELIMITER = re.compile(r"sep=([,;\t|])\r?\n?")
@@ -98,6 +98,15 @@ def _likely_delimiter(label: str, delimiter: str) -> str | None:
     return max(counts, key=lambda each: counts[each]) if counts else None
 
 
+def _delimiter_of_columns(header: Sequence[str], columns: Mapping[str, str], delimiter: str) -> str | None:
+    """Return what separates the columns of a header that has the needed ones by it, but not by its own delimiter."""
+    needed = {columns["input"], columns["output"]}
+    if needed <= set(header):
+        return None
+    whole = delimiter.join(header)
+    return next((each for each in ",;\t|" if needed <= {cell.strip().strip(QUOTE) for cell in whole.split(each)}), None)
+
+
 def read_delimited(content: Content, columns: Mapping[str, str], dialect: Dialect) -> Rows:
     """Read a table with a header.
 
@@ -120,9 +129,12 @@ def read_delimited(content: Content, columns: Mapping[str, str], dialect: Dialec
     header = unique_labels(records[0].cells, content.name, columns.values())
     if len(header) == 1 and (likely := _likely_delimiter(header[0], dialect.delimiter)):
         raise SourceError(_other_delimiter(content.name, likely))
+    if likely := _delimiter_of_columns(header, columns, dialect.delimiter):
+        raise SourceError(_other_delimiter(content.name, likely))
     _check_quotes(content.name, records, columns, dialect)
     numbered = [(record.line, _row(record, header, columns, dialect)) for record in records[1:]]
-    _make_ids_integers(numbered, columns)
+    _make_ids_integers(numbered, columns.get("id", ""))
+    _make_subjects_integers(numbered, columns.get("subject", ""))
     notes = [] if dialect.quotechar or dialect.is_named else _notes_of_quotes(numbered, columns)
     return Rows(content.name, numbered, "line", header, notes=notes)
 
@@ -302,17 +314,30 @@ def _row(record: _Record, header: list[str], columns: Mapping[str, str], dialect
     return RowFault(subject, ROUNDED) if re.fullmatch(SCIENTIFIC, taken.get(subject, "")) else taken
 
 
-def _make_ids_integers(numbered: list[tuple[int, object]], columns: Mapping[str, str]) -> None:
+def _make_ids_integers(numbered: list[tuple[int, object]], column: str) -> None:
     """Turn ids into integers if all are written as such; put a fault in the place of a row whose id was rounded."""
-    column = columns.get("id", "")
+    for row, id_ in _converted(numbered, column, _ids):
+        row[column] = id_
+
+
+def _make_subjects_integers(numbered: list[tuple[int, object]], column: str) -> None:
+    """Take off the ".0" that pandas adds to customers' numbers where one is missing, as in a frame of floats."""
+    for row, subject in _converted(numbered, column, lambda texts: _floats(texts) or texts):
+        row[column] = str(subject)
+
+
+def _converted(
+    numbered: list[tuple[int, object]], column: str, convert: Callable[[list[str]], Sequence[int | str | None]]
+) -> Iterator[tuple[dict[str, object], int | str]]:
+    """Yield each row that has a column with its new value; put a fault in the place of a row that has none."""
     places = [i for i, (_, row) in enumerate(numbered) if isinstance(row, dict) and column in row]
     texts = [str(numbered[i][1][column]) for i in places]  # type: ignore[index]
-    for i, id_ in zip(places, _ids(texts), strict=True):
+    for i, value in zip(places, convert(texts), strict=True):
         line, row = numbered[i]
-        if id_ is None:
+        if value is None:
             numbered[i] = (line, RowFault(column, ROUNDED))
         elif isinstance(row, dict):
-            row[column] = id_
+            yield row, value
 
 
 def _ids(texts: list[str]) -> Sequence[int | str | None]:
@@ -320,11 +345,15 @@ def _ids(texts: list[str]) -> Sequence[int | str | None]:
     if all(re.fullmatch(INTEGER, text) for text in texts):
         integers = [int(text) for text in texts]
         return integers if all(-(2**63) <= integer < 2**63 for integer in integers) else texts
-    rounded = [re.fullmatch(SCIENTIFIC, text) is not None for text in texts]
     # Pandas adds ".0" where an id is missing.
-    if all(is_rounded or re.fullmatch(FLOAT, text) for is_rounded, text in zip(rounded, texts, strict=True)):
-        return [None if is_rounded else _exact(text[:-2]) for is_rounded, text in zip(rounded, texts, strict=True)]
-    return [None if is_rounded else text for is_rounded, text in zip(rounded, texts, strict=True)]
+    return _floats(texts) or [None if re.fullmatch(SCIENTIFIC, text) else text for text in texts]
+
+
+def _floats(texts: list[str]) -> Sequence[int | None]:
+    """Return texts as integers if all are written as whole floats, None for a rounded one; nothing if not all are."""
+    if not all(re.fullmatch(f"{SCIENTIFIC}|{FLOAT}", text) for text in texts):
+        return []
+    return [None if re.fullmatch(SCIENTIFIC, text) else _exact(text[:-2]) for text in texts]
 
 
 def _exact(digits: str) -> int | None:

@@ -62,11 +62,11 @@ def read_examples(
     Raises
     ------
     ExampleError
-        A row is no example, or its id is missing, of another kind or taken; or all rows are bad.
+        A row is not an example, its id is missing, a duplicate, or of another type than the first; or all rows are bad.
     SourceError
-        There is no such file, it is not of its format, or it has no rows.
+        The file does not exist, is not in its format, or has no rows.
     ParameterError
-        `format`, `fields`, `delimiter` or `quotechar` is none of what is listed above.
+        `format`, `fields`, `delimiter` or `quotechar` is invalid.
     MissingPackageError
         pyarrow is needed for the source, and is not installed.
 
@@ -101,7 +101,7 @@ def read_examples(
         kind = SUFFIXES.get(content.suffix) if format is None else format
         if kind is None:
             raise SourceError(
-                f"{content.name}: its name does not tell its format; give `format`, one of {', '.join(FORMATS)}"
+                f"{content.name}: its name does not tell its format; give format (--format): {', '.join(FORMATS)}"
             )
         rows = read_content(content, kind, columns, wanted, dialect_of(kind, delimiter, quotechar))
         return _gather(chat.as_examples(rows, columns) if kind == chat.CHAT else rows, columns, needed, skip_bad)
@@ -156,7 +156,11 @@ def _gather(source: Rows, columns: Mapping[str, str], needed: Sequence[str], ski
     examples = [example for line, example in taken if line not in faults]
     if bad and not (skip_bad and examples):
         more = f" (and {counted(len(bad) - 1, 'more bad row')})" if len(bad) > 1 else ""
-        what = "all rows are bad; mend them" if skip_bad else "mend it, or leave bad rows out with skip_bad"
+        what = (
+            "all rows are bad; correct them"
+            if skip_bad
+            else "correct it, or leave bad rows out with skip_bad (--skip-bad)"
+        )
         raise ExampleError(f"{bad[0]}{more}; {what}")
     notes = (*source.notes, *notes_of_unread(labels, columns))
     return Reading(examples, bad, source.options, source.template, notes)
@@ -164,8 +168,8 @@ def _gather(source: Rows, columns: Mapping[str, str], needed: Sequence[str], ski
 
 def _no_column(name: str, column: str, labels: Sequence[object]) -> str:
     found = ", ".join(repr(label) for label in labels[:10])
-    hint = f", or give format={chat.CHAT!r}" if chat.MESSAGES in labels else ""
-    return f"{name} has no column {column!r}, only {found}; name its columns with `fields`{hint}"
+    hint = f", or give format={chat.CHAT!r} (--format {chat.CHAT})" if chat.MESSAGES in labels else ""
+    return f"{name} has no column {column!r}, only {found}; name its columns with fields (--field){hint}"
 
 
 def _of_object(source: object, wanted: Sequence[str], id_column: str | None) -> Rows:

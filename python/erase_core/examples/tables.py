@@ -178,16 +178,17 @@ def _pandas(native: Any, wanted: Collection[str], id_column: str | None) -> Rows
     if id_column is not None and id_column not in labels and not _is_default(native.index):
         named = [level for level in native.index.names if level is not None]
         which = f" {', '.join(map(repr, named))}" if named else ""
-        first = named[0] if named else "index"
+        how = f"give fields={{'id': {named[0]!r}}}" if named else "call reset_index() and give fields={'id': 'index'}"
         notes.append(
-            f"the index{which} of the {name} is not read, and examples are numbered; if it holds the ids, call "
-            f"reset_index() and give fields={{'id': {first!r}}}"
+            f"the index{which} of the {name} is not read, and examples are numbered; if it holds the ids, {how}"
         )
     found = [column for column in wanted if column in labels]
     if not found:
         return Rows(name, (), labels=labels)
     rows = _frame(nw.from_native(native[found]), name, found)
-    rows.labels, rows.notes = labels, notes
+    # A level of the index can be read like a column, and may hold the subjects.
+    unread = [level for level in native.index.names if level is not None and level not in labels]
+    rows.labels, rows.notes = [*labels, *unread], notes
     return rows
 
 

@@ -17,7 +17,9 @@ __all__ = ["Address", "check_no_credentials", "without_credentials"]
 
 ADVICE = "leave it out there and give api_key"
 # Names of query parameters whose values are secrets: they would be written into logs of requests.
-SECRET_NAME = re.compile(r"key|token|secret|passw|pwd|auth|credential|^(sig|signature|code)$")
+SECRET_NAME = re.compile(
+    r"key|token|secret|passw|pwd|auth|credential|bearer|jwt|session|access|^(sig|signature|code|pass|sas|subscription)$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Address:
             raise ParameterError("base_url must have no @ after the host; write %40 for one in a password or a path")
         if parts.fragment:
             raise ParameterError("base_url must have no fragment, the part from # on; leave it out")
+        if any(SECRET_NAME.search(name.lower()) for name in re.findall(r"([\w.-]+)=", parts.path)):
+            raise ParameterError(f"base_url must hold no secret, but its path seems to have one; {ADVICE}")
         user, at, host = parts.netloc.rpartition("@")
         url = f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
         return cls(url, _query(parts.query), unquote(user) if at else None)

@@ -17,11 +17,27 @@ CUT_OFF = {"length", "max_tokens", "model_length"}
 FILTERED = {"content_filter", "safety", "prohibited_content"}
 TOOLS = {"tool_calls", "function_call"}
 # Where servers that part thoughts from the answer put them.
-THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-NAMES = "think|thinking|thought|thoughts|reasoning|seed:think"
-# The signs that models put around thoughts, and gpt-oss around its channels.
-OPENING = re.compile(rf"<(?:{NAMES})>|\[THINK\]|◁think▷|<\|channel\|>analysis<\|message\|>", re.IGNORECASE)
-CLOSING = re.compile(rf"</(?:{NAMES})>|\[/THINK\]|◁/think▷|<\|channel\|>final<\|message\|>", re.IGNORECASE)
+THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks")
+THOUGHT_PARTS = {"thinking", "reasoning", "redacted_thinking"}
+# The signs that models put around thoughts: tags, also those of Gemma, Cohere and OpenThinker, and gpt-oss around its
+# channels.
+NAMES = r"(?:[a-z]+[_:])?think(?:ing)?|thoughts?|reasoning|reflection|analysis|scratchpad|inner_monologue"
+OPENING = re.compile(
+    rf"<(?:{NAMES})(?:\s[^<>]*)?>|\[THINK\]|◁think▷|<unused94>(?:thought\b)?|<\|channel>thought\b|"
+    r"<\|(?:start_thinking|begin_of_thought|begin_thought|think|thinking)\|>|<\|channel\|>analysis<\|message\|>",
+    re.IGNORECASE,
+)
+CLOSING = re.compile(
+    rf"</(?:{NAMES})\s*>|\[/THINK\]|◁/think▷|<unused95>|<channel\|>|"
+    r"<\|(?:end_thinking|end_of_thought|end_thought|/think|/thinking)\|>|<\|channel\|>final<\|message\|>",
+    re.IGNORECASE,
+)
+# What may stand around the answer after thoughts; the end of it is lost where the answer is cut off.
+ANSWER = re.compile(
+    r"\s*(?:<(?:answer|output|response)>|<\|(?:start_response|begin_of_solution)\|>)(.*?)"
+    r"(?:</(?:answer|output|response)>|<\|(?:end_response|end_of_solution)\|>)?\s*|(.*?)\s*(?:<\|(?:return|end)\|>)\s*",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +52,8 @@ class Reply:
         Why the server gave no answer, in its words, where it says so: it refused, or asked for a tool.
     cut_off : bool
         Whether the bound of its tokens ended it.
+    reason : str
+        Why it ended, by the server's `finish_reason`; empty if it does not say.
     thought : bool
         Whether the model gave thoughts.
     n_prompt, n_answer : int or None
@@ -47,6 +65,7 @@ class Reply:
     text: str
     problem: str | None = None
     cut_off: bool = False
+    reason: str = ""
     thought: bool = False
     n_prompt: int | None = None
     n_answer: int | None = None
@@ -57,15 +76,17 @@ def read_reply(body: object) -> Reply:
     """Read the body of an answer, whatever it may be."""
     choice = _at(body, "choices", 0)
     message = _at(choice, "message")
-    reason = str(_at(choice, "finish_reason")).lower()
+    reason = str(_at(choice, "finish_reason") or "").lower()
     content, refusal = _content(_at(message, "content"))
     text, thought = without_thoughts(content)
+    reason = "tool_calls" if not text and _at(message, "tool_calls", 0) is not None else reason
     stated = _at(message, "refusal")
     return Reply(
         text,
         _problem(stated if isinstance(stated, str) and stated.strip() else refusal, reason),
         reason in CUT_OFF,
-        thought or any(bool(_at(message, name)) for name in THOUGHTS),
+        reason,
+        thought or _has_thoughts(message),
         _count(_at(body, "usage", "prompt_tokens")),
         _count(_at(body, "usage", "completion_tokens")),
         _first_token(_at(choice, "logprobs", "content", 0)),
@@ -87,6 +108,8 @@ def without_thoughts(text: str) -> tuple[str, bool]:
     start = OPENING.search(text)
     if start:
         return text[: start.start()].strip(), True
+    if thought and (around := ANSWER.fullmatch(text)):
+        text = around[around.lastindex or 0]
     return text.strip(), thought
 
 
@@ -124,10 +147,17 @@ def _content(content: object) -> tuple[str, str | None]:
     if isinstance(content, str):
         return content, None
     parts = content if isinstance(content, list) else []
-    texts = [text for part in parts if _at(part, "type") in ("text", "output_text") for text in [_at(part, "text")]]
+    texts = [_at(part, "text") for part in parts if _at(part, "type") in (None, "text", "output_text")]
     refusals = [text for part in parts if _at(part, "type") == "refusal" for text in [_at(part, "refusal")]]
     refusal = next((text for text in refusals if isinstance(text, str)), None)
     return "".join(text for text in texts if isinstance(text, str)), refusal
+
+
+def _has_thoughts(message: object) -> bool:
+    """Whether a message has thoughts beside its text."""
+    content = _at(message, "content")
+    parts = content if isinstance(content, list) else []
+    return any(bool(_at(message, name)) for name in THOUGHTS) or any(_at(p, "type") in THOUGHT_PARTS for p in parts)
 
 
 def _problem(refusal: str | None, reason: str) -> str | None:

@@ -48,7 +48,7 @@ class Way:
     question : callable
         The text of the last turn, of the query's text and the options.
     read : callable
-        The option that a reply names, or None.
+        The option that a reply names, of the reply, the options and the query's text; or None.
     max_tokens : callable
         Most tokens that the reply needs.
     """
@@ -56,13 +56,15 @@ class Way:
     name: str
     fields: Callable[[Sequence[str]], dict[str, Any] | None]
     question: Callable[[str, Sequence[str]], str]
-    read: Callable[[Reply, Sequence[str]], Found | None]
+    read: Callable[[Reply, Sequence[str], str], Found | None]
     max_tokens: Callable[[Sequence[str]], int]
 
 
-def by_text(reply: Reply, options: Sequence[str]) -> Found | None:
-    """Return the option that a free answer is."""
-    option = None if reply.cut_off and reply.text not in options else named(reply.text, options)
+def by_text(reply: Reply, options: Sequence[str], query: str = "") -> Found | None:
+    """Return the option that a free answer is, as text or as JSON."""
+    if reply.cut_off and reply.text not in options:
+        return None
+    option = named(reply.text, options, query) or named_in_json(reply.text, options)
     return None if option is None else _certain(option, options, "text")
 
 
@@ -83,17 +85,17 @@ def label_scores(first_token: Mapping[str, float], options: Sequence[str]) -> di
     return {option: max(found.get(label, least), -1e4) for label, option in zip(labels, options, strict=True)}
 
 
-def _by_json(reply: Reply, options: Sequence[str]) -> Found | None:
+def _by_json(reply: Reply, options: Sequence[str], query: str) -> Found | None:
     option = named_in_json(reply.text, options)
-    return by_text(reply, options) if option is None else _certain(option, options, "constraint")
+    return by_text(reply, options, query) if option is None else _certain(option, options, "constraint")
 
 
-def _by_choice(reply: Reply, options: Sequence[str]) -> Found | None:
+def _by_choice(reply: Reply, options: Sequence[str], query: str) -> Found | None:
     exact = reply.text in options and not reply.cut_off
-    return _certain(reply.text, options, "constraint") if exact else by_text(reply, options)
+    return _certain(reply.text, options, "constraint") if exact else by_text(reply, options, query)
 
 
-def _by_labels(reply: Reply, options: Sequence[str]) -> Found | None:
+def _by_labels(reply: Reply, options: Sequence[str], _: str) -> Found | None:
     scores = label_scores(reply.first_token or {}, options)
     return None if scores is None else Found(max(options, key=scores.__getitem__), scores, "logprobs")
 

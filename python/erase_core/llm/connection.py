@@ -20,6 +20,7 @@ __all__ = ["Connection", "ConstraintRefusedError"]
 
 # Sent where there is no key; an empty one would make the client search the environment.
 NO_KEY = "none"
+NORMAL_ENDS = {"", "stop", "eos", "eos_token", "end_turn", "stop_sequence", "length"}
 # Marks a body that is not JSON; None is JSON's null.
 NO_JSON = object()
 # Seconds to wait at most for the server's list of models, which is not needed for an answer.
@@ -125,6 +126,9 @@ class Connection:
             return LLMError(f"{self.name} {said}: raise max_tokens, or thinking_tokens if it is a thinking model")
         if reply.thought:
             return LLMError(f"{self.name} gave thoughts, but no answer: raise thinking_tokens, or turn thoughts off")
+        if reply.reason not in NORMAL_ENDS:
+            said = self.quoted(reply.reason)
+            return LLMError(f"{self.name} ended without an answer (finish_reason {said}): see the server's log")
         return LLMError(f"{self._url} answered without a text: see whether {self._model!r} is a chat model")
 
     def quoted(self, said: str) -> str:

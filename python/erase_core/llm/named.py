@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 __all__ = ["named", "named_in_json"]
 
@@ -17,29 +17,51 @@ QUOTES = {
     "\N{DOUBLE LOW-9 QUOTATION MARK}": "\N{LEFT DOUBLE QUOTATION MARK}",
     "\N{LEFT-POINTING DOUBLE ANGLE QUOTATION MARK}": "\N{RIGHT-POINTING DOUBLE ANGLE QUOTATION MARK}",
     "\N{LEFT CORNER BRACKET}": "\N{RIGHT CORNER BRACKET}",
+    "(": ")",
+    "[": "]",
 }
 STOPS = ".。．"  # noqa: RUF001
 # How an answer is announced, by the prompt's own words among others; at the beginning of a sentence only.
-ANNOUNCED = re.compile(
-    r"(?:.*[.!?\n]\s*|\s*)(?:(?:so|thus|therefore|hence),? )?(?:the )?(?:final |correct )?answer"
-    r"(?: is:?|:)\s+(\S.*)",
-    re.IGNORECASE | re.DOTALL,
-)
+NOUNS = "answer|output|label|response|result|category|class|classification|choice|option|prediction|sentiment"
+ANNOUNCEMENT = rf"(?:(?:so|thus|therefore|hence),? )?(?:(?:the|my) )?(?:final |correct )?(?:{NOUNS})(?: is:?\s|:)"
+ANNOUNCED = re.compile(rf"(?:.*[.!?\n]\s*|\s*)[#\s]*{ANNOUNCEMENT}\s*(\S.*)", re.IGNORECASE | re.DOTALL)
+# Emphasis of some words, as in "**Answer:** yes" and "**B)** Berlin"; not a power, as in 2**3**4.
+EMPHASIS = re.compile(r"(?<![\w*])(\*\*|__)(?=\S)([^*_\n]+)(?<=\S)\1(?![\w*])")
+SAYS_ANSWER = re.compile(r"\banswer(?: is\b|:)", re.IGNORECASE)
+BOXED = re.compile(r"\$*\\boxed\{(?:\\text\{([^{}]*)\}|([^{}]*))\}\$*")
+FENCED = re.compile(r"```[a-z]*\n(.*?)\n?```|<answer>(.*?)</answer>", re.DOTALL)
+# What ends a turn, where a server hands it over as text.
+ENDS = re.compile(r"(?:\s*(?:</s>|<\|(?:im_end|eot_id|end|endoftext|eot|return)\|>|<end_of_turn>|<eos>))+\Z")
 LABEL = re.compile(
-    r"(?:(?:option|choice) )?(?:\(([A-Z])\)|([A-Z])[).:])(?:\s+(\S.*))?|(?:option|choice) ([A-Z])",
+    r"(?:(?:option|choice) )?(?:\(([A-Z])\)|([A-Z])([).:]))(?:\s+(\S.*))?|(?:option|choice) ([A-Z])",
     re.IGNORECASE | re.DOTALL,
 )
-# A letter besides, as in "A) or B)" and "A: B".
-LISTED = re.compile(r"^([A-Z])\W*$|\(([A-Z])\)|\b([A-Z])[).:](?:\s|$)|(?:\b(?:or|and|nor)|[,/&])\s*\(?([A-Z])\b")
+# A letter besides, as in "A) or B)" and "A: B"; not the article "A", nor a letter within a word.
+BESIDE = re.compile(
+    r"(?<![\w'\N{RIGHT SINGLE QUOTATION MARK}])(?!A [a-z])([A-Z])(?![\w'\N{RIGHT SINGLE QUOTATION MARK}])"
+)
+RIGHT = re.compile(r"is (?:the )?(?:correct|right|best)(?: (?:answer|option|choice|one))?[.!]?", re.IGNORECASE)
+# After a letter, the beginning of a sentence about it, or of a name ("C. S. Lewis"), and words of doubt, denial and
+# address: "A) is wrong", "A. I cannot say" and "A: but only if ..." do not name A.
+ABOUT_IT = re.compile(
+    r"(?:is|are|was|were|has|have|does|can|could|may|might|would|should|must|seems|looks|appears|to|through|and|[A-Z]\.)"
+    r"(?!\w)"
+)
+DOUBT = re.compile(
+    r"\b(?:not|no|nor|none|neither|never|cannot|\w+n['\N{RIGHT SINGLE QUOTATION MARK}]t|wrong|incorrect|false|except|"
+    r"but|rather|instead|actually|wait|or|however|although|sorry|unsure|unclear|maybe|perhaps|probably|answer|me|I)\b|\?",
+    re.IGNORECASE,
+)
 
 
-def named(text: str, options: Sequence[str]) -> str | None:
+def named(text: str, options: Sequence[str], query: str = "") -> str | None:
     """Return the option that a text is; None if it is not an option.
 
     The text is compared as it is first, then without quotes around it, a final stop or an announcement ("The answer
     is:"), then without regard to case, width and spaces, and at last, where all options are single letters, as the
-    letter that a text begins with ("B) Berlin"). Where two options are equal but for what is disregarded, only the
-    answer as it is counts.
+    letter that a text begins with ("B) Berlin"). What follows the letter must be what the query has after that letter,
+    or, where the query does not list the letters, not deny or doubt it. Where two options are equal but for what is
+    disregarded, only the answer as it is counts.
 
     Parameters
     ----------
@@ -47,25 +69,31 @@ def named(text: str, options: Sequence[str]) -> str | None:
         An answer.
     options : sequence of str
         Unique.
+    query : str, default=""
+        The question, which may list what the letters stand for.
     """
     whole = text.strip()
     if whole in options:
         return whole
+    whole = ENDS.sub("", whole)
     said = [whole, _bared(whole)]
-    announced = ANNOUNCED.fullmatch(said[1])
-    if announced:
+    plain = _bared(EMPHASIS.sub(r"\2", said[1]))
+    said += [plain] if plain != said[1] else []
+    announced = ANNOUNCED.fullmatch(plain)
+    # Two announcements may contradict each other.
+    if announced and len(SAYS_ANSWER.findall(whole)) <= 1:
         said += [announced[1], _bared(announced[1])]
     for form in (str.strip, _bared, _folded):
         for each in said:
             if found := _only(each, options, form):
                 return found
-    return _labelled(said, options)
+    return _labelled(said, options, query)
 
 
 def named_in_json(text: str, options: Sequence[str]) -> str | None:
-    """Return the option that a JSON text is: a string, or an object with nothing but that string."""
+    """Return the option that a JSON text is: a string, or an object with nothing but that string; fenced or not."""
     try:
-        value = json.loads(text)
+        value = json.loads(fenced[1] if (fenced := FENCED.fullmatch(text.strip())) and fenced[1] else text)
     except (ValueError, RecursionError):
         return None
     if isinstance(value, dict) and len(value) == 1:
@@ -85,7 +113,9 @@ def _bared(text: str) -> str:
     stops = 1
     while True:
         text = text.strip()
-        if len(text) > 2 and QUOTES.get(text[0]) == text[-1]:
+        if around := FENCED.fullmatch(text) or BOXED.fullmatch(text):
+            text = around[around.lastindex or 0]
+        elif len(text) > 2 and QUOTES.get(text[0]) == text[-1]:
             text = text[1:-1]
         elif stops and len(text) > 1 and text[-1] in STOPS and text[-2] not in STOPS:
             text, stops = text[:-1], 0
@@ -100,21 +130,47 @@ def _folded(text: str) -> str:
     """
     wide = ("<wide>", "<narrow>")
     same = [unicodedata.normalize("NFKC", s) if unicodedata.decomposition(s).startswith(wide) else s for s in text]
-    folded = unicodedata.normalize("NFC", "".join(same)).casefold()
-    folded = re.sub(r"^[-•]\s+(?=[^\W\d_])", "", _bared(folded))
+    folded = unicodedata.normalize("NFC", "".join(same)).casefold().replace("\N{MINUS SIGN}", "-")
+    folded = re.sub(r"^[-•*]\s+(?=[^\W\d_])", "", _bared(folded))
     folded = re.sub(r"(?<=[^\W\d_])!$", "", folded)
     return " ".join(re.sub(r"(?<=[^\W\d_])[-_](?=[^\W\d_])", " ", folded).split())
 
 
-def _labelled(said: Sequence[str], options: Sequence[str]) -> str | None:
-    """Return the letter that a text begins with, where all options are letters and it lists no other of them."""
+def _labelled(said: Sequence[str], options: Sequence[str], query: str) -> str | None:
+    """Return the letter that a text begins with, where all options are letters and it says nothing against it."""
     letters = {option.upper(): option for option in options}
     if len(letters) < len(options) or not all(re.fullmatch("[A-Z]", letter) for letter in letters):
         return None
+    listed = _listed(letters, query)
     for each in said:
         match = LABEL.fullmatch(each)
-        label = (match[1] or match[2] or match[4]).upper() if match else ""
-        others = {next(filter(None, found)) for found in LISTED.findall(match[3] or "")} if match else set()
-        if label in letters and not (others & letters.keys()) - {label}:
+        if not match:
+            continue
+        label, rest = (match[1] or match[2] or match[5]).upper(), match[4] or ""
+        if label in letters and (not rest or _fits(label, rest, match[3] or ")", letters, listed)):
             return letters[label]
     return None
+
+
+def _listed(letters: Collection[str], query: str) -> dict[str, str]:
+    """Return what a query has after each letter; empty if it does not list them all."""
+    found = re.findall(r"(?:^|(?<=[\s(]))([A-Za-z])[).:]\s+(\S.*?)(?=\s+\(?[A-Za-z][).:]\s|\s*$)", query, re.MULTILINE)
+    listed = {letter.upper(): _folded(text) for letter, text in found}
+    return listed if listed.keys() >= set(letters) else {}
+
+
+def _fits(label: str, rest: str, mark: str, letters: Collection[str], listed: Mapping[str, str]) -> bool:
+    """Whether what follows a letter says nothing against it."""
+    if RIGHT.fullmatch(rest):
+        return True
+    if listed:
+        # The longest that it begins with, since one may begin like another.
+        said = _folded(rest)
+        begun = [each for each in listed if re.match(rf"{re.escape(listed[each])}(?!\w)", said)]
+        if not begun or listed[label] != max((listed[each] for each in begun), key=len):
+            return False
+        rest = said[len(listed[label]) :]
+    elif (label == "A" and mark == ":") or ABOUT_IT.match(rest):  # "A:" may stand for "Answer:"
+        return False
+    others = set(BESIDE.findall(rest)) & (set(letters) - {label})
+    return not others and DOUBT.search(rest) is None

@@ -87,8 +87,9 @@ class OpenAILLM(Shared):
         )
         address = Address.of(base_url)
         self._connection = Connection(model, address, api_key, options)
-        self._has_secret = bool(api_key) or address.credentials is not None
-        self._made_of = {"model": model, "base_url": base_url, "api_key": api_key, **asdict(options)}
+        self._made_of: dict[str, Any] | None = None  # where there is a secret, which is kept in the connection alone
+        if not api_key and address.credentials is None:
+            self._made_of = {"model": model, "base_url": base_url, "api_key": api_key, **asdict(options)}
         self.name = self._connection.name
         self._thinking_tokens = options.thinking_tokens
         self._context, self._context_known = options.context_length, options.context_length is not None
@@ -98,7 +99,7 @@ class OpenAILLM(Shared):
         return f"OpenAILLM({self.name!r})"
 
     def __reduce__(self) -> Recipe:
-        if self._has_secret:
+        if self._made_of is None:
             raise NotPicklableError(
                 "an OpenAILLM with an api_key, or a password in base_url, is not pickled, since it would be in the "
                 "pickle; make it in the other process"
@@ -218,7 +219,7 @@ class OpenAILLM(Shared):
             if last:
                 raise error.error from None
             return None
-        found = way.read(reply, options)
+        found = way.read(reply, options, query["content"])
         if found is None and not reply.text and (last or reply.cut_off):
             raise self._connection.no_text(reply)
         if found is None and last:

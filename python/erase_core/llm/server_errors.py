@@ -13,9 +13,13 @@ __all__ = ["Refusal", "refusal_in"]
 REMEDIES = {
     400: "see whether the server knows the model and its parameters",
     401: "give the server's api_key, or put it into OPENAI_API_KEY",
+    402: "add credit at the provider",
     403: "give an api_key that may use this model",
     404: "check the model's name, and base_url, which most often ends in /v1",
+    422: "see whether the server knows the model and its parameters",
     429: "wait, or ask for a higher limit",
+    503: "wait until the server is ready, or see its log",
+    529: "wait, or use another server",
 }
 TOO_LONG_KINDS = re.compile(r"context_length|exceed_context|context_window|string_above_max_length|request_too_large")
 LIMIT = (
@@ -24,14 +28,17 @@ LIMIT = (
 PROMPT = r"(?:prompt|inputs?|messages?|requests?|conversation|query)"
 EXCESS = (
     r"(?:exceed|overflow|too (?:long|large|many|big)|longer|larger|greater|more than|less than|at most|>|"
-    r"maximum|reduce)"
+    r"maximum|must be <=|reduce)"
 )
 TOO_LONG = re.compile(
     "|".join(
         [
             rf"\b{LIMIT}.*{EXCESS}",
             rf"{EXCESS}.*\b{LIMIT}",
-            rf"\b{PROMPT}`?s?\b.{{0,60}}\b(?:is|are|was|were) too (?:long|large)",
+            rf"\b{PROMPT}`?s?\b.{{0,60}}\btoo (?:long|large)",
+            rf"\b{PROMPT}`?s?\b.{{0,20}}\bexceeds? (?:the )?kv cache",
+            r"range of input length should be",
+            r"token count exceeds|tokens .{0,40}exceeds? max message tokens",
             rf"^(?=.*\b{PROMPT}\b)(?=.*\btokens?\b)(?=.*{EXCESS})(?=.*\d)",
             r"too many (?:input |prompt )?tokens\b(?!.*per minute)",
             r"max_new_tokens`? must be <=",
@@ -46,6 +53,11 @@ TOO_LONG_STATUSES = (200, 400, 413, 422, 424, 500)
 UNKNOWN = re.compile(
     r"unsupported|not support|unrecognized|unknown|unexpected|not permitted|deprecated|not available|extra inputs|"
     r"max_completion_tokens",
+    re.IGNORECASE,
+)
+FILTERED = re.compile(r"content.?(?:filter|management|policy)|moderation", re.IGNORECASE)
+NO_SYSTEM = re.compile(
+    r"system (?:role|messages?|prompts?) (?:is |are )?not|not support '?(?:system|developer)|roles must alternate",
     re.IGNORECASE,
 )
 CONSTRAINTS = re.compile(r"response_format|json_schema|schema|grammar|guided|structured|logprobs", re.IGNORECASE)
@@ -108,11 +120,17 @@ class Refusal:
     @property
     def remedy(self) -> str:
         """What to do."""
+        if self.status in (400, 403, 422) and FILTERED.search(f"{self.message} {self.kind}"):
+            return "its content filter stopped the request; ask otherwise, or use another model"
+        if self.status in (400, 422, 500) and NO_SYSTEM.search(self.message):
+            return "use a template without an instruction, which is sent as the system's message"
         return REMEDIES.get(self.status, "see the server's log" if self.status >= 500 else "check base_url and llm")
 
 
 def refusal_in(body: object, status: int = 200) -> Refusal | None:
     """Return why a server did not answer; None if its body, sent with status 200, is not an error."""
+    if isinstance(body, list) and len(body) == 1:  # as Google does
+        (body,) = body
     if status == 200 and not _is_error(body):
         return None
     said = _error(body)
@@ -169,6 +187,6 @@ def _message(said: object) -> tuple[str, str]:
         for name in ("message", "msg", "detail", "error", "error_description"):
             if isinstance(said.get(name), str) and said[name]:
                 return said[name], ""
-            if isinstance(said.get(name), dict):
+            if said.get(name) and isinstance(said[name], (dict, list)):
                 return _message(said[name])
     return "", ""

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -20,6 +20,13 @@ __all__ = ["DEFAULT_KEY", "ServerOptions", "check_key", "key_from"]
 DEFAULT_KEY = "OPENAI_API_KEY"
 # Capitals only: nearly every key has a small letter, so that one given by mistake is refused and not kept.
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
+# Names of parameters whose values are secrets. A `prompt_cache_key` is none, nor are `stop_token_ids`.
+SECRET = re.compile(
+    r"api.?key|secret|passw|pwd|credential|authorization|bearer|jwt|(access|auth|id|refresh|session).?token|headers?$|"
+    r"^(auth|token|key|cookies?)$",
+    re.IGNORECASE,
+)
+MOST_DEPTH = 50
 OWN = ("model", "messages", "max_tokens", "max_completion_tokens", "n", "stream")
 
 
@@ -150,6 +157,11 @@ def _checked(given: object) -> dict[str, Any]:
     own = [name for name in given if name in OWN]
     if own:
         raise ParameterError(f"parameters must not have {own[0]!r}, which is set with each request; leave it out")
+    secret = next(filter(SECRET.search, _names(given)), None)
+    if secret is not None:
+        raise ParameterError(
+            f"parameters must hold no secret, since a store keeps them, but have {secret!r}; give api_key"
+        )
     try:
         text = json.dumps(dict(given), allow_nan=False)
         copy: dict[str, Any] = json.loads(text)
@@ -160,3 +172,14 @@ def _checked(given: object) -> dict[str, Any]:
     if unstorable(json.dumps(copy, ensure_ascii=False)):
         raise ParameterError("parameters must hold text that can be sent; take lone surrogates and NUL out")
     return copy
+
+
+def _names(given: object, depth: int = 0) -> Iterator[str]:
+    """Yield the names in a mapping, and in mappings and lists in it; deeper ones than anybody sends are left out."""
+    if depth > MOST_DEPTH:
+        return
+    if isinstance(given, Mapping):
+        yield from (name for name in given if isinstance(name, str))
+    inner = given.values() if isinstance(given, Mapping) else given if isinstance(given, (list, tuple)) else ()
+    for each in inner:
+        yield from _names(each, depth + 1)

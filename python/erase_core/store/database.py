@@ -249,7 +249,7 @@ class Database:
             text = str(error).replace("; nothing was changed", "")
             raise ScrubError(
                 f"{self.file.parent}: the removal is done, but its files may still hold what was removed ({text}); "
-                "make room, or end the other process, and open the store again, which goes on with it"
+                "make room, or end the other process, and open the store again, which finishes the removal"
             ) from error
 
     def values(self) -> Iterator[tuple[str, bytes]]:
