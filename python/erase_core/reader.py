@@ -246,7 +246,7 @@ class Reader:
         ----------
         absent : iterable of str and of ndarray of shape (dim,)
             Texts and vectors that no file of the store may hold: each in several encodings (UTF-8 and UTF-16, JSON,
-            base64, hex; float64, 32 and 16, int16); of a text the vector too. See docs/erasure.md.
+            base64, hex; float64, 32 and 16, int16); of a text the vector too. See docs/guarantees.md.
         known : iterable of (int, str), default=()
             Number and hash of receipts that were written down elsewhere (`newest_receipt`), and must be there still.
 
