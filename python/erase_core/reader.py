@@ -259,6 +259,7 @@ class Reader:
         StoreError
             The store's content cannot be read, or is not of the kind that a store has.
         """
+        # verify 1: check the arguments
         wanted = checks.texts_and_vectors("absent", absent)
         noted = [as_noted("known", each) for each in checks.several("known", known)]
         forms = [forms_of_text(each) if isinstance(each, str) else forms_of_vector(each) for each in wanted]
@@ -274,6 +275,7 @@ class Reader:
                         own = forms_of_vector(vectors[each])
                         form |= {f"its vector as {name}": content for name, content in own.items()}
             verification = verify(self._store, self._clustering, self._removals, forms, noted)
+            # verify 8: repair the snapshot
             with self._reading():  # which makes the snapshot good
                 pass
             return verification
