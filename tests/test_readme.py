@@ -1,4 +1,4 @@
-"""The README and the pages of docs/ whose code, Python and shell, runs unchanged, one block after the other."""
+"""The documents: their code, Python and shell, runs unchanged; their links, file names and step numbers are right."""
 
 from __future__ import annotations
 
@@ -74,6 +74,31 @@ def test_every_page_is_named_by_another() -> None:
     """A page that no other page links to is not found by a reader."""
     links = [link for page in ["README.md", *TEXTS] for link in LINK.findall((ROOT / page).read_text())]
     assert {Path(page).name for page in DOCS} <= {Path(link.partition("#")[0]).name for link in links}
+
+
+@pytest.mark.parametrize("root", ["python/erase_core", "rust/core/src", "rust/kernel/src"])
+def test_the_map_names_every_file(root: str) -> None:
+    """So that a newcomer finds the right one, and a file that is new, moved or gone changes the map."""
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    files = [*(ROOT / root).rglob("*.py"), *(ROOT / root).rglob("*.rs")]
+    assert [file.name for file in files if file.name not in page and not file.name.startswith("__")] == []
+
+
+def test_the_map_names_no_file_that_is_gone() -> None:
+    named = set(re.findall(r"\b\w+\.(?:py|rs|c)\b", (ROOT / "ARCHITECTURE.md").read_text()))
+    present = {file.name for folder in ("python", "rust", "tests") for file in (ROOT / folder).rglob("*.*")}
+    assert named - present == set()
+
+
+@pytest.mark.parametrize("name", ["forget", "verify"])
+def test_the_code_has_every_step_of_the_map_and_no_other(name: str) -> None:
+    _, _, steps = (ROOT / "ARCHITECTURE.md").read_text().partition(f"## The steps of `{name}`")
+    numbers = set(map(int, re.findall(r"^(\d+)\. ", steps.partition("\n## ")[0], re.MULTILINE)))
+    code = "".join(file.read_text() for file in (ROOT / "python").rglob("*.py"))
+    ranges = re.findall(rf"# {name} (\d+)(?: to (\d+))?", code)
+    tagged = {number for first, last in ranges for number in range(int(first), int(last or first) + 1)}
+    assert numbers
+    assert tagged == numbers
 
 
 @pytest.mark.parametrize("page", ["README.md", *TEXTS])

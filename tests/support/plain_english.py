@@ -48,7 +48,7 @@ class Finding(NamedTuple):
 
 # A word that also has a good use, such as "tell" in "tell apart", is here only in its bad ones.
 TURNS = (
-    Turn(r"\b(?<!there\s)(?:is|are) none\b(?! of)", "The key is none.", "'is invalid' or 'is missing'"),
+    Turn(r"\b(?<!there\s)(?:is|are) (?-i:none)\b(?! of)", "The key is none.", "'is invalid' or 'is missing'"),
     Turn(r"\bthat (?:is|are) no \w+", "A row that is no example.", "'is not a ...' or 'an invalid ...'"),
     Turn(r"\btells\b", "The store tells another key.", "'records', 'contains' or 'reports'"),
     Turn(r"\btold (?:by|of|so|that)\b", "It was told so.", "'recorded' or 'reported'"),
