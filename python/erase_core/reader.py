@@ -246,7 +246,7 @@ class Reader:
         ----------
         absent : iterable of str and of ndarray of shape (dim,)
             Texts and vectors that no file of the store may hold: each in several encodings (UTF-8 and UTF-16, JSON,
-            base64, hex; float64, 32 and 16, int16); of a text the vector too. See docs/erasure.md.
+            base64, hex; float64, 32 and 16, int16); of a text the vector too. See docs/guarantees.md.
         known : iterable of (int, str), default=()
             Number and hash of receipts that were written down elsewhere (`newest_receipt`), and must be there still.
 
@@ -259,6 +259,7 @@ class Reader:
         StoreError
             The store's content cannot be read, or is not of the kind that a store has.
         """
+        # verify 1: check the arguments
         wanted = checks.texts_and_vectors("absent", absent)
         noted = [as_noted("known", each) for each in checks.several("known", known)]
         forms = [forms_of_text(each) if isinstance(each, str) else forms_of_vector(each) for each in wanted]
@@ -274,6 +275,7 @@ class Reader:
                         own = forms_of_vector(vectors[each])
                         form |= {f"its vector as {name}": content for name, content in own.items()}
             verification = verify(self._store, self._clustering, self._removals, forms, noted)
+            # verify 8: repair the snapshot
             with self._reading():  # which makes the snapshot good
                 pass
             return verification

@@ -108,9 +108,12 @@ class Removals:
             The store is damaged, so that its receipt would be none.
         """
         before = self._state()
+        # forget 5: the model
         update, model = self._clustering.remove(ids)
+        # forget 6: the examples
         hashes, tokens = self._store.delete(ids, subjects or ())
         scope: Literal["ids", "subject"] = "ids" if subjects is None else "subject"
+        # forget 7: the receipt, pending
         receipt = self._receipt(before, self._state(), scope, hashes, tokens, update)
         # A store that was damaged behind our back must not publish what nobody can read.
         Receipt.from_bytes(receipt.to_bytes())
@@ -165,8 +168,11 @@ class Removals:
         ScrubError
             Files may still hold what was removed, or receipts could not be published; the next `open` finishes it.
         """
+        # forget 9: the files
         newest, pending = self._store.scrub()
+        # forget 11: the note, when 10 is done
         with self._store.settling(newest, pending):
+            # forget 10: the receipts
             self._publish(pending)
 
     def finish_what_others_left(self) -> None:

@@ -1,6 +1,6 @@
 """A receipt: what one removal did, in canonical JSON without ids or texts, bound to the receipt before it.
 
-Its keyed hashes are pseudonymous data (docs/erasure.md).
+Its keyed hashes are pseudonymous data (docs/guarantees.md).
 
 Receipts as files in a folder, and whether all of them fit together, are chain.py's business. The form is described in
 docs/receipts.md.

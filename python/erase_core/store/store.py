@@ -180,6 +180,7 @@ class Store:
         """
         with self._db.writing():
             yield
+            # forget 8: the commit follows
             self.facts.set(generation=self.facts.generation + 1)
 
     def scrub(self) -> tuple[int, list[tuple[int, bytes]]]:
@@ -199,6 +200,7 @@ class Store:
         with self._db.scrubbing():
             with self.reading():
                 newest, pending = self.facts.head.number, self.pending()
+            # forget 9
             self._db.rewrite()
         return newest, pending
 
@@ -216,6 +218,7 @@ class Store:
         )
         with self._db.amending():
             yield
+            # forget 11
             self._db.change("DELETE FROM pending WHERE number = ?", ((number,) for number, _ in pending))
             self._db.change(scrubbed, [(newest,)])
 

@@ -68,12 +68,17 @@ def verify(
     """
     start = time.perf_counter()
     # Before the store is read: who removes something meanwhile writes it to the store first.
+    # verify 2: the newest receipt
     newest = removals.newest()
     with store.reading():
+        # verify 3: everything as of one moment
         moment = _moment(store, clustering, removals, newest, known)
+    # verify 4: the model
     problems = [*_of_model(moment), *moment.problems]
     moment.vectors.fill(0)
+    # verify 7: the files
     problems += map(str, _search(store, removals.receipts.path, absent))
+    # verify 8: the report
     return Verification(
         ok=not problems,
         problems=problems,
@@ -167,6 +172,7 @@ def _params(store: Store) -> reference.Params:
 
 def _of_rows(store: Store) -> Iterator[str]:
     """Yield what is wrong with the rows of the table, and with the list of what was forgotten."""
+    # verify 5: the rows
     if not store.is_sound():
         yield "SQLite finds the file damaged"
     try:
@@ -190,6 +196,7 @@ def _of_receipts(
     store: Store, removals: Removals, newest: int, noted: Sequence[tuple[int, str]]
 ) -> tuple[ChainVerification, list[str]]:
     """Return what became of the receipts, and what is wrong with them, with the store, or between both."""
+    # verify 6: the receipts
     head, pending = store.facts.head, dict(store.pending())
     chain, receipts = verify_chain(
         removals.receipts, (head.number, head.hash), noted, removals.public_keys, pending=pending, upto=head.number
