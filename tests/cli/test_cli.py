@@ -466,8 +466,8 @@ def test_a_store_from_nothing(tmp_path: Path) -> None:
     assert json_of("verify", "--store", tmp_path / "store")["ok"] is True
     with Erase.open(tmp_path / "store") as opened:
         assert (opened.settings.seed, opened.settings.options) == (5, ("a", "b"))
-        assert opened._store.facts.axes is not None
-        assert opened._store.facts.axes.shape == (8, 384)
+        assert opened._store.constants.axes is not None
+        assert opened._store.constants.axes.shape == (8, 384)
     assert json_of("forget", "--id", "3", "--yes", "--store", tmp_path / "store")["ids"] == [3]
 
 

@@ -17,9 +17,10 @@ from erase_core import verify_receipts
 from erase_core.erasure.removal import Removals
 from erase_core.errors import EraseError, ForgottenError, ReceiptError
 from erase_core.store.database import Database
-from erase_core.store.metadata import Facts
+from erase_core.store.metadata import WritableMetadata
 from erase_core.store.model_cache import Clustering
-from erase_core.store.store import Store
+from erase_core.store.reads import Reads
+from erase_core.store.transaction import WriteTransaction
 from old_copies import (
     DATABASE,
     LAST,
@@ -256,12 +257,12 @@ def crash(*args: object) -> None:
 
 STEPS: dict[str, tuple[type, str]] = {
     "receipts read": (Removals, "_missed"),
-    "rows found": (Store, "known_by"),
+    "rows found": (Reads, "known_by"),
     "rows taken out of the model": (Clustering, "remove"),
-    "rows deleted": (Store, "delete"),
-    "what was forgotten noted": (Store, "remember"),
-    "head set": (Store, "set_head"),
-    "facts set": (Facts, "set"),
+    "rows deleted": (WriteTransaction, "delete"),
+    "what was forgotten noted": (WriteTransaction, "remember"),
+    "head set": (WriteTransaction, "set_head"),
+    "metadata set": (WritableMetadata, "set"),
     "all committed": (Removals, "catch_up"),
     "file written anew": (Database, "rewrite"),
     "log cut": (Database, "_cut_log"),

@@ -23,7 +23,8 @@ from erase_core.receipts.receipt import NONE, Receipt
 from erase_core.receipts.signing import Signer, is_signed_by
 from erase_core.store.metadata import Head
 from erase_core.store.model_cache import FILE as SNAPSHOT
-from erase_core.store.model_cache import Clustering
+from erase_core.store.model_cache import Clustering, ModelTransaction
+from erase_core.store.reads import Reads
 from erase_core.store.schema import FILE
 from erase_core.store.store import Store
 
@@ -66,7 +67,7 @@ class Removals:
     ) -> None:
         self._store, self._clustering, self.signer, self.public_keys = store, clustering, signer, public_keys
         self.moved = folder
-        path = folder or store.facts.receipts or store.folder / FOLDER
+        path = folder or store.constants.receipts or store.folder / FOLDER
         self.receipts_are_outside = not path.resolve().is_relative_to(store.folder.resolve())
         self.receipts = ReceiptFolder(path)
 
@@ -88,11 +89,9 @@ class Removals:
             yield
 
     def remove(
-        self, ids: Sequence[int | str], subjects: Sequence[str] | None
+        self, tx: ModelTransaction, ids: Sequence[int | str], subjects: Sequence[str] | None
     ) -> tuple[UpdateReport, Model | None, Receipt]:
         """Remove examples: those of ids, which are all of some subjects if these are named.
-
-        To be called within `writing`, after `check`.
 
         Returns
         -------
@@ -105,24 +104,22 @@ class Removals:
         Raises
         ------
         ReceiptError
-            The store is damaged, so that its receipt would be none.
+            As for `check`; or the store is damaged, so that its receipt would be none.
         """
-        before = self._state()
-        update, model = self._clustering.remove(ids)
-        hashes, tokens = self._store.delete(ids, subjects or ())
+        self.check(tx)
+        before = _state(tx)
+        update, model = self._clustering.remove(tx, ids)
+        hashes, tokens = tx.delete(ids, subjects or ())
         scope: Literal["ids", "subject"] = "ids" if subjects is None else "subject"
-        receipt = self._receipt(before, self._state(), scope, hashes, tokens, update)
+        receipt = self._receipt(tx, before, _state(tx), scope, hashes, tokens, update)
         # A store that was damaged behind our back must not publish what nobody can read.
         Receipt.from_bytes(receipt.to_bytes())
-        self._store.append_receipt(_head(receipt), receipt.to_bytes())
+        tx.append_receipt(_head(receipt), receipt.to_bytes())
         return update, model, receipt
-
-    def _state(self) -> State:
-        facts = self._store.facts
-        return State(len(self._store), base64.b64encode(facts.commitment).decode(), facts.model_commitment)
 
     def _receipt(
         self,
+        reads: Reads,
         before: State,
         after: State,
         scope: Literal["ids", "subject"],
@@ -130,12 +127,12 @@ class Removals:
         tokens: Iterable[bytes],
         update: UpdateReport,
     ) -> Receipt:
-        head, facts = self._store.facts.head, self._store.facts
-        settings = facts.settings
+        head, constants = reads.metadata.head, reads.constants
+        settings = constants.settings
         names = ("n_shots", "seed", "epsilon", "gamma", "max_iter", "projection")
         return Receipt(
             number=head.number + 1,
-            store=facts.name,
+            store=constants.name,
             time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             scope=scope,
             rows=tuple(sorted(row.hex() for row in rows)),
@@ -149,7 +146,7 @@ class Removals:
             path=update.path,
             parameters={
                 "strategy": settings.strategy,
-                "embedder": facts.embedder,
+                "embedder": constants.embedder,
                 **{name: repr(getattr(settings, name)) for name in names},
             },
             software={"erase_core": __version__, "sqlite": sqlite3.sqlite_version},
@@ -177,7 +174,11 @@ class Removals:
         ScrubError
         """
         with locks.alone(self._store.folder, 0) as is_alone:
-            if is_alone and not self._store.facts.is_scrubbed:
+            if not is_alone:
+                return
+            with self._store.reading() as reads:
+                is_scrubbed = reads.metadata.is_scrubbed
+            if not is_scrubbed:
                 self.finish()
 
     def _publish(self, pending: Sequence[tuple[int, bytes]]) -> None:
@@ -212,24 +213,23 @@ class Removals:
                 f"{self._store.folder}: the folder of its receipts, {self.receipts.path}, is not there, so that nobody "
                 "can tell whether this is a copy from before a removal; bring it back, or name it (--receipts)"
             )
-        with self._store.reading():
-            self._check_there(self._store.facts.head)
+        with self._store.reading() as reads:
+            self._check_there(reads)
         if not self._is_outdated():
             return None
-        with self._clustering.writing():
-            missed = self._missed()
+        with self._clustering.writing() as tx:
+            missed = self._missed(tx.metadata.head)
             if not missed:  # another process has been faster
                 return None
             tokens = {bytes.fromhex(token) for receipt in missed for token in receipt.tokens}
             # By token those that came in again while the receipts were not there.
-            ids = self._store.known_by({bytes.fromhex(row) for receipt in missed for row in receipt.rows}, tokens)
+            ids = tx.known_by({bytes.fromhex(row) for receipt in missed for row in receipt.rows}, tokens)
             if ids:
-                self._clustering.remove(ids)
-                self._store.delete(ids)
+                self._clustering.remove(tx, ids)
+                tx.delete(ids)
             # Of what came in and was removed after the copy was made, too.
-            self._store.remember(tokens)
-            self._store.set_head(_head(missed[-1]))
-            self._store.facts.set(head_is_current=0)
+            tx.remember(tokens)
+            tx.set_head(_head(missed[-1]), is_current=False)
         return len(ids)
 
     def newest(self) -> int:
@@ -240,27 +240,27 @@ class Removals:
         """Whether there are receipts that the store does not know; see that those that both know are the same."""
         # In this order: who removes something just now writes it to the store first.
         newest = self.newest()
-        with self._store.reading():
-            head = self._store.facts.head
+        with self._store.reading() as reads:
+            head = reads.metadata.head
         if head.number and self.receipts.file(head.number).is_file():
             known = self.receipts.read(head.number)
-            if (known.store, known.hash) != (self._store.facts.name, head.hash):
+            if (known.store, known.hash) != (self._store.constants.name, head.hash):
                 raise ReceiptError(
                     f"{self.receipts.file(head.number)} is not the store's receipt {head.number}: these are another "
                     "store's receipts, or the store is a copy from before a removal that was used without them"
                 )
         return newest > head.number
 
-    def check(self) -> None:
-        """Check that something may be removed. To be called within `reading` or `writing`.
+    def check(self, reads: Reads) -> None:
+        """Check that something may be removed.
 
         Raises
         ------
         ReceiptError
             The store is older than its receipts, or its receipts are signed and there is no key.
         """
-        head = self._store.facts.head
-        self._check_newest(head)
+        head = reads.metadata.head
+        self._check_newest(reads)
         if self.signer is None and (head.public_key or self.public_keys):
             signed = "the receipts of this store are signed" if head.public_key else "public keys are named"
             raise ReceiptError(
@@ -272,21 +272,21 @@ class Removals:
                 f"{self._store.folder}: the key given to sign with is not one whose public key was given; nothing was "
                 "forgotten"
             )
-        self.check_pending()
-        if self.public_keys and head.number and not self._store.pending():
+        self.check_pending(reads)
+        if self.public_keys and head.number and not reads.pending():
             newest = self.receipts.read(head.number)
             if newest.hash != head.hash:
                 raise ReceiptError(f"{self.receipts.file(head.number)} is not the store's; nothing was forgotten")
             self._check_signed(newest)
 
-    def check_pending(self) -> None:
+    def check_pending(self, reads: Reads) -> None:
         """Check that what is to be published is signed by a key that counts, if keys are named.
 
         Raises
         ------
         ReceiptError
         """
-        for _, content in self._store.pending() if self.public_keys else ():
+        for _, content in reads.pending() if self.public_keys else ():
             self._check_signed(Receipt.from_bytes(content))
 
     def _check_signed(self, receipt: Receipt) -> None:
@@ -296,20 +296,20 @@ class Removals:
                 "--public-key); nothing was forgotten, and nothing published"
             )
 
-    def _check_newest(self, head: Head) -> None:
-        self._check_there(head)
-        if self.receipts.file(head.number + 1).exists():
+    def _check_newest(self, reads: Reads) -> None:
+        self._check_there(reads)
+        if self.receipts.file(reads.metadata.head.number + 1).exists():
             raise ReceiptError(
                 f"{self._store.folder} is older than its receipts in {self.receipts.path}: a copy from before a "
                 "removal; open it again, which removes what they tell of; nothing was forgotten"
             )
 
-    def _check_there(self, head: Head) -> None:
+    def _check_there(self, reads: Reads) -> None:
         """Check that a folder outside is the store's: it has its mark, and the newest receipt that was published."""
         if not self.receipts_are_outside:
             return
-        published = head.number - len(self._store.pending())
-        theirs = self.receipts.owner != self._store.facts.name
+        published = reads.metadata.head.number - len(reads.pending())
+        theirs = self.receipts.owner != reads.constants.name
         if theirs or (published > 0 and not self.receipts.file(published).exists()):
             what = "is not the folder of this store's receipts" if theirs else f"has not the receipt {published}"
             raise ReceiptError(
@@ -318,16 +318,15 @@ class Removals:
                 f"{self._store.folder / FOLDER}; nothing was changed"
             )
 
-    def _missed(self) -> list[Receipt]:
+    def _missed(self, head: Head) -> list[Receipt]:
         """Return the receipts that the store does not know, each seen to follow from the one before."""
-        head = self._store.facts.head
         previous, missed = head.hash or NONE, []
         for number in range(head.number + 1, self.newest() + 1):
             if not self.receipts.file(number).exists():
                 raise ReceiptError(f"{self.receipts.file(number)} is missing, though there are later receipts")
             receipt = self.receipts.read(number)
             told = (receipt.number, receipt.store, receipt.previous, receipt.is_balanced)
-            if told != (number, self._store.facts.name, previous, True):
+            if told != (number, self._store.constants.name, previous, True):
                 raise ReceiptError(
                     f"{self.receipts.file(number)} does not follow from the receipt that the store knows as its "
                     "newest: these are another store's receipts, or some were exchanged"
@@ -344,6 +343,11 @@ class Removals:
                     "removed"
                 )
         return missed
+
+
+def _state(reads: Reads) -> State:
+    commitment = base64.b64encode(reads.metadata.commitment).decode()
+    return State(len(reads), commitment, reads.metadata.model_commitment)
 
 
 def _head(receipt: Receipt) -> Head:

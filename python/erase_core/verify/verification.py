@@ -25,6 +25,7 @@ from erase_core.reports import Verification
 from erase_core.selection import selected
 from erase_core.settings import Settings
 from erase_core.store.model_cache import Clustering
+from erase_core.store.reads import Reads
 from erase_core.store.store import Store
 from erase_core.verify import reference
 from erase_core.verify.scan import Finding, search
@@ -69,8 +70,8 @@ def verify(
     start = time.perf_counter()
     # Before the store is read: who removes something meanwhile writes it to the store first.
     newest = removals.newest()
-    with store.reading():
-        moment = _moment(store, clustering, removals, newest, known)
+    with store.reading() as reads:
+        moment = _moment(reads, clustering, removals, newest, known)
     problems = [*_of_model(moment), *moment.problems]
     moment.vectors.fill(0)
     problems += map(str, _search(store, removals.receipts.path, absent))
@@ -95,29 +96,30 @@ def _search(store: Store, receipts: Path, absent: Sequence[Mapping[str, bytes]])
         return []
     try:
         files = sorted({file for folder in (store.folder, receipts) for file in folder.rglob("*") if file.is_file()})
-        return search(files, absent, store.values())
+        with store.reading() as reads:
+            return search(files, absent, reads.values())
     except OSError as error:
         raise StoreError(f"{error.filename}: {error.strerror or error}, so that it cannot be searched") from error
 
 
 def _moment(
-    store: Store, clustering: Clustering, removals: Removals, newest: int, noted: Sequence[tuple[int, str]]
+    reads: Reads, clustering: Clustering, removals: Removals, newest: int, noted: Sequence[tuple[int, str]]
 ) -> Moment:
-    snapshot, model = clustering.snapshot_digest(), clustering.current()
+    snapshot, model = clustering.snapshot_digest(), clustering.current(reads)
     clustering.outdated |= snapshot != ("" if model is None else model.digest())
-    ids, vectors = store.vectors()
-    chain, of_receipts = _of_receipts(store, removals, newest, noted)
+    ids, vectors = reads.vectors()
+    chain, of_receipts = _of_receipts(reads, removals, newest, noted)
     return Moment(
         model,
         ids,
         vectors,
-        store.facts.settings,
-        _params(store),
-        store.facts.digest,
+        reads.constants.settings,
+        _params(reads),
+        reads.metadata.digest,
         snapshot,
-        store.facts.is_scrubbed,
+        reads.metadata.is_scrubbed,
         chain,
-        [*_of_rows(store), *of_receipts],
+        [*_of_rows(reads), *of_receipts],
     )
 
 
@@ -151,9 +153,9 @@ def _of_model(moment: Moment) -> Iterator[str]:
             yield "the demonstrations are not those of the model"
 
 
-def _params(store: Store) -> reference.Params:
+def _params(reads: Reads) -> reference.Params:
     """Return the parameters as the store tells them, not as the model that is judged has them."""
-    settings, axes = store.facts.settings, store.facts.axes
+    settings, axes = reads.constants.settings, reads.constants.axes
     return reference.Params(
         n_clusters=settings.n_shots,
         epsilon=checks.ratio("epsilon", settings.epsilon, 0, checks.MAX_EPSILON),
@@ -165,21 +167,21 @@ def _params(store: Store) -> reference.Params:
     )
 
 
-def _of_rows(store: Store) -> Iterator[str]:
+def _of_rows(reads: Reads) -> Iterator[str]:
     """Yield what is wrong with the rows of the table, and with the list of what was forgotten."""
-    if not store.is_sound():
+    if not reads.is_sound():
         yield "SQLite finds the file damaged"
     try:
-        hashes = store.hashes()
+        hashes = reads.hashes()
     except StoreError as error:
         yield str(error)
         return
-    if commitments.plus(commitments.EMPTY, hashes) != store.facts.commitment:
+    if commitments.plus(commitments.EMPTY, hashes) != reads.metadata.commitment:
         yield "the examples are not those that the store is committed to: some came, went or changed behind its back"
-    forgotten = store.all_forgotten()
-    if commitments.plus(commitments.EMPTY, forgotten) != store.facts.forgotten_commitment:
+    forgotten = reads.all_forgotten()
+    if commitments.plus(commitments.EMPTY, forgotten) != reads.metadata.forgotten_commitment:
         yield "the list of what was forgotten is not the one that the store is committed to"
-    back = store.known_by((), forgotten) if forgotten else []
+    back = reads.known_by((), forgotten) if forgotten else []
     if back:
         are = "is" if len(back) == 1 else "are"
         examples = f"{counted(len(back), 'example')} {are} there that {are}"
@@ -187,30 +189,30 @@ def _of_rows(store: Store) -> Iterator[str]:
 
 
 def _of_receipts(
-    store: Store, removals: Removals, newest: int, noted: Sequence[tuple[int, str]]
+    reads: Reads, removals: Removals, newest: int, noted: Sequence[tuple[int, str]]
 ) -> tuple[ChainVerification, list[str]]:
     """Return what became of the receipts, and what is wrong with them, with the store, or between both."""
-    head, pending = store.facts.head, dict(store.pending())
+    head, pending = reads.metadata.head, dict(reads.pending())
     chain, receipts = verify_chain(
         removals.receipts, (head.number, head.hash), noted, removals.public_keys, pending=pending, upto=head.number
     )
-    return chain, [*map(str, chain.problems), *_of_both(store, newest, pending, receipts)]
+    return chain, [*map(str, chain.problems), *_of_both(reads, newest, pending, receipts)]
 
 
-def _of_both(store: Store, newest: int, pending: Collection[int], receipts: Sequence[Receipt]) -> Iterator[str]:
+def _of_both(reads: Reads, newest: int, pending: Collection[int], receipts: Sequence[Receipt]) -> Iterator[str]:
     """Yield where the store and its receipts do not say the same."""
-    head = store.facts.head
+    head = reads.metadata.head
     if newest > head.number:
         yield f"receipt {newest} is newer than the store, which is a copy from before a removal; open it again"
-    if pending and (store.facts.is_scrubbed or max(pending) > head.number):
+    if pending and (reads.metadata.is_scrubbed or max(pending) > head.number):
         yield f"receipt {max(pending)} is to be published, of a removal that the store knows nothing of"
     removed = {bytes.fromhex(row): receipt.number for receipt in receipts for row in receipt.rows}
-    for id_ in store.known_by(removed):
+    for id_ in reads.known_by(removed):
         yield f"example {id_!r} is there, though a receipt tells of its removal"
     newest_found = next((receipt for receipt in receipts if receipt.number == head.number), None)
     if newest_found and newest_found.public_key != head.public_key:
         yield "the store tells another key of its newest receipt than that has"
-    if newest_found and store.facts.head_is_current:
+    if newest_found and reads.metadata.head_is_current:
         told = (base64.b64decode(newest_found.commitment_after), newest_found.model_after)
-        if told != (store.facts.commitment, store.facts.model_commitment):
+        if told != (reads.metadata.commitment, reads.metadata.model_commitment):
             yield "examples and model are not those that the newest receipt is committed to"
