@@ -29,8 +29,7 @@ from erase_core.examples.formats import write_jsonl
 from erase_core.llm import LLM, Answer, Choice
 from erase_core.llm.prompt import Prompt, Template, check_query, fit_budget
 from erase_core.llm.protocol import check_max_tokens, check_options
-from erase_core.receipts.chain import as_noted
-from erase_core.receipts.receipt import Receipt
+from erase_core.receipts.receipt import Receipt, ReceiptRef, as_receipt_ref
 from erase_core.receipts.signing import Signer
 from erase_core.reports import Status, Verification
 from erase_core.selection import SELECTORS, selected
@@ -259,7 +258,7 @@ class Reader:
             The store's content cannot be read, or is not of the kind that a store has.
         """
         wanted = checks.texts_and_vectors("absent", absent)
-        noted = [as_noted("known", each) for each in checks.several("known", known)]
+        noted = [as_receipt_ref("known", each) for each in checks.several("known", known)]
         forms = [forms_of_text(each) if isinstance(each, str) else forms_of_vector(each) for each in wanted]
         texts = [each for each in wanted if isinstance(each, str)]
         dim = self._store.constants.dim
@@ -291,10 +290,10 @@ class Reader:
             return [folder.read(number) for number in folder.numbers()]
 
     @property
-    def newest_receipt(self) -> tuple[int, str]:
+    def newest_receipt(self) -> ReceiptRef:
         """Number and hash of the newest receipt, to be written down elsewhere; ``(0, "")`` if there is none."""
         with self._lock, self._reading() as reads:
-            return reads.metadata.head[:2]
+            return reads.metadata.head.ref
 
     def refresh(self) -> None:
         """Let go of what other processes have forgotten, as every call does that reads the store."""

@@ -14,6 +14,7 @@ from erase_core.errors import ParameterError, ReceiptError
 
 if TYPE_CHECKING:
     from erase_core.receipts.chain import ReceiptFolder
+    from erase_core.receipts.receipt import ReceiptRef
 
 __all__ = ["app"]
 
@@ -113,7 +114,7 @@ def _is_given(context: typer.Context, option: str) -> bool:
 
 def _place(
     context: typer.Context, folder: Path | None, store: Path, receipts: Path | None, public_keys: Sequence[str] | None
-) -> tuple[Path, tuple[int, str] | None]:
+) -> tuple[Path, ReceiptRef | None]:
     """Return where receipts lie and, if there is a store, number and hash of its newest."""
     if folder is not None:
         if _is_given(context, "receipts"):
@@ -125,8 +126,8 @@ def _place(
         status, newest = erase.status(), erase.newest_receipt
     path = Path(status.receipts)
     published = max(ReceiptFolder(path).numbers(), default=0)
-    if not status.scrubbed and published < newest[0]:
-        note(f"the newest receipt, {newest[0]}, is not published yet; the next command goes on with that")
+    if not status.scrubbed and published < newest.number:
+        note(f"the newest receipt, {newest.number}, is not published yet; the next command goes on with that")
     return path, newest
 
 

@@ -19,7 +19,7 @@ from erase_core._core import Model, UpdateReport, __version__
 from erase_core.errors import ReceiptError, ScrubError, StoreLockedError
 from erase_core.fs import locks
 from erase_core.receipts.chain import ReceiptFolder
-from erase_core.receipts.receipt import NONE, Receipt
+from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt
 from erase_core.receipts.signing import Signer, is_signed_by
 from erase_core.store.metadata import Head
 from erase_core.store.model_cache import FILE as SNAPSHOT
@@ -151,7 +151,7 @@ class Removals:
             },
             software={"erase_core": __version__, "sqlite": sqlite3.sqlite_version},
             rewritten=REWRITTEN,
-            previous=head.hash or NONE,
+            previous=head.hash or NO_PREDECESSOR,
         ).signed(self.signer)
 
     def finish(self) -> None:
@@ -320,7 +320,7 @@ class Removals:
 
     def _missed(self, head: Head) -> list[Receipt]:
         """Return the receipts that the store does not know, each seen to follow from the one before."""
-        previous, missed = head.hash or NONE, []
+        previous, missed = head.hash or NO_PREDECESSOR, []
         for number in range(head.number + 1, self.newest() + 1):
             if not self.receipts.file(number).exists():
                 raise ReceiptError(f"{self.receipts.file(number)} is missing, though there are later receipts")

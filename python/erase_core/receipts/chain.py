@@ -18,9 +18,9 @@ from erase_core import checks
 from erase_core.errors import ParameterError, ReceiptError, printable
 from erase_core.fs.durable import make_folder, sync_folder, write_new
 from erase_core.receipts import signing
-from erase_core.receipts.receipt import HASH, NONE, Receipt
+from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt, ReceiptRef, as_receipt_ref
 
-__all__ = ["ChainVerification", "Problem", "ReceiptFolder", "as_noted", "verify_chain", "verify_receipts"]
+__all__ = ["ChainVerification", "Problem", "ReceiptFolder", "verify_chain", "verify_receipts"]
 
 MARK = "STORE"
 NAME = re.compile(r"([0-9]{8})\.json")
@@ -233,33 +233,17 @@ def verify_receipts(
         Receipts are signed, and the package cryptography is not installed.
     """
     path = checks.path("folder", folder)
-    head = None if head is None else as_noted("head", head)
-    noted = [as_noted("known", each) for each in checks.several("known", known)]
-    if not path.is_dir() and (path.exists() or head is None or head[0]):
+    newest = None if head is None else as_receipt_ref("head", head)
+    noted = [as_receipt_ref("known", each) for each in checks.several("known", known)]
+    if not path.is_dir() and (path.exists() or newest is None or newest.number):
         raise ParameterError(f"{path} is no folder")
-    return verify_chain(ReceiptFolder(path), head, noted, signing.as_public_keys(public_keys))[0]
-
-
-def as_noted(name: str, given: object) -> tuple[int, str]:
-    """Return number and hash of a receipt as somebody noted them; the hash in small letters.
-
-    Raises
-    ------
-    ParameterError
-        `given` is something else.
-    """
-    number, hash_ = given if isinstance(given, (tuple, list)) and len(given) == 2 else (None, None)
-    if type(number) is int and number >= 0 and isinstance(hash_, str):
-        hash_ = hash_.lower()
-        if HASH.fullmatch(hash_) if number else hash_ in ("", NONE):
-            return number, hash_
-    raise ParameterError(f"{name} must be a number and a hash of 64 hexadecimal digits, got {given!r}")
+    return verify_chain(ReceiptFolder(path), newest, noted, signing.as_public_keys(public_keys))[0]
 
 
 def verify_chain(
     folder: ReceiptFolder,
-    head: tuple[int, str] | None,
-    known: Collection[tuple[int, str]] = (),
+    head: ReceiptRef | None,
+    known: Collection[ReceiptRef] = (),
     keys: frozenset[str] = frozenset(),
     *,
     pending: Mapping[int, bytes] = MappingProxyType({}),
@@ -271,7 +255,7 @@ def verify_chain(
     """
     numbers = [number for number in sorted({*folder.numbers(), *pending}) if upto is None or number <= upto]
     noted = {*known, *([head] if head else ())}
-    last = max([*numbers, *(number for number, _ in noted)], default=0)
+    last = max([*numbers, *(ref.number for ref in noted)], default=0)
     problems: list[Problem] = []
     found: dict[int, Receipt] = {}
     for before, number in zip([0, *numbers], numbers, strict=False):
@@ -308,7 +292,7 @@ def _problems(
         return
     found[number] = receipt
     before = found.get(number - 1)
-    if (before or number == 1) and receipt.previous != (before.hash if before else NONE):
+    if (before or number == 1) and receipt.previous != (before.hash if before else NO_PREDECESSOR):
         yield Problem(number, "tampered", "it does not follow from the one before: one of both was replaced")
     if receipt.store != next(iter(found.values())).store:
         yield Problem(number, "foreign", f"it is of the store {receipt.store}, unlike the first")
@@ -330,14 +314,14 @@ def _of_signature(receipt: Receipt, keys: frozenset[str]) -> Iterator[Problem]:
 
 
 def _of_noted(
-    found: dict[int, Receipt], last: int, noted: Collection[tuple[int, str]], head: tuple[int, str] | None
+    found: dict[int, Receipt], last: int, noted: Collection[ReceiptRef], head: ReceiptRef | None
 ) -> Iterator[Problem]:
     """Yield what is not as somebody noted it: that a receipt is there, and that one is the last."""
-    beyond = [number for number, _ in noted if number > last]
+    beyond = [ref.number for ref in noted if ref.number > last]
     if beyond:
         yield Problem(max(beyond), "truncated", f"the newest there is receipt {last}, not {max(beyond)}")
-    for number, hash_ in sorted(noted):
-        if number in found and found[number].hash != hash_:
-            yield Problem(number, "tampered", "it is another than the one that was written down")
-    if head and last > head[0]:
-        yield Problem(last, "newer", f"receipt {head[0]} was named as the newest, and there are later ones")
+    for ref in sorted(noted):
+        if ref.number in found and found[ref.number].hash != ref.hash:
+            yield Problem(ref.number, "tampered", "it is another than the one that was written down")
+    if head and last > head.number:
+        yield Problem(last, "newer", f"receipt {head.number} was named as the newest, and there are later ones")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from erase_core import commitments
 from erase_core.commitments import Tokens
 from erase_core.errors import StoreError
+from erase_core.receipts.receipt import ReceiptRef
 from erase_core.settings import Settings
 from erase_core.store.database import Change, Database
 
@@ -43,6 +44,11 @@ class Head(NamedTuple):
     number: int
     hash: str
     public_key: str
+
+    @property
+    def ref(self) -> ReceiptRef:
+        """Number and hash."""
+        return ReceiptRef(self.number, self.hash)
 
 
 def _storable(path: Path) -> str | bytes:

@@ -20,7 +20,7 @@ from erase_core.erasure.removal import Removals
 from erase_core.errors import DataError, IdKindError, ModelFileError, StoreError
 from erase_core.examples.example import counted
 from erase_core.receipts.chain import ChainVerification, verify_chain
-from erase_core.receipts.receipt import Receipt
+from erase_core.receipts.receipt import Receipt, ReceiptRef
 from erase_core.reports import Verification
 from erase_core.selection import selected
 from erase_core.settings import Settings
@@ -55,7 +55,7 @@ def verify(
     clustering: Clustering,
     removals: Removals,
     absent: Sequence[Mapping[str, bytes]] = (),
-    known: Sequence[tuple[int, str]] = (),
+    known: Sequence[ReceiptRef] = (),
 ) -> Verification:
     """Verify a store. See `Erase.verify`.
 
@@ -64,8 +64,8 @@ def verify(
     store, clustering, removals
     absent : sequence of mappings
         What must not be in the files, each in several forms; see `scan`.
-    known : sequence of (int, str)
-        Number and hash of receipts that must be there.
+    known : sequence of ReceiptRef
+        Receipts that must be there.
     """
     start = time.perf_counter()
     # Before the store is read: who removes something meanwhile writes it to the store first.
@@ -103,7 +103,7 @@ def _search(store: Store, receipts: Path, absent: Sequence[Mapping[str, bytes]])
 
 
 def _moment(
-    reads: Reads, clustering: Clustering, removals: Removals, newest: int, noted: Sequence[tuple[int, str]]
+    reads: Reads, clustering: Clustering, removals: Removals, newest: int, noted: Sequence[ReceiptRef]
 ) -> Moment:
     snapshot, model = clustering.snapshot_digest(), clustering.current(reads)
     clustering.outdated |= snapshot != ("" if model is None else model.digest())
@@ -189,12 +189,12 @@ def _of_rows(reads: Reads) -> Iterator[str]:
 
 
 def _of_receipts(
-    reads: Reads, removals: Removals, newest: int, noted: Sequence[tuple[int, str]]
+    reads: Reads, removals: Removals, newest: int, noted: Sequence[ReceiptRef]
 ) -> tuple[ChainVerification, list[str]]:
     """Return what became of the receipts, and what is wrong with them, with the store, or between both."""
     head, pending = reads.metadata.head, dict(reads.pending())
     chain, receipts = verify_chain(
-        removals.receipts, (head.number, head.hash), noted, removals.public_keys, pending=pending, upto=head.number
+        removals.receipts, head.ref, noted, removals.public_keys, pending=pending, upto=head.number
     )
     return chain, [*map(str, chain.problems), *_of_both(reads, newest, pending, receipts)]
 
