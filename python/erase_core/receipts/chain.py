@@ -12,45 +12,19 @@ from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from erase_core import checks
 from erase_core.errors import ParameterError, ReceiptError, printable
 from erase_core.fs.durable import make_folder, sync_folder, write_new
 from erase_core.receipts import signing
+from erase_core.receipts.problem import Problem
 from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt, ReceiptRef, as_receipt_ref
 
-__all__ = ["ChainVerification", "Problem", "ReceiptFolder", "verify_chain", "verify_receipts"]
+__all__ = ["ChainVerification", "ReceiptFolder", "verify_chain", "verify_receipts"]
 
 MARK = "STORE"
 NAME = re.compile(r"([0-9]{8})\.json")
-Kind = Literal["tampered", "reordered", "omitted", "truncated", "newer", "forged", "unsigned", "foreign", "unbalanced"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with a chain of receipts.
-
-    Parameters
-    ----------
-    number : int
-        The receipt.
-    kind : str
-        ``tampered``: it, or the one before, is not what was written. ``reordered``: it stands in another's place.
-        ``omitted``: it is missing between others. ``truncated``: it is missing at the end. ``newer``: it follows the
-        one that was named as the newest. ``forged``: its signature is not that of its key, or not of one that was
-        named. ``unsigned``: it has none, though keys were named.
-        ``foreign``: it is of another store than the first. ``unbalanced``: before is not after and what was removed.
-    text : str
-        A sentence that says what was found.
-    """
-
-    number: int
-    kind: Kind
-    text: str
-
-    def __str__(self) -> str:
-        return f"receipt {self.number} is {self.kind}: {self.text}"
 
 
 @dataclass(frozen=True)
