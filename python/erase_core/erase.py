@@ -23,6 +23,7 @@ from erase_core import checks
 from erase_core.backends import Access, as_embedder, as_given, checked_vectors, identified, is_name, name_of
 from erase_core.embedding.sentence import Embedder
 from erase_core.erasure.admission import Admission, Forgotten, OnDuplicate, rows_of
+from erase_core.erasure.recovery import Recovery
 from erase_core.erasure.request import Going, OnMissing, Request
 from erase_core.erasure.sight import count_tokens, indistinct, limit_of
 from erase_core.erasure.subjects import Match
@@ -35,7 +36,7 @@ from erase_core.llm.address import Address
 from erase_core.llm.prompt import Template
 from erase_core.pickling import Recipe, check_picklable
 from erase_core.reader import Reader
-from erase_core.receipts.chain import ReceiptFolder
+from erase_core.receipts.folder import ReceiptFolder
 from erase_core.receipts.signing import Signer, as_public_keys, as_signer
 from erase_core.reports import ForgetReport, IngestReport
 from erase_core.selection import selected
@@ -287,9 +288,9 @@ class Erase(Reader):
             return {
                 "embedder": embedder,
                 "llm": llm,
-                "receipts": self._removals.moved,
-                "signing_key": self._removals.signer,
-                "public_keys": sorted(self._removals.public_keys),
+                "receipts": self._receipts.moved,
+                "signing_key": self._receipts.signer,
+                "public_keys": sorted(self._receipts.public_keys),
                 "timeout": self._store.timeout,
                 "api_key": self._models.access.api_key,
                 "server": self._models.access.server,
@@ -507,7 +508,7 @@ class Erase(Reader):
         ReceiptError
         """
         with self._lock, self._store.reading() as reads:
-            self._removals.check(reads)
+            self._receipts.check_may_remove(reads)
 
     def _finish(self, report: ForgetReport) -> None:
         """See that nothing of what was removed is left: in files first, then in what the language model keeps."""
@@ -522,15 +523,16 @@ class Erase(Reader):
     def _recover(self) -> None:
         """Bring to an end what a crash, a full disk or a reader held up; do again what an old copy knows nothing of."""
         with self._store.reading() as reads:
-            self._removals.check_pending(reads)
-        removed = self._removals.catch_up()
+            self._receipts.check_pending(reads)
+        recovery = Recovery(self._store, self._clustering, self._receipts, self._removals)
+        removed = recovery.catch_up()
         scrubbed = self._is_scrubbed()
         if not scrubbed or self._clustering.has_leftovers():
             with self._reading() as reads:  # which makes the snapshot good
                 self._clustering.current(reads)
         if not scrubbed:
             try:
-                self._removals.finish_what_others_left()
+                recovery.finish_what_others_left()
             except ScrubError as error:
                 warnings.warn(str(error), ScrubWarning, stacklevel=3)
         if removed is not None:

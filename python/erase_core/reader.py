@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from erase_core import checks
 from erase_core.backends import Access, Models, checked_vectors
 from erase_core.embedding.sentence import Embedder
+from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.erasure.removal import Removals
 from erase_core.errors import ParameterError, StopWarning, StoreError
 from erase_core.examples.control_tokens import check_texts
@@ -60,7 +61,8 @@ class Reader:
         self._store = store
         self._settings = store.constants.settings
         self._clustering = Clustering(store)
-        self._removals = Removals(store, self._clustering, receipts, signer, public_keys)
+        self._receipts = StoreReceipts(store, receipts, signer, public_keys)
+        self._removals = Removals(store, self._clustering, self._receipts)
         self._models = Models(self._settings, store.constants.embedder, store.constants.dim, access or Access())
         if embedder is not None:
             self._models.embed_by(embedder)
@@ -225,7 +227,7 @@ class Reader:
                 llm=self._models.llm_name,
                 digest=reads.metadata.digest,
                 n_receipts=reads.metadata.head.number,
-                receipts=str(self._removals.receipts.path),
+                receipts=str(self._receipts.folder.path),
                 scrubbed=reads.metadata.is_scrubbed,
                 bytes=self._store.size,
             )
@@ -272,7 +274,7 @@ class Reader:
                     if isinstance(each, str):
                         own = forms_of_vector(vectors[each])
                         form |= {f"its vector as {name}": content for name, content in own.items()}
-            verification = verify(self._store, self._clustering, self._removals, forms, noted)
+            verification = verify(self._store, self._clustering, self._receipts, forms, noted)
             with self._reading():  # which makes the snapshot good
                 pass
             return verification
@@ -286,7 +288,7 @@ class Reader:
             One cannot be read, or is not what was written; or the folder cannot be read.
         """
         with self._lock:
-            folder = self._removals.receipts
+            folder = self._receipts.folder
             return [folder.read(number) for number in folder.numbers()]
 
     @property

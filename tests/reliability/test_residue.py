@@ -23,7 +23,7 @@ from canaries import Script, Search, canary, forms, names
 from erase_core.erase import Erase
 from erase_core.errors import DuplicateIdError, ExampleError, ScrubError
 from erase_core.examples.example import Example
-from erase_core.receipts.chain import ReceiptFolder
+from erase_core.receipts.folder import ReceiptFolder
 from erase_core.settings import Settings
 from erase_core.store import database
 from erase_core.store.database import Database

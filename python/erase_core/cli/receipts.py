@@ -13,7 +13,7 @@ from erase_core.cli.output import note, show
 from erase_core.errors import ParameterError, ReceiptError
 
 if TYPE_CHECKING:
-    from erase_core.receipts.chain import ReceiptFolder
+    from erase_core.receipts.folder import ReceiptFolder
     from erase_core.receipts.receipt import ReceiptRef
 
 __all__ = ["app"]
@@ -96,7 +96,7 @@ def _receipts(
     context: typer.Context, folder: Path | None, store: Path, receipts: Path | None, public_keys: Sequence[str] | None
 ) -> ReceiptFolder:
     """Return receipts that are only shown: by themselves they are not checked by any key."""
-    from erase_core.receipts.chain import ReceiptFolder
+    from erase_core.receipts.folder import ReceiptFolder
 
     if folder is not None and _is_given(context, "public_key"):
         raise ParameterError(
@@ -120,7 +120,7 @@ def _place(
         if _is_given(context, "receipts"):
             raise ParameterError("give either --folder, which needs no store, or --receipts")
         return folder, None
-    from erase_core.receipts.chain import ReceiptFolder
+    from erase_core.receipts.folder import ReceiptFolder
 
     with open_store(store, receipts, public_keys) as erase:
         status, newest = erase.status(), erase.newest_receipt

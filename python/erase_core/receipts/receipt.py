@@ -2,8 +2,7 @@
 
 Its keyed hashes are pseudonymous data (docs/erasure.md).
 
-Receipts as files in a folder, and whether all of them fit together, are chain.py's business. The form is described in
-docs/receipts.md.
+Receipts as files: folder.py; whether all of them fit together: chain.py. The form is described in docs/receipts.md.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from erase_core import checks
 from erase_core._core import Model
-from erase_core.erasure.removal import Removals
+from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.errors import StoreError
 from erase_core.receipts.chain import ChainVerification, verify_chain
 from erase_core.receipts.receipt import Receipt, ReceiptRef
@@ -112,14 +112,16 @@ class Picture(NamedTuple):
     receipts: ReceiptsPicture
 
 
-def take(reads: Reads, clustering: Clustering, removals: Removals, newest: int, known: Sequence[ReceiptRef]) -> Picture:
+def take(
+    reads: Reads, clustering: Clustering, receipts: StoreReceipts, newest: int, known: Sequence[ReceiptRef]
+) -> Picture:
     """Return the picture of a store.
 
     Parameters
     ----------
     reads : Reads
     clustering : Clustering
-    removals : Removals
+    receipts : StoreReceipts
     newest : int
         Number of the newest receipt that was published before the store is read.
     known : sequence of ReceiptRef
@@ -128,7 +130,7 @@ def take(reads: Reads, clustering: Clustering, removals: Removals, newest: int, 
     snapshot, model = clustering.snapshot_digest(), clustering.current(reads)
     clustering.outdated |= snapshot != ("" if model is None else model.digest())
     ids, vectors = reads.vectors()
-    receipts = _receipts(reads, removals, newest, known)
+    of_receipts = _receipts(reads, receipts, newest, known)
     return Picture(
         model,
         ids,
@@ -140,7 +142,7 @@ def take(reads: Reads, clustering: Clustering, removals: Removals, newest: int, 
         reads.metadata.is_scrubbed,
         reads.is_sound(),
         _rows(reads),
-        receipts,
+        of_receipts,
     )
 
 
@@ -168,13 +170,13 @@ def _rows(reads: Reads) -> RowsPicture | StoreError:
     return RowsPicture(hashes, commitment, forgotten, forgotten_commitment, back)
 
 
-def _receipts(reads: Reads, removals: Removals, newest: int, known: Sequence[ReceiptRef]) -> ReceiptsPicture:
+def _receipts(reads: Reads, receipts: StoreReceipts, newest: int, known: Sequence[ReceiptRef]) -> ReceiptsPicture:
     head, pending = reads.metadata.head, dict(reads.pending())
-    chain, receipts = verify_chain(
-        removals.receipts, head.ref, known, removals.public_keys, pending=pending, upto=head.number
+    chain, sound = verify_chain(
+        receipts.folder, head.ref, known, receipts.public_keys, pending=pending, upto=head.number
     )
-    still_there = reads.known_by({bytes.fromhex(row) for receipt in receipts for row in receipt.rows})
-    found = next((receipt for receipt in receipts if receipt.number == head.number), None)
+    still_there = reads.known_by({bytes.fromhex(row) for receipt in sound for row in receipt.rows})
+    found = next((receipt for receipt in sound if receipt.number == head.number), None)
     committed = None
     if found and reads.metadata.head_is_current:
         committed = reads.metadata.commitment, reads.metadata.model_commitment

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from erase_core.erasure.removal import Removals
+from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.errors import StoreError
 from erase_core.receipts.receipt import ReceiptRef
 from erase_core.reports import Verification
@@ -26,7 +26,7 @@ __all__ = ["verify"]
 def verify(
     store: Store,
     clustering: Clustering,
-    removals: Removals,
+    receipts: StoreReceipts,
     absent: Sequence[Mapping[str, bytes]] = (),
     known: Sequence[ReceiptRef] = (),
 ) -> Verification:
@@ -34,7 +34,7 @@ def verify(
 
     Parameters
     ----------
-    store, clustering, removals
+    store, clustering, receipts
     absent : sequence of mappings
         What must not be in the files, each in several forms; see `scan`.
     known : sequence of ReceiptRef
@@ -42,12 +42,12 @@ def verify(
     """
     start = time.perf_counter()
     # Before the store is read: who removes something meanwhile writes it to the store first.
-    newest = removals.newest()
+    newest = receipts.newest()
     with store.reading() as reads:
-        picture = take(reads, clustering, removals, newest, known)
+        picture = take(reads, clustering, receipts, newest, known)
     problems = [str(problem) for problem in judge(picture)]
     picture.vectors.fill(0)
-    problems += map(str, _search(store, removals.receipts.path, absent))
+    problems += map(str, _search(store, receipts.folder.path, absent))
     chain = picture.receipts.chain
     return Verification(
         ok=not problems,
@@ -55,12 +55,12 @@ def verify(
         n_examples=len(picture.ids),
         n_receipts=chain.n_receipts,
         public_keys=chain.public_keys,
-        keys_are_named=bool(removals.public_keys),
+        keys_are_named=bool(receipts.public_keys),
         digest="" if picture.model is None else picture.model.digest(),
         snapshot_digest=picture.snapshot,
         scrubbed=picture.is_scrubbed,
         n_absent=len(absent),
-        detects_old_copies=removals.receipts_are_outside,
+        detects_old_copies=receipts.are_outside,
         seconds=time.perf_counter() - start,
     )
 
