@@ -48,7 +48,7 @@ from erase_core.examples.reading import read_examples
 from erase_core.llm import LLM, Answer, Choice, OpenAILLM, ServerOptions, TransformersLLM
 from erase_core.llm.prompt import Prompt, Template
 from erase_core.receipts.chain import ChainVerification, verify_receipts
-from erase_core.receipts.receipt import Receipt
+from erase_core.receipts.receipt import Receipt, ReceiptRef
 from erase_core.receipts.signing import Signer
 from erase_core.reports import ForgetReport, IngestReport, Status, Verification
 from erase_core.settings import Settings
@@ -89,6 +89,7 @@ __all__ = [
     "Reading",
     "Receipt",
     "ReceiptError",
+    "ReceiptRef",
     "ScrubError",
     "ScrubWarning",
     "SentenceEmbedder",

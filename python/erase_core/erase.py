@@ -23,6 +23,7 @@ from erase_core import checks
 from erase_core.backends import Access, as_embedder, as_given, checked_vectors, identified, is_name, name_of
 from erase_core.embedding.sentence import Embedder
 from erase_core.erasure.admission import Admission, Forgotten, OnDuplicate, notes_of_duplicates, rows_of
+from erase_core.erasure.recovery import Recovery
 from erase_core.erasure.request import Going, OnMissing, Request
 from erase_core.erasure.sight import count_tokens, indistinct, limit_of
 from erase_core.erasure.subjects import Match
@@ -35,12 +36,14 @@ from erase_core.llm.address import Address
 from erase_core.llm.prompt import Template
 from erase_core.pickling import Recipe, check_picklable
 from erase_core.reader import Reader
-from erase_core.receipts.chain import ReceiptFolder
+from erase_core.receipts.folder import ReceiptFolder
 from erase_core.receipts.signing import Signer, as_public_keys, as_signer
 from erase_core.reports import ForgetReport, IngestReport
 from erase_core.selection import selected
 from erase_core.settings import Settings, Strategy
 from erase_core.store.metadata import new_name
+from erase_core.store.model_cache import ModelTransaction
+from erase_core.store.reads import Reads
 from erase_core.store.store import Store
 from erase_core.store.vacancy import check_vacant
 
@@ -285,9 +288,9 @@ class Erase(Reader):
             return {
                 "embedder": embedder,
                 "llm": llm,
-                "receipts": self._removals.moved,
-                "signing_key": self._removals.signer,
-                "public_keys": sorted(self._removals.public_keys),
+                "receipts": self._receipts.moved,
+                "signing_key": self._receipts.signer,
+                "public_keys": sorted(self._receipts.public_keys),
                 "timeout": self._store.timeout,
                 "api_key": self._models.access.api_key,
                 "server": self._models.access.server,
@@ -363,10 +366,11 @@ class Erase(Reader):
             if on_control_tokens == "refuse":
                 known = self._models.control_tokens
                 reading = without_control_tokens(reading, source, known, skip_bad=skip_bad)
-            admission = Admission(self._store, forgotten, on_duplicate)
-            coming = admission.of(reading.examples)
+            admission = Admission(forgotten, on_duplicate)
             skips = on_duplicate == "skip"
-            self._store.check_new([e.id for e in coming if e.id is not None], same_are_skipped=skips)
+            with self._store.reading() as reads:
+                coming = admission.of(reads, reading.examples)
+                reads.check_new([e.id for e in coming if e.id is not None], same_are_skipped=skips)
             embedder = self._models.embedder
             before = time.perf_counter()
             inputs = [example.input for example in coming]
@@ -375,19 +379,20 @@ class Erase(Reader):
             embedding_seconds = time.perf_counter() - before
             kept = vectors
             try:
-                with self._clustering.writing():
+                with self._clustering.writing() as tx:
                     # Others may have written since the first look.
-                    admitted = admission.of(coming)
-                    examples, kept = admission.numbered(admitted), rows_of(coming, admitted, vectors)
+                    admitted = admission.of(tx, coming)
+                    examples, kept = admission.numbered(tx, admitted), rows_of(coming, admitted, vectors)
                     counts = rows_of(coming, admitted, counts)
                     ids = [example.id for example in examples if example.id is not None]
-                    self._store.check_new(ids, same_are_skipped=skips)
-                    self._store.readmit(admission.tokens)
-                    self._store.insert(examples, kept)
+                    tx.check_new(ids, same_are_skipped=skips)
+                    tx.readmit(admission.tokens)
+                    tx.insert(examples, kept)
                     if ids:
-                        self._clustering.add(ids, kept)
+                        self._clustering.add(tx, ids, kept)
                     full = [] if limit is None else [ids[place] for place in np.flatnonzero(counts >= limit)]
-                    alike = indistinct(self._store, full)
+                    alike = indistinct(tx, full)
+                    n_examples = len(tx)
                 self._models.forget()
             finally:
                 vectors.fill(0)
@@ -397,7 +402,7 @@ class Erase(Reader):
                 n_skipped=len(reading.skipped),
                 n_forgotten=len(reading.examples) - admission.n_duplicates - len(examples),
                 n_duplicates=admission.n_duplicates,
-                n_examples=len(self._store),
+                n_examples=n_examples,
                 skipped=reading.skipped,
                 embedding_seconds=embedding_seconds,
                 seconds=time.perf_counter() - start,
@@ -464,37 +469,39 @@ class Erase(Reader):
             report = None
             if dry_run or request.skips:
                 # Where nothing is there, nothing is written.
-                with self._reading():
-                    report = self._planned(request.going(self._store), dry_run=dry_run)
+                with self._reading() as reads:
+                    report = self._planned(reads, request.going(reads), dry_run=dry_run)
             if report is None:
                 # forget 3: the transaction, to its commit (8)
-                with self._clustering.writing():
-                    report = self._removed(request.going(self._store))
+                with self._clustering.writing() as tx:
+                    report = self._removed(tx, request.going(tx))
             report = replace(report, seconds=time.perf_counter() - start)
-            if not dry_run and (report.ids or not self._store.facts.is_scrubbed):
+            if not dry_run and (report.ids or not self._is_scrubbed()):
                 self._finish(report)
         return replace(report, seconds=time.perf_counter() - start)
 
-    def _planned(self, going: Going, *, dry_run: bool) -> ForgetReport | None:
+    def _is_scrubbed(self) -> bool:
+        with self._store.reading() as reads:
+            return reads.metadata.is_scrubbed
+
+    def _planned(self, reads: Reads, going: Going, *, dry_run: bool) -> ForgetReport | None:
         """Return what a removal would do, if there is nothing to remove or it is not to be done; otherwise None."""
         if going.ids and not dry_run:
             return None
-        before = selected(self._settings, self._clustering.current())
+        before = selected(self._settings, self._clustering.current(reads))
         if not going.ids:
-            return going.report(None, len(self._store), before, before, dry_run=dry_run)
-        update, model = self._clustering.trial(going.ids)
-        n_remaining = len(self._store) - len(going.ids)
+            return going.report(None, len(reads), before, before, dry_run=dry_run)
+        update, model = self._clustering.trial(reads, going.ids)
+        n_remaining = len(reads) - len(going.ids)
         return going.report(update, n_remaining, before, selected(self._settings, model), dry_run=True)
 
-    def _removed(self, going: Going) -> ForgetReport:
-        """Remove examples, and return what that did. To be called within `writing`."""
-        before = selected(self._settings, self._clustering.current())
+    def _removed(self, tx: ModelTransaction, going: Going) -> ForgetReport:
+        """Remove examples, and return what that did."""
+        before = selected(self._settings, self._clustering.current(tx))
         if not going.ids:  # another process was faster, on a file system without locks
-            return going.report(None, len(self._store), before, before)
-        # forget 4: the receipts
-        self._removals.check()
-        update, model, receipt = self._removals.remove(going.ids, going.subjects)
-        return going.report(update, len(self._store), before, selected(self._settings, model), receipt)
+            return going.report(None, len(tx), before, before)
+        update, model, receipt = self._removals.remove(tx, going.ids, going.subjects)
+        return going.report(update, len(tx), before, selected(self._settings, model), receipt)
 
     def check_may_forget(self) -> None:
         """Check that `forget` would not be refused for want of a key, or since receipts are not what they should be.
@@ -503,8 +510,8 @@ class Erase(Reader):
         ------
         ReceiptError
         """
-        with self._lock, self._store.reading():
-            self._removals.check()
+        with self._lock, self._store.reading() as reads:
+            self._receipts.check_may_remove(reads)
 
     def _finish(self, report: ForgetReport) -> None:
         """See that nothing of what was removed is left: in files first, then in what the language model keeps."""
@@ -520,15 +527,17 @@ class Erase(Reader):
 
     def _recover(self) -> None:
         """Bring to an end what a crash, a full disk or a reader held up; do again what an old copy knows nothing of."""
-        self._removals.check_pending()
-        removed = self._removals.catch_up()
-        scrubbed = self._store.facts.is_scrubbed
+        with self._store.reading() as reads:
+            self._receipts.check_pending(reads)
+        recovery = Recovery(self._store, self._clustering, self._receipts, self._removals)
+        removed = recovery.catch_up()
+        scrubbed = self._is_scrubbed()
         if not scrubbed or self._clustering.has_leftovers():
-            with self._reading():  # which makes the snapshot good
-                self._clustering.current()
+            with self._reading() as reads:  # which makes the snapshot good
+                self._clustering.current(reads)
         if not scrubbed:
             try:
-                self._removals.finish_what_others_left()
+                recovery.finish_what_others_left()
             except ScrubError as error:
                 warnings.warn(str(error), ScrubWarning, stacklevel=3)
         if removed is not None:

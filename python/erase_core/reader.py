@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core import checks
-from erase_core._core import Model
 from erase_core.backends import Access, Models, checked_vectors
 from erase_core.embedding.sentence import Embedder
+from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.erasure.removal import Removals
 from erase_core.errors import ParameterError, StopWarning, StoreError
 from erase_core.examples.control_tokens import check_texts
@@ -30,13 +30,13 @@ from erase_core.examples.formats import write_jsonl
 from erase_core.llm import LLM, Answer, Choice
 from erase_core.llm.prompt import Prompt, Template, check_query, fit_budget
 from erase_core.llm.protocol import check_max_tokens, check_options
-from erase_core.receipts.chain import as_noted
-from erase_core.receipts.receipt import Receipt
+from erase_core.receipts.receipt import Receipt, ReceiptRef, as_receipt_ref
 from erase_core.receipts.signing import Signer
 from erase_core.reports import Status, Verification
 from erase_core.selection import SELECTORS, selected
 from erase_core.settings import Settings
 from erase_core.store.model_cache import Clustering
+from erase_core.store.reads import Reads
 from erase_core.store.store import Store
 from erase_core.verify.scan import forms_of_text, forms_of_vector
 from erase_core.verify.verification import verify
@@ -59,10 +59,11 @@ class Reader:
         access: Access | None = None,
     ) -> None:
         self._store = store
-        self._settings = store.facts.settings
+        self._settings = store.constants.settings
         self._clustering = Clustering(store)
-        self._removals = Removals(store, self._clustering, receipts, signer, public_keys)
-        self._models = Models(self._settings, store.facts.embedder, store.facts.dim, access or Access())
+        self._receipts = StoreReceipts(store, receipts, signer, public_keys)
+        self._removals = Removals(store, self._clustering, self._receipts)
+        self._models = Models(self._settings, store.constants.embedder, store.constants.dim, access or Access())
         if embedder is not None:
             self._models.embed_by(embedder)
         self._models.answer_by(llm)
@@ -91,8 +92,8 @@ class Reader:
     @property
     def id_type(self) -> type[int] | type[str] | None:
         """Whether ids are integers or text; None for a store without examples."""
-        with self._lock, self._reading():
-            return self._store.id_type
+        with self._lock, self._reading() as reads:
+            return reads.id_type()
 
     def demonstrations(self, query: str | None = None) -> list[Example]:
         """Return the examples that are shown, in their order.
@@ -119,8 +120,8 @@ class Reader:
                 self._check_query(query)
                 # Before the store is read: whoever reads for long holds up those who forget.
                 vector = checked_vectors(self._models.embedder, [query])[0]
-            with self._reading():
-                return self._shown(self._clustering.current(), vector)
+            with self._reading() as reads:
+                return self._shown(reads, vector)
 
     def prompt(self, query: str) -> Prompt:
         """Return the prompt for a query: its `text`, or its `messages` for a chat.
@@ -213,22 +214,21 @@ class Reader:
         StoreError
             The store cannot be read: it was closed, moved or damaged.
         """
-        with self._lock, self._reading():
-            model = self._clustering.current()
+        with self._lock, self._reading() as reads:
             settings = self._settings
             return Status(
                 folder=str(self._store.folder),
-                n_examples=len(self._store),
-                n_subjects=self._store.n_subjects,
+                n_examples=len(reads),
+                n_subjects=reads.n_subjects(),
                 strategy=settings.strategy,
                 n_shots=settings.n_shots,
-                demonstrations=[example.id for example in self._shown(model) if example.id is not None],
-                embedder=self._store.facts.embedder,
+                demonstrations=[example.id for example in self._shown(reads) if example.id is not None],
+                embedder=reads.constants.embedder,
                 llm=self._models.llm_name,
-                digest=self._store.facts.digest,
-                n_receipts=self._store.facts.head.number,
-                receipts=str(self._removals.receipts.path),
-                scrubbed=self._store.facts.is_scrubbed,
+                digest=reads.metadata.digest,
+                n_receipts=reads.metadata.head.number,
+                receipts=str(self._receipts.folder.path),
+                scrubbed=reads.metadata.is_scrubbed,
                 bytes=self._store.size,
             )
 
@@ -261,12 +261,13 @@ class Reader:
         """
         # verify 1: check the arguments
         wanted = checks.texts_and_vectors("absent", absent)
-        noted = [as_noted("known", each) for each in checks.several("known", known)]
+        noted = [as_receipt_ref("known", each) for each in checks.several("known", known)]
         forms = [forms_of_text(each) if isinstance(each, str) else forms_of_vector(each) for each in wanted]
         texts = [each for each in wanted if isinstance(each, str)]
-        shapes = {each.shape for each in wanted if not isinstance(each, str)} - {(self._store.facts.dim,)}
+        dim = self._store.constants.dim
+        shapes = {each.shape for each in wanted if not isinstance(each, str)} - {(dim,)}
         if shapes:
-            raise ParameterError(f"absent vectors must have the shape ({self._store.facts.dim},), got {shapes.pop()}")
+            raise ParameterError(f"absent vectors must have the shape ({dim},), got {shapes.pop()}")
         with self._lock:
             if texts:
                 vectors = dict(zip(texts, checked_vectors(self._models.embedder, texts), strict=True))
@@ -274,7 +275,7 @@ class Reader:
                     if isinstance(each, str):
                         own = forms_of_vector(vectors[each])
                         form |= {f"its vector as {name}": content for name, content in own.items()}
-            verification = verify(self._store, self._clustering, self._removals, forms, noted)
+            verification = verify(self._store, self._clustering, self._receipts, forms, noted)
             # verify 8: repair the snapshot
             with self._reading():  # which makes the snapshot good
                 pass
@@ -289,14 +290,14 @@ class Reader:
             One cannot be read, or is not what was written; or the folder cannot be read.
         """
         with self._lock:
-            folder = self._removals.receipts
+            folder = self._receipts.folder
             return [folder.read(number) for number in folder.numbers()]
 
     @property
-    def newest_receipt(self) -> tuple[int, str]:
+    def newest_receipt(self) -> ReceiptRef:
         """Number and hash of the newest receipt, to be written down elsewhere; ``(0, "")`` if there is none."""
-        with self._lock, self._reading():
-            return self._store.facts.head[:2]
+        with self._lock, self._reading() as reads:
+            return reads.metadata.head.ref
 
     def refresh(self) -> None:
         """Let go of what other processes have forgotten, as every call does that reads the store."""
@@ -311,8 +312,8 @@ class Reader:
         StoreError
             The store cannot be read: it was closed, moved or damaged.
         """
-        with self._lock, self._reading():
-            return list(self._store.all_examples())
+        with self._lock, self._reading() as reads:
+            return list(reads.all_examples())
 
     def export(self, path: str | PathLike[str] | BinaryIO) -> int:
         """Write all examples to a new file as JSON lines, which `ingest` reads.
@@ -351,24 +352,24 @@ class Reader:
         return len(examples)
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _reading(self) -> Iterator[Reads]:
         """Read the store as of one moment; what the language model keeps of an older prompt is dropped."""
         outermost = not self._store.busy
-        with self._store.reading():
-            generation = self._store.facts.generation
+        with self._store.reading() as reads:
+            generation = reads.metadata.generation
             if generation != self._seen:
                 self._clustering.let_go(generation)
                 self._models.forget()
                 self._seen = generation
-            yield
+            yield reads
         if outermost and self._clustering.outdated:
             # A process that writes now, or may write here where this one may not, does so itself.
-            with suppress(StoreError, OSError), self._store.locked():
-                self._clustering.repair()
+            with suppress(StoreError, OSError), self._store.locked() as reads:
+                self._clustering.repair(reads)
 
-    def _shown(self, model: Model | None, vector: NDArray[np.float32] | None = None) -> list[Example]:
+    def _shown(self, reads: Reads, vector: NDArray[np.float32] | None = None) -> list[Example]:
         """Return the demonstrations; without a query's vector those that do not depend on it."""
-        return self._store.examples(selected(self._settings, model, vector))
+        return reads.examples(selected(self._settings, self._clustering.current(reads), vector))
 
     def _check_query(self, query: str) -> None:
         check_query(query)

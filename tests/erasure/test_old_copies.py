@@ -14,12 +14,15 @@ from typing import Any
 
 import pytest
 from erase_core import verify_receipts
+from erase_core.erasure.receipt_checks import StoreReceipts
+from erase_core.erasure.recovery import Recovery
 from erase_core.erasure.removal import Removals
 from erase_core.errors import EraseError, ForgottenError, ReceiptError
 from erase_core.store.database import Database
-from erase_core.store.metadata import Facts
+from erase_core.store.metadata import WritableMetadata
 from erase_core.store.model_cache import Clustering
-from erase_core.store.store import Store
+from erase_core.store.reads import Reads
+from erase_core.store.transaction import WriteTransaction
 from old_copies import (
     DATABASE,
     LAST,
@@ -204,15 +207,15 @@ def test_a_process_that_is_overtaken_while_it_catches_up_is_content(
 ) -> None:
     copy = outside.copies[2]
     kept, _ = left(outside, copy)
-    is_outdated = Removals._is_outdated
+    is_outdated = Recovery._is_outdated
 
-    def overtaken(removals: Removals) -> bool:
-        result = is_outdated(removals)
-        monkeypatch.setattr(Removals, "_is_outdated", is_outdated)
+    def overtaken(recovery: Recovery) -> bool:
+        result = is_outdated(recovery)
+        monkeypatch.setattr(Recovery, "_is_outdated", is_outdated)
         opened(copy, old=True).close()
         return result
 
-    monkeypatch.setattr(Removals, "_is_outdated", overtaken)
+    monkeypatch.setattr(Recovery, "_is_outdated", overtaken)
     with opened(copy) as erase:
         assert seen(erase) == fresh(kept)
 
@@ -255,14 +258,14 @@ def crash(*args: object) -> None:
 
 
 STEPS: dict[str, tuple[type, str]] = {
-    "receipts read": (Removals, "_missed"),
-    "rows found": (Store, "known_by"),
+    "receipts read": (StoreReceipts, "missed"),
+    "rows found": (Reads, "known_by"),
     "rows taken out of the model": (Clustering, "remove"),
-    "rows deleted": (Store, "delete"),
-    "what was forgotten noted": (Store, "remember"),
-    "head set": (Store, "set_head"),
-    "facts set": (Facts, "set"),
-    "all committed": (Removals, "catch_up"),
+    "rows deleted": (WriteTransaction, "delete"),
+    "what was forgotten noted": (WriteTransaction, "remember"),
+    "head set": (WriteTransaction, "set_head"),
+    "metadata set": (WritableMetadata, "set"),
+    "all committed": (Recovery, "catch_up"),
     "file written anew": (Database, "rewrite"),
     "log cut": (Database, "_cut_log"),
     "all noted": (Removals, "finish"),

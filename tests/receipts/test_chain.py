@@ -31,6 +31,7 @@ REMOVALS: tuple[dict[str, Any], ...] = (
 )
 LAST = len(REMOVALS)
 Head = tuple[int, str]
+Kinds = set[tuple[int | None, str]]
 
 
 class Chain(NamedTuple):
@@ -89,7 +90,7 @@ def write(chain: Chain, files: list[bytes]) -> None:
         file(chain, number).write_bytes(content)
 
 
-def kinds(verification: ChainVerification) -> set[tuple[int, str]]:
+def kinds(verification: ChainVerification) -> Kinds:
     assert verification.ok == (not verification.problems)
     assert str(verification).startswith("verified" if verification.ok else "NOT verified")
     for problem in verification.problems:
@@ -97,13 +98,13 @@ def kinds(verification: ChainVerification) -> set[tuple[int, str]]:
     return {(problem.number, problem.kind) for problem in verification.problems}
 
 
-def judged(chain: Chain, *, head: bool = True, keys: bool = True) -> set[tuple[int, str]]:
+def judged(chain: Chain, *, head: bool = True, keys: bool = True) -> Kinds:
     """What is found, by whoever knows the newest hash, or the public key, or not."""
     named = [chain.keys.public] if keys and chain.keys else []
     return kinds(verify_receipts(chain.folder, head=chain.head if head else None, public_keys=named))
 
 
-def judged_by_all(chain: Chain) -> set[tuple[int, str]]:
+def judged_by_all(chain: Chain) -> Kinds:
     """What everybody finds, whatever is known."""
     found = judged(chain, head=False, keys=False)
     for head, keys in ((True, False), (False, True), (True, True)):

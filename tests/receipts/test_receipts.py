@@ -6,11 +6,13 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 from cryptography.exceptions import InvalidSignature
 from erase_core.errors import ReceiptError
-from erase_core.receipts.receipt import Receipt
+from erase_core.receipts.chain import verify_receipts
+from erase_core.receipts.receipt import Receipt, ReceiptRef
 from hypothesis import given
 from hypothesis import strategies as st
 from receipts_by_hand import (
@@ -40,7 +42,7 @@ def file(keys: Keys) -> Iterator[bytes]:
         receipt = erase.forget([2, 3, 4]).receipt
         assert receipt is not None
         named = replace(receipt, parameters={**receipt.parameters, "embedder": "wörter/5"}, public_key="", signature="")
-        yield named.signed(erase._removals.signer).to_bytes()
+        yield named.signed(erase._receipts.signer).to_bytes()
 
 
 def refusal(content: bytes) -> str:
@@ -249,3 +251,16 @@ def test_changes_of_one_byte_are_refused(file: bytes) -> None:
 def test_every_change_of_one_byte_is_refused(file: bytes) -> None:
     number = sum(check_changes(file, range(len(file)), (value,)) for value in (1, 2, 4, 8, 16, 32, 64, 128, 255))
     print(f"{number} changes of one byte refused")
+
+
+def test_a_reference_to_a_receipt_is_the_pair_that_may_be_given_for_it(path: Path) -> None:
+    with create(path, some(6)) as erase:
+        assert erase.newest_receipt == ReceiptRef(0, "") == (0, "")
+        erase.forget(1)
+        newest = erase.newest_receipt
+        pair = (newest.number, newest.hash)
+        assert newest == erase.receipts()[-1].ref == pair
+        folder = erase.status().receipts
+        for each in (newest, pair, (newest.number, newest.hash.upper())):
+            assert erase.verify(known=[each]).ok
+            assert verify_receipts(folder, head=each, known=[each]).ok

@@ -23,6 +23,7 @@ from erase_core.erase import Erase
 from erase_core.errors import ScrubError, StoreLockedError
 from erase_core.llm.prompt import Prompt, Template
 from erase_core.selection import selected
+from erase_core.store.model_cache import ModelTransaction
 from small_stores import QUERIES, Elsewhere, WordEmbedder, create, example, fresh, new_path, seen_anew, some
 from support import HANG
 
@@ -113,11 +114,11 @@ def _write_until_done(erase: Erase, states: list[State], counts: Counter[str], c
     noted: list[tuple[int, int, Ids]] = []
     announce = type(erase._clustering)._announce.__get__(erase._clustering)
 
-    def note() -> None:
-        announce()
+    def note(tx: ModelTransaction) -> None:
+        announce(tx)
         model = erase._clustering._model
         ids: Ids = () if model is None else tuple(int(id_) for id_ in model.ids())
-        noted[:] = [(erase._store.facts.generation + 1, time.monotonic_ns(), ids)]
+        noted[:] = [(tx.metadata.generation + 1, time.monotonic_ns(), ids)]
 
     erase._clustering._announce = note  # type: ignore[method-assign]
     while (outcome := _outcome(call)) == "refused":

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 from canaries import LETTERS
 from erase_core.erase import Erase
-from erase_core.store.model_cache import Clustering
-from erase_core.store.store import Store
+from erase_core.store.model_cache import Clustering, ModelTransaction
+from erase_core.store.reads import Reads
 from numpy.typing import NDArray
 from process_memory import content, places, places_in_blocks, regions
 from small_stores import WordEmbedder, create, example, some
@@ -177,19 +177,19 @@ def test_no_memory_holds_what_was_forgotten_after_an_answer_where_freed_memory_i
 # ---- arrays ----
 def test_arrays_of_vectors_are_overwritten_once_they_are_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     used: dict[str, list[NDArray[np.float32]]] = {"added": [], "read": []}
-    add, read = Clustering.add, Store.vectors
+    add, read = Clustering.add, Reads.vectors
 
-    def keeping_add(clustering: Clustering, ids: Any, vectors: NDArray[np.float32]) -> Any:
+    def keeping_add(clustering: Clustering, tx: ModelTransaction, ids: Any, vectors: NDArray[np.float32]) -> Any:
         used["added"].append(vectors)
-        return add(clustering, ids, vectors)
+        return add(clustering, tx, ids, vectors)
 
-    def keeping_read(store: Store) -> Any:
-        ids, vectors = read(store)
+    def keeping_read(reads: Reads) -> Any:
+        ids, vectors = read(reads)
         used["read"].append(vectors)
         return ids, vectors
 
     monkeypatch.setattr(Clustering, "add", keeping_add)
-    monkeypatch.setattr(Store, "vectors", keeping_read)
+    monkeypatch.setattr(Reads, "vectors", keeping_read)
     with create(path, some(12)) as erase:
         erase.forget(3)
         erase.ingest(some(3, 100))

@@ -23,13 +23,14 @@ from canaries import Script, Search, canary, forms, names
 from erase_core.erase import Erase
 from erase_core.errors import DuplicateIdError, ExampleError, ScrubError
 from erase_core.examples.example import Example
-from erase_core.receipts.chain import ReceiptFolder
+from erase_core.receipts.folder import ReceiptFolder
 from erase_core.settings import Settings
 from erase_core.store import database
 from erase_core.store.database import Database
 from erase_core.store.model_cache import Clustering
 from erase_core.store.schema import FILE, PRAGMAS
 from erase_core.store.store import Store
+from erase_core.store.transaction import WriteTransaction
 from small_stores import (
     Elsewhere,
     WordEmbedder,
@@ -110,12 +111,12 @@ def test_no_file_holds_what_was_forgotten_after_much_coming_and_going(path: Path
     for _ in range(6):
         rows = [Example(text(400), text(50), "yes", None, text(400)) for _ in range(150)]
         for start in range(0, len(rows), 50):
-            with store.writing():
-                store.insert(rows[start : start + 50], np.zeros((50, 8), np.float32))
+            with store.writing() as tx:
+                tx.insert(rows[start : start + 50], np.zeros((50, 8), np.float32))
         rng.shuffle(rows)
         for row in rows:
-            with store.writing():
-                store.delete([str(row.id)])
+            with store.writing() as tx:
+                tx.delete([str(row.id)])
             store.scrub()
             assert found(path, {"id": str(row.id).encode(), "input": row.input.encode()}) == {}
 
@@ -196,7 +197,7 @@ def test_long_random_scripts_leave_nothing(folder: Path, strategy: Any, projecte
 
 # ---- killed in between ----
 DEATHS: dict[str, tuple[type, str]] = {
-    "the rows are deleted, but that does not count": (Store, "append_receipt"),
+    "the rows are deleted, but that does not count": (WriteTransaction, "append_receipt"),
     "it counts": (Clustering, "writing"),
     "the files are written anew": (Database, "rewrite"),
     "the receipt is published": (ReceiptFolder, "publish"),
@@ -237,9 +238,9 @@ def _die_forgetting(path: Path, dim: int, ids: list[int | str], owner: type, ste
         os.kill(os.getpid(), signal.SIGKILL)
 
     @contextmanager
-    def die_at_the_end(*args: Any) -> Iterator[None]:
-        with real(*args):
-            yield
+    def die_at_the_end(*args: Any) -> Iterator[Any]:
+        with real(*args) as tx:
+            yield tx
         os.kill(os.getpid(), signal.SIGKILL)
 
     setattr(owner, step, die_at_the_end if step == "writing" else die)

@@ -18,7 +18,9 @@ from erase_core._core import Model
 from erase_core.erase import Erase
 from erase_core.errors import ScrubError, ScrubWarning, StoreLockedError, UnknownIdError
 from erase_core.store.model_cache import Clustering
+from erase_core.store.reads import Reads
 from erase_core.store.store import Store
+from erase_core.store.transaction import WriteTransaction
 from small_stores import (
     QUERIES,
     WRITES,
@@ -226,9 +228,9 @@ def test_a_reader_sees_nothing_of_a_write_until_it_counts(path: Path) -> None:
     before = fresh(some(12))
     with reopened(path) as reader:
         assert seen(reader) == before
-        with erase._clustering.writing():
-            erase._clustering.remove([1, 2])
-            erase._store.delete([1, 2])
+        with erase._clustering.writing() as tx:
+            erase._clustering.remove(tx, [1, 2])
+            tx.delete([1, 2])
             snapshot = contents(path)["model.qkm"]
             assert seen(reader) == seen_anew(path) == before
             assert contents(path)["model.qkm"] == snapshot
@@ -239,18 +241,24 @@ def test_a_reader_sees_nothing_of_a_write_until_it_counts(path: Path) -> None:
 
 def test_what_is_read_within_one_reading_is_of_one_moment(path: Path) -> None:
     erase = create(path, some(12))
-    with erase._store.reading():
-        assert len(erase._store) == 12
+    with erase._store.reading() as reads:
+        assert len(reads) == 12
         with reopened(path) as other:
             other.ingest(some(3, 100))
-        assert len(erase._store) == 12
-    assert len(erase._store) == 15
+        assert len(reads) == 12
+    with erase._store.reading() as reads:
+        assert len(reads) == 15
 
 
 STEPS = {
-    "ingest": [(Store, "insert"), (Clustering, "add"), (Model, "add")],
-    "forget": [(Store, "delete"), (Clustering, "remove"), (Model, "remove"), (Store, "check_known")],
-    "forget subject": [(Store, "set_digest"), (Clustering, "_save"), (Clustering, "_unlink"), (Model, "save")],
+    "ingest": [(WriteTransaction, "insert"), (Clustering, "add"), (Model, "add")],
+    "forget": [(WriteTransaction, "delete"), (Clustering, "remove"), (Model, "remove"), (Reads, "check_known")],
+    "forget subject": [
+        (WriteTransaction, "set_digest"),
+        (Clustering, "_save"),
+        (Clustering, "_unlink"),
+        (Model, "save"),
+    ],
 }
 
 

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from erase_core.store.model_cache import Clustering
+from erase_core.store.model_cache import Clustering, ModelTransaction
 
 Rewrite = Callable[["Rewritten", str], str]
 
@@ -60,10 +60,10 @@ def without_sync(connection: Rewritten, sql: str) -> str:
 def with_the_old_snapshot() -> None:
     remove = Clustering.remove
 
-    def without_files(self: Clustering, ids: Any) -> Any:
+    def without_files(self: Clustering, tx: ModelTransaction, ids: Any) -> Any:
         kept = self._unlink, self._save
         self._unlink = self._save = lambda: None  # type: ignore[method-assign]
-        removed = remove(self, ids)
+        removed = remove(self, tx, ids)
         self._unlink, self._save = kept  # type: ignore[method-assign]
         return removed
 

@@ -26,6 +26,7 @@ from erase_core.errors import EraseError
 from erase_core.examples.example import Example
 from erase_core.llm import Answer, Choice
 from erase_core.llm.prompt import Prompt
+from erase_core.store.model_cache import ModelTransaction
 from erase_core.store.store import Store
 from numpy.typing import NDArray
 
@@ -288,8 +289,8 @@ class Serving:
         assert self.erase is not None
         save = self.erase._clustering._announce
 
-        def announce() -> None:
-            save()
+        def announce(tx: ModelTransaction) -> None:
+            save(tx)
             os.kill(os.getpid(), signal.SIGKILL)
 
         self.erase._clustering._announce = announce  # type: ignore[method-assign]

@@ -21,6 +21,7 @@ from erase_core.errors import ParameterError
 
 if TYPE_CHECKING:
     from erase_core.erase import Erase
+    from erase_core.receipts.receipt import ReceiptRef
     from erase_core.receipts.signing import Signer
 
 __all__ = [
@@ -187,12 +188,14 @@ def _signer(key: Path | None) -> Signer | None:
     return Signer(key, None if password is None else os.fsencode(password))
 
 
-def noted(option: str, text: str) -> tuple[int, str]:
+def noted(option: str, text: str) -> ReceiptRef:
     """Return a receipt's number and hash as an option names them; no receipt at all is ``0:``."""
+    from erase_core.receipts.receipt import ReceiptRef
+
     if not NOTED.fullmatch(text):
         raise ParameterError(f"{option} must be a number, a colon and 64 hexadecimal digits, got {text!r}")
     number, _, hash_ = text.partition(":")
-    return int(number), hash_
+    return ReceiptRef(int(number), hash_)
 
 
 def stdin_bytes(name: str) -> BinaryIO:

@@ -13,7 +13,8 @@ from erase_core.cli.output import note, show
 from erase_core.errors import ParameterError, ReceiptError
 
 if TYPE_CHECKING:
-    from erase_core.receipts.chain import ReceiptFolder
+    from erase_core.receipts.folder import ReceiptFolder
+    from erase_core.receipts.receipt import ReceiptRef
 
 __all__ = ["app"]
 
@@ -98,7 +99,7 @@ def _receipts(
     context: typer.Context, folder: Path | None, store: Path, receipts: Path | None, public_keys: Sequence[str] | None
 ) -> ReceiptFolder:
     """Return receipts that are only shown: by themselves they are not checked by any key."""
-    from erase_core.receipts.chain import ReceiptFolder
+    from erase_core.receipts.folder import ReceiptFolder
 
     if folder is not None and _is_given(context, "public_key"):
         raise ParameterError(
@@ -116,20 +117,20 @@ def _is_given(context: typer.Context, option: str) -> bool:
 
 def _place(
     context: typer.Context, folder: Path | None, store: Path, receipts: Path | None, public_keys: Sequence[str] | None
-) -> tuple[Path, tuple[int, str] | None]:
+) -> tuple[Path, ReceiptRef | None]:
     """Return where receipts lie and, if there is a store, number and hash of its newest."""
     if folder is not None:
         if _is_given(context, "receipts"):
             raise ParameterError("give either --folder, which needs no store, or --receipts")
         return folder, None
-    from erase_core.receipts.chain import ReceiptFolder
+    from erase_core.receipts.folder import ReceiptFolder
 
     with open_store(store, receipts, public_keys) as erase:
         status, newest = erase.status(), erase.newest_receipt
     path = Path(status.receipts)
     published = max(ReceiptFolder(path).numbers(), default=0)
-    if not status.scrubbed and published < newest[0]:
-        note(f"the newest receipt, {newest[0]}, is not published yet; the next command publishes it")
+    if not status.scrubbed and published < newest.number:
+        note(f"the newest receipt, {newest.number}, is not published yet; the next command publishes it")
     return path, newest
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from erase_core.commitments import Tokens
 from erase_core.errors import DataError, ForgottenError, IdKindError
 from erase_core.examples.example import Example, counted
-from erase_core.store.store import MAX_ID, Store
+from erase_core.store.reads import Reads
+from erase_core.store.rows import MAX_ID
 
 __all__ = ["Admission", "Forgotten", "OnDuplicate", "notes_of_duplicates", "rows_of"]
 
@@ -27,7 +28,6 @@ class Admission:
 
     Parameters
     ----------
-    store : Store
     forgotten : {"refuse", "skip", "allow"}
     on_duplicate : {"refuse", "skip"}
 
@@ -39,12 +39,12 @@ class Admission:
         How many examples were left out because the store has them already.
     """
 
-    def __init__(self, store: Store, forgotten: Forgotten, on_duplicate: OnDuplicate) -> None:
-        self._store, self._forgotten, self._skips_duplicates = store, forgotten, on_duplicate == "skip"
+    def __init__(self, forgotten: Forgotten, on_duplicate: OnDuplicate) -> None:
+        self._forgotten, self._skips_duplicates = forgotten, on_duplicate == "skip"
         self.tokens: set[bytes] = set()
         self.n_duplicates = 0
 
-    def of(self, examples: Sequence[Example]) -> list[Example]:
+    def of(self, reads: Reads, examples: Sequence[Example]) -> list[Example]:
         """Return the examples that may come in.
 
         Raises
@@ -53,15 +53,15 @@ class Admission:
         """
         if self._skips_duplicates:
             # What is there has not been forgotten, so that the order of both looks does not matter.
-            there = self._store.duplicates(examples)
+            there = reads.duplicates(examples)
             self.n_duplicates += len(there)
             examples = [example for example in examples if example.id not in there]
-        tokens = self._store.facts.tokens
+        tokens = reads.constants.tokens
         known = [_tokens(tokens, example) for example in examples]
-        gone = self._store.forgotten(token for each in known for token in each)
+        gone = reads.forgotten(token for each in known for token in each)
         if self._forgotten == "allow":
             # An example that is there again is no longer forgotten, whatever it is known by.
-            self.tokens |= gone | self._store.forgotten(tokens.of_content(example) for example in examples)
+            self.tokens |= gone | reads.forgotten(tokens.of_content(example) for example in examples)
             return list(examples)
         admitted = [example for example, each in zip(examples, known, strict=True) if not gone.intersection(each)]
         refused = len(examples) - len(admitted)
@@ -73,7 +73,7 @@ class Admission:
             )
         return admitted
 
-    def numbered(self, examples: Sequence[Example]) -> list[Example]:
+    def numbered(self, reads: Reads, examples: Sequence[Example]) -> list[Example]:
         """Return examples with ids: those they bring, or integers after the largest, without those that were forgotten.
 
         Raises
@@ -85,24 +85,19 @@ class Admission:
         """
         if not examples or examples[0].id is not None:
             return list(examples)
-        largest = self._store.largest_id
+        largest = reads.largest_id()
         if isinstance(largest, str):
             raise IdKindError("the store's ids are text, so every example needs an `id`")
         ids: list[int] = []
         candidates = count(0 if largest is None else largest + 1)
         while len(ids) < len(examples):
-            ids += self._not_forgotten(list(islice(candidates, len(examples) - len(ids))))
+            ids += _not_forgotten(reads, list(islice(candidates, len(examples) - len(ids))))
         if ids[-1] > MAX_ID:
             raise DataError(
                 f"{counted(len(examples), 'example')} cannot be numbered on from the largest id, {largest}; ids end at "
                 "2**63 - 1, so give every example an `id`"
             )
         return [replace(example, id=id_) for id_, example in zip(ids, examples, strict=True)]
-
-    def _not_forgotten(self, ids: Sequence[int]) -> list[int]:
-        tokens = {id_: self._store.facts.tokens.of_id(id_) for id_ in ids}
-        gone = self._store.forgotten(tokens.values())
-        return [id_ for id_, token in tokens.items() if token not in gone]
 
 
 def notes_of_duplicates(examples: Sequence[Example], on_duplicate: OnDuplicate) -> tuple[str, ...]:
@@ -118,6 +113,12 @@ def rows_of(examples: Sequence[Example], some: Sequence[Example], vectors: NDArr
         return vectors
     wanted = {id(example) for example in some}
     return vectors[[id(example) in wanted for example in examples]]
+
+
+def _not_forgotten(reads: Reads, ids: Sequence[int]) -> list[int]:
+    tokens = {id_: reads.constants.tokens.of_id(id_) for id_ in ids}
+    gone = reads.forgotten(tokens.values())
+    return [id_ for id_, token in tokens.items() if token not in gone]
 
 
 def _tokens(tokens: Tokens, example: Example) -> list[bytes]:

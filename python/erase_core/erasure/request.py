@@ -15,7 +15,7 @@ from erase_core.errors import ParameterError, UnknownSubjectError
 from erase_core.examples.example import counted
 from erase_core.receipts.receipt import Receipt
 from erase_core.reports import ForgetReport
-from erase_core.store.store import Store
+from erase_core.store.reads import Reads
 
 __all__ = ["Going", "OnMissing", "Request"]
 
@@ -109,8 +109,8 @@ class Request:
         """Whether what is not there is left out, so that there may be nothing to remove."""
         return self._skip
 
-    def going(self, store: Store) -> Going:
-        """Return what is to be removed. To be called within `reading` or `writing` of the store.
+    def going(self, reads: Reads) -> Going:
+        """Return what is to be removed.
 
         Raises
         ------
@@ -118,18 +118,18 @@ class Request:
             Something is not there, and is not to be skipped.
         """
         if self._ids is not None:
-            known = store.known(self._ids) if self._skip else self._ids
+            known = reads.known(self._ids) if self._skip else self._ids
             if not self._skip:
-                store.check_known(known)
+                reads.check_known(known)
             return Going(known, None, n_missing=len(self._ids) - len(known))
-        found = find(store.ids_by_subject(), self._subjects or [], self._match)
+        found = find(reads.ids_by_subject(), self._subjects or [], self._match)
         if found.missing and not self._skip:
-            raise UnknownSubjectError(_unknown(store, found.missing, len(found.similar)))
+            raise UnknownSubjectError(_unknown(reads, found.missing, len(found.similar)))
         return Going(found.ids, found.spellings, n_missing=len(found.missing), n_similar=len(found.similar))
 
 
-def _unknown(store: Store, missing: list[str], n_similar: int) -> str:
-    gone = store.n_forgotten_subjects(missing)
+def _unknown(reads: Reads, missing: list[str], n_similar: int) -> str:
+    gone = reads.n_forgotten_subjects(missing)
     if len(missing) == 1:
         text = f"no example is about the subject {missing[0]!r}"
         already = ", which was forgotten already" if gone else ""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from erase_core.embedding.sentence import Embedder
 from erase_core.errors import EmbedderError
-from erase_core.store.store import Store
+from erase_core.store.reads import Reads
 
 __all__ = ["count_tokens", "indistinct", "limit_of"]
 
@@ -49,12 +49,12 @@ def count_tokens(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.int64]:
     return counts
 
 
-def indistinct(store: Store, ids: Collection[Id]) -> list[list[Id]]:
+def indistinct(reads: Reads, ids: Collection[Id]) -> list[list[Id]]:
     """Return groups of examples that have the same vector, but not the same input.
 
     Parameters
     ----------
-    store : Store
+    reads : Reads
     ids : collection of int or str
         One of these is in each group.
 
@@ -66,7 +66,7 @@ def indistinct(store: Store, ids: Collection[Id]) -> list[list[Id]]:
     if not ids:
         return []
     wanted = set(ids)
-    all_ids, vectors = store.vectors()
+    all_ids, vectors = reads.vectors()
     rows = [vector.tobytes() for vector in vectors]
     vectors.fill(0)
     seen = {row for id_, row in zip(all_ids, rows, strict=True) if id_ in wanted}
@@ -74,4 +74,4 @@ def indistinct(store: Store, ids: Collection[Id]) -> list[list[Id]]:
     for id_, row in zip(all_ids, rows, strict=True):
         if row in seen:
             groups.setdefault(row, []).append(id_)
-    return [group for group in groups.values() if len({each.input for each in store.examples(group)}) > 1]
+    return [group for group in groups.values() if len({each.input for each in reads.examples(group)}) > 1]

@@ -1,56 +1,24 @@
-"""Receipts as files in a folder, one for each removal, and whether they form a chain that nobody has touched.
+"""Whether receipts form a chain that nobody has touched: the rules. Their files: folder.py; what one says: receipt.py.
 
-What a receipt says is receipts.py's business. Nothing here needs the store that the receipts are of.
+Nothing here needs the store that the receipts are of.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from os import PathLike
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from erase_core import checks
 from erase_core.errors import ParameterError, ReceiptError, printable
-from erase_core.fs.durable import make_folder, sync_folder, write_new
 from erase_core.receipts import signing
-from erase_core.receipts.receipt import HASH, NONE, Receipt
+from erase_core.receipts.folder import ReceiptFolder
+from erase_core.receipts.problem import Problem
+from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt, ReceiptRef, as_receipt_ref
 
-__all__ = ["ChainVerification", "Problem", "ReceiptFolder", "as_noted", "verify_chain", "verify_receipts"]
-
-MARK = "STORE"
-NAME = re.compile(r"([0-9]{8})\.json")
-Kind = Literal["tampered", "reordered", "omitted", "truncated", "newer", "forged", "unsigned", "foreign", "unbalanced"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with a chain of receipts.
-
-    Parameters
-    ----------
-    number : int
-        The receipt.
-    kind : str
-        ``tampered``: it, or the one before, is not what was written. ``reordered``: it stands in another's place.
-        ``omitted``: it is missing between others. ``truncated``: it is missing at the end. ``newer``: it follows the
-        one that was named as the newest. ``forged``: its signature is not that of its key, or not of one that was
-        named. ``unsigned``: it has none, though keys were named.
-        ``foreign``: it is of another store than the first. ``unbalanced``: before is not after and what was removed.
-    text : str
-        A sentence that says what was found.
-    """
-
-    number: int
-    kind: Kind
-    text: str
-
-    def __str__(self) -> str:
-        return f"receipt {self.number} is {self.kind}: {self.text}"
+__all__ = ["ChainVerification", "verify_chain", "verify_receipts"]
 
 
 @dataclass(frozen=True)
@@ -93,116 +61,6 @@ class ChainVerification:
         )
 
 
-class ReceiptFolder:
-    """A folder with one store's receipts: ``00000001.json`` and so on.
-
-    Parameters
-    ----------
-    path : Path
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @classmethod
-    def new(cls, path: Path, owner: str) -> ReceiptFolder:
-        """Make a folder for a store's receipts, which may be there but must be nobody's yet, and put its mark on it.
-
-        Raises
-        ------
-        ReceiptError
-            It cannot be made, or belongs to another store.
-        """
-        folder = cls(path.absolute())
-        try:
-            make_folder(folder.path)
-            taken = folder.numbers()
-        except OSError as error:
-            raise ReceiptError(f"{path}: {error.strerror or error}") from error
-        if taken:
-            raise ReceiptError(f"{path} holds receipts already, of another store; choose another folder")
-        try:
-            write_new(folder.path / MARK, f"{owner}\n".encode())
-        except FileExistsError:
-            raise ReceiptError(
-                f"{path} is meant for another store's receipts; choose another folder, or remove {MARK} from it if "
-                "that store was never made"
-            ) from None
-        except OSError as error:
-            raise ReceiptError(f"{path}: {error.strerror or error}") from error
-        return folder
-
-    def give_up(self) -> None:
-        """Take the mark off again."""
-        with suppress(OSError):
-            (self.path / MARK).unlink()
-
-    @property
-    def owner(self) -> str:
-        """Name of the store whose mark the folder has; empty if it has none."""
-        try:
-            return (self.path / MARK).read_text("ascii", "replace").strip()
-        except OSError:
-            return ""
-
-    def numbers(self) -> list[int]:
-        """Return the numbers of the receipts that are there, ascending; none if the folder is not there.
-
-        Raises
-        ------
-        ReceiptError
-            The folder cannot be read.
-        """
-        try:
-            names = [file.name for file in self.path.iterdir()] if self.path.is_dir() else []
-        except OSError as error:
-            raise ReceiptError(f"{self.path}: {error.strerror or error}") from error
-        return sorted(int(match[1]) for name in names if (match := NAME.fullmatch(name)))
-
-    def read(self, number: int) -> Receipt:
-        """Read a receipt.
-
-        Raises
-        ------
-        ReceiptError
-            It is not there, or was changed.
-        """
-        file = self.file(number)
-        if file.exists() and not file.is_file():
-            raise ReceiptError(f"{file} is no file")
-        try:
-            return Receipt.from_bytes(file.read_bytes())
-        except OSError as error:
-            raise ReceiptError(f"{file}: {error.strerror or error}") from error
-        except ReceiptError as error:
-            raise ReceiptError(f"{file}: {error}") from None
-
-    def publish(self, number: int, content: bytes, *, new_folder: bool = False) -> None:
-        """Write a receipt, durably; nothing if it is there. The folder is made only if it is said that it may be new.
-
-        Raises
-        ------
-        ReceiptError
-            Another one is there.
-        OSError
-            It cannot be written.
-        """
-        if new_folder:
-            make_folder(self.path)
-        for partial in self.path.glob("[0-9]" * 8 + ".json.partial-*"):
-            partial.unlink(missing_ok=True)
-        try:
-            write_new(self.file(number), content)
-        except FileExistsError:
-            if self.file(number).read_bytes() != content:
-                raise ReceiptError(f"{self.file(number)} is another receipt than the store's") from None
-            sync_folder(self.path)  # which may be what failed before
-
-    def file(self, number: int) -> Path:
-        """Return where a receipt lies."""
-        return self.path / f"{number:08}.json"
-
-
 def verify_receipts(
     folder: str | PathLike[str],
     *,
@@ -233,33 +91,17 @@ def verify_receipts(
         Receipts are signed, and the package cryptography is not installed.
     """
     path = checks.path("folder", folder)
-    head = None if head is None else as_noted("head", head)
-    noted = [as_noted("known", each) for each in checks.several("known", known)]
-    if not path.is_dir() and (path.exists() or head is None or head[0]):
+    newest = None if head is None else as_receipt_ref("head", head)
+    noted = [as_receipt_ref("known", each) for each in checks.several("known", known)]
+    if not path.is_dir() and (path.exists() or newest is None or newest.number):
         raise ParameterError(f"{path} is no folder")
-    return verify_chain(ReceiptFolder(path), head, noted, signing.as_public_keys(public_keys))[0]
-
-
-def as_noted(name: str, given: object) -> tuple[int, str]:
-    """Return number and hash of a receipt as somebody noted them; the hash in small letters.
-
-    Raises
-    ------
-    ParameterError
-        `given` is something else.
-    """
-    number, hash_ = given if isinstance(given, (tuple, list)) and len(given) == 2 else (None, None)
-    if type(number) is int and number >= 0 and isinstance(hash_, str):
-        hash_ = hash_.lower()
-        if HASH.fullmatch(hash_) if number else hash_ in ("", NONE):
-            return number, hash_
-    raise ParameterError(f"{name} must be a number and a hash of 64 hexadecimal digits, got {given!r}")
+    return verify_chain(ReceiptFolder(path), newest, noted, signing.as_public_keys(public_keys))[0]
 
 
 def verify_chain(
     folder: ReceiptFolder,
-    head: tuple[int, str] | None,
-    known: Collection[tuple[int, str]] = (),
+    head: ReceiptRef | None,
+    known: Collection[ReceiptRef] = (),
     keys: frozenset[str] = frozenset(),
     *,
     pending: Mapping[int, bytes] = MappingProxyType({}),
@@ -271,7 +113,7 @@ def verify_chain(
     """
     numbers = [number for number in sorted({*folder.numbers(), *pending}) if upto is None or number <= upto]
     noted = {*known, *([head] if head else ())}
-    last = max([*numbers, *(number for number, _ in noted)], default=0)
+    last = max([*numbers, *(ref.number for ref in noted)], default=0)
     problems: list[Problem] = []
     found: dict[int, Receipt] = {}
     for before, number in zip([0, *numbers], numbers, strict=False):
@@ -308,7 +150,7 @@ def _problems(
         return
     found[number] = receipt
     before = found.get(number - 1)
-    if (before or number == 1) and receipt.previous != (before.hash if before else NONE):
+    if (before or number == 1) and receipt.previous != (before.hash if before else NO_PREDECESSOR):
         yield Problem(number, "tampered", "it does not follow from the one before: one of both was replaced")
     if receipt.store != next(iter(found.values())).store:
         yield Problem(number, "foreign", f"it is of the store {receipt.store}, unlike the first")
@@ -330,14 +172,14 @@ def _of_signature(receipt: Receipt, keys: frozenset[str]) -> Iterator[Problem]:
 
 
 def _of_noted(
-    found: dict[int, Receipt], last: int, noted: Collection[tuple[int, str]], head: tuple[int, str] | None
+    found: dict[int, Receipt], last: int, noted: Collection[ReceiptRef], head: ReceiptRef | None
 ) -> Iterator[Problem]:
     """Yield what is not as somebody noted it: that a receipt is there, and that one is the last."""
-    beyond = [number for number, _ in noted if number > last]
+    beyond = [ref.number for ref in noted if ref.number > last]
     if beyond:
         yield Problem(max(beyond), "truncated", f"the newest there is receipt {last}, not {max(beyond)}")
-    for number, hash_ in sorted(noted):
-        if number in found and found[number].hash != hash_:
-            yield Problem(number, "tampered", "it is another than the one that was written down")
-    if head and last > head[0]:
-        yield Problem(last, "newer", f"receipt {head[0]} was named as the newest, and there are later ones")
+    for ref in sorted(noted):
+        if ref.number in found and found[ref.number].hash != ref.hash:
+            yield Problem(ref.number, "tampered", "it is another than the one that was written down")
+    if head and last > head.number:
+        yield Problem(last, "newer", f"receipt {head.number} was named as the newest, and there are later ones")

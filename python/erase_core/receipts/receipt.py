@@ -2,8 +2,7 @@
 
 Its keyed hashes are pseudonymous data (docs/guarantees.md).
 
-Receipts as files in a folder, and whether all of them fit together, are chain.py's business. The form is described in
-docs/receipts.md.
+Receipts as files: folder.py; whether all of them fit together: chain.py. The form is described in docs/receipts.md.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, NamedTuple, NoReturn, get_args
 
 from erase_core import commitments
-from erase_core.errors import ReceiptError
+from erase_core.errors import ParameterError, ReceiptError
 from erase_core.receipts.signing import Signer
 
-__all__ = ["VERSION", "Receipt"]
+__all__ = ["HASH", "NO_PREDECESSOR", "VERSION", "Receipt", "ReceiptRef", "as_receipt_ref"]
 
 VERSION = 1
 Scope = Literal["ids", "subject"]
@@ -27,9 +26,24 @@ Path = Literal["certified", "replayed", "reseeded"]
 HASH = re.compile(r"[0-9a-f]{64}")
 TOKEN = re.compile(r"[0-9a-f]{32}")
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
-NONE = "0" * 64
+NO_PREDECESSOR = "0" * 64
 # Beyond this other JSON readers lose digits.
 MAX_INTEGER = 2**53 - 1
+
+
+class ReceiptRef(NamedTuple):
+    """A receipt by its number and hash, as it is written down outside of the store.
+
+    Parameters
+    ----------
+    number : int
+        From 1; 0 for no receipt.
+    hash : str
+        64 hexadecimal digits; empty for no receipt.
+    """
+
+    number: int
+    hash: str
 
 
 @dataclass(frozen=True)
@@ -101,6 +115,11 @@ class Receipt:
         return hashlib.sha256(_canonical(asdict(self))).hexdigest()
 
     @property
+    def ref(self) -> ReceiptRef:
+        """Number and hash."""
+        return ReceiptRef(self.number, self.hash)
+
+    @property
     def message(self) -> bytes:
         """What is signed: everything but hash and signature."""
         return _canonical(asdict(replace(self, signature="")))
@@ -153,6 +172,22 @@ class Receipt:
         if content != receipt.to_bytes():
             raise ReceiptError("it was changed: it is not written as a receipt is")
         return receipt
+
+
+def as_receipt_ref(name: str, given: object) -> ReceiptRef:
+    """Return number and hash of a receipt as somebody noted them; the hash in small letters.
+
+    Raises
+    ------
+    ParameterError
+        `given` is something else.
+    """
+    number, hash_ = given if isinstance(given, (tuple, list)) and len(given) == 2 else (None, None)
+    if type(number) is int and number >= 0 and isinstance(hash_, str):
+        hash_ = hash_.lower()
+        if HASH.fullmatch(hash_) if number else hash_ in ("", NO_PREDECESSOR):
+            return ReceiptRef(number, hash_)
+    raise ParameterError(f"{name} must be a number and a hash of 64 hexadecimal digits, got {given!r}")
 
 
 def _check(values: dict[str, Any]) -> None:

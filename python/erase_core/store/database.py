@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -22,8 +22,10 @@ from erase_core.fs.durable import move_new, sync_folder
 from erase_core.fs.locks import READERS, WRITER, holder
 from erase_core.store.schema import APPLICATION_ID, MIN_SQLITE, PRAGMAS, SCHEMA, SCHEMA_VERSION
 
-__all__ = ["Database", "needs_access"]
+__all__ = ["Change", "Database", "needs_access"]
 
+# Executes a statement for each of some rows of values. Had from `Database.writing` and `Database.amending`.
+Change = Callable[[str, Iterable[Iterable[object]]], None]
 
 # What SQLite says where a file or a folder cannot be opened or written.
 NO_ACCESS = ("readonly database", "unable to open database file")
@@ -81,7 +83,7 @@ class Database:
             raise
 
     @staticmethod
-    def create(file: Path, facts: Iterable[tuple[str, object]]) -> None:
+    def create(file: Path, metadata: Iterable[tuple[str, object]]) -> None:
         """Make a store's file: there as a whole or not at all.
 
         Raises
@@ -100,7 +102,7 @@ class Database:
             db.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};")
             db.executescript(SCHEMA)
             db.execute("BEGIN")
-            db.executemany("INSERT INTO facts VALUES (?, ?)", facts)
+            db.executemany("INSERT INTO facts VALUES (?, ?)", metadata)
             db.execute("COMMIT")
             # Those who open it first, all at once, need not change it. Not before, or its log would have to come along.
             if db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
@@ -134,11 +136,6 @@ class Database:
             # `yield from` would close the cursor too, when the generator is collected: perhaps after the connection.
             for row in self._connection.execute(query):  # noqa: UP028
                 yield row
-
-    def change(self, statement: str, rows: Iterable[Iterable[object]]) -> None:
-        """Execute a statement for each of some rows of values. To be called within `writing`."""
-        with self.errors():
-            self._connection.executemany(statement, (tuple(row) for row in rows))
 
     @property
     def busy(self) -> bool:
@@ -182,7 +179,7 @@ class Database:
             self._roll_back()
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[Change]:
         """Write everything within, or nothing: it counts when this ends without an error.
 
         Raises
@@ -198,7 +195,7 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
         try:
             self._check_still_there()
-            yield
+            yield self._change
             self._check_still_there()
             self._commit()
         except BaseException:
@@ -225,7 +222,7 @@ class Database:
             sync_folder(self.file.parent)
 
     @contextmanager
-    def amending(self) -> Iterator[None]:
+    def amending(self) -> Iterator[Change]:
         """Write within, after `rewrite`, and cut the log off again.
 
         Raises
@@ -234,8 +231,8 @@ class Database:
         """
         deadline = time.monotonic() + self.timeout
         with self.scrubbing():
-            with self.writing():
-                yield
+            with self.writing() as change:
+                yield change
             self._cut_log(deadline)
 
     @contextmanager
@@ -292,6 +289,10 @@ class Database:
     @property
     def _shm(self) -> Path:
         return self.file.with_name(self.file.name + "-shm")
+
+    def _change(self, statement: str, rows: Iterable[Iterable[object]]) -> None:
+        with self.errors():
+            self._connection.executemany(statement, (tuple(row) for row in rows))
 
     def _cut_log(self, deadline: float) -> None:
         log = self.file.with_name(self.file.name + "-wal")

@@ -1,6 +1,7 @@
-"""What a store knows beside its examples: how it was created, and where it stands. Names and values in a table.
+"""Store metadata: what a store was created with (`Constants`), and its current state (`Metadata`).
 
-What never changes is protected by a hash of its own; what changes is checked against what it tells of.
+Names and values in a table. What never changes is protected by a hash of its own; what changes is checked against what
+it tells of.
 """
 
 from __future__ import annotations
@@ -18,10 +19,21 @@ from numpy.typing import NDArray
 from erase_core import commitments
 from erase_core.commitments import Tokens
 from erase_core.errors import StoreError
+from erase_core.receipts.receipt import ReceiptRef
 from erase_core.settings import Settings
-from erase_core.store.database import Database
+from erase_core.store.database import Change, Database
 
-__all__ = ["CONSTANTS", "Facts", "Head", "hash_of", "new_name"]
+__all__ = [
+    "CONSTANTS",
+    "Constants",
+    "Head",
+    "Metadata",
+    "WritableMetadata",
+    "damage",
+    "hash_of",
+    "new_metadata",
+    "new_name",
+]
 
 CONSTANTS = ("store", "settings", "embedder", "dim", "axes", "key", "receipts")
 
@@ -32,6 +44,11 @@ class Head(NamedTuple):
     number: int
     hash: str
     public_key: str
+
+    @property
+    def ref(self) -> ReceiptRef:
+        """Number and hash."""
+        return ReceiptRef(self.number, self.hash)
 
 
 def _storable(path: Path) -> str | bytes:
@@ -48,8 +65,61 @@ def new_name() -> str:
     return secrets.token_hex(16)
 
 
-class Facts:
-    """Facts of a store.
+def new_metadata(
+    name: str, settings: Settings, embedder: str, dim: int, axes: NDArray[np.float64] | None, receipts: Path | None
+) -> list[tuple[str, object]]:
+    """Return the metadata of a new store, as `Store.create` describes them."""
+    constants = {
+        "store": name,
+        "settings": settings.to_json(),
+        "embedder": embedder,
+        "dim": dim,
+        "axes": None if axes is None else np.ascontiguousarray(axes, dtype="<f8").tobytes(),
+        "key": secrets.token_bytes(32),
+        "receipts": None if receipts is None else _storable(receipts.absolute()),
+    }
+    variables = {
+        "generation": 0,
+        "digest": "",
+        "model_salt": commitments.new_salt(),
+        "commitment": commitments.EMPTY,
+        "forgotten_commitment": commitments.EMPTY,
+        "head": 0,
+        "head_hash": "",
+        "head_key": "",
+        "head_is_current": 0,
+        "scrubbed": 1,
+    }
+    return [*constants.items(), *variables.items(), ("constants", hash_of(constants))]
+
+
+class _Values:
+    """Values by their names, each seen to be of its kind."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def _value(self, name: str) -> Any:
+        row = self._db.one("SELECT value FROM facts WHERE name = ?", (name,), default=None)
+        if row is None:
+            raise damage(self._db.file, name)
+        return row[0]
+
+    def _number(self, name: str) -> int:
+        value = self._value(name)
+        if not isinstance(value, int):
+            raise damage(self._db.file, name)
+        return value
+
+    def _blob(self, name: str, length: int) -> bytes:
+        value = self._value(name)
+        if not isinstance(value, bytes) or len(value) != length:
+            raise damage(self._db.file, name)
+        return value
+
+
+class Constants(_Values):
+    """What a store was created with.
 
     Parameters
     ----------
@@ -62,40 +132,13 @@ class Facts:
     """
 
     def __init__(self, db: Database) -> None:
-        self._db = db
+        super().__init__(db)
         # Read once: some are asked for with every row.
         self._constants: dict[str, Any] = {}
-        self._constants = {name: self._value(name) for name in CONSTANTS}
-        if self._value("constants") != hash_of(self._constants):
-            raise self.damage("settings")
-
-    @staticmethod
-    def new(
-        name: str, settings: Settings, embedder: str, dim: int, axes: NDArray[np.float64] | None, receipts: Path | None
-    ) -> list[tuple[str, object]]:
-        """Return the facts of a new store, as `Store.create` describes them."""
-        constants = {
-            "store": name,
-            "settings": settings.to_json(),
-            "embedder": embedder,
-            "dim": dim,
-            "axes": None if axes is None else np.ascontiguousarray(axes, dtype="<f8").tobytes(),
-            "key": secrets.token_bytes(32),
-            "receipts": None if receipts is None else _storable(receipts.absolute()),
-        }
-        variables = {
-            "generation": 0,
-            "digest": "",
-            "model_salt": commitments.new_salt(),
-            "commitment": commitments.EMPTY,
-            "forgotten_commitment": commitments.EMPTY,
-            "head": 0,
-            "head_hash": "",
-            "head_key": "",
-            "head_is_current": 0,
-            "scrubbed": 1,
-        }
-        return [*constants.items(), *variables.items(), ("constants", hash_of(constants))]
+        for name in CONSTANTS:
+            self._constants[name] = super()._value(name)
+        if super()._value("constants") != hash_of(self._constants):
+            raise damage(db.file, "settings")
 
     @property
     def name(self) -> str:
@@ -109,7 +152,7 @@ class Facts:
         try:
             return Settings.from_json(text)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise self.damage("settings") from error
+            raise damage(self._db.file, "settings") from error
 
     @property
     def embedder(self) -> str:
@@ -128,7 +171,7 @@ class Facts:
         if blob is None:
             return None
         if not isinstance(blob, bytes) or not blob or len(blob) % (8 * self.dim):
-            raise self.damage("axes")
+            raise damage(self._db.file, "axes")
         return np.frombuffer(blob, dtype="<f8").reshape(-1, self.dim)
 
     @property
@@ -141,6 +184,13 @@ class Facts:
     def tokens(self) -> Tokens:
         """The store's keyed hashes."""
         return Tokens(self._blob("key", 32))
+
+    def _value(self, name: str) -> Any:
+        return self._constants[name]
+
+
+class Metadata(_Values):
+    """The current state of a store. Had from `Reads`."""
 
     @property
     def generation(self) -> int:
@@ -182,35 +232,24 @@ class Facts:
         """Whether `scrub` and `settling` have ended since the last removal: not so if they were held up, or killed."""
         return bool(self._value("scrubbed"))
 
-    def set(self, **facts: object) -> None:
-        """Change some facts by their names in the table. To be called within `writing`."""
-        self._db.change("UPDATE facts SET value = ? WHERE name = ?", [(value, name) for name, value in facts.items()])
 
-    def damage(self, name: str) -> StoreError:
-        """Return the error that the file does not tell something."""
-        return StoreError(f"{self._db.file} is damaged: it does not tell its {name}; restore a backup")
+class WritableMetadata(Metadata):
+    """The current state of a store, to be changed. Had from `WriteTransaction`."""
 
-    def _value(self, name: str) -> Any:
-        if name in self._constants:
-            return self._constants[name]
-        row = self._db.one("SELECT value FROM facts WHERE name = ?", (name,), default=None)
-        if row is None:
-            raise self.damage(name)
-        return row[0]
+    def __init__(self, db: Database, change: Change) -> None:
+        super().__init__(db)
+        self._change = change
 
-    def _number(self, name: str) -> int:
-        value = self._value(name)
-        if not isinstance(value, int):
-            raise self.damage(name)
-        return value
-
-    def _blob(self, name: str, length: int) -> bytes:
-        value = self._value(name)
-        if not isinstance(value, bytes) or len(value) != length:
-            raise self.damage(name)
-        return value
+    def set(self, **values: object) -> None:
+        """Change some values by their names in the table."""
+        self._change("UPDATE facts SET value = ? WHERE name = ?", [(value, name) for name, value in values.items()])
 
 
-def hash_of(facts: Mapping[str, object]) -> str:
-    """Return a hash of facts by their names."""
-    return hashlib.sha256(repr(sorted(facts.items())).encode("utf-8", "surrogatepass")).hexdigest()
+def damage(file: Path, name: str) -> StoreError:
+    """Return the error that a store's file does not tell something."""
+    return StoreError(f"{file} is damaged: it does not tell its {name}; restore a backup")
+
+
+def hash_of(values: Mapping[str, object]) -> str:
+    """Return a hash of values by their names."""
+    return hashlib.sha256(repr(sorted(values.items())).encode("utf-8", "surrogatepass")).hexdigest()

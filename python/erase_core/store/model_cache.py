@@ -15,7 +15,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import cast
+from typing import NewType, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,16 @@ from erase_core import checks
 from erase_core._core import Model, UpdateReport
 from erase_core.errors import DataError, IdKindError, ModelFileError, ParameterError, StoreError
 from erase_core.fs.durable import discard
+from erase_core.store.reads import LockedReads, Reads
 from erase_core.store.store import Store
+from erase_core.store.transaction import WriteTransaction
 
-__all__ = ["Clustering"]
+__all__ = ["Clustering", "ModelTransaction"]
 
 FILE = "model.qkm"
+
+ModelTransaction = NewType("ModelTransaction", WriteTransaction)
+"""A transaction in which the model changes too. Had from `Clustering.writing`."""
 
 
 class Clustering:
@@ -56,19 +61,17 @@ class Clustering:
         """Where the snapshot lies."""
         return self._store.folder / FILE
 
-    def current(self) -> Model | None:
+    def current(self, reads: Reads) -> Model | None:
         """Return the model, read or made anew if the store has changed; None for a store without examples.
-
-        To be called within `reading` or `writing` of the store.
 
         Raises
         ------
         StoreError
             The vectors do not give the model whose digest the store tells.
         """
-        generation = self._store.facts.generation
+        generation = reads.metadata.generation
         if generation != self._generation:
-            self._model = self._load() if self._store.facts.digest else None
+            self._model = self._load(reads) if reads.metadata.digest else None
             self._generation = generation
             self.outdated |= self.has_leftovers() or (self._model is None and any(self._files()))
         return self._model
@@ -89,9 +92,9 @@ class Clustering:
         """Whether a process that was killed has left a part of a snapshot."""
         return any(file != self.snapshot for file in self._files())
 
-    def repair(self) -> None:
-        """Put the model's snapshot in place of one that is missing or another's. To be called within `locked`."""
-        model, self.outdated = self.current(), False
+    def repair(self, reads: LockedReads) -> None:
+        """Put the model's snapshot in place of one that is missing or another's."""
+        model, self.outdated = self.current(reads), False
         sound = model is not None and self.snapshot_digest() == model.digest()
         if not sound or self.has_leftovers():
             self._unlink()
@@ -104,44 +107,44 @@ class Clustering:
         return ""
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[ModelTransaction]:
         """Write to the store, with the model and its snapshot: all counts when this ends without an error."""
         self._changed = False
         try:
-            with self._store.writing():
+            with self._store.writing() as tx:
                 # Before the rows change that it may have to be made of.
-                self.current()
-                yield
+                self.current(tx)
+                yield ModelTransaction(tx)
                 if self._changed:
-                    self._generation = self._store.facts.generation + 1
+                    self._generation = tx.metadata.generation + 1
         except BaseException:
             if self._changed:
                 self._discard()
             raise
 
-    def add(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> UpdateReport | None:
-        """Add rows to the model; None if they are the first. To be called within `writing`."""
-        model, self._generation, self._changed = self.current(), None, True
+    def add(self, tx: ModelTransaction, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> UpdateReport | None:
+        """Add rows to the model, and return what that did; None if they are the first."""
+        model, self._generation, self._changed = self.current(tx), None, True
         if model is None:
             self._model = self._fit(ids, vectors)
             report = None
         else:
             report = model.add(vectors, _of_one_kind(ids))
-        self._announce()
+        self._announce(tx)
         return report
 
-    def trial(self, ids: Sequence[int | str]) -> tuple[UpdateReport, Model | None]:
+    def trial(self, reads: Reads, ids: Sequence[int | str]) -> tuple[UpdateReport, Model | None]:
         """Return what `remove` would do, and the model it would leave."""
-        model = copy.deepcopy(self._not_empty())
+        model = copy.deepcopy(self._not_empty(reads))
         report = model.remove(_of_one_kind(ids))
         return report, model if model.n_rows else None
 
-    def remove(self, ids: Sequence[int | str]) -> tuple[UpdateReport, Model | None]:
-        """Remove rows from the model, and return what that did and the model. To be called within `writing`."""
-        model, self._generation, self._changed = self._not_empty(), None, True
+    def remove(self, tx: ModelTransaction, ids: Sequence[int | str]) -> tuple[UpdateReport, Model | None]:
+        """Remove rows from the model, and return what that did and the model."""
+        model, self._generation, self._changed = self._not_empty(tx), None, True
         report = model.remove(_of_one_kind(ids))
         self._model = model if model.n_rows else None
-        self._announce()
+        self._announce(tx)
         return report, self._model
 
     def _discard(self) -> None:
@@ -150,14 +153,14 @@ class Clustering:
         with suppress(OSError):
             self._unlink()
 
-    def _not_empty(self) -> Model:
-        model = self.current()
+    def _not_empty(self, reads: Reads) -> Model:
+        model = self.current(reads)
         if model is None:
             raise StoreError(f"{self._store.folder} is damaged: it has no model of its examples; restore a backup")
         return model
 
-    def _announce(self) -> None:
-        self._store.set_digest("" if self._model is None else self._model.digest())
+    def _announce(self, tx: ModelTransaction) -> None:
+        tx.set_digest("" if self._model is None else self._model.digest())
         try:
             self._unlink()
         except OSError as error:
@@ -180,23 +183,23 @@ class Clustering:
     def _files(self) -> list[Path]:
         return list(self._store.folder.glob(f"{FILE}*"))
 
-    def _load(self) -> Model:
+    def _load(self, reads: Reads) -> Model:
         with suppress(ModelFileError, OSError):
             model = Model.load(self.snapshot, None, None)
-            if model.digest() == self._store.facts.digest:
+            if model.digest() == reads.metadata.digest:
                 return model
         self.outdated = True
-        ids, vectors = self._store.vectors()
+        ids, vectors = reads.vectors()
         refit = self.fit(ids, vectors)
         vectors.fill(0)
-        if refit is None or refit.digest() != self._store.facts.digest:
+        if refit is None or refit.digest() != reads.metadata.digest:
             raise StoreError(
                 f"{self._store.folder} is damaged: its vectors do not give the model that it tells of; restore a backup"
             )
         return refit
 
     def _fit(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> Model:
-        settings, axes = self._store.facts.settings, self._store.facts.axes
+        settings, axes = self._store.constants.settings, self._store.constants.axes
         return Model.fit(
             vectors,
             _of_one_kind(ids),

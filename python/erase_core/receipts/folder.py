@@ -1,0 +1,126 @@
+"""Receipts as files in a folder, one for each removal. Whether they fit together: chain.py."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from erase_core.errors import ReceiptError
+from erase_core.fs.durable import make_folder, sync_folder, write_new
+from erase_core.receipts.receipt import Receipt
+
+__all__ = ["ReceiptFolder"]
+
+MARK = "STORE"
+NAME = re.compile(r"([0-9]{8})\.json")
+
+
+class ReceiptFolder:
+    """A folder with one store's receipts: ``00000001.json`` and so on.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def new(cls, path: Path, owner: str) -> ReceiptFolder:
+        """Make a folder for a store's receipts, which may be there but must be nobody's yet, and put its mark on it.
+
+        Raises
+        ------
+        ReceiptError
+            It cannot be made, or belongs to another store.
+        """
+        folder = cls(path.absolute())
+        try:
+            make_folder(folder.path)
+            taken = folder.numbers()
+        except OSError as error:
+            raise ReceiptError(f"{path}: {error.strerror or error}") from error
+        if taken:
+            raise ReceiptError(f"{path} holds receipts already, of another store; choose another folder")
+        try:
+            write_new(folder.path / MARK, f"{owner}\n".encode())
+        except FileExistsError:
+            raise ReceiptError(
+                f"{path} is meant for another store's receipts; choose another folder, or remove {MARK} from it if "
+                "that store was never made"
+            ) from None
+        except OSError as error:
+            raise ReceiptError(f"{path}: {error.strerror or error}") from error
+        return folder
+
+    def give_up(self) -> None:
+        """Take the mark off again."""
+        with suppress(OSError):
+            (self.path / MARK).unlink()
+
+    @property
+    def owner(self) -> str:
+        """Name of the store whose mark the folder has; empty if it has none."""
+        try:
+            return (self.path / MARK).read_text("ascii", "replace").strip()
+        except OSError:
+            return ""
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the receipts that are there, ascending; none if the folder is not there.
+
+        Raises
+        ------
+        ReceiptError
+            The folder cannot be read.
+        """
+        try:
+            names = [file.name for file in self.path.iterdir()] if self.path.is_dir() else []
+        except OSError as error:
+            raise ReceiptError(f"{self.path}: {error.strerror or error}") from error
+        return sorted(int(match[1]) for name in names if (match := NAME.fullmatch(name)))
+
+    def read(self, number: int) -> Receipt:
+        """Read a receipt.
+
+        Raises
+        ------
+        ReceiptError
+            It is not there, or was changed.
+        """
+        file = self.file(number)
+        if file.exists() and not file.is_file():
+            raise ReceiptError(f"{file} is no file")
+        try:
+            return Receipt.from_bytes(file.read_bytes())
+        except OSError as error:
+            raise ReceiptError(f"{file}: {error.strerror or error}") from error
+        except ReceiptError as error:
+            raise ReceiptError(f"{file}: {error}") from None
+
+    def publish(self, number: int, content: bytes, *, new_folder: bool = False) -> None:
+        """Write a receipt, durably; nothing if it is there. The folder is made only if it is said that it may be new.
+
+        Raises
+        ------
+        ReceiptError
+            Another one is there.
+        OSError
+            It cannot be written.
+        """
+        if new_folder:
+            make_folder(self.path)
+        for partial in self.path.glob("[0-9]" * 8 + ".json.partial-*"):
+            partial.unlink(missing_ok=True)
+        try:
+            write_new(self.file(number), content)
+        except FileExistsError:
+            if self.file(number).read_bytes() != content:
+                raise ReceiptError(f"{self.file(number)} is another receipt than the store's") from None
+            sync_folder(self.path)  # which may be what failed before
+
+    def file(self, number: int) -> Path:
+        """Return where a receipt lies."""
+        return self.path / f"{number:08}.json"
