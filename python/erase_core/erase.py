@@ -10,8 +10,8 @@ import copy
 import time
 import warnings
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import replace
+from itertools import compress
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self, cast, get_args
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from erase_core import checks
 from erase_core.backends import Access, as_embedder, as_given, checked_vectors, identified, is_name, name_of
 from erase_core.embedding.sentence import Embedder
-from erase_core.erasure.admission import Admission, Forgotten, OnDuplicate, notes_of_duplicates, rows_of
+from erase_core.erasure.admission import Admission, Forgotten, OnDuplicate, notes_of_duplicates
 from erase_core.erasure.recovery import Recovery
 from erase_core.erasure.request import Going, OnMissing, Request
 from erase_core.erasure.sight import count_tokens, indistinct, limit_of
@@ -369,7 +369,7 @@ class Erase(Reader):
             admission = Admission(forgotten, on_duplicate)
             skips = on_duplicate == "skip"
             with self._store.reading() as reads:
-                coming = admission.of(reads, reading.examples)
+                coming = list(compress(reading.examples, admission.admits(reads, reading.examples)))
                 reads.check_new([e.id for e in coming if e.id is not None], same_are_skipped=skips)
             embedder = self._models.embedder
             before = time.perf_counter()
@@ -381,9 +381,10 @@ class Erase(Reader):
             try:
                 with self._clustering.writing() as tx:
                     # Others may have written since the first look.
-                    admitted = admission.of(tx, coming)
-                    examples, kept = admission.numbered(tx, admitted), rows_of(coming, admitted, vectors)
-                    counts = rows_of(coming, admitted, counts)
+                    admitted = admission.admits(tx, coming)
+                    examples, counts = admission.numbered(tx, list(compress(coming, admitted))), counts[admitted]
+                    # Not copied where all come in, which may be many.
+                    kept = vectors if admitted.all() else vectors[admitted]
                     ids = [example.id for example in examples if example.id is not None]
                     tx.check_new(ids, same_are_skipped=skips)
                     tx.readmit(admission.tokens)
@@ -464,19 +465,20 @@ class Erase(Reader):
         start = time.perf_counter()
         # forget 1: check the request
         request = Request(ids, subject, on_missing, match)
+        if dry_run:
+            with self._lock, self._reading() as reads:
+                planned = self._planned(reads, request.going(reads))
+            return replace(planned, seconds=time.perf_counter() - start)
         # forget 2: the lock for removals
-        with self._lock, nullcontext() if dry_run else self._removals.alone():
-            report = None
-            if dry_run or request.skips:
-                # Where nothing is there, nothing is written.
-                with self._reading() as reads:
-                    report = self._planned(reads, request.going(reads), dry_run=dry_run)
+        with self._lock, self._removals.alone():
+            # Where nothing is there, nothing is written.
+            report = self._nothing_to_forget(request) if request.skips else None
             if report is None:
                 # forget 3: the transaction, to its commit (8)
                 with self._clustering.writing() as tx:
                     report = self._removed(tx, request.going(tx))
             report = replace(report, seconds=time.perf_counter() - start)
-            if not dry_run and (report.ids or not self._is_scrubbed()):
+            if report.ids or not self._is_scrubbed():
                 self._finish(report)
         return replace(report, seconds=time.perf_counter() - start)
 
@@ -484,13 +486,20 @@ class Erase(Reader):
         with self._store.reading() as reads:
             return reads.metadata.is_scrubbed
 
-    def _planned(self, reads: Reads, going: Going, *, dry_run: bool) -> ForgetReport | None:
-        """Return what a removal would do, if there is nothing to remove or it is not to be done; otherwise None."""
-        if going.ids and not dry_run:
-            return None
+    def _nothing_to_forget(self, request: Request) -> ForgetReport | None:
+        """Return the report of a removal of nothing; None if there is something to remove."""
+        with self._reading() as reads:
+            going = request.going(reads)
+            if going.ids:
+                return None
+            shown = selected(self._settings, self._clustering.current(reads))
+            return going.report(None, len(reads), shown, shown)
+
+    def _planned(self, reads: Reads, going: Going) -> ForgetReport:
+        """Return what a removal would do."""
         before = selected(self._settings, self._clustering.current(reads))
         if not going.ids:
-            return going.report(None, len(reads), before, before, dry_run=dry_run)
+            return going.report(None, len(reads), before, before, dry_run=True)
         update, model = self._clustering.trial(reads, going.ids)
         n_remaining = len(reads) - len(going.ids)
         return going.report(update, n_remaining, before, selected(self._settings, model), dry_run=True)

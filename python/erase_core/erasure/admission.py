@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import count, islice
-from typing import Literal, TypeVar
+from itertools import compress, count, islice
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,8 @@ from erase_core.examples.example import Example, counted
 from erase_core.store.reads import Reads
 from erase_core.store.rows import MAX_ID
 
-__all__ = ["Admission", "Forgotten", "OnDuplicate", "notes_of_duplicates", "rows_of"]
+__all__ = ["Admission", "Forgotten", "OnDuplicate", "notes_of_duplicates"]
 
-Number = TypeVar("Number", bound=np.generic)
 Forgotten = Literal["refuse", "skip", "allow"]
 OnDuplicate = Literal["refuse", "skip"]
 
@@ -44,30 +43,34 @@ class Admission:
         self.tokens: set[bytes] = set()
         self.n_duplicates = 0
 
-    def of(self, reads: Reads, examples: Sequence[Example]) -> list[Example]:
-        """Return the examples that may come in.
+    def admits(self, reads: Reads, examples: Sequence[Example]) -> NDArray[np.bool_]:
+        """Return which of the examples may come in.
+
+        Returns
+        -------
+        ndarray of bool, of shape (n,)
 
         Raises
         ------
         ForgottenError
         """
-        if self._skips_duplicates:
-            # What is there has not been forgotten, so that the order of both looks does not matter.
-            there = reads.duplicates(examples)
-            self.n_duplicates += len(there)
-            examples = [example for example in examples if example.id not in there]
+        # What is there has not been forgotten, so that the order of both looks does not matter.
+        there = reads.duplicates(examples) if self._skips_duplicates else set()
+        self.n_duplicates += len(there)
+        admitted = np.array([example.id not in there for example in examples], dtype=np.bool_)
+        new = list(compress(examples, admitted))
         tokens = reads.constants.tokens
-        known = [_tokens(tokens, example) for example in examples]
+        known = [_tokens(tokens, example) for example in new]
         gone = reads.forgotten(token for each in known for token in each)
         if self._forgotten == "allow":
             # An example that is there again is no longer forgotten, whatever it is known by.
-            self.tokens |= gone | reads.forgotten(tokens.of_content(example) for example in examples)
-            return list(examples)
-        admitted = [example for example, each in zip(examples, known, strict=True) if not gone.intersection(each)]
-        refused = len(examples) - len(admitted)
+            self.tokens |= gone | reads.forgotten(tokens.of_content(example) for example in new)
+            return admitted
+        admitted[admitted] = [not gone.intersection(each) for each in known]
+        refused = len(new) - int(admitted.sum())
         if refused and self._forgotten == "refuse":
             raise ForgottenError(
-                f"{refused} of {counted(len(examples), 'example')} {'was' if refused == 1 else 'were'} forgotten, or "
+                f"{refused} of {counted(len(new), 'example')} {'was' if refused == 1 else 'were'} forgotten, or "
                 f"{'is' if refused == 1 else 'are'} about a subject that was; nothing was "
                 'ingested; leave them out with forgotten="skip" (--forgotten skip), or take them in again with "allow"'
             )
@@ -105,14 +108,6 @@ def notes_of_duplicates(examples: Sequence[Example], on_duplicate: OnDuplicate) 
     if on_duplicate == "refuse" or not examples or examples[0].id is not None:
         return ()
     return ("duplicates are found by their ids, and these examples have none: all came in; give each an `id`",)
-
-
-def rows_of(examples: Sequence[Example], some: Sequence[Example], vectors: NDArray[Number]) -> NDArray[Number]:
-    """Return the rows of some of the examples, which stand in the same order."""
-    if len(some) == len(examples):
-        return vectors
-    wanted = {id(example) for example in some}
-    return vectors[[id(example) in wanted for example in examples]]
 
 
 def _not_forgotten(reads: Reads, ids: Sequence[int]) -> list[int]:
