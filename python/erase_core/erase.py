@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from erase_core import checks
 from erase_core.backends import Access, as_embedder, as_given, checked_vectors, identified, is_name, name_of
 from erase_core.embedding.sentence import Embedder
-from erase_core.erasure.admission import Admission, Forgotten, OnDuplicate, notes_of_duplicates
+from erase_core.erasure.admission import Admission, OnDuplicate, OnForgotten, notes_of_duplicates
 from erase_core.erasure.recovery import Recovery
 from erase_core.erasure.request import Going, OnMissing, Request
 from erase_core.erasure.sight import count_tokens, indistinct, limit_of
@@ -39,7 +39,7 @@ from erase_core.reader import Reader
 from erase_core.receipts.folder import ReceiptFolder
 from erase_core.receipts.signing import Signer, as_public_keys, as_signer
 from erase_core.reports import ForgetReport, IngestReport
-from erase_core.selection import selected
+from erase_core.selection import select_demonstrations
 from erase_core.settings import Settings, Strategy
 from erase_core.store.metadata import new_name
 from erase_core.store.model_cache import ModelTransaction
@@ -112,7 +112,7 @@ class Erase(Reader):
         options : iterable of str, default=()
             Answers that `choose` takes where it is given none.
         embedder, llm : str, path, an object or None, default=None
-            Models, by hub id or folder, or objects of one's own, which are then to be given to `open` too. None for
+            Backends, by hub id or folder, or objects of one's own, which are then to be given to `open` too. None for
             the packaged ones.
         api_key : str or None, default=None
             Key of the server at `base_url`. The store does not keep it: give it to `open` too, or put it into the
@@ -192,7 +192,7 @@ class Erase(Reader):
         public_keys: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
         timeout: float = TIMEOUT,
     ) -> Self:
-        """Open a store. Models are loaded when they are needed.
+        """Open a store. Backends are loaded when they are needed.
 
         A removal whose process was killed, or that another process held up, is finished. If the store is a copy from
         before a removal that its receipts record, the removal is done again, with a warning.
@@ -201,7 +201,7 @@ class Erase(Reader):
         ----------
         path : path
         embedder, llm : str, path, an object or None, default=None
-            Models instead of those that the store names. The embedding model must be the one it was built with.
+            Backends instead of those that the store names. The embedding model must be the one it was built with.
         api_key : str or None, default=None
             Key of the model server that the store names; None for that of the environment, empty for none. It is held
             in memory only.
@@ -305,7 +305,7 @@ class Erase(Reader):
         skip_bad: bool = False,
         delimiter: str | None = None,
         quotechar: str | None = None,
-        forgotten: Forgotten = "refuse",
+        on_forgotten: OnForgotten = "refuse",
         on_control_tokens: OnControlTokens | None = None,
         on_duplicate: OnDuplicate = "refuse",
         progress: bool = False,
@@ -316,7 +316,7 @@ class Erase(Reader):
         ----------
         source, format, fields, skip_bad, delimiter, quotechar
             See `read_examples`. Examples without ids are numbered on from the largest id.
-        forgotten : {"refuse", "skip", "allow"}, default="refuse"
+        on_forgotten : {"refuse", "skip", "allow"}, default="refuse"
             What to do with examples that were forgotten, or are about a subject that was: take nothing in, leave them
             out, or take them in again on purpose. One with an id is known by it, one without by what it says. What is
             taken in again is forgotten no longer: its id, what it says, and its subject, of whom others may then come.
@@ -354,7 +354,7 @@ class Erase(Reader):
             The disk failed at the end of the write: whether it counts shows when the store is opened again.
         """
         start = time.perf_counter()
-        checks.choice("forgotten", forgotten, get_args(Forgotten))
+        checks.choice("on_forgotten", on_forgotten, get_args(OnForgotten))
         reading = read_examples(
             source, format=format, fields=fields, skip_bad=skip_bad, delimiter=delimiter, quotechar=quotechar
         )
@@ -366,7 +366,7 @@ class Erase(Reader):
             if on_control_tokens == "refuse":
                 known = self._models.control_tokens
                 reading = without_control_tokens(reading, source, known, skip_bad=skip_bad)
-            admission = Admission(forgotten, on_duplicate)
+            admission = Admission(on_forgotten, on_duplicate)
             skips = on_duplicate == "skip"
             with self._store.reading() as reads:
                 coming = list(compress(reading.examples, admission.admits(reads, reading.examples)))
@@ -492,25 +492,25 @@ class Erase(Reader):
             going = request.going(reads)
             if going.ids:
                 return None
-            shown = selected(self._settings, self._clustering.current(reads))
+            shown = select_demonstrations(self._settings, self._clustering.current(reads))
             return going.report(None, len(reads), shown, shown)
 
     def _planned(self, reads: Reads, going: Going) -> ForgetReport:
         """Return what a removal would do."""
-        before = selected(self._settings, self._clustering.current(reads))
+        before = select_demonstrations(self._settings, self._clustering.current(reads))
         if not going.ids:
             return going.report(None, len(reads), before, before, dry_run=True)
         update, model = self._clustering.trial(reads, going.ids)
         n_remaining = len(reads) - len(going.ids)
-        return going.report(update, n_remaining, before, selected(self._settings, model), dry_run=True)
+        return going.report(update, n_remaining, before, select_demonstrations(self._settings, model), dry_run=True)
 
     def _removed(self, tx: ModelTransaction, going: Going) -> ForgetReport:
         """Remove examples, and return what that did."""
-        before = selected(self._settings, self._clustering.current(tx))
+        before = select_demonstrations(self._settings, self._clustering.current(tx))
         if not going.ids:  # another process was faster, on a file system without locks
             return going.report(None, len(tx), before, before)
         update, model, receipt = self._removals.remove(tx, going.ids, going.subjects)
-        return going.report(update, len(tx), before, selected(self._settings, model), receipt)
+        return going.report(update, len(tx), before, select_demonstrations(self._settings, model), receipt)
 
     def check_may_forget(self) -> None:
         """Check that `forget` would not be refused for want of a key, or since receipts are not what they should be.

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core import checks
-from erase_core.backends import Access, Models, checked_vectors
+from erase_core.backends import Access, Backends, checked_vectors
 from erase_core.embedding.sentence import Embedder
 from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.erasure.removal import Removals
@@ -33,7 +33,7 @@ from erase_core.llm.protocol import check_max_tokens, check_options
 from erase_core.receipts.receipt import Receipt, ReceiptRef, as_receipt_ref
 from erase_core.receipts.signing import Signer
 from erase_core.reports import Status, Verification
-from erase_core.selection import SELECTORS, selected
+from erase_core.selection import SELECTORS, select_demonstrations
 from erase_core.settings import Settings
 from erase_core.store.model_cache import Clustering
 from erase_core.store.reads import Reads
@@ -63,7 +63,7 @@ class Reader:
         self._clustering = Clustering(store)
         self._receipts = StoreReceipts(store, receipts, signer, public_keys)
         self._removals = Removals(store, self._clustering, self._receipts)
-        self._models = Models(self._settings, store.constants.embedder, store.constants.dim, access or Access())
+        self._models = Backends(self._settings, store.constants.embedder, store.constants.dim, access or Access())
         if embedder is not None:
             self._models.embed_by(embedder)
         self._models.answer_by(llm)
@@ -369,7 +369,7 @@ class Reader:
 
     def _shown(self, reads: Reads, vector: NDArray[np.float32] | None = None) -> list[Example]:
         """Return the demonstrations; without a query's vector those that do not depend on it."""
-        return reads.examples(selected(self._settings, self._clustering.current(reads), vector))
+        return reads.examples(select_demonstrations(self._settings, self._clustering.current(reads), vector))
 
     def _check_query(self, query: str) -> None:
         check_query(query)

@@ -16,9 +16,9 @@ from erase_core.examples.example import Example, counted
 from erase_core.store.reads import Reads
 from erase_core.store.rows import MAX_ID
 
-__all__ = ["Admission", "Forgotten", "OnDuplicate", "notes_of_duplicates"]
+__all__ = ["Admission", "OnDuplicate", "OnForgotten", "notes_of_duplicates"]
 
-Forgotten = Literal["refuse", "skip", "allow"]
+OnForgotten = Literal["refuse", "skip", "allow"]
 OnDuplicate = Literal["refuse", "skip"]
 
 
@@ -27,7 +27,7 @@ class Admission:
 
     Parameters
     ----------
-    forgotten : {"refuse", "skip", "allow"}
+    on_forgotten : {"refuse", "skip", "allow"}
     on_duplicate : {"refuse", "skip"}
 
     Attributes
@@ -38,8 +38,8 @@ class Admission:
         How many examples were left out because the store has them already.
     """
 
-    def __init__(self, forgotten: Forgotten, on_duplicate: OnDuplicate) -> None:
-        self._forgotten, self._skips_duplicates = forgotten, on_duplicate == "skip"
+    def __init__(self, on_forgotten: OnForgotten, on_duplicate: OnDuplicate) -> None:
+        self._on_forgotten, self._skips_duplicates = on_forgotten, on_duplicate == "skip"
         self.tokens: set[bytes] = set()
         self.n_duplicates = 0
 
@@ -62,17 +62,18 @@ class Admission:
         tokens = reads.constants.tokens
         known = [_tokens(tokens, example) for example in new]
         gone = reads.forgotten(token for each in known for token in each)
-        if self._forgotten == "allow":
+        if self._on_forgotten == "allow":
             # An example that is there again is no longer forgotten, whatever it is known by.
             self.tokens |= gone | reads.forgotten(tokens.of_content(example) for example in new)
             return admitted
         admitted[admitted] = [not gone.intersection(each) for each in known]
         refused = len(new) - int(admitted.sum())
-        if refused and self._forgotten == "refuse":
+        if refused and self._on_forgotten == "refuse":
             raise ForgottenError(
                 f"{refused} of {counted(len(new), 'example')} {'was' if refused == 1 else 'were'} forgotten, or "
                 f"{'is' if refused == 1 else 'are'} about a subject that was; nothing was "
-                'ingested; leave them out with forgotten="skip" (--forgotten skip), or take them in again with "allow"'
+                'ingested; leave them out with on_forgotten="skip" (--forgotten skip), or take them in again with '
+                '"allow"'
             )
         return admitted
 

@@ -37,7 +37,7 @@ class Recovery:
         ------
         ScrubError
         """
-        with locks.alone(self._store.folder, 0) as is_alone:
+        with locks.exclusive(self._store.folder, 0) as is_alone:
             if not is_alone:
                 return
             with self._store.reading() as reads:

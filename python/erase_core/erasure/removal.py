@@ -62,11 +62,11 @@ class Removals:
         StoreLockedError
         """
         folder = self._store.folder
-        with locks.alone(folder, self._store.timeout) as is_alone:
+        with locks.exclusive(folder, self._store.timeout) as is_alone:
             if not is_alone:
                 raise StoreLockedError(
-                    f"{folder}: {locks.holder(folder, locks.FOLDER)} is writing to the store; try again when it has "
-                    "ended"
+                    f"{folder}: {locks.describe_holder(folder, locks.FOLDER)} is writing to the store; try again when "
+                    "it has ended"
                 )
             yield
 

@@ -14,7 +14,7 @@ from erase_core._core import Model
 from erase_core.errors import DataError, IdKindError, ModelFileError, StoreError
 from erase_core.examples.example import counted
 from erase_core.receipts.problem import Problem
-from erase_core.selection import selected
+from erase_core.selection import select_demonstrations
 from erase_core.verify import reference
 from erase_core.verify.picture import Picture, ReceiptsPicture, RowsPicture
 
@@ -69,7 +69,7 @@ def _of_model(picture: Picture, model: Model) -> Iterator[Problem]:
     except ModelFileError as error:
         yield Problem(STORE, "model", f"the model is not sound: {error}")
     else:
-        if selected(picture.settings, model) != selected(picture.settings, read_anew):
+        if select_demonstrations(picture.settings, model) != select_demonstrations(picture.settings, read_anew):
             yield Problem(STORE, "model", "the demonstrations are not those of the model")
 
 
