@@ -15,6 +15,9 @@ from typing import Any
 import erase_core
 import numpy as np
 import pytest
+from command_line import check_refused as check_ended
+from command_line import erase as command
+from command_line import json_of
 from erase_core import principal_axes
 from erase_core.erase import Erase
 from erase_core.errors import (
@@ -31,9 +34,6 @@ from erase_core.examples.example import counted
 from erase_core.llm.prompt import Template, fit_budget
 from erase_core.reports import IngestReport
 from small_stores import CountingLLM, WordEmbedder, contents, create, example, refused, some
-from test_cli import check_refused as check_ended
-from test_cli import erase as command
-from test_cli import json_of
 
 NOBODY = 65534
 MANY = "0|[2-9]|[1-9][0-9]+"

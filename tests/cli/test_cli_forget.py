@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from command_line import answered, check_refused, erase, json_of
 from erase_core.erase import Erase
 from small_stores import WordEmbedder, example
-from test_cli import answered, check_refused, erase, json_of
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from command_line import answered, check_refused, erase, json_of, needs_embedder
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from erase_core.cli.options import lines_of
 from erase_core.erase import Erase
 from small_stores import WordEmbedder, some
-from test_cli import answered, check_refused, erase, json_of, needs_embedder
 
 
 @pytest.fixture

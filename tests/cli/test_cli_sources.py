@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import check_refused, command, erase, json_of
 from erase_core import Erase
 from erase_core.examples.example import Example
 from small_stores import WordEmbedder, create, some
-from test_cli import check_refused, command, erase, json_of
 
 ROWS = [{"id": 100, "input": "where is my parcel", "output": "delivery", "subject": "ann"}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)

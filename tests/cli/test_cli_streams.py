@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import command, json_of
 from erase_core.cli import output
 from erase_core.erase import Erase
 from small_stores import WordEmbedder, create, example
 from support import HANG
-from test_cli import command, json_of
 
 DONE_UNPRINTED = 19
 CLOSED = [each for n in (1, 2, 3) for each in itertools.combinations((0, 1, 2), n)]

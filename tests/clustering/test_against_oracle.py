@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -14,12 +13,12 @@ import oracle
 import pytest
 from erase_core import QKMeans
 from erase_core._core import Model
+from golden import MODELS, each_vector, golden_config, golden_rows
 from hypothesis import given
 from hypothesis import strategies as st
 from support import (
     INT_IDS,
     TEXT_IDS,
-    VECTORS,
     Config,
     Id,
     Problem,
@@ -36,8 +35,6 @@ from support import (
 
 # Rows at the corners of the arithmetic are coarse as often as not.
 pytestmark = pytest.mark.filterwarnings("ignore::erase_core.DataWarning")
-
-MODELS: list[dict[str, Any]] = json.loads((VECTORS / "models.json").read_text("ascii"))
 
 
 def nearest_float(value: Fraction) -> float:
@@ -156,30 +153,6 @@ def test_float32_rows_are_taken_at_their_exact_values(rows: list[list[float]]) -
 
 
 # ---- the golden vectors ----
-def golden_config(vector: dict[str, Any]) -> Config:
-    """The parameters of a vector."""
-    given = vector["params"]
-    projection = given["projection"]
-    if isinstance(projection, list):
-        projection = tuple(tuple(float.fromhex(v) for v in row) for row in projection)
-    return Config(
-        n_clusters=given["n_clusters"],
-        epsilon=tuple(given["epsilon"]),
-        gamma=tuple(given["gamma"]),
-        max_iter=given["max_iter"],
-        projection=projection,
-        max_norm=None if given["max_norm"] is None else float.fromhex(given["max_norm"]),
-        center=tuple(map(float.fromhex, given["center"])) if "center" in given else None,
-        seed=given["seed"],
-        d=vector["n_features"],
-    )
-
-
-def golden_rows(vector: dict[str, Any]) -> dict[Id, list[float]]:
-    """The rows of a vector by their ids."""
-    return {i: [float.fromhex(v) for v in row] for i, row in zip(vector["ids"], vector["rows"], strict=True)}
-
-
 def check_golden(model: Model, vector: dict[str, Any]) -> None:
     """The model is the one of the vector."""
     expected = vector["expected"]
@@ -194,9 +167,6 @@ def check_golden(model: Model, vector: dict[str, Any]) -> None:
     assert model.exemplars() == expected["exemplars"]
     assert model.n_iter == expected["n_iter"]
     check_floats(model, golden_config(vector), expected["exponent"], kept["centres"], kept["loss"])
-
-
-each_vector = pytest.mark.parametrize("vector", MODELS, ids=[vector["name"] for vector in MODELS])
 
 
 @each_vector

@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import check_refused as check_ended
+from command_line import erase as command
+from command_line import json_of
 from erase_core.erase import Erase
 from erase_core.erasure.request import OnMissing
 from erase_core.errors import (
@@ -43,9 +46,6 @@ from small_stores import (
     seen_anew,
     some,
 )
-from test_cli import check_refused as check_ended
-from test_cli import erase as command
-from test_cli import json_of
 
 SPELLINGS = ["Ann Lee", "ann lee", "ann\u00a0lee", "Ann  Lee", "a\u200bnn lee"]
 

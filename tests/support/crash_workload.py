@@ -20,7 +20,7 @@ from small_stores import QUERIES, CountingLLM, WordEmbedder
 
 SETTINGS = {"n_shots": 3}
 # Some examples come back after they were forgotten, which a store with a list of them wants to be told.
-AGAIN: dict[str, Any] = {"forgotten": "allow"} if "forgotten" in signature(Erase.ingest).parameters else {}
+AGAIN: dict[str, Any] = {"on_forgotten": "allow"} if "on_forgotten" in signature(Erase.ingest).parameters else {}
 # Of an example's fields; a page has 4096 bytes.
 SHORT, MIDDLE, LONG = 40, 1100, 8192
 LENGTHS = {3: (SHORT, LONG), 6: (MIDDLE, SHORT), 11: (LONG, 300)}

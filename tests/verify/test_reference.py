@@ -22,6 +22,7 @@ from erase_core.errors import DataError, DuplicateIdError, EraseError, IdKindErr
 from erase_core.verify import draws, reference
 from erase_core.verify.blake3 import BATCH, first_eight_bytes
 from erase_core.verify.reference import Params, fit_bytes
+from golden import MODELS, each_vector, golden_config, golden_rows
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -41,7 +42,6 @@ from support import (
     row_sets,
     sealed,
 )
-from test_against_oracle import MODELS, each_vector, golden_config, golden_rows
 
 
 def refitted(rows: Mapping[Id, Sequence[float]], config: Config) -> bytes:
