@@ -42,7 +42,8 @@ class Config:
     n_clusters: int = 3
     epsilon: tuple[int, int] = (1, 2)
     gamma: tuple[int, int] = (1, 5)
-    max_iter: int = 10
+    max_iter: int = 5
+    panel: int | None = None
     projection: int | Matrix | None = None
     max_norm: float | None = None
     seed: int = 0
@@ -62,6 +63,7 @@ class Config:
             epsilon=cast("float", Fraction(*self.epsilon)),
             gamma=cast("float", Fraction(*self.gamma)),
             max_iter=self.max_iter,
+            panel=self.panel,
             projection=self.projection,
             max_norm=self.max_norm,
             random_state=self.seed,
@@ -76,6 +78,7 @@ class Config:
             epsilon=Fraction(*self.epsilon),
             gamma=Fraction(*self.gamma),
             max_iter=self.max_iter,
+            panel=self.panel,
             projection=[list(row) for row in projection] if isinstance(projection, tuple) else projection,
             max_norm=self.max_norm,
             seed=self.seed,
@@ -187,11 +190,15 @@ def random_config(rng: np.random.Generator, d: int) -> Config:
     """Parameters; the bound fits all families of at most 8 features."""
     some_matrix = tuple(tuple(map(float, row)) for row in rng.normal(size=(2, d)))
     projections = [None, None, None, int(rng.integers(1, 5)), some_matrix]
+    n_clusters = int(rng.integers(1, 9))
+    # As many rows as clusters, some more, about as many as there are, more than there are, and all.
+    panel = [None, n_clusters, n_clusters + int(rng.integers(1, 40)), int(rng.integers(30, 120)), 1000]
     return Config(
-        n_clusters=int(rng.integers(1, 9)),
+        n_clusters=n_clusters,
         epsilon=(int(rng.integers(1, 10 ** rng.integers(1, 4) * 3)), 1000),
         gamma=[(0, 1), (1, 5), (1, 1)][rng.integers(3)],
-        max_iter=int(rng.integers(1, 13)),
+        max_iter=int(rng.integers(1, 9)),
+        panel=panel[rng.integers(len(panel))],
         projection=projections[rng.integers(len(projections))],
         max_norm=[None, 200.0][rng.integers(2)],
         seed=int(rng.integers(2**63)),
@@ -251,11 +258,13 @@ def problems(draw: st.DrawFn) -> Problem:
     entry = st.one_of(st.sampled_from([1.0, -1.0, 0.5]), st.floats(-3, 3))
     some_matrix = st.lists(st.tuples(*[entry] * d), min_size=1, max_size=3).map(tuple).filter(_not_tiny)
     on_boundaries = family == "boundaries"
+    n_clusters = draw(st.integers(1, 6))
     config = Config(
-        n_clusters=draw(st.integers(1, 6)),
+        n_clusters=n_clusters,
         epsilon=draw(st.one_of(st.sampled_from(_RATIOS), st.tuples(st.integers(1, 3000), st.just(1000)))),
         gamma=draw(st.sampled_from([(0, 1), (1, 5), (1, 1)])),
-        max_iter=draw(st.integers(1, 12)),
+        max_iter=draw(st.integers(1, 8)),
+        panel=draw(st.one_of(st.none(), st.integers(n_clusters, 16))),
         projection=None if on_boundaries else draw(st.one_of(st.none(), st.integers(1, 5), some_matrix)),
         max_norm=bound if on_boundaries else draw(st.sampled_from([None, None, bound, bound * 1.7])),
         seed=draw(st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1))),

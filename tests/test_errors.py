@@ -206,7 +206,7 @@ COMMON: list[Any] = [True, np.True_, "3", b"3", None, NAN, INF, -INF, 1j, [3], o
 NO_INTEGER: list[Any] = [1.0, 2.5, np.float32(3), Fraction(3), -1, -(2**70), 2**64]
 BAD_PARAMETERS: dict[str, tuple[str, list[Any]]] = {
     "n_clusters": ("1 to 65536", [*COMMON, *NO_INTEGER, 0, 65537]),
-    "max_iter": ("1 to 65536", [*COMMON, *NO_INTEGER, 0, 65537]),
+    "max_iter": ("1 to 1024", [*COMMON, *NO_INTEGER, 0, 1025]),
     "n_threads": ("1 to 1024", [*(v for v in COMMON if v is not None), *NO_INTEGER, 0, 1025]),
     "epsilon": (
         "above 0 and at most 3",

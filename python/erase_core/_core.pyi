@@ -17,6 +17,7 @@ class _Params(TypedDict):
     epsilon: tuple[int, int]
     gamma: tuple[int, int]
     max_iter: int
+    panel: int | None
     projection: int | NDArray[np.float64] | None
     max_norm: float | None
     seed: int
@@ -35,7 +36,7 @@ class UpdateReport:
         from the first one whose centres changed. ``reseeded``: a race of the seeding was run again, and all steps too
         if a seed changed by it; or the number of clusters or the scale changed.
     first_iteration : int or None
-        The first step that was run again or dropped, counted from 0; None if all stayed.
+        The first step that was run again, counted from 0; None if all stayed.
     work : int
         Multiply-adds spent.
     seconds : float
@@ -68,6 +69,7 @@ class Model:
         epsilon: tuple[int, int],
         gamma: tuple[int, int],
         max_iter: int,
+        panel: int | None,
         projection: int | NDArray[np.float64] | None,
         max_norm: float | None,
         seed: int,
@@ -91,6 +93,7 @@ class Model:
     def centres(self) -> NDArray[np.float64]: ...
     def exemplars(self) -> list[int | str | None]: ...
     def seeds(self) -> list[int | str]: ...
+    def proposals(self) -> list[list[int] | list[str]]: ...
     def digest(self) -> str: ...
     def save(self, path: str | os.PathLike[str]) -> None: ...
     @staticmethod

@@ -199,6 +199,7 @@ class Clustering:
             epsilon=settings.epsilon,
             gamma=settings.gamma,
             max_iter=settings.max_iter,
+            panel=settings.panel,
             projection=settings.projection if axes is None else axes,
             max_norm=1.0,
             random_state=settings.seed,

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,9 +43,15 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         Pitch of the lattice, above 0 and at most 3, in units of the largest row norm (rounded up to a power of two)
         over the square root of the dimension. Larger: removals are cheaper, clusters worse. See docs/choosing.md.
     gamma : float, default=0.2
-        Balance correction, 0 to 1. A cluster of fewer than ``gamma * n / n_clusters`` rows is moved only in proportion.
-    max_iter : int, default=10
-        Most updates of the centres. Iteration stops before if the inertia does not fall.
+        Balance correction, 0 to 1. A cluster of fewer than ``gamma * m / n_clusters`` of the ``m`` rows on the panel is
+        moved only in proportion.
+    max_iter : int, default=5
+        Number of updates of the centres, 1 to 1024. All of them are run.
+    panel : "auto", int or None, default="auto"
+        Number of rows that choose the centres, at least `n_clusters`: those with the smallest random keys. Every row is
+        assigned to the centres and may be an exemplar, but one that is not on the panel moves no centre, so that its
+        removal costs the same however many rows there are. ``"auto"``: ``max(1024, 64 * n_clusters)``. None: all rows.
+        Groups of rows that are rare enough to miss a sample of this size get no centre of their own.
     projection : None, int or array of shape (m, n_features), default=None
         Linear map applied to the rows before clustering. An int: random signs drawn from the seed. A matrix, best with
         orthonormal rows: it must not have been computed from data that may have to be forgotten.
@@ -58,9 +64,9 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     n_threads : int or None, default=None
         Threads to use; None for all processors. No influence on results.
     cache_bytes : int or None, default=None
-        Memory for scores that make a replay cost what its centres moved by; they take ``4 * n_rows * n_clusters`` bytes
-        for each iteration, and go to as many as fit. None: in proportion to the rows, and at least 32 MiB. 0 for none.
-        No influence on results.
+        Memory for scores that make a replay cost what its centres moved by. They take ``4 * n_rows * n_clusters`` bytes
+        for the last assignment, and as much for the panel's rows in each update, as far as they fit. None: in
+        proportion to the rows, and at least 32 MiB. 0 for none. No influence on results.
 
     Attributes
     ----------
@@ -75,7 +81,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     inertia_ : float
         Sum of the squared distances of the rows to their centres, after projection.
     n_iter_ : int
-        Number of updates of the centres that were run, one that was then discarded included.
+        Number of updates of the centres: `max_iter`, or 0 for a model without rows.
     seed_ : int
         The seed in use.
     n_features_in_ : int
@@ -111,7 +117,8 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         *,
         epsilon: float = 1.0,
         gamma: float = 0.2,
-        max_iter: int = 10,
+        max_iter: int = 5,
+        panel: Literal["auto"] | int | None = "auto",
         projection: int | ArrayLike | None = None,
         max_norm: float | None = None,
         random_state: int | np.random.RandomState | np.random.Generator | None = 0,
@@ -122,6 +129,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         self.epsilon = epsilon
         self.gamma = gamma
         self.max_iter = max_iter
+        self.panel = panel
         self.projection = projection
         self.max_norm = max_norm
         self.random_state = random_state
@@ -171,6 +179,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
                 epsilon=parameters.ratio("epsilon", self.epsilon, 0, parameters.MAX_EPSILON),
                 gamma=parameters.ratio("gamma", self.gamma, None, 1),
                 max_iter=parameters.integer("max_iter", self.max_iter, 1, parameters.MAX_ITER),
+                panel=parameters.panel(self.panel, n_clusters),
                 projection=parameters.projection(self.projection, rows.shape[1]),
                 max_norm=parameters.max_norm(self.max_norm),
                 seed=seed,
@@ -351,7 +360,8 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     def digest(self) -> str:
         """Return the 256-bit hash of the whole state, in hex: equal exactly for equal models.
 
-        It is the BLAKE3 hash of the model file that `save` writes.
+        It is defined in docs/algorithm.md, section 8. The first call takes a pass over the rows; the others take the
+        same time for any number of rows, also after removals and additions.
         """
         return self._fitted().digest()
 
@@ -387,6 +397,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
             epsilon=float(Fraction(*params["epsilon"])),
             gamma=float(Fraction(*params["gamma"])),
             max_iter=params["max_iter"],
+            panel=params["panel"],
             projection=params["projection"],
             max_norm=params["max_norm"],
             random_state=params["seed"],
@@ -425,7 +436,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     @property
     def n_iter_(self) -> int:
-        """Number of updates of the centres that were run."""
+        """Number of updates of the centres."""
         return self._fitted().n_iter
 
     @property

@@ -129,7 +129,7 @@ class Removals:
     ) -> Receipt:
         head, facts = self._store.facts.head, self._store.facts
         settings = facts.settings
-        names = ("n_shots", "seed", "epsilon", "gamma", "max_iter", "projection")
+        names = ("n_shots", "seed", "epsilon", "gamma", "max_iter", "panel", "projection")
         return Receipt(
             number=head.number + 1,
             store=facts.name,

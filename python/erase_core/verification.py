@@ -29,7 +29,7 @@ from erase_core.store import Store
 
 __all__ = ["verify"]
 
-DIGEST_BYTES = 32
+CHECKSUM_BYTES = 32
 
 
 class Moment(NamedTuple):
@@ -132,14 +132,16 @@ def _of_model(moment: Moment) -> Iterator[str]:
         )
     if model is None:
         return
-    content = model._fitted().to_bytes()
     try:
-        expected = reference.fit_bytes(moment.vectors, cast("list[int]", moment.ids), moment.params)
+        expected = reference.fit(moment.vectors, cast("list[int]", moment.ids), moment.params)
     except (DataError, IdKindError) as error:
         yield f"the examples present give no model: {error}"
         return
-    if content[:-DIGEST_BYTES] != expected:
+    content = model._fitted().to_bytes()
+    if content[:-CHECKSUM_BYTES] != expected.content or model.digest() != expected.digest:
         yield "the model is not the one that the examples present give"
+    if model.labels_.tolist() != expected.labels.tolist():
+        yield "the examples are not in the clusters that they belong to"
     try:
         read_anew = QKMeans._around(_core.Model.from_bytes(content, None, None))
     except ModelFileError as error:
@@ -157,6 +159,7 @@ def _params(store: Store) -> reference.Params:
         epsilon=parameters.ratio("epsilon", settings.epsilon, 0, parameters.MAX_EPSILON),
         gamma=parameters.ratio("gamma", settings.gamma, None, 1),
         max_iter=settings.max_iter,
+        panel=parameters.panel(settings.panel, settings.n_shots),
         seed=settings.seed,
         max_norm=1.0,
         projection=settings.projection if axes is None else axes,

@@ -1,4 +1,4 @@
-//! Exemplars: for each cluster of the kept step the rows nearest to its centre, nearest first. The first is the
+//! Exemplars: for each cluster the rows nearest to its centre, nearest first. The first is the
 //! cluster's exemplar; the others are runners-up, so that its removal needs no pass over the rows. Derived, not part of
 //! the state. Algorithm: docs/algorithm.md, section 7.
 
@@ -55,6 +55,17 @@ impl Exemplars {
         for near in self.lists.iter_mut().flatten() {
             if near.slot == from {
                 near.slot = to;
+            }
+        }
+    }
+
+    /// Two slots change places.
+    pub(crate) fn swap(&mut self, a: u32, b: u32) {
+        for near in self.lists.iter_mut().flatten() {
+            if near.slot == a {
+                near.slot = b;
+            } else if near.slot == b {
+                near.slot = a;
             }
         }
     }

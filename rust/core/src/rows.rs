@@ -291,6 +291,17 @@ impl Rows {
         self.align_from(first);
     }
 
+    /// Two slots change places.
+    pub(crate) fn swap(&mut self, a: usize, b: usize) {
+        self.exponents.swap(a, b);
+        self.squares.swap(a, b);
+        self.aligned.swap(a, b);
+        if let Some((rows, squares)) = &mut self.mantissas {
+            rows.swap(a, b);
+            squares.swap(a, b);
+        }
+    }
+
     /// Takes out a slot; the last slot moves there.
     pub(crate) fn swap_remove(&mut self, slot: usize) {
         self.square_sum -= i64::from(self.squares[slot]);
