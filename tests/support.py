@@ -117,6 +117,7 @@ class State(NamedTuple):
     centres: bytes
     shape: tuple[int, ...]
     exemplars: list[Id | None]
+    nearest: list[list[Id]]
     seeds: list[Id]
     inertia: str
     n_iter: int
@@ -133,6 +134,7 @@ def state(model: QKMeans | Model) -> State:
         centres=centres.tobytes(),
         shape=centres.shape,
         exemplars=list(model.exemplars_ if isinstance(model, QKMeans) else model.exemplars()),
+        nearest=core.nearest(18),
         seeds=list(core.seeds()),
         inertia=(model.inertia_ if isinstance(model, QKMeans) else model.inertia).hex(),
         n_iter=model.n_iter_ if isinstance(model, QKMeans) else model.n_iter,

@@ -76,6 +76,9 @@ def check(model: Model | QKMeans, rows: dict[Id, list[float]], config: Config) -
     assert seen.labels == fitted.labels
     assert seen.seeds == fitted.seeds
     assert seen.exemplars == fitted.exemplars
+    for n in (1, 3, 64):
+        lists = oracle.nearest(fitted.ids, fitted.rows, fitted.steps[-1], n) if fitted.steps else []
+        assert (model._model if isinstance(model, QKMeans) else model).nearest(n) == lists
     assert seen.n_iter == fitted.n_iter
     check_floats(model, config, fitted.exponent, fitted.centres, fitted.inertia)
 

@@ -303,11 +303,13 @@ def reader_of(pipe: Path, process: subprocess.Popen[str]) -> int:
 # ---- what is printed ----
 def test_results_as_json(store: Path, tmp_path: Path) -> None:
     status = json_of("status", "--store", store)
-    assert (status["n_examples"], len(status["demonstrations"])) == (60, 4)
+    # A cluster may be without rows.
+    n_shown = len(status["demonstrations"])
+    assert (status["n_examples"], 0 < n_shown <= 4) == (60, True)
     assert json_of("verify", "--store", store)["ok"] is True
     shown = json_of("prompt", "what?", "--store", store)
     assert shown["demonstrations"] == status["demonstrations"]
-    assert len(shown["messages"]) == 9
+    assert len(shown["messages"]) == 2 * n_shown + 1
     assert shown["text"].endswith("Q: what?\nA:")
     assert json_of("choose", "what?", "yes", "no", "--store", store)["option"] in ("yes", "no")
     assert json_of("choose", "what?", "--store", store)["scores"].keys() == {"invoice", "refund"}

@@ -338,6 +338,31 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         dtype = np.int64 if ids and isinstance(ids[0], int) else object
         return distances, np.array(ids, dtype=dtype).reshape(distances.shape)
 
+    def nearest(self, n: int) -> list[list[int | str]]:
+        """Return for each cluster the ids of the rows nearest to its centre.
+
+        Ties go to the smaller id, so that the result is a function of the rows that are there. The first of each is the
+        cluster's exemplar.
+
+        Parameters
+        ----------
+        n : int
+            Rows of each cluster, 1 to 64. A cluster of fewer rows has all of them listed.
+
+        Returns
+        -------
+        list of list of int or str
+            One list for each cluster, nearest first; empty for a cluster without rows.
+
+        Raises
+        ------
+        ParameterError
+            `n` is out of its range.
+        NotFittedError
+            `fit` has not been called.
+        """
+        return self._fitted().nearest(parameters.integer("n", n, 1, parameters.MAX_NEAREST))
+
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Return the negative sum of the squared distances of the rows to their nearest centres, after projection.
 

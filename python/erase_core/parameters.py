@@ -22,6 +22,7 @@ from erase_core.errors import IdKindError, ParameterError
 MAX_CLUSTERS = MAX_DIM = 65_536
 MAX_ITER = 1024
 MAX_PANEL = 2**31 - 1
+MAX_NEAREST = 64
 # The default panel: so many rows, or so many for each cluster.
 PANEL, PANEL_OF_CLUSTER = 1024, 64
 MAX_SECONDS = 86400

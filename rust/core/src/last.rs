@@ -156,6 +156,12 @@ impl Last {
         self.loss
     }
 
+    /// The `count` rows nearest to each centre, by slot, nearest first, or all of fewer.
+    pub(crate) fn nearest(&self, count: usize, population: &Population<'_>, threads: Threads) -> Vec<Vec<u32>> {
+        let Some(step) = &self.step else { return Vec::new() };
+        self.exemplars.nearest(count, step, self.scores.of_step(1), population, threads)
+    }
+
     /// The exemplar of each cluster, by slot.
     pub(crate) fn exemplars(&self) -> impl Iterator<Item = Option<u32>> {
         self.exemplars.slots()

@@ -53,6 +53,7 @@ mod wipe;
 
 pub use digest::Digest;
 pub use error::Error;
+pub use exemplar::MAX_NEAREST;
 pub use ids::{IdRef, Ids};
 pub use iteration::{Path, Update};
 pub use model::Model;

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use crate::digest::RowSum;
 use crate::error::Error;
+use crate::exemplar::MAX_NEAREST;
 use crate::fixed;
 use crate::ids::{IdRef, IdTable, Ids, slot_number};
 use crate::iteration::{After, Iteration, Path, Plan, Update};
@@ -455,6 +456,15 @@ impl Model {
     #[must_use]
     pub fn exemplars(&self) -> Vec<Option<IdRef<'_>>> {
         self.last.exemplars().map(|slot| slot.map(|slot| self.ids.get(slot))).collect()
+    }
+
+    /// For each cluster the ids of the `count` rows nearest to its centre, nearest first, or of all its rows if it has
+    /// fewer: at most [`MAX_NEAREST`].
+    #[must_use]
+    pub fn nearest(&self, count: usize) -> Vec<Vec<IdRef<'_>>> {
+        let population = Population::first(&self.rows, &self.ids, self.rows.len());
+        let lists = self.last.nearest(count.min(MAX_NEAREST), &population, self.resources.threads);
+        lists.into_iter().map(|list| list.into_iter().map(|slot| self.ids.get(slot)).collect()).collect()
     }
 
     /// The ids of the rows chosen as seeds, round by round.

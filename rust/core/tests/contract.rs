@@ -88,6 +88,7 @@ fn assert_equal(model: &Model, fresh: &Model) {
     assert_eq!(model.n_iter(), fresh.n_iter());
     assert_eq!(model.seeds(), fresh.seeds());
     assert_eq!(model.exemplars(), fresh.exemplars());
+    assert_eq!(model.nearest(18), fresh.nearest(18));
 }
 
 fn int(id: erase_core::IdRef<'_>) -> i64 {

@@ -206,6 +206,13 @@ impl Model {
         self.read(py, |model| model.exemplars().into_iter().map(|id| id.map(Id::from)).collect())
     }
 
+    /// For each cluster the ids of the rows nearest to its centre.
+    fn nearest(&self, py: Python<'_>, count: usize) -> Vec<Vec<Id>> {
+        self.read(py, |model| {
+            model.nearest(count).into_iter().map(|list| list.into_iter().map(Id::from).collect()).collect()
+        })
+    }
+
     /// The ids of the rows chosen as seeds, round by round.
     fn seeds(&self, py: Python<'_>) -> Vec<Id> {
         self.read(py, |model| model.seeds().into_iter().map(Id::from).collect())
