@@ -100,12 +100,6 @@ MUTATIONS = {
         "new.clear();",
     ),
     "the panel has the largest places": ("core", "panel.rs", "a.0.cmp(&b.0)", "b.0.cmp(&a.0)"),
-    "the reserve is cut off in the wrong place": (
-        "core",
-        "panel.rs",
-        "self.bound = Some(bound.saturating_sub(1));",
-        "self.bound = Some(bound);",
-    ),
     "the reserve says that it holds all": (
         "core",
         "panel.rs",
