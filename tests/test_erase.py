@@ -113,7 +113,7 @@ class Contract(RuleBasedStateMachine):
         if known:
             check_refused(handle, lambda: handle.ingest(new), ForgottenError, " of ", "skip")
             self.refused -= known
-        report = handle.ingest(new, forgotten="allow" if known else "refuse")
+        report = handle.ingest(new, on_forgotten="allow" if known else "refuse")
         self.examples |= {example.id: example for example in new if example.id is not None}
         assert (report.n_added, report.n_skipped, report.n_examples) == (len(new), 0, len(self.examples))
 
@@ -135,7 +135,7 @@ class Contract(RuleBasedStateMachine):
     def ingest_without_ids(self, data: st.DataObject, inputs: list[str]) -> None:
         first = max((id_ for id_ in self.examples if isinstance(id_, int)), default=-1) + 1
         free = (id_ for id_ in count(first) if ("id", str(id_)) not in self.refused)
-        report = self.one(data).ingest([{"input": text, "output": "an answer"} for text in inputs], forgotten="skip")
+        report = self.one(data).ingest([{"input": text, "output": "an answer"} for text in inputs], on_forgotten="skip")
         new = [Example(None, text, "an answer") for text in inputs]
         coming = [example for example in new if not tokens(example) & self.refused]
         assert (report.n_added, report.n_forgotten) == (len(coming), len(new) - len(coming))

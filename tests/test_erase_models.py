@@ -256,7 +256,7 @@ def test_what_another_writes_during_the_embedding_is_noticed(path: Path) -> None
     class Slow(WordEmbedder):
         def embed(self, texts: Any, *, progress: bool = False) -> Vectors:
             with reopened(path) as other:
-                other.ingest([example(50)], forgotten="allow")
+                other.ingest([example(50)], on_forgotten="allow")
             return super().embed(texts, progress=progress)
 
     create(path, some(6)).close()

@@ -1,4 +1,4 @@
-"""Models as a caller names them, or brings them: found, loaded, and what they return checked."""
+"""The two models of a store: found by name or given as objects, loaded when needed, their vectors checked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from erase_core.llm import LLM, OpenAILLM, ServerOptions, TransformersLLM, check
 from erase_core.llm.server_options import check_key
 from erase_core.settings import Settings
 
-__all__ = ["Access", "Models", "as_embedder", "as_given", "checked_vectors", "identified", "is_name", "name_of"]
+__all__ = ["Access", "Backends", "as_embedder", "as_given", "checked_vectors", "identified", "is_name", "name_of"]
 
 # What a model in half precision may be off by, and what the clustering takes (1.5 %).
 NORM_TOLERANCE = 0.015
@@ -116,7 +116,7 @@ class Access:
         return settings.server if self.server is None else ServerOptions.of(self.server, settings.server)
 
 
-class Models:
+class Backends:
     """The models that a store works with, loaded when they are needed.
 
     Parameters

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from erase_core import checks
 from erase_core.backends import Access, as_embedder, as_given, checked_vectors, identified, is_name, name_of
 from erase_core.embedding.sentence import Embedder
-from erase_core.erasure.admission import Admission, Forgotten, OnDuplicate, rows_of
+from erase_core.erasure.admission import Admission, OnDuplicate, OnForgotten, rows_of
 from erase_core.erasure.request import Going, OnMissing, Request
 from erase_core.erasure.sight import count_tokens, indistinct, limit_of
 from erase_core.erasure.subjects import Match
@@ -38,7 +38,7 @@ from erase_core.reader import Reader
 from erase_core.receipts.chain import ReceiptFolder
 from erase_core.receipts.signing import Signer, as_public_keys, as_signer
 from erase_core.reports import ForgetReport, IngestReport
-from erase_core.selection import selected
+from erase_core.selection import select_demonstrations
 from erase_core.settings import Settings, Strategy
 from erase_core.store.metadata import new_name
 from erase_core.store.store import Store
@@ -302,7 +302,7 @@ class Erase(Reader):
         skip_bad: bool = False,
         delimiter: str | None = None,
         quotechar: str | None = None,
-        forgotten: Forgotten = "refuse",
+        on_forgotten: OnForgotten = "refuse",
         on_control_tokens: OnControlTokens | None = None,
         on_duplicate: OnDuplicate = "refuse",
         progress: bool = False,
@@ -313,7 +313,7 @@ class Erase(Reader):
         ----------
         source, format, fields, skip_bad, delimiter, quotechar
             See `read_examples`. Examples without ids are numbered on from the largest id.
-        forgotten : {"refuse", "skip", "allow"}, default="refuse"
+        on_forgotten : {"refuse", "skip", "allow"}, default="refuse"
             What to do with examples that were forgotten, or are about a subject that was: take nothing in, leave them
             out, or take them in again on purpose. One with an id is known by it, one without by what it says. What is
             taken in again is forgotten no longer: its id, what it says, and its subject, of whom others may then come.
@@ -351,7 +351,7 @@ class Erase(Reader):
             The disk failed at the end of the write: whether it counts shows when the store is opened again.
         """
         start = time.perf_counter()
-        checks.choice("forgotten", forgotten, get_args(Forgotten))
+        checks.choice("on_forgotten", on_forgotten, get_args(OnForgotten))
         reading = read_examples(
             source, format=format, fields=fields, skip_bad=skip_bad, delimiter=delimiter, quotechar=quotechar
         )
@@ -363,7 +363,7 @@ class Erase(Reader):
             if on_control_tokens == "refuse":
                 known = self._models.control_tokens
                 reading = without_control_tokens(reading, source, known, skip_bad=skip_bad)
-            admission = Admission(self._store, forgotten, on_duplicate)
+            admission = Admission(self._store, on_forgotten, on_duplicate)
             coming = admission.of(reading.examples)
             skips = on_duplicate == "skip"
             self._store.check_new([e.id for e in coming if e.id is not None], same_are_skipped=skips)
@@ -476,21 +476,21 @@ class Erase(Reader):
         """Return what a removal would do, if there is nothing to remove or it is not to be done; otherwise None."""
         if going.ids and not dry_run:
             return None
-        before = selected(self._settings, self._clustering.current())
+        before = select_demonstrations(self._settings, self._clustering.current())
         if not going.ids:
             return going.report(None, len(self._store), before, before, dry_run=dry_run)
         update, model = self._clustering.trial(going.ids)
         n_remaining = len(self._store) - len(going.ids)
-        return going.report(update, n_remaining, before, selected(self._settings, model), dry_run=True)
+        return going.report(update, n_remaining, before, select_demonstrations(self._settings, model), dry_run=True)
 
     def _removed(self, going: Going) -> ForgetReport:
         """Remove examples, and return what that did. To be called within `writing`."""
-        before = selected(self._settings, self._clustering.current())
+        before = select_demonstrations(self._settings, self._clustering.current())
         if not going.ids:  # another process was faster, on a file system without locks
             return going.report(None, len(self._store), before, before)
         self._removals.check()
         update, model, receipt = self._removals.remove(going.ids, going.subjects)
-        return going.report(update, len(self._store), before, selected(self._settings, model), receipt)
+        return going.report(update, len(self._store), before, select_demonstrations(self._settings, model), receipt)
 
     def check_may_forget(self) -> None:
         """Check that `forget` would not be refused for want of a key, or since receipts are not what they should be.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from erase_core import checks
 from erase_core._core import Model
-from erase_core.backends import Access, Models, checked_vectors
+from erase_core.backends import Access, Backends, checked_vectors
 from erase_core.embedding.sentence import Embedder
 from erase_core.erasure.removal import Removals
 from erase_core.errors import ParameterError, StopWarning, StoreError
@@ -34,7 +34,7 @@ from erase_core.receipts.chain import as_noted
 from erase_core.receipts.receipt import Receipt
 from erase_core.receipts.signing import Signer
 from erase_core.reports import Status, Verification
-from erase_core.selection import SELECTORS, selected
+from erase_core.selection import SELECTORS, select_demonstrations
 from erase_core.settings import Settings
 from erase_core.store.model_cache import Clustering
 from erase_core.store.store import Store
@@ -62,7 +62,7 @@ class Reader:
         self._settings = store.facts.settings
         self._clustering = Clustering(store)
         self._removals = Removals(store, self._clustering, receipts, signer, public_keys)
-        self._models = Models(self._settings, store.facts.embedder, store.facts.dim, access or Access())
+        self._models = Backends(self._settings, store.facts.embedder, store.facts.dim, access or Access())
         if embedder is not None:
             self._models.embed_by(embedder)
         self._models.answer_by(llm)
@@ -366,7 +366,7 @@ class Reader:
 
     def _shown(self, model: Model | None, vector: NDArray[np.float32] | None = None) -> list[Example]:
         """Return the demonstrations; without a query's vector those that do not depend on it."""
-        return self._store.examples(selected(self._settings, model, vector))
+        return self._store.examples(select_demonstrations(self._settings, model, vector))
 
     def _check_query(self, query: str) -> None:
         check_query(query)

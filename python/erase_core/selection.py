@@ -1,6 +1,7 @@
-"""Which examples become demonstrations. Each strategy is a function of the examples that are there and of the seed.
+"""Selection strategies: which examples become demonstrations.
 
-So each is exact under removal: what it selects after one is what it would select had the example never been there.
+Each strategy is a pure function of the examples in the store, the seed and the query. So each is exact under removal:
+afterwards it selects what it would have selected if the removed example had never existed.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 from erase_core._core import Model
 from erase_core.settings import Settings, Strategy
 
-__all__ = ["SELECTORS", "KMeansSelector", "NeighbourSelector", "RandomSelector", "Selector", "selected"]
+__all__ = ["SELECTORS", "KMeansSelector", "NeighbourSelector", "RandomSelector", "Selector", "select_demonstrations"]
 
 
 class Selector(Protocol):
-    """A strategy."""
+    """A selection strategy."""
 
     per_query: bool
     """Whether the selection depends on the query."""
@@ -31,16 +32,16 @@ class Selector(Protocol):
         Parameters
         ----------
         model : Model
-            Of all examples.
+            The model of all examples.
         n_shots : int
         seed : int
         query : ndarray of shape (dim,) or None
-            The query's vector, where the selection depends on it.
+            The vector of the query; needed only if `per_query`.
         """
 
 
 class KMeansSelector:
-    """The example nearest to each centre, cluster by cluster (ERASE, section 4; Auto-CoT)."""
+    """Selects the example nearest to each centre, cluster by cluster (ERASE, section 4; Auto-CoT)."""
 
     per_query = False
 
@@ -50,32 +51,32 @@ class KMeansSelector:
 
 
 class NeighbourSelector:
-    """The examples nearest to the query; the nearest comes last, next to the question."""
+    """Selects the examples nearest to the query. The nearest comes last, next to the question."""
 
     per_query = True
 
     def select(self, model: Model, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
-        """Return the neighbours."""
+        """Return the ids of the nearest examples."""
         if query is None:
-            raise TypeError("neighbours are those of a query")
+            raise TypeError("query must be a vector for the strategy 'knn', got None")
         _, ids = model.neighbours(np.ascontiguousarray(query)[None], n_shots)
         return list(ids[::-1])
 
 
 class RandomSelector:
-    """Those whose keyed hash is smallest: a draw in which each example takes part by itself."""
+    """Selects the examples with the smallest keyed hashes: a random draw in which examples are independent."""
 
     per_query = False
 
     def select(self, model: Model, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
-        """Return the draw."""
+        """Return the ids of the drawn examples."""
         ids: Sequence[int | str] = np.asarray(model.ids(), dtype=object).tolist()
         return heapq.nsmallest(n_shots, ids, key=_draw(seed))
 
 
 def _draw(seed: int) -> Callable[[int | str], tuple[bytes, int | str]]:
     key = seed.to_bytes(8, "little")
-    # The kind is hashed too: 1 and "1" are two ids.
+    # The type is hashed too: 1 and "1" are different ids.
     return lambda id_: (hashlib.blake2b(f"{type(id_).__name__}:{id_}".encode(), key=key, digest_size=16).digest(), id_)
 
 
@@ -86,8 +87,19 @@ SELECTORS: dict[Strategy, Selector] = {
 }
 
 
-def selected(settings: Settings, model: Model | None, query: NDArray[np.float32] | None = None) -> list[int | str]:
-    """Return the ids of the demonstrations; without a query's vector those that do not depend on it."""
+def select_demonstrations(
+    settings: Settings, model: Model | None, query: NDArray[np.float32] | None = None
+) -> list[int | str]:
+    """Return the ids of the demonstrations for a query.
+
+    Parameters
+    ----------
+    settings : Settings
+    model : Model or None
+        The model of all examples; None for a store without examples.
+    query : ndarray of shape (dim,) or None, default=None
+        The vector of the query. Without it, a strategy that depends on the query selects nothing.
+    """
     selector = SELECTORS[settings.strategy]
     if model is None or (selector.per_query and query is None):
         return []

@@ -31,11 +31,11 @@ def test_what_was_forgotten_is_refused_or_left_out_or_taken_in_again(path: Path,
         erase.forget(**removal)
         rest, others = erase.examples(), [each for each in back if (each.id if type(each.id) is int else 0) >= 100]
         check_refused(erase, lambda: erase.ingest(back), ForgottenError, f"1 of {len(back)} ", "skip", "allow")
-        report = erase.ingest(back, forgotten="skip")
+        report = erase.ingest(back, on_forgotten="skip")
         assert (report.n_added, report.n_forgotten, report.n_examples) == (len(others), 1, len(rest) + len(others))
         assert seen(erase) == seen_anew(path) == fresh(rest + others)
         back = [each for each in back if each not in others]
-        report = erase.ingest(back, forgotten="allow")
+        report = erase.ingest(back, on_forgotten="allow")
         assert (report.n_added, report.n_forgotten) == (1, 0)
         [new] = [each for each in erase.examples() if each not in rest + others]
         assert replace(new, id=back[0].id) == back[0]
@@ -49,13 +49,13 @@ def test_what_was_taken_in_again_is_an_example_like_any_other(path: Path, name: 
     with create(path, some(12)) as erase:
         erase.forget(**removal)
         before = erase.examples()
-        erase.ingest(back, forgotten="allow")
+        erase.ingest(back, on_forgotten="allow")
         [*_, new] = [each for each in erase.examples() if each not in before and (each.id not in range(100, 300))]
         assert new.id is not None
         erase.forget(new.id)
         for again in ([new], [replace(new, id=None)] if type(new.id) is int else [new]):
             check_refused(erase, lambda again=again: erase.ingest(again), ForgottenError)  # type: ignore[misc]
-        erase.ingest([new], forgotten="allow")
+        erase.ingest([new], on_forgotten="allow")
         assert new in erase.examples()
         assert erase.verify().ok
 
@@ -69,7 +69,7 @@ def test_a_file_ingested_again_after_a_removal(path: Path, tmp_path: Path) -> No
         erase.ingest(file)
         erase.forget([1, 4])
         check_refused(erase, lambda: erase.ingest(file), ForgottenError, "2 of 6 examples")
-        report = erase.ingest(file, forgotten="skip")
+        report = erase.ingest(file, on_forgotten="skip")
         assert (report.n_added, report.n_forgotten, report.n_examples) == (4, 2, 8)
         assert [each.input for each in erase.examples()].count("question 0") == 2
         assert "question 1" not in [each.input for each in erase.examples()]
@@ -83,7 +83,7 @@ def test_a_subject_is_refused_whatever_the_example_says(path: Path) -> None:
             check_refused(erase, lambda each=each: erase.ingest([each]), ForgottenError)  # type: ignore[misc]
         for other in ("Ann", "ann ", "anna", None):
             erase.ingest([example(None, f"about {other}", subject=other)])
-        erase.ingest([example(77, "new", subject="ann")], forgotten="allow")
+        erase.ingest([example(77, "new", subject="ann")], on_forgotten="allow")
         erase.ingest([example(78, "new too", subject="ann")])  # allowed is the subject, not one example
         assert erase.verify().ok
 
@@ -137,9 +137,9 @@ def test_there_are_three_ways(path: Path, forgotten: Any) -> None:
     with create(path, some(3)) as erase:
         check_refused(
             erase,
-            lambda: erase.ingest(some(1, 9), forgotten=forgotten),
+            lambda: erase.ingest(some(1, 9), on_forgotten=forgotten),
             ParameterError,
-            "forgotten",
+            "on_forgotten",
             "refuse",
             "skip",
             "allow",
@@ -166,10 +166,10 @@ def test_what_another_handle_forgets_meanwhile_counts(path: Path, way: Literal["
         coming = [example(49), example(50, "canary"), example(51)]
         if WAYS[way] is None:
             with pytest.raises(ForgottenError):
-                erase.ingest(coming, forgotten=way)
+                erase.ingest(coming, on_forgotten=way)
             assert seen(erase) == fresh(some(12))
         else:
-            assert erase.ingest(coming, forgotten=way).n_added == WAYS[way]
+            assert erase.ingest(coming, on_forgotten=way).n_added == WAYS[way]
             kept = coming if way == "allow" else [coming[0], coming[2]]
             assert seen(erase) == fresh(some(12) + kept)
 

@@ -257,9 +257,9 @@ def test_a_source_may_be_ingested_again(path: Path, tmp_path: Path) -> None:
         assert "1 left out that is in" in str(replace(report, n_duplicates=1))
         erase.forget(3)
         check_refused(erase, lambda: erase.ingest(rows, on_duplicate="skip"), ForgottenError, "1 of 1 example was")
-        report = erase.ingest(rows, on_duplicate="skip", forgotten="skip")
+        report = erase.ingest(rows, on_duplicate="skip", on_forgotten="skip")
         assert (report.n_added, report.n_duplicates, report.n_forgotten) == (0, 8, 1)
-        report = erase.ingest(rows, on_duplicate="skip", forgotten="allow")
+        report = erase.ingest(rows, on_duplicate="skip", on_forgotten="allow")
         assert (report.n_added, report.n_duplicates, report.n_forgotten) == (1, 8, 0)
         assert seen(erase) == fresh(erase.examples())
 
@@ -350,7 +350,7 @@ def test_the_command_matches_look_alikes(tmp_path: Path) -> None:
 
 
 def test_the_command_ingests_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("erase_core.backends.Models.embedder", WordEmbedder())
+    monkeypatch.setattr("erase_core.backends.Backends.embedder", WordEmbedder())
     store, rows = tmp_path / "store", tmp_path / "rows.jsonl"
     with create(store, some(5), llm=None) as made:
         made.export(rows)

@@ -70,7 +70,7 @@ def test_what_is_cut_and_what_looks_the_same_is_reported(first: list[str], secon
 def test_what_is_left_out_is_not_counted(path: Path) -> None:
     with create(path, rows("a b c d e"), embedder=Short()) as erase:
         erase.forget(0)
-        report = erase.ingest([*rows("a b c d e f g"), *rows("a b", first=1)], forgotten="skip")
+        report = erase.ingest([*rows("a b c d e f g"), *rows("a b", first=1)], on_forgotten="skip")
         assert (report.n_added, report.n_truncated, report.longest, report.unseen) == (1, 0, 3, "")
         report = erase.ingest([*rows("a b c d", first=2), {"id": 3, "input": "a b c d e f g"}], skip_bad=True)
         assert (report.n_truncated, report.longest) == (1, 5)

@@ -22,7 +22,7 @@ import pytest
 from erase_core.erase import Erase
 from erase_core.errors import ScrubError, StoreLockedError
 from erase_core.llm.prompt import Prompt, Template
-from erase_core.selection import selected
+from erase_core.selection import select_demonstrations
 from small_stores import QUERIES, Elsewhere, WordEmbedder, create, example, fresh, new_path, seen_anew, some
 from support import HANG
 
@@ -209,7 +209,7 @@ def anew(path: Path) -> Callable[[Ids, str], str]:
     @cache
     def prompt(ids: Ids, query: str) -> str:
         vector = WordEmbedder().embed([query])[0]
-        shown = [example(id_) for id_ in selected(erase.settings, model_of(ids), vector)]
+        shown = [example(id_) for id_ in select_demonstrations(erase.settings, model_of(ids), vector)]
         return Prompt(Template(), tuple(shown), query).text
 
     return prompt

@@ -194,7 +194,7 @@ def test_arrays_of_vectors_are_overwritten_once_they_are_used(path: Path, monkey
         erase.forget(3)
         erase.ingest(some(3, 100))
         erase.forget(101)
-        erase.ingest([example(101), example(103)], forgotten="skip")
+        erase.ingest([example(101), example(103)], on_forgotten="skip")
         assert erase.verify().ok
     (path / "model.qkm").unlink()
     with Erase.open(path, embedder=WordEmbedder()) as erase:

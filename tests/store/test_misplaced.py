@@ -226,7 +226,7 @@ def test_a_text_that_a_page_splits_is_found(path: Path, length: int) -> None:
     erase = create(path / "store", some(3, 900))
     n_split = 0
     for start in starts:
-        erase.ingest([example(7, ("".join(words)[:start] + trace).ljust(9600, "."))], forgotten="allow")
+        erase.ingest([example(7, ("".join(words)[:start] + trace).ljust(9600, "."))], on_forgotten="allow")
         n_split += not any(trace.encode() in each for each in contents(path / "store").values())
         assert "number 1 of what should be absent, as UTF-8" in str(erase.verify(absent=[trace]))
         erase.forget(7)

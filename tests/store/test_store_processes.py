@@ -73,7 +73,7 @@ def test_what_another_process_wrote_counts_here(path: Path, other: Elsewhere) ->
     other("forget", [0, 1, 2])
     assert seen(erase) == fresh(some(9, 3)) != before
     check_refused(erase, lambda: erase.forget(1), UnknownIdError)
-    erase.ingest(some(2), forgotten="allow")
+    erase.ingest(some(2), on_forgotten="allow")
     with pytest.raises(UnknownIdError):
         other("forget", 2)
     assert other("text") == erase.prompt(QUERIES[0]).text

@@ -24,10 +24,10 @@ SCRIPT: list[Callable[[Erase], object]] = [
     lambda erase: erase.forget(1),
     lambda erase: erase.ingest(some(4, 20)),
     lambda erase: erase.forget(subject="bob"),
-    lambda erase: erase.ingest([example(1, subject="ann"), example(50)], forgotten="allow"),
+    lambda erase: erase.ingest([example(1, subject="ann"), example(50)], on_forgotten="allow"),
     lambda erase: erase.forget([50, 3]),
     lambda erase: erase.forget(subject="ann"),
-    lambda erase: erase.ingest([example(60, subject="ann"), example(61)], forgotten="allow"),
+    lambda erase: erase.ingest([example(60, subject="ann"), example(61)], on_forgotten="allow"),
     lambda erase: erase.forget([each.id for each in erase.examples() if each.id is not None]),
 ]
 POINTS = range(len(SCRIPT) + 1)

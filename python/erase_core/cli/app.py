@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from erase_core.erasure.admission import Forgotten, OnDuplicate
+    from erase_core.erasure.admission import OnDuplicate, OnForgotten
     from erase_core.examples.control_tokens import OnControlTokens
     from erase_core.settings import Strategy
 
@@ -200,7 +200,7 @@ def ingest(
             skip_bad=skip_bad,
             delimiter="\t" if delimiter == r"\t" else delimiter,
             quotechar=quotechar,
-            forgotten=cast("Forgotten", forgotten),  # which is checked there
+            on_forgotten=cast("OnForgotten", forgotten),  # which is checked there
             on_control_tokens=cast("OnControlTokens | None", on_control_tokens),  # likewise
             on_duplicate=cast("OnDuplicate", duplicate),
             progress=True,

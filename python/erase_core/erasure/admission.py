@@ -15,10 +15,10 @@ from erase_core.errors import DataError, ForgottenError, IdKindError
 from erase_core.examples.example import Example, counted
 from erase_core.store.store import MAX_ID, Store
 
-__all__ = ["Admission", "Forgotten", "OnDuplicate", "rows_of"]
+__all__ = ["Admission", "OnDuplicate", "OnForgotten", "rows_of"]
 
 Number = TypeVar("Number", bound=np.generic)
-Forgotten = Literal["refuse", "skip", "allow"]
+OnForgotten = Literal["refuse", "skip", "allow"]
 OnDuplicate = Literal["refuse", "skip"]
 
 
@@ -28,7 +28,7 @@ class Admission:
     Parameters
     ----------
     store : Store
-    forgotten : {"refuse", "skip", "allow"}
+    on_forgotten : {"refuse", "skip", "allow"}
     on_duplicate : {"refuse", "skip"}
 
     Attributes
@@ -39,8 +39,8 @@ class Admission:
         How many examples were left out because the store has them already.
     """
 
-    def __init__(self, store: Store, forgotten: Forgotten, on_duplicate: OnDuplicate) -> None:
-        self._store, self._forgotten, self._skips_duplicates = store, forgotten, on_duplicate == "skip"
+    def __init__(self, store: Store, on_forgotten: OnForgotten, on_duplicate: OnDuplicate) -> None:
+        self._store, self._on_forgotten, self._skips_duplicates = store, on_forgotten, on_duplicate == "skip"
         self.tokens: set[bytes] = set()
         self.n_duplicates = 0
 
@@ -59,17 +59,18 @@ class Admission:
         tokens = self._store.facts.tokens
         known = [_tokens(tokens, example) for example in examples]
         gone = self._store.forgotten(token for each in known for token in each)
-        if self._forgotten == "allow":
+        if self._on_forgotten == "allow":
             # An example that is there again is no longer forgotten, whatever it is known by.
             self.tokens |= gone | self._store.forgotten(tokens.of_content(example) for example in examples)
             return list(examples)
         admitted = [example for example, each in zip(examples, known, strict=True) if not gone.intersection(each)]
         refused = len(examples) - len(admitted)
-        if refused and self._forgotten == "refuse":
+        if refused and self._on_forgotten == "refuse":
             raise ForgottenError(
                 f"{refused} of {counted(len(examples), 'example')} {'was' if refused == 1 else 'were'} forgotten, or "
                 f"{'is' if refused == 1 else 'are'} about a subject that was; nothing was "
-                'ingested; leave them out with forgotten="skip" (--forgotten skip), or take them in again with "allow"'
+                'ingested; leave them out with on_forgotten="skip" (--forgotten skip), or take them in again with '
+                '"allow"'
             )
         return admitted
 

@@ -19,7 +19,7 @@ from erase_core._core import Model, UpdateReport, __version__
 from erase_core.errors import ReceiptError, ScrubError, StoreLockedError
 from erase_core.fs import locks
 from erase_core.receipts.chain import ReceiptFolder
-from erase_core.receipts.receipt import NONE, Receipt
+from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt
 from erase_core.receipts.signing import Signer, is_signed_by
 from erase_core.store.metadata import Head
 from erase_core.store.model_cache import FILE as SNAPSHOT
@@ -79,11 +79,11 @@ class Removals:
         StoreLockedError
         """
         folder = self._store.folder
-        with locks.alone(folder, self._store.timeout) as is_alone:
+        with locks.exclusive(folder, self._store.timeout) as is_alone:
             if not is_alone:
                 raise StoreLockedError(
-                    f"{folder}: {locks.holder(folder, locks.FOLDER)} is writing to the store; try again when it has "
-                    "ended"
+                    f"{folder}: {locks.describe_holder(folder, locks.FOLDER)} is writing to the store; try again when "
+                    "it has ended"
                 )
             yield
 
@@ -154,7 +154,7 @@ class Removals:
             },
             software={"erase_core": __version__, "sqlite": sqlite3.sqlite_version},
             rewritten=REWRITTEN,
-            previous=head.hash or NONE,
+            previous=head.hash or NO_PREDECESSOR,
         ).signed(self.signer)
 
     def finish(self) -> None:
@@ -176,7 +176,7 @@ class Removals:
         ------
         ScrubError
         """
-        with locks.alone(self._store.folder, 0) as is_alone:
+        with locks.exclusive(self._store.folder, 0) as is_alone:
             if is_alone and not self._store.facts.is_scrubbed:
                 self.finish()
 
@@ -321,7 +321,7 @@ class Removals:
     def _missed(self) -> list[Receipt]:
         """Return the receipts that the store does not know, each seen to follow from the one before."""
         head = self._store.facts.head
-        previous, missed = head.hash or NONE, []
+        previous, missed = head.hash or NO_PREDECESSOR, []
         for number in range(head.number + 1, self.newest() + 1):
             if not self.receipts.file(number).exists():
                 raise ReceiptError(f"{self.receipts.file(number)} is missing, though there are later receipts")

@@ -1,8 +1,9 @@
-"""Reading a file beside SQLite, which has it open in this process, without ending SQLite's locks on it.
+"""Read a file that SQLite has open in this process, without ending SQLite's locks on it.
 
-A process that closes any descriptor of a file loses all its POSIX locks on it, SQLite's among them (section 2.2 of
-sqlite.org/howtocorrupt.html); another process then takes itself for the last one and deletes the log that this one
-goes on writing to. So a descriptor of a file that handles here have open is closed after the last of them.
+A process that closes any descriptor of a file loses all its POSIX locks on the file, including those of SQLite
+(sqlite.org/howtocorrupt.html, section 2.2). Another process would then believe that it is the last user, and delete the
+log that this process still writes to. So a descriptor opened here is closed only after the last SQLite handle of the
+same file.
 """
 
 from __future__ import annotations
@@ -13,32 +14,32 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-__all__ = ["Key", "hold", "let_go", "reading"]
+__all__ = ["Key", "hold", "reading", "release"]
 
 Key = tuple[int, int]
 
-# One who waits for it may be interrupted by the collection of a handle.
+# Reentrant: garbage collection of a handle, which calls `release`, may run while this thread holds the lock.
 _lock = threading.RLock()
 _handles: dict[Key, int] = {}
 _streams: dict[Key, FileIO] = {}
 
 
 def key_of(file: Path) -> Key:
-    """Return what tells a file from others, whatever its name."""
+    """Return device and inode, which identify a file whatever its name."""
     status = file.stat()
     return status.st_dev, status.st_ino
 
 
 def hold(file: Path) -> Key:
-    """Count one more who has a file open. To be called before a handle of SQLite's is opened."""
+    """Register one more user of a file. Call this before SQLite opens the file."""
     key = key_of(file)
     with _lock:
         _handles[key] = _handles.get(key, 0) + 1
     return key
 
 
-def let_go(key: Key) -> None:
-    """Count one less. To be called after the handle was closed, or by the collector of a handle that never was."""
+def release(key: Key) -> None:
+    """Unregister one user. Call this after SQLite closed the file, or when an unclosed handle is garbage-collected."""
     with _lock:
         _handles[key] -= 1
         if not _handles[key]:
@@ -50,15 +51,15 @@ def let_go(key: Key) -> None:
 
 @contextmanager
 def reading(file: Path) -> Iterator[int]:
-    """Open a file for reading, and yield its descriptor; it is closed when nobody reads it, and no handle is held.
+    """Yield a descriptor for reading a file. It stays open until the last reader and the last handle have finished.
 
-    To be read by position, since others may read it at the same time.
+    Read by position (`os.pread`): other threads may read from the same descriptor.
 
     Raises
     ------
     OSError
     """
-    # A reader counts like a handle, since one may be opened meanwhile.
+    # A reader counts as a user, since SQLite may open the file meanwhile.
     key = hold(file)
     try:
         with _lock:
@@ -67,4 +68,4 @@ def reading(file: Path) -> Iterator[int]:
             descriptor = _streams[key].fileno()
         yield descriptor
     finally:
-        let_go(key)
+        release(key)

@@ -1,7 +1,7 @@
-"""Who is in the way: who holds a lock on a store, as Linux tells it; and a lock of our own, for whole removals.
+"""File locking: find the holder of a SQLite lock (Linux), and an exclusive lock for removals.
 
-A file's locks are read from /proc/locks, never by opening the file: a process that closes one handle of a file loses
-its locks on that file, SQLite's among them.
+The locks of a file are read from /proc/locks, never by opening the file: a process that closes one descriptor of a file
+loses all its locks on that file, including those of SQLite.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["FOLDER", "READERS", "WRITER", "alone", "holder"]
+__all__ = ["FOLDER", "READERS", "WRITER", "describe_holder", "exclusive"]
 
-# Bytes of the file named -shm that SQLite locks (its documentation of the WAL index's format).
+# Bytes of the -shm file that SQLite locks: sqlite.org/walformat.html, section 2.3.
 WRITER = range(120, 121)
 READERS = range(123, 128)
-# Of a folder that is locked as a whole.
+# A folder is locked as a whole.
 FOLDER = range(1)
 
-# Seconds between two looks at a lock.
+# Seconds between two attempts to lock.
 PAUSE = 0.01
 
 
-def holder(file: Path, part: range) -> str:
-    """Describe who holds a lock on some bytes of a file; "another process" if that cannot be told.
+def describe_holder(file: Path, part: range) -> str:
+    """Describe the process that holds a lock on a range of bytes of a file.
 
     Parameters
     ----------
     file : Path
-        The file that is locked: the one named ``-shm`` by SQLite, a folder by `alone`.
+        SQLite's ``-shm`` file, or a folder that `exclusive` locks.
     part : range
-        Its bytes: `READERS` or `WRITER`; `FOLDER`.
+        The locked bytes: `READERS` or `WRITER` of a ``-shm`` file, `FOLDER` of a folder.
 
     Returns
     -------
     str
-        Like ``"process 4711 (python3)"``.
+        For example ``"process 4711 (python3)"``; ``"another process"`` if the holder is unknown.
     """
     try:
         inode = file.stat().st_ino
@@ -53,32 +53,33 @@ def holder(file: Path, part: range) -> str:
 
 
 @contextmanager
-def alone(folder: Path, timeout: float) -> Iterator[bool]:
-    """Lock a folder against others that do the same: other processes, and other handles of this one.
+def exclusive(folder: Path, timeout: float) -> Iterator[bool]:
+    """Hold an exclusive lock on a folder, against other processes and other handles of this process.
 
-    The lock is the kernel's (flock), so that it ends with the process. Where there is none SQLite's locks have to do.
+    The kernel holds the lock (flock), so it ends with the process. On systems without flock, only SQLite's own locks
+    protect the store.
 
     Parameters
     ----------
     folder : Path
     timeout : float
-        Seconds to wait for it.
+        Seconds to wait for the lock.
 
     Yields
     ------
     bool
-        Whether it could be had.
+        Whether the lock was acquired in time. True also where folders cannot be locked.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # a folder that is not there, or on Windows: its files will tell
+    except OSError:  # Windows, or the folder does not exist: opening its files will raise the error
         yield True
         return
     try:
         yield _locked(descriptor, time.monotonic() + timeout)
     finally:
         if sys.platform != "win32":
-            # By name: a process that was forked meanwhile has the descriptor too.
+            # Closing is not enough: a process that was forked meanwhile shares the lock.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 

@@ -18,7 +18,7 @@ from erase_core import checks
 from erase_core.errors import ParameterError, ReceiptError, printable
 from erase_core.fs.durable import make_folder, sync_folder, write_new
 from erase_core.receipts import signing
-from erase_core.receipts.receipt import HASH, NONE, Receipt
+from erase_core.receipts.receipt import HASH, NO_PREDECESSOR, Receipt
 
 __all__ = ["ChainVerification", "Problem", "ReceiptFolder", "as_noted", "verify_chain", "verify_receipts"]
 
@@ -251,7 +251,7 @@ def as_noted(name: str, given: object) -> tuple[int, str]:
     number, hash_ = given if isinstance(given, (tuple, list)) and len(given) == 2 else (None, None)
     if type(number) is int and number >= 0 and isinstance(hash_, str):
         hash_ = hash_.lower()
-        if HASH.fullmatch(hash_) if number else hash_ in ("", NONE):
+        if HASH.fullmatch(hash_) if number else hash_ in ("", NO_PREDECESSOR):
             return number, hash_
     raise ParameterError(f"{name} must be a number and a hash of 64 hexadecimal digits, got {given!r}")
 
@@ -308,7 +308,7 @@ def _problems(
         return
     found[number] = receipt
     before = found.get(number - 1)
-    if (before or number == 1) and receipt.previous != (before.hash if before else NONE):
+    if (before or number == 1) and receipt.previous != (before.hash if before else NO_PREDECESSOR):
         yield Problem(number, "tampered", "it does not follow from the one before: one of both was replaced")
     if receipt.store != next(iter(found.values())).store:
         yield Problem(number, "foreign", f"it is of the store {receipt.store}, unlike the first")

@@ -23,11 +23,11 @@ __all__ = ["VERSION", "Receipt"]
 
 VERSION = 1
 Scope = Literal["ids", "subject"]
-Path = Literal["certified", "replayed", "reseeded"]
+UpdatePath = Literal["certified", "replayed", "reseeded"]
 HASH = re.compile(r"[0-9a-f]{64}")
 TOKEN = re.compile(r"[0-9a-f]{32}")
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
-NONE = "0" * 64
+NO_PREDECESSOR = "0" * 64
 # Beyond this other JSON readers lose digits.
 MAX_INTEGER = 2**53 - 1
 
@@ -86,7 +86,7 @@ class Receipt:
     commitment_after: str = field(repr=False)
     model_before: str
     model_after: str
-    path: Path
+    path: UpdatePath
     parameters: dict[str, str]
     software: dict[str, str]
     rewritten: tuple[str, ...]
@@ -165,7 +165,7 @@ def _check(values: dict[str, Any]) -> None:
         "store": _matches(re.compile(r"[0-9a-f]{32}"), values["store"]),
         "time": _matches(TIME, values["time"]),
         "scope": values["scope"] in get_args(Scope),
-        "path": values["path"] in get_args(Path),
+        "path": values["path"] in get_args(UpdatePath),
         "rows": _hashes(values["rows"], HASH) and bool(values["rows"]),
         "tokens": _hashes(values["tokens"], TOKEN),
         "rewritten": _texts(values["rewritten"]),

@@ -19,7 +19,7 @@ from typing import Any
 from erase_core.errors import ScrubError, StoreError, StoreLockedError, StoreVersionError, UncertainError
 from erase_core.fs import handles
 from erase_core.fs.durable import move_new, sync_folder
-from erase_core.fs.locks import READERS, WRITER, holder
+from erase_core.fs.locks import READERS, WRITER, describe_holder
 from erase_core.store.schema import APPLICATION_ID, MIN_SQLITE, PRAGMAS, SCHEMA, SCHEMA_VERSION
 
 __all__ = ["Database", "needs_access"]
@@ -61,7 +61,7 @@ class Database:
             self._key = handles.hold(file)
         except OSError as error:
             raise StoreError(f"{file}: {error.strerror or error}; {needs_access(file.parent)}") from error
-        self._let_go = weakref.finalize(self, handles.let_go, self._key)
+        self._let_go = weakref.finalize(self, handles.release, self._key)
         try:
             with self.errors():
                 # Any thread may use it; the facade lets one at a time.
@@ -281,7 +281,7 @@ class Database:
                 raise StoreError(f"{self.file.parent} has been closed here; open it again") from error
             if _is_locked(error):
                 raise StoreLockedError(
-                    f"{self.file.parent}: {holder(self._shm, WRITER)} is writing to the store; "
+                    f"{self.file.parent}: {describe_holder(self._shm, WRITER)} is writing to the store; "
                     "try again when it has ended"
                 ) from error
             if isinstance(error, sqlite3.OperationalError):
@@ -297,7 +297,7 @@ class Database:
         log = self.file.with_name(self.file.name + "-wal")
         while self._patiently("PRAGMA wal_checkpoint(TRUNCATE)", deadline)[0][0] or _size(log):
             if time.monotonic() > deadline:
-                raise StoreLockedError(f"{holder(self._shm, READERS)} still reads from before it")
+                raise StoreLockedError(f"{describe_holder(self._shm, READERS)} still reads from before it")
             time.sleep(0.01)
 
     def _check_still_there(self) -> None:
@@ -311,7 +311,7 @@ class Database:
         """Execute a statement, again where another process is in the way: SQLite itself does not wait for all locks."""
         while (rows := self._unless_locked(statement)) is None:
             if time.monotonic() > deadline:
-                raise StoreLockedError(f"{holder(self._shm, WRITER)} writes to it")
+                raise StoreLockedError(f"{describe_holder(self._shm, WRITER)} writes to it")
             time.sleep(0.01)
         return rows
 

@@ -22,7 +22,7 @@ from erase_core.examples.example import counted
 from erase_core.receipts.chain import ChainVerification, verify_chain
 from erase_core.receipts.receipt import Receipt
 from erase_core.reports import Verification
-from erase_core.selection import selected
+from erase_core.selection import select_demonstrations
 from erase_core.settings import Settings
 from erase_core.store.model_cache import Clustering
 from erase_core.store.store import Store
@@ -147,7 +147,7 @@ def _of_model(moment: Moment) -> Iterator[str]:
     except ModelFileError as error:
         yield f"the model is not sound: {error}"
     else:
-        if selected(moment.settings, model) != selected(moment.settings, read_anew):
+        if select_demonstrations(moment.settings, model) != select_demonstrations(moment.settings, read_anew):
             yield "the demonstrations are not those of the model"
 
 
