@@ -1,8 +1,32 @@
 """Exact unlearning for the examples that adapt an LLM.
 
-`Erase` keeps examples, makes prompts of them, and forgets them. `QKMeans`, beneath it, is quantised k-means whose state
-after any removals and additions is, bit for bit, that of a fit on the rows that remain. This package is
-quick to import: scikit-learn comes with the first use of `QKMeans`, torch when a model is loaded.
+`Erase` stores examples, builds prompts from them, and forgets them on request. After a removal, store and model are,
+bit for bit, what they would be if the removed examples had never been added. A receipt proves each removal.
+
+>>> import tempfile
+>>> from erase_core import Erase
+>>> tickets = [
+...     {"id": 1, "input": "where is my parcel", "output": "delivery", "subject": "ann"},
+...     {"id": 2, "input": "please refund the kettle", "output": "refund", "subject": "bob"},
+...     {"id": 3, "input": "my parcel is late", "output": "delivery", "subject": "cem"},
+... ]
+>>> folder = tempfile.TemporaryDirectory()
+>>> with Erase.create(f"{folder.name}/store", n_shots=2, receipts=f"{folder.name}/receipts") as erase:
+...     n_added = erase.ingest(tickets).n_added
+...     report = erase.forget(subject="ann")
+...     texts = [example.input for example in erase.prompt("is my parcel late").demonstrations]
+...     verification = erase.verify(absent=["where is my parcel"])
+>>> n_added, report.ids, report.n_examples
+(3, [1], 2)
+>>> sorted(texts)
+['my parcel is late', 'please refund the kettle']
+>>> verification.ok
+True
+>>> folder.cleanup()
+
+`Erase.ask` and `Erase.choose` send such a prompt to a language model. `QKMeans` is the clustering underneath: a
+quantised k-means with exact removal, and a scikit-learn estimator. Importing this package is fast: scikit-learn is
+imported with the first use of `QKMeans`, torch when a model is loaded. All errors are listed in `erase_core.errors`.
 """
 
 import warnings as _warnings
@@ -117,7 +141,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # Not before it is asked for: scikit-learn, whose estimator it is, takes a second to import.
+    # Imported on first use: scikit-learn takes a second to import.
     if name != "QKMeans":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from erase_core.kmeans import QKMeans
@@ -132,7 +156,7 @@ def __dir__() -> list[str]:
 
 if _core.DEBUG_BUILD:
     _warnings.warn(
-        "erase_core was built without optimisation and is many times slower; build it with `maturin develop --release`",
+        "erase_core was built without optimisation and is many times slower. Run `maturin develop --release`.",
         RuntimeWarning,
         stacklevel=2,
     )

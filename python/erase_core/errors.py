@@ -1,8 +1,49 @@
-"""Every error that erase_core raises on purpose: one base class, and subclasses that are also builtin ones.
+"""Every error and warning that erase_core raises on purpose.
 
-A call that raises one of them has changed nothing. Two are different: before a `ScrubError` the removal was done, and
-only what it left in files, or its receipt, is outstanding; after an `UncertainError` it shows when the store is opened
-again.
+Each error is an `EraseError`, and most are also a builtin exception, shown in parentheses:
+
+    EraseError
+    |
+    |   Nothing happened: the call changed nothing.
+    |
+    |-- ParameterError (ValueError)          an argument has the wrong type or is out of range
+    |-- NotPicklableError (TypeError)        the object cannot be pickled
+    |-- MissingPackageError (ImportError)    an optional package is not installed
+    |
+    |-- SourceError (ValueError)             a source of examples cannot be read
+    |-- DataError (ValueError)               rows or vectors are invalid
+    |   `-- ExampleError                     a row is not a valid example
+    |-- IdKindError (TypeError)              ids have the wrong type
+    |-- DuplicateIdError (ValueError)        an id is given twice, or is already present
+    |-- UnknownIdError (KeyError)            an id is not present
+    |-- UnknownSubjectError (KeyError)       no example is about the subject
+    |-- ForgottenError (ValueError)          an example to ingest was forgotten earlier
+    |
+    |-- EmptyModelError (ValueError)         the model has no rows left
+    |-- ModelFileError (ValueError)          a file is not a valid model file
+    |-- EmbedderError (ValueError)           an embedding model cannot be used
+    |-- LLMError (ValueError)                a language model cannot be used
+    |-- PromptTooLongError (ValueError)      a prompt exceeds its limit
+    |-- ServerError (ConnectionError)        a model server failed or refused
+    |
+    |-- StoreError (ValueError)              a store is missing, damaged or not writable
+    |   |-- StoreVersionError                another version of erase_core wrote the store
+    |   |-- StoreLockedError                 another process is using the store
+    |   |-- ReceiptError                     receipts are missing, modified or foreign
+    |   |
+    |   |   The removal is done, but its cleanup is not.
+    |   |
+    |   |-- ScrubError                       files may still hold removed data; reopen the store to finish
+    |   |
+    |   |   Unknown: the store shows at the next open whether the write counts.
+    |   |
+    |   `-- UncertainError                   the disk failed at the end of a write
+
+    UserWarning
+    |-- DataWarning                          the rows are too small for the precision of a `QKMeans`
+    |-- OldCopyWarning                       an old copy of a store was brought up to date
+    |-- ScrubWarning                         files may still hold removed data; reopen the store to finish
+    `-- StopWarning                          demonstrations contain the stop text
 """
 
 from __future__ import annotations
@@ -42,84 +83,97 @@ __all__ = [
 
 
 def printable(text: str) -> str:
-    """Return a text in which the bytes of a file's name that are not UTF-8 are escaped, so that it can be printed."""
+    """Return a text with lone surrogates escaped. File names that are not valid UTF-8 contain them."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def first_line(error: object) -> str:
+    """Return the first line of an error's message, or the name of its class if the message is empty.
+
+    The messages of other libraries may have many lines.
+    """
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
+
+
+def os_reason(error: OSError) -> str:
+    """Return why a call of the operating system failed, such as "Permission denied"."""
+    return error.strerror or first_line(error)
+
+
 class EraseError(Exception):
-    """Base class of the errors of erase_core."""
+    """Base class of all errors of erase_core."""
 
     def __str__(self) -> str:
-        # Not that of a KeyError, which would put the message in quotes.
+        # KeyError would put the message in quotes.
         return printable(Exception.__str__(self))
 
 
 class ParameterError(EraseError, ValueError):
-    """A parameter is out of its range; the message names it, its value and the bound."""
+    """An argument has the wrong type or is out of range. The message names the parameter, its value and the bound."""
 
 
 class DataError(EraseError, ValueError):
-    """Rows that cannot be taken: a value that is not finite, a norm above ``max_norm``, a number that does not fit."""
+    """Rows are invalid: a value is not finite, a norm exceeds ``max_norm``, or the numbers of rows and ids differ."""
 
 
 class IdKindError(EraseError, TypeError):
-    """Ids that are neither integers nor strings, a mixture of both, not of the model's kind, or in the wrong place."""
+    """Ids have the wrong type: neither integers nor strings, both mixed, or another type than the model's ids."""
 
 
 class DuplicateIdError(EraseError, ValueError):
-    """An id occurs twice, or is in the model already."""
+    """An id is given twice, or is already present."""
 
 
 class UnknownIdError(EraseError, KeyError):
-    """Ids that are not in the model; the message names them, and no row was removed."""
+    """Ids are not present. The message names them. Nothing was removed."""
 
 
 class EmptyModelError(EraseError, ValueError):
-    """The model has no rows left, so there is nothing to predict with."""
+    """The model has no rows left, so it cannot predict."""
 
 
 class ModelFileError(EraseError, ValueError):
-    """A file that is not a whole, sound model of this version."""
+    """A file is not a valid model file of this version, or is damaged."""
 
 
 class SourceError(EraseError, ValueError):
-    """Examples that cannot be read at all: no such file, not of the format that its name says, not a table."""
+    """A source of examples cannot be read: it does not exist, has another format, or is not a table."""
 
 
 class ExampleError(DataError):
-    """A row that is no example: the message names source, line, field and reason. Nothing was taken from the source."""
+    """A row is not a valid example. The message names source, line, field and reason. Nothing was ingested."""
 
 
 class EmbedderError(EraseError, ValueError):
-    """An embedding model that cannot be loaded, or is not the one that the store was built with."""
+    """An embedding model cannot be loaded, returns invalid vectors, or is not the model of the store."""
 
 
 class LLMError(EraseError, ValueError):
-    """A language model that cannot be loaded or cannot do what was asked; an answer that makes no sense."""
+    """A language model cannot be loaded, cannot do what was asked, or gave an unusable answer."""
 
 
 class PromptTooLongError(EraseError, ValueError):
-    """A prompt that does not fit; the message says how many tokens it has and how many are allowed."""
+    """A prompt is too long. The message says how many tokens it has and how many are allowed."""
 
 
 class ServerError(EraseError, ConnectionError):
-    """A model server that is down, too slow, or refuses; the message names its address."""
+    """A model server is unreachable, too slow, or refused the request. The message names its address."""
 
 
 class MissingPackageError(EraseError, ImportError):
-    """An optional package is not installed; the message says which `pip install` brings it."""
+    """An optional package is not installed. The message says which `pip install` installs it."""
 
 
 class NotPicklableError(EraseError, TypeError):
-    """An object that cannot be pickled: a key or password would be in the pickle, or a model cannot be pickled."""
+    """An object cannot be pickled: the pickle would contain a key or a password, or a part cannot be pickled."""
 
 
 class StoreError(EraseError, ValueError):
-    """A folder that is not a store, or is damaged, or cannot be written."""
+    """A folder is not a store, or the store is damaged or cannot be written."""
 
 
 class StoreVersionError(StoreError):
-    """A store that another version of erase_core wrote."""
+    """Another version of erase_core wrote the store."""
 
 
 class StoreLockedError(StoreError):
@@ -127,11 +181,11 @@ class StoreLockedError(StoreError):
 
 
 class UncertainError(StoreError):
-    """The disk failed at the end of a write: whether it counts shows when the store is opened again."""
+    """The disk failed at the end of a write. Open the store again to see whether the write counts."""
 
 
 class ScrubError(StoreError):
-    """A removal counts, but files of the store may still hold what was removed; opening the store goes on with it.
+    """The removal is committed, but files may still contain the data. Reopen the store to finish.
 
     Attributes
     ----------
@@ -139,33 +193,33 @@ class ScrubError(StoreError):
         What `forget` would have returned.
     """
 
-    # Not typed as such: reports.py is built on what imports this file.
+    # The type is Any because reports.py imports this module.
     report: Any = None
 
 
 class ReceiptError(StoreError):
-    """A receipt that is none, or was changed; receipts that are not the store's, or not where they should be."""
+    """A receipt is malformed or modified, or the receipts folder is missing or belongs to another store."""
 
 
 class ForgottenError(EraseError, ValueError):
-    """Examples that were forgotten are to come in again; nothing was ingested."""
+    """Some of the examples to ingest were forgotten earlier. Nothing was ingested."""
 
 
 class UnknownSubjectError(EraseError, KeyError):
-    """A subject that no example has; nothing was forgotten."""
+    """No example is about the subject. Nothing was forgotten."""
 
 
 class DataWarning(UserWarning):
-    """The steps in which a `QKMeans` counts are coarse against the spread of its rows: see its `resolution_`."""
+    """The precision of a `QKMeans` is too coarse for the spread of its rows; see its `resolution_`."""
 
 
 class ScrubWarning(UserWarning):
-    """Files of a store may still hold what was forgotten; the next `open` goes on with it."""
+    """Files of a store may still hold removed data. Reopen the store to finish."""
 
 
 class StopWarning(UserWarning):
-    """Demonstrations have answers with the template's stop in them, at which the model's own answer is cut."""
+    """Demonstrations have answers that contain the template's stop text, where the model's own answer is cut."""
 
 
 class OldCopyWarning(UserWarning):
-    """A store was a copy from before a removal, which has been done again."""
+    """A store was a copy from before a removal. The removal was done again."""
