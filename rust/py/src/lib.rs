@@ -1,7 +1,7 @@
-//! Python bindings: take arguments apart, let go of the interpreter, call the core once, map the error.
+//! Python bindings: convert arguments, release the GIL, call the core once, and convert its error.
 //!
-//! Rows are quantised into memory of the core's own while the interpreter is held, because another thread may write to
-//! the array afterwards; everything after that runs detached.
+//! Rows are quantised into the core's own memory while the GIL is held, since another thread may write to the array
+//! later. Everything after that runs without the GIL.
 #![deny(missing_docs)]
 
 mod arguments;

@@ -1,5 +1,5 @@
-//! The model as a Python object. It is frozen: Python never holds a mutable borrow of it, and the lock inside lets any
-//! number of threads read and one write, with the interpreter let go of meanwhile.
+//! The model as a Python object. It is frozen, so Python never holds a mutable borrow of it. A lock inside allows many
+//! readers or one writer, which work without the GIL.
 
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
@@ -27,7 +27,7 @@ static SAVES: AtomicU64 = AtomicU64::new(0);
 /// Distances and ids of the nearest rows.
 type Nearest<'py> = (Bound<'py, PyArray2<f64>>, Vec<Id>);
 
-/// How to make a model again from its bytes: the function and its arguments.
+/// How pickle recreates a model from its bytes: a function and its arguments.
 type Recipe<'py> = (Bound<'py, PyAny>, (Bound<'py, PyBytes>, Option<usize>, Option<usize>));
 
 /// A fitted model. See `erase_core.QKMeans`, which owns one.
@@ -41,17 +41,17 @@ impl Model {
         Self { inner: RwLock::new(inner) }
     }
 
-    /// Reads with the interpreter let go of.
+    /// Reads from the model without the GIL.
     fn read<R: Send>(&self, py: Python<'_>, read: impl FnOnce(&erase_core::Model) -> R + Send) -> R {
         py.detach(|| read(&self.readable()))
     }
 
-    // A panic while the lock was held is a defect of the core; what it left behind can still be looked at.
+    // A panic while the lock was held is a defect of the core. The model can still be read.
     fn readable(&self) -> RwLockReadGuard<'_, erase_core::Model> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes with the interpreter let go of, and reports.
+    /// Updates the model without the GIL, and returns a report.
     fn write(
         &self,
         py: Python<'_>,
@@ -64,7 +64,7 @@ impl Model {
             Some(update.map(|update| UpdateReport::new(update, start.elapsed().as_secs_f64())))
         });
         let Some(report) = outcome else {
-            let message = "an internal error interrupted an earlier update of this model; fit it anew".to_owned();
+            let message = "this model is unusable: an internal error interrupted an update. Fit it again.".to_owned();
             return Err(raise(py, "EraseError", message));
         };
         report.map_err(|error| to_python(py, &error))
@@ -73,7 +73,7 @@ impl Model {
 
 #[pymethods]
 impl Model {
-    /// Fits rows with their ids; integer ids from 0 on where none are given.
+    /// Fits rows with their ids. Without ids, the rows are numbered from 0.
     #[staticmethod]
     #[pyo3(signature = (x, ids, *, n_clusters, epsilon, gamma, max_iter, projection, max_norm, center, seed, n_threads, cache_bytes))]
     #[expect(clippy::too_many_arguments, reason = "the parameters, by name")]
@@ -109,7 +109,7 @@ impl Model {
         .map_err(|error| to_python(py, &error))
     }
 
-    /// Adds rows; integer ids from the largest present on where none are given.
+    /// Adds rows. Without ids, the rows are numbered from the largest present id plus 1.
     fn add(&self, py: Python<'_>, x: Rows<'_>, ids: Option<&Bound<'_, PyList>>) -> PyResult<UpdateReport> {
         let given = ids.map(crate::arguments::ids).transpose()?;
         let (params, threads) = self.read(py, |model| (model.params().clone(), model.resources().threads));
@@ -120,7 +120,7 @@ impl Model {
         })
     }
 
-    /// Removes one id, or all of a list.
+    /// Removes one id, or all ids of a list.
     fn remove(&self, py: Python<'_>, which: &Bound<'_, PyAny>) -> PyResult<UpdateReport> {
         match id(which)? {
             Some(Id::Int(id)) => self.write(py, |model| model.remove_one(IdRef::Int(id))),
@@ -154,7 +154,7 @@ impl Model {
         Ok(self.compare(py, &x, erase_core::Model::nearest_square_distances)?.into_pyarray(py))
     }
 
-    /// The nearest rows of each row: distances and ids, query by query.
+    /// The distances and ids of the rows nearest to each given row.
     fn neighbours<'py>(&self, py: Python<'py>, x: Rows<'py>, count: usize) -> PyResult<Nearest<'py>> {
         let found = self.compare(py, &x, |model, queries| {
             let found = model.neighbours(queries, count)?;
@@ -176,13 +176,13 @@ impl Model {
         self.read(py, erase_core::Model::inertia)
     }
 
-    /// How coarse the model's steps are against the spread of the rows.
+    /// The coarseness of the model relative to the spread of its rows.
     #[getter]
     fn resolution(&self, py: Python<'_>) -> f64 {
         self.read(py, erase_core::Model::resolution)
     }
 
-    /// Number of updates of the centres that were run.
+    /// Number of updates of the centres, including a discarded last one.
     #[getter]
     fn n_iter(&self, py: Python<'_>) -> usize {
         self.read(py, erase_core::Model::n_iter)
@@ -207,7 +207,7 @@ impl Model {
         centres.into_pyarray(py).reshape([clusters, dim])
     }
 
-    /// For each cluster the id of its exemplar, or None.
+    /// The id of each cluster's exemplar, or None.
     fn exemplars(&self, py: Python<'_>) -> Vec<Option<Id>> {
         self.read(py, |model| model.exemplars().into_iter().map(|id| id.map(Id::from)).collect())
     }
@@ -222,7 +222,7 @@ impl Model {
         self.read(py, |model| model.digest().to_string())
     }
 
-    /// Writes the model file: beside its destination first, so that a crash leaves the old file or the new one.
+    /// Writes the model file under a temporary name and renames it, so that a crash leaves the old file or the new one.
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         self.read(py, |model| {
             let mut partial = path.clone().into_os_string();
@@ -238,7 +238,7 @@ impl Model {
                 fs::rename(&partial, &path)
             };
             write().inspect_err(|_| {
-                // The first error is the one to report.
+                // Report the first error, not one of the cleanup.
                 let _ = fs::remove_file(&partial);
             })
         })
@@ -267,7 +267,7 @@ impl Model {
         Self::decode(py, data, n_threads, cache_bytes)
     }
 
-    /// Parameters as `fit` takes them, the projection aside.
+    /// The parameters of `fit` and the number of features.
     fn params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyDict>> {
         let params = self.read(py, |model| model.params().clone());
         let dict = pyo3::types::PyDict::new(py);
@@ -323,7 +323,7 @@ impl Model {
     }
 }
 
-/// Python's own error for a failed call of the operating system, with the file that it was about.
+/// Creates Python's `OSError` for a failed operation on a file.
 fn os_error(error: &std::io::Error, path: &Path) -> PyErr {
     match error.raw_os_error() {
         Some(code) => {
