@@ -259,7 +259,7 @@ def _check_norms(embedder: Embedder, vectors: NDArray[np.float32]) -> None:
     (wrong,) = np.nonzero((np.abs(norms - 1) > NORM_TOLERANCE) & (norms > 0))
     if len(wrong):
         raise EmbedderError(
-            f"the embedding model {embedder.name} must return vectors of norm 1, but {len(wrong)} of "
-            f"{counted(len(norms), 'vector')} have another, the first {norms[wrong[0]]:.4g}. Let `embed` return "
+            f"the embedding model {embedder.name} must return vectors of unit norm, got another for {len(wrong)} of "
+            f"{counted(len(norms), 'vector')}, the first of norm {norms[wrong[0]]:.4g}. Let `embed` return "
             "vectors / np.linalg.norm(vectors, axis=1, keepdims=True)."
         )

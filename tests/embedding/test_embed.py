@@ -240,7 +240,7 @@ def test_a_hub_id_is_read_from_the_cache(
         (Path("no-such/model"), "there is no folder 'no-such/model'. Give"),
         ("no-such/model", "there is no folder 'no-such/model', and the Hugging Face hub did not deliver"),
         ("no-such-model", "there is no folder 'sentence-transformers/no-such-model', and the Hugging Face hub"),
-        (os.path.dirname(__file__), "is not the folder of an embedding model: it has neither modules.json nor"),
+        (os.path.dirname(__file__), "is not an embedding model: it contains neither modules.json nor"),
     ],
 )
 def test_no_such_model(model: str | Path, message: str) -> None:
@@ -278,7 +278,7 @@ def test_missing_packages(monkeypatch: pytest.MonkeyPatch, package: str, pip: st
         ({"truncate_dim": 0}, "truncate_dim must be an integer from 1 to 24, got 0"),
         ({"truncate_dim": 25}, "truncate_dim must be an integer from 1 to 24, got 25"),
         ({"prompt": 3}, "prompt must be None or a string, got 3"),
-        ({"device": "abacus"}, "device must be one that torch has here, such as 'cpu', got 'abacus'"),
+        ({"device": "abacus"}, "device must be available to torch, such as 'cpu', got 'abacus'"),
         ({"model": 3}, "model must be None, a folder or an id on the Hugging Face hub, got 3"),
     ],
 )
