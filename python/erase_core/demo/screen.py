@@ -42,7 +42,7 @@ class Screen:
     def track(self, things: Sequence[T], what: str) -> Iterable[T]:
         """Go through things, with a bar on a terminal."""
         console = Console(stderr=True)
-        return track(things, what, console=console, transient=True, disable=not console.is_terminal)
+        return track(things, what, console=console, transient=True) if console.is_terminal else things
 
     def ingested(self, report: IngestReport, status: Status) -> None:
         """Print what the store holds."""
