@@ -77,7 +77,7 @@ def test_other_warnings_are_shown_within() -> None:
 
 def test_who_asks_for_warnings_sees_them() -> None:
     assert sys.warnoptions, "conftest.py asks for them"
-    with libraries.quiet(), pytest.raises(FutureWarning, match="a deprecation"):
+    with pytest.warns(FutureWarning, match="a deprecation"), libraries.quiet():
         speak()
 
 
