@@ -88,16 +88,8 @@ def printable(text: str) -> str:
 
 
 def first_line(error: object) -> str:
-    """Return the first line of an error's message, or the name of its class if the message is empty.
-
-    The messages of other libraries may have many lines.
-    """
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
-
-
-def os_reason(error: OSError) -> str:
-    """Return why a call of the operating system failed, such as "Permission denied"."""
-    return error.strerror or first_line(error)
+    """Return the first line of an error's message, which may be long; the name of its class if it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 class EraseError(Exception):

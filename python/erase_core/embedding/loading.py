@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from erase_core.errors import EmbedderError, MissingPackageError, ParameterError
+from erase_core.errors import EmbedderError, MissingPackageError, ParameterError, first_line
 from erase_core.libraries import quiet
 from erase_core.tokens import control_tokens, plain_backend, plain_tokenizer, private_names
 
@@ -139,11 +139,6 @@ def make_plain(model: Any) -> dict[str, str]:
     names = private_names(control_tokens(own))
     module.processor = plain_tokenizer(own, names)
     return names
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message: those of the libraries are long."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def name(source: Source) -> str:

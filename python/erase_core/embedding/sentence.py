@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from erase_core import checks
 from erase_core.embedding import loading
-from erase_core.errors import DataError, EmbedderError, ParameterError
+from erase_core.errors import DataError, EmbedderError, ParameterError, first_line
 from erase_core.examples.example import unstorable
 from erase_core.libraries import in_fresh_thread, quiet
 from erase_core.pickling import Recipe, Shared, anywhere, make_again
@@ -149,7 +149,7 @@ class SentenceEmbedder(Shared):
                 self._widths = self._usable_widths()
                 self._shapes = self._exact_shapes()
         except Exception as error:  # a model of images, an unknown architecture, no memory
-            reason = loading.first_line(error)
+            reason = first_line(error)
             raise EmbedderError(f"{str(source.place)!r} does not embed texts; give another model ({reason})") from error
         self.dim: int = min(full_dim, self._model.truncate_dim or full_dim)
         self.name: str = loading.name(source)

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from erase_core.errors import SourceError
-from erase_core.examples.rows import first_line
+from erase_core.errors import SourceError, first_line
 
 __all__ = ["Content", "content_of", "is_stream"]
 

@@ -14,13 +14,13 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import BinaryIO
 
-from erase_core.errors import SourceError
+from erase_core.errors import SourceError, first_line
 from erase_core.examples.bigbench import read_task
 from erase_core.examples.chat import CHAT
 from erase_core.examples.content import Content
 from erase_core.examples.delimited import Dialect, read_delimited
 from erase_core.examples.example import Example, RowFault
-from erase_core.examples.rows import Rows, first_line
+from erase_core.examples.rows import Rows
 from erase_core.examples.tables import read_parquet
 
 __all__ = ["FORMATS", "SUFFIXES", "json_lines", "read_content", "write_jsonl"]

@@ -9,13 +9,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from erase_core.checks import is_unordered
-from erase_core.errors import ExampleError, ParameterError, SourceError
+from erase_core.errors import ExampleError, ParameterError, SourceError, first_line
 from erase_core.examples import chat
 from erase_core.examples.content import content_of, is_stream
 from erase_core.examples.delimited import dialect_of
 from erase_core.examples.example import FIELDS, BadRow, Example, Reading, RowFault, counted, example_of, id_faults
 from erase_core.examples.formats import FORMATS, SUFFIXES, read_content
-from erase_core.examples.rows import Rows, first_line
+from erase_core.examples.rows import Rows
 from erase_core.examples.tables import read_table
 from erase_core.examples.unread import notes_of_unread
 

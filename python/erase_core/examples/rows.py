@@ -12,7 +12,7 @@ from typing import Any
 
 from erase_core.errors import SourceError
 
-__all__ = ["Rows", "first_line", "unique_labels"]
+__all__ = ["Rows", "unique_labels"]
 
 
 @dataclass
@@ -56,8 +56,3 @@ def unique_labels(labels: Iterable[Any], name: str, wanted: Collection[str]) -> 
     if twice:
         raise SourceError(f"{name} has more than one column {twice[0]!r}; rename all but one")
     return listed
-
-
-def first_line(error: object) -> str:
-    """Return the message of an error, on one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from erase_core.errors import MissingPackageError, SourceError
+from erase_core.errors import MissingPackageError, SourceError, first_line
 from erase_core.examples.content import Content
 from erase_core.examples.example import RowFault
-from erase_core.examples.rows import Rows, first_line, unique_labels
+from erase_core.examples.rows import Rows, unique_labels
 
 __all__ = ["read_parquet", "read_table"]
 
