@@ -116,7 +116,7 @@ def _frame(frame: Any, name: str, wanted: Collection[str], convert: Mapping[str,
     found = [column for column in wanted if column in labels]
     if not found:
         return Rows(name, (), labels=labels)
-    frame = frame.select(*found)
+    frame = _run(partial(frame.select, *found), name)
     if hasattr(frame, "collect"):
         frame = _run(frame.collect, name)
     converts = [(convert or {}).get(column) or _width(frame[column]) for column in found]
