@@ -26,18 +26,22 @@ def bar(what: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int]
     shown : bool, default=True
         False: there is no bar, as where stderr is not a terminal.
     """
-    if not shown or not sys.stderr.isatty():
+    if not shown:
         yield lambda n: None
         return
-    from rich.console import Console
-    from rich.progress import Progress
-
     spinner = _spinner
     if spinner is not None:
-        spinner.stop()
+        spinner.stop()  # first: while it is shown, it stands for stderr, and some versions of rich deny a terminal then
     try:
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(what, total=total)
+        if not sys.stderr.isatty():
+            yield lambda n: None
+            return
+        from rich.console import Console
+        from rich.progress import Progress
+
+        progress = Progress(console=Console(stderr=True), transient=True)
+        task = progress.add_task(what, total=total)
+        with progress:
             yield lambda n: progress.advance(task, n)
     finally:
         if spinner is not None:
