@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from inspect import signature
 from os import PathLike
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,27 +20,12 @@ from erase_core.errors import EmbedderError, ParameterError
 from erase_core.examples.example import counted, unstorable
 from erase_core.llm import LLM, OpenAILLM, ServerOptions, TransformersLLM, checkpoint
 from erase_core.llm.server_options import check_key
-from erase_core.settings import Settings
+from erase_core.settings import Settings, is_name, name_of
 
-__all__ = ["Access", "Backends", "as_embedder", "as_given", "checked_vectors", "identified", "is_name", "name_of"]
+__all__ = ["Access", "Backends", "as_embedder", "as_given", "checked_vectors", "identified"]
 
 # What a model in half precision may be off by, and what the clustering takes (1.5 %).
 NORM_TOLERANCE = 0.015
-
-
-def is_name(model: object) -> TypeGuard[str | PathLike[str]]:
-    """Whether a model is given by name or folder, not as an object."""
-    return isinstance(model, (str, PathLike))
-
-
-def name_of(name: str, model: object) -> str | None:
-    """Return the name of a model that is given by name; None for one that is an object, or for the packaged one."""
-    if is_name(model):
-        # A folder is the same one wherever the store is opened from.
-        return os.path.abspath(model) if os.path.exists(model) else os.fspath(model)
-    if model is not None and not hasattr(model, "name"):
-        raise ParameterError(f"{name} must be a name, a folder, a model or None, got {model!r}")
-    return None
 
 
 def as_given(name: str, model: object) -> Any:

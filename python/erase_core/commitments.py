@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core.examples.example import Example
+from erase_core.examples.example import AnyExample, Example
 
 __all__ = ["EMPTY", "Tokens", "minus", "model_commitment", "new_salt", "plus", "row_hash"]
 
@@ -71,7 +71,7 @@ class Tokens:
         """Return the token of a subject."""
         return self._token("subject", subject)
 
-    def of_content(self, example: Example) -> bytes:
+    def of_content(self, example: AnyExample) -> bytes:
         """Return the token of all that an example says, its id aside."""
         return self._token("content", example.input, example.output, example.rationale, example.subject)
 

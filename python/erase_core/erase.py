@@ -1,51 +1,44 @@
-"""`Erase`: examples in, and examples forgotten. Ties the layers together; what only reads is reader.py's business.
-
-The order of a write is always the same: check, compute what may fail, then the model and the store's rows in one
-transaction, then what is derived. So an error leaves the store as it was.
-"""
+"""`Erase`, the facade: every call with its documentation. What a call does is in calls/."""
 
 from __future__ import annotations
 
 import copy
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import compress
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self, cast, get_args
+from types import TracebackType
+from typing import Any, BinaryIO, Self, Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from erase_core import checks
-from erase_core.backends import Access, as_embedder, as_given, checked_vectors, identified, is_name, name_of
+from erase_core.calls.forgetting import forget, would_forget
+from erase_core.calls.handle import Handle
+from erase_core.calls.ingestion import ingest, without_refused_tokens
+from erase_core.calls.looking import all_examples, export, status_of
+from erase_core.calls.opening import Keys, arguments_of, create, open_store, recipe_of, use_models
+from erase_core.calls.prompting import answer, choice, demonstrations_for, prompt_for
+from erase_core.calls.recovering import Recovered, recover
+from erase_core.calls.verifying import verify_store
 from erase_core.embedding.sentence import Embedder
-from erase_core.erasure.admission import Admission, OnDuplicate, OnForgotten, notes_of_duplicates
-from erase_core.erasure.recovery import Recovery
-from erase_core.erasure.request import Going, OnMissing, Request
-from erase_core.erasure.sight import count_tokens, indistinct, limit_of
+from erase_core.erasure.admission import OnDuplicate, OnForgotten
+from erase_core.erasure.request import OnMissing, Request
 from erase_core.erasure.subjects import Match
-from erase_core.errors import NotPicklableError, OldCopyWarning, ParameterError, ScrubError, ScrubWarning
-from erase_core.examples.control_tokens import OnControlTokens, without_control_tokens
-from erase_core.examples.example import counted
+from erase_core.errors import OldCopyWarning, ScrubWarning
+from erase_core.examples.control_tokens import OnControlTokens
+from erase_core.examples.example import Example, counted
 from erase_core.examples.reading import read_examples
-from erase_core.llm import LLM, ServerOptions
-from erase_core.llm.address import Address
-from erase_core.llm.prompt import Template
-from erase_core.pickling import Recipe, check_picklable
-from erase_core.reader import Reader
-from erase_core.receipts.folder import ReceiptFolder
-from erase_core.receipts.signing import Signer, as_public_keys, as_signer
-from erase_core.reports import ForgetReport, IngestReport
-from erase_core.selection import select_demonstrations
-from erase_core.settings import Settings, Strategy
-from erase_core.store.metadata import new_name
-from erase_core.store.model_cache import ModelTransaction
-from erase_core.store.reads import Reads
-from erase_core.store.store import Store
-from erase_core.store.vacancy import check_vacant
+from erase_core.llm import LLM, Answer, Choice, ServerOptions
+from erase_core.llm.prompt import Prompt
+from erase_core.pickling import Recipe
+from erase_core.receipts.receipt import Receipt, ReceiptRef, as_receipt_ref
+from erase_core.receipts.signing import Signer
+from erase_core.reports import ForgetReport, IngestReport, Status, Verification
+from erase_core.settings import GivenSettings, Settings
 
 __all__ = ["Erase"]
 
@@ -53,7 +46,7 @@ __all__ = ["Erase"]
 TIMEOUT = 5.0
 
 
-class Erase(Reader):
+class Erase:
     """A store of examples that adapts a language model by its prompt, and forgets exactly.
 
     Made by `create` or `open`. One process writes to a store at a time, any number read; a reader notices what others
@@ -71,31 +64,21 @@ class Erase(Reader):
     >>> erase.forget(subject="customer-42")  # doctest: +SKIP
     """
 
+    def __init__(self, handle: Handle) -> None:
+        """Take an open store: `create` and `open` make one."""
+        self._handle = handle
+
     @classmethod
     def create(
         cls,
         path: str | PathLike[str],
         *,
-        n_shots: int = 8,
-        strategy: Strategy = "kmeans",
-        seed: int = 0,
-        epsilon: float = 1.0,
-        gamma: float = 0.2,
-        max_iter: int = 10,
-        projection: int | NDArray[np.float64] | None = None,
-        template: Template | Mapping[str, str] | None = None,
-        options: Iterable[str] = (),
-        embedder: str | PathLike[str] | Embedder | None = None,
-        llm: str | PathLike[str] | LLM | None = None,
-        base_url: str | None = None,
-        chat: bool = False,
         api_key: str | None = None,
-        server: ServerOptions | Mapping[str, object] | None = None,
-        on_control_tokens: OnControlTokens = "keep",
         receipts: str | PathLike[str] | None = None,
         signing_key: str | PathLike[str] | Signer | None = None,
         public_keys: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
         timeout: float = TIMEOUT,
+        **settings: Unpack[GivenSettings],
     ) -> Self:
         """Make a new store.
 
@@ -103,28 +86,18 @@ class Erase(Reader):
         ----------
         path : path
             A folder that is absent or empty.
-        n_shots, strategy, seed, epsilon, gamma, max_iter, base_url, chat, on_control_tokens
-            See `Settings`.
-        projection : int, ndarray of shape (m, dim) or None, default=None
-            As for `QKMeans`; `principal_axes` of public texts make a matrix.
-        template : Template, mapping or None, default=None
-            Texts of the prompt; None for plain ones. Those of a BIG-bench task are `read_examples(task).template`.
-        options : iterable of str, default=()
-            Answers that `choose` takes where it is given none.
-        embedder, llm : str, path, an object or None, default=None
-            Backends, by hub id or folder, or objects of one's own, which are then to be given to `open` too. None for
-            the packaged ones.
         api_key : str or None, default=None
             Key of the server at `base_url`. The store does not keep it: give it to `open` too, or put it into the
             environment variable OPENAI_API_KEY or the one that the server's `api_key_env` names.
-        server : ServerOptions, mapping or None, default=None
-            How that server is asked, by names: timeout, max_retries, context_length, thinking_tokens, api_key_env,
-            parameters. See `ServerOptions`.
         receipts : path or None, default=None
             Where receipts of removals are to lie; None for a folder within the store's. Kept outside, they let `open`
             notice a copy of the store from before a removal.
         signing_key, public_keys, timeout
             See `open`.
+        **settings
+            How the store works, fixed from then on: `n_shots`, `strategy`, `seed`, `epsilon`, `gamma`, `max_iter`,
+            `projection`, `template`, `options`, `embedder`, `llm`, `base_url`, `chat`, `server`, `on_control_tokens`.
+            See `Settings`, and `GivenSettings` for the forms that each may be given in.
 
         Raises
         ------
@@ -137,46 +110,8 @@ class Erase(Reader):
         MissingPackageError
             A package is not installed: of the embedding model, or cryptography for the keys.
         """
-        folder, timeout = checks.path("path", path), checks.seconds("timeout", timeout)
-        columns = int(projection) if isinstance(projection, np.integer) else projection
-        settings = Settings(
-            n_shots=n_shots,
-            strategy=strategy,
-            seed=seed,
-            epsilon=epsilon,
-            gamma=gamma,
-            max_iter=max_iter,
-            projection=columns if isinstance(columns, int) else None,
-            template=Template.from_dict(template) if isinstance(template, Mapping) else template,
-            options=cast("tuple[str, ...]", options),
-            embedder=name_of("embedder", embedder),
-            llm=name_of("llm", llm),
-            base_url=base_url,
-            chat=chat,
-            server=ServerOptions.of(server),
-            on_control_tokens=on_control_tokens,
-        )
-        access = Access(api_key, server)
-        if base_url is not None:
-            Address.of(base_url)
-        access.over(settings)
-        check_vacant(folder)
-        signer, keys = as_signer(signing_key), as_public_keys(public_keys)
-        identity, embedding = identified(embedder)
-        axes = None if settings.projection is not None else checks.axes(projection, identity.dim)
-        name = new_name()
-        outside = None if receipts is None else ReceiptFolder.new(_outside(receipts, folder), name)
-        try:
-            place = None if outside is None else outside.path
-            store = Store.create(folder, settings, *identity, axes, place, name, timeout)
-        except BaseException:
-            if outside is not None:
-                outside.give_up()
-            raise
-        answering = None if is_name(llm) else cast("LLM | None", llm)
-        erase = cls(store, embedding, answering, signer=signer, public_keys=keys, access=Access(api_key))
-        erase._models.given_embedder = as_given("embedder", embedder)
-        return erase
+        keys = Keys(signing_key, public_keys)
+        return cls(create(path, settings, keys, api_key=api_key, receipts=receipts, timeout=timeout))
 
     @classmethod
     def open(
@@ -238,64 +173,36 @@ class Erase(Reader):
         ScrubWarning
             A removal could not be brought to its end: files may still hold what was forgotten.
         """
-        name_of("embedder", embedder)
-        name_of("llm", llm)
-        signer, timeout = as_signer(signing_key), checks.seconds("timeout", timeout)
-        keys = as_public_keys(public_keys)
-        moved = None if receipts is None else checks.path("receipts", receipts).absolute()
-        store = Store(checks.path("path", path), timeout)
+        handle = open_store(
+            path,
+            Keys(signing_key, public_keys),
+            embedder=embedder,
+            llm=llm,
+            api_key=api_key,
+            server=server,
+            receipts=receipts,
+            timeout=timeout,
+        )
         try:
-            access = Access(api_key, server)
-            erase = cls(store, None, None, receipts=moved, signer=signer, public_keys=keys, access=access)
-            erase._recover()
-            if embedder is not None:
-                erase._models.embed_by(as_embedder(embedder))
-                erase._models.given_embedder = as_given("embedder", embedder)
-            if llm is not None:
-                erase._models.answer_by(llm)
+            _warn_of(recover(handle), handle.store.folder)
+            use_models(handle, embedder, llm)
         except BaseException:
-            store.close()
+            handle.store.close()
             raise
-        return erase
+        return cls(handle)
 
     def __copy__(self) -> Self:
-        return type(self).open(self._store.folder, **self._opened(*self._models.loaded))
+        handle = self._handle
+        return type(self).open(handle.store.folder, **arguments_of(handle, *handle.models.loaded))
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         # The models are shared: they are large, and nothing of the store is in them.
         return copy.copy(self)
 
     def __reduce__(self) -> Recipe:
-        embedder, llm = self._models.given_embedder, self._models.given_llm
-        check_picklable("embedder", embedder)
-        check_picklable("llm", llm)
-        if self._models.access.api_key:
-            raise NotPicklableError(
-                "a store that was opened with an api_key is not pickled, since the key would be in the pickle; open it "
-                "in the other process"
-            )
-        return _open, (type(self), self._store.folder, self._opened(embedder, llm))
+        return _open, (type(self), *recipe_of(self._handle))
 
-    def _opened(self, embedder: str | Embedder | None, llm: str | LLM | None) -> dict[str, Any]:
-        """Return the parameters of `open` by which a handle like this one is made.
-
-        Raises
-        ------
-        StoreError
-            This one is closed.
-        """
-        with self._lock, self._store.reading():
-            return {
-                "embedder": embedder,
-                "llm": llm,
-                "receipts": self._receipts.moved,
-                "signing_key": self._receipts.signer,
-                "public_keys": sorted(self._receipts.public_keys),
-                "timeout": self._store.timeout,
-                "api_key": self._models.access.api_key,
-                "server": self._models.access.server,
-            }
-
+    # ---- writing ----
     def ingest(
         self,
         source: object,
@@ -355,64 +262,16 @@ class Erase(Reader):
         """
         start = time.perf_counter()
         checks.choice("on_forgotten", on_forgotten, get_args(OnForgotten))
+        checks.choice("on_duplicate", on_duplicate, get_args(OnDuplicate))
         reading = read_examples(
             source, format=format, fields=fields, skip_bad=skip_bad, delimiter=delimiter, quotechar=quotechar
         )
-        if on_control_tokens is None:
-            on_control_tokens = self._settings.on_control_tokens
-        checks.choice("on_control_tokens", on_control_tokens, get_args(OnControlTokens))
-        checks.choice("on_duplicate", on_duplicate, get_args(OnDuplicate))
-        with self._lock:
-            if on_control_tokens == "refuse":
-                known = self._models.control_tokens
-                reading = without_control_tokens(reading, source, known, skip_bad=skip_bad)
-            admission = Admission(on_forgotten, on_duplicate)
-            skips = on_duplicate == "skip"
-            with self._store.reading() as reads:
-                coming = list(compress(reading.examples, admission.admits(reads, reading.examples)))
-                reads.check_new([e.id for e in coming if e.id is not None], same_are_skipped=skips)
-            embedder = self._models.embedder
-            before = time.perf_counter()
-            inputs = [example.input for example in coming]
-            vectors = checked_vectors(embedder, inputs, progress)
-            limit, counts = limit_of(embedder), count_tokens(embedder, inputs)
-            embedding_seconds = time.perf_counter() - before
-            kept = vectors
-            try:
-                with self._clustering.writing() as tx:
-                    # Others may have written since the first look.
-                    admitted = admission.admits(tx, coming)
-                    examples, counts = admission.numbered(tx, list(compress(coming, admitted))), counts[admitted]
-                    # Not copied where all come in, which may be many.
-                    kept = vectors if admitted.all() else vectors[admitted]
-                    ids = [example.id for example in examples if example.id is not None]
-                    tx.check_new(ids, same_are_skipped=skips)
-                    tx.readmit(admission.tokens)
-                    tx.insert(examples, kept)
-                    if ids:
-                        self._clustering.add(tx, ids, kept)
-                    full = [] if limit is None else [ids[place] for place in np.flatnonzero(counts >= limit)]
-                    alike = indistinct(tx, full)
-                    n_examples = len(tx)
-                self._models.forget()
-            finally:
-                vectors.fill(0)
-                kept.fill(0)
-            return IngestReport(
-                n_added=len(examples),
-                n_skipped=len(reading.skipped),
-                n_forgotten=len(reading.examples) - admission.n_duplicates - len(examples),
-                n_duplicates=admission.n_duplicates,
-                n_examples=n_examples,
-                skipped=reading.skipped,
-                embedding_seconds=embedding_seconds,
-                seconds=time.perf_counter() - start,
-                n_truncated=0 if limit is None else int((counts > limit).sum()),
-                longest=None if limit is None else int(counts.max(initial=0)),
-                max_tokens=limit,
-                indistinct=alike,
-                notes=reading.notes + notes_of_duplicates(coming, on_duplicate),
+        with self._handle.lock:
+            reading = without_refused_tokens(self._handle, reading, source, on_control_tokens, skip_bad=skip_bad)
+            report = ingest(
+                self._handle, reading, on_forgotten=on_forgotten, on_duplicate=on_duplicate, progress=progress
             )
+        return replace(report, seconds=time.perf_counter() - start)
 
     def forget(
         self,
@@ -465,52 +324,9 @@ class Erase(Reader):
         start = time.perf_counter()
         # forget 1: check the request
         request = Request(ids, subject, on_missing, match)
-        if dry_run:
-            with self._lock, self._reading() as reads:
-                planned = self._planned(reads, request.going(reads))
-            return replace(planned, seconds=time.perf_counter() - start)
-        # forget 2: the lock for removals
-        with self._lock, self._removals.alone():
-            # Where nothing is there, nothing is written.
-            report = self._nothing_to_forget(request) if request.skips else None
-            if report is None:
-                # forget 3: the transaction, to its commit (8)
-                with self._clustering.writing() as tx:
-                    report = self._removed(tx, request.going(tx))
-            report = replace(report, seconds=time.perf_counter() - start)
-            if report.ids or not self._is_scrubbed():
-                self._finish(report)
+        with self._handle.lock:
+            report = would_forget(self._handle, request) if dry_run else forget(self._handle, request)
         return replace(report, seconds=time.perf_counter() - start)
-
-    def _is_scrubbed(self) -> bool:
-        with self._store.reading() as reads:
-            return reads.metadata.is_scrubbed
-
-    def _nothing_to_forget(self, request: Request) -> ForgetReport | None:
-        """Return the report of a removal of nothing; None if there is something to remove."""
-        with self._reading() as reads:
-            going = request.going(reads)
-            if going.ids:
-                return None
-            shown = select_demonstrations(self._settings, self._clustering.current(reads))
-            return going.report(None, len(reads), shown, shown)
-
-    def _planned(self, reads: Reads, going: Going) -> ForgetReport:
-        """Return what a removal would do."""
-        before = select_demonstrations(self._settings, self._clustering.current(reads))
-        if not going.ids:
-            return going.report(None, len(reads), before, before, dry_run=True)
-        update, model = self._clustering.trial(reads, going.ids)
-        n_remaining = len(reads) - len(going.ids)
-        return going.report(update, n_remaining, before, select_demonstrations(self._settings, model), dry_run=True)
-
-    def _removed(self, tx: ModelTransaction, going: Going) -> ForgetReport:
-        """Remove examples, and return what that did."""
-        before = select_demonstrations(self._settings, self._clustering.current(tx))
-        if not going.ids:  # another process was faster, on a file system without locks
-            return going.report(None, len(tx), before, before)
-        update, model, receipt = self._removals.remove(tx, going.ids, going.subjects)
-        return going.report(update, len(tx), before, select_demonstrations(self._settings, model), receipt)
 
     def check_may_forget(self) -> None:
         """Check that `forget` would not be refused for want of a key, or since receipts are not what they should be.
@@ -519,43 +335,219 @@ class Erase(Reader):
         ------
         ReceiptError
         """
-        with self._lock, self._store.reading() as reads:
-            self._receipts.check_may_remove(reads)
+        with self._handle.lock, self._handle.store.reading() as reads:
+            self._handle.receipts.check_may_remove(reads)
 
-    def _finish(self, report: ForgetReport) -> None:
-        """See that nothing of what was removed is left: in files first, then in what the language model keeps."""
-        try:
-            # forget 9 to 11: files and receipts
-            self._removals.finish()
-        except ScrubError as error:
-            error.report = report
-            raise
-        finally:
-            # forget 12: the language model
-            self._models.forget()
+    # ---- reading ----
+    def demonstrations(self, query: str | None = None) -> list[Example]:
+        """Return the examples that are shown, in their order.
 
-    def _recover(self) -> None:
-        """Bring to an end what a crash, a full disk or a reader held up; do again what an old copy knows nothing of."""
-        with self._store.reading() as reads:
-            self._receipts.check_pending(reads)
-        recovery = Recovery(self._store, self._clustering, self._receipts, self._removals)
-        removed = recovery.catch_up()
-        scrubbed = self._is_scrubbed()
-        if not scrubbed or self._clustering.has_leftovers():
-            with self._reading() as reads:  # which makes the snapshot good
-                self._clustering.current(reads)
-        if not scrubbed:
-            try:
-                recovery.finish_what_others_left()
-            except ScrubError as error:
-                warnings.warn(str(error), ScrubWarning, stacklevel=3)
-        if removed is not None:
-            warnings.warn(
-                f"{self._store.folder} was a copy from before a removal; {counted(removed, 'example')} that its "
-                f"receipts record {'was' if removed == 1 else 'were'} removed again",
-                OldCopyWarning,
-                stacklevel=3,
-            )
+        Parameters
+        ----------
+        query : str or None, default=None
+            Needed where the selection depends on it (``strategy="knn"``).
+
+        Raises
+        ------
+        ParameterError
+            A query is needed, and there is none, or it is blank.
+        EmbedderError, MissingPackageError
+            A query is needed, and the embedding model cannot be loaded.
+        StoreError
+            The store cannot be read: it was closed, moved or damaged.
+        """
+        with self._handle.lock:
+            return demonstrations_for(self._handle, query)
+
+    def prompt(self, query: str) -> Prompt:
+        """Return the prompt for a query: its `text`, or its `messages` for a chat.
+
+        Raises
+        ------
+        ParameterError
+            The query is blank, or holds a control token that is refused.
+        EmbedderError, MissingPackageError, StoreError
+            As for `demonstrations`.
+        """
+        with self._handle.lock:
+            return prompt_for(self._handle, query)
+
+    def ask(self, query: str, *, max_tokens: int = 64) -> Answer:
+        """Return the language model's answer to a query.
+
+        Demonstrations that do not fit the context are left out: from the last one on, of neighbours the farthest.
+
+        Parameters
+        ----------
+        query : str
+        max_tokens : int, default=64
+            Most tokens of the answer, from 1 to 2**20.
+
+        Raises
+        ------
+        ParameterError
+            The query is blank, or holds a control token that is refused, or `max_tokens` is out of its range.
+        PromptTooLongError
+            The query alone does not fit.
+        LLMError, ServerError, MissingPackageError
+            The model cannot be loaded or reached, or makes no sense.
+        EmbedderError, StoreError
+            As for `demonstrations`.
+
+        Warns
+        -----
+        StopWarning
+            Demonstrations have answers of more lines than the template's stop lets through.
+        """
+        with self._handle.lock:
+            return answer(self._handle, query, max_tokens)
+
+    def choose(self, query: str, options: Sequence[str] | None = None) -> Choice:
+        """Return the option that the language model prefers as an answer to a query.
+
+        Parameters
+        ----------
+        query : str
+        options : sequence of str or None, default=None
+            None for the store's.
+
+        Raises
+        ------
+        ParameterError
+            There are no options, or one is blank or there twice; or a control token is refused.
+        PromptTooLongError, LLMError, ServerError, MissingPackageError, EmbedderError, StoreError
+            As for `ask`.
+        """
+        with self._handle.lock:
+            return choice(self._handle, query, options)
+
+    def status(self) -> Status:
+        """Return what the store holds.
+
+        Raises
+        ------
+        StoreError
+            The store cannot be read: it was closed, moved or damaged.
+        """
+        with self._handle.lock:
+            return status_of(self._handle)
+
+    def examples(self) -> list[Example]:
+        """Return all examples by ascending id.
+
+        Raises
+        ------
+        StoreError
+            The store cannot be read: it was closed, moved or damaged.
+        """
+        with self._handle.lock:
+            return all_examples(self._handle)
+
+    def export(self, path: str | PathLike[str] | BinaryIO) -> int:
+        """Write all examples to a new file as JSON lines, which `ingest` reads.
+
+        Receipts and the list of what was forgotten are not exported.
+
+        Parameters
+        ----------
+        path : path or binary file
+            A file that is not there yet, outside the store's folder; or one that is open for writing bytes.
+
+        Returns
+        -------
+        int
+            How many examples.
+
+        Raises
+        ------
+        ParameterError
+            `path` is no path.
+        StoreError
+            The file exists, is within the store's folder, or cannot be written; or the store cannot be read.
+        """
+        with self._handle.lock:
+            return export(self._handle, path)
+
+    @property
+    def id_type(self) -> type[int] | type[str] | None:
+        """Whether ids are integers or text; None for a store without examples."""
+        with self._handle.lock, self._handle.reading() as reads:
+            return reads.id_type()
+
+    @property
+    def settings(self) -> Settings:
+        """What the store was created with."""
+        return self._handle.settings
+
+    def refresh(self) -> None:
+        """Let go of what other processes have forgotten, as every call does that reads the store."""
+        with self._handle.lock, self._handle.reading():
+            pass
+
+    # ---- proof ----
+    def verify(
+        self, absent: Iterable[str | NDArray[np.floating]] = (), *, known: Iterable[tuple[int, str]] = ()
+    ) -> Verification:
+        """Verify that the store is what it should be.
+
+        The model is compared with one that a second implementation, which shares no code with the first, makes of the
+        examples present; what it shows with what a model read anew from those bytes shows; each row with its hash and
+        all rows with the store's commitment; the receipts with one another, with the store and, if `open` was given
+        public keys, with these.
+
+        Parameters
+        ----------
+        absent : iterable of str and of ndarray of shape (dim,)
+            Texts and vectors that no file of the store may hold: each in several encodings (UTF-8 and UTF-16, JSON,
+            base64, hex; float64, 32 and 16, int16); of a text the vector too. See docs/guarantees.md.
+        known : iterable of (int, str), default=()
+            Number and hash of receipts that were written down elsewhere (`newest_receipt`), and must be there still.
+
+        Raises
+        ------
+        ParameterError
+            A text is too short to be looked for.
+        EmbedderError, MissingPackageError
+            Texts are given, and the embedding model cannot be loaded.
+        StoreError
+            The store's content cannot be read, or is not of the kind that a store has.
+        """
+        # verify 1: check the arguments
+        wanted = checks.texts_and_vectors("absent", absent)
+        noted = [as_receipt_ref("known", each) for each in checks.several("known", known)]
+        with self._handle.lock:
+            return verify_store(self._handle, wanted, noted)
+
+    def receipts(self) -> list[Receipt]:
+        """Return the receipts that are published, the first one first. See `verify` for whether they fit together.
+
+        Raises
+        ------
+        ReceiptError
+            One cannot be read, or is not what was written; or the folder cannot be read.
+        """
+        with self._handle.lock:
+            folder = self._handle.receipts.folder
+            return [folder.read(number) for number in folder.numbers()]
+
+    @property
+    def newest_receipt(self) -> ReceiptRef:
+        """Number and hash of the newest receipt, to be written down elsewhere; ``(0, "")`` if there is none."""
+        with self._handle.lock, self._handle.reading() as reads:
+            return reads.metadata.head.ref
+
+    # ---- the handle ----
+    def close(self) -> None:
+        """Let go of the store and of what the language model keeps of prompts."""
+        self._handle.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def _open(kind: type[Erase], path: Path, parameters_: Mapping[str, Any]) -> Erase:
@@ -563,10 +555,15 @@ def _open(kind: type[Erase], path: Path, parameters_: Mapping[str, Any]) -> Eras
     return kind.open(path, **parameters_)
 
 
-def _outside(receipts: str | PathLike[str], folder: Path) -> Path:
-    path = checks.path("receipts", receipts)
-    if path.resolve().is_relative_to(folder.resolve()):
-        raise ParameterError(
-            f"receipts must name a folder outside {folder}, where they lie if none is named, got {path}"
+def _warn_of(recovered: Recovered, folder: Path) -> None:
+    """Warn the caller of `open` of what was found."""
+    if recovered.unfinished is not None:
+        warnings.warn(str(recovered.unfinished), ScrubWarning, stacklevel=3)
+    removed = recovered.n_removed
+    if removed is not None:
+        warnings.warn(
+            f"{folder} was a copy from before a removal; {counted(removed, 'example')} that its receipts record "
+            f"{'was' if removed == 1 else 'were'} removed again",
+            OldCopyWarning,
+            stacklevel=3,
         )
-    return path

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
-from typing import Literal, get_args
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeGuard, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from erase_core import checks
 from erase_core.errors import ParameterError
@@ -15,9 +21,37 @@ from erase_core.llm.prompt import Template
 from erase_core.llm.protocol import check_options
 from erase_core.llm.server_options import ServerOptions
 
-__all__ = ["Settings", "Strategy"]
+__all__ = ["GivenSettings", "Settings", "Strategy", "is_name", "name_of"]
+
+if TYPE_CHECKING:
+    from erase_core.embedding.sentence import Embedder
+    from erase_core.llm import LLM
 
 Strategy = Literal["kmeans", "knn", "random"]
+
+
+class GivenSettings(TypedDict, total=False):
+    """Settings of a new store as a caller gives them: see `Settings` for each.
+
+    What is not given has the default of `Settings`. The store itself keeps a matrix as `projection`, such as the one of
+    `principal_axes`. Models may be objects of the caller's own, which `open` needs again.
+    """
+
+    n_shots: int
+    strategy: Strategy
+    seed: int
+    epsilon: float
+    gamma: float
+    max_iter: int
+    projection: int | NDArray[np.float64] | None
+    template: Template | Mapping[str, str] | None
+    options: Iterable[str]
+    embedder: str | PathLike[str] | Embedder | None
+    llm: str | PathLike[str] | LLM | None
+    base_url: str | None
+    chat: bool
+    server: ServerOptions | Mapping[str, object] | None
+    on_control_tokens: OnControlTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +147,30 @@ class Settings:
         if self.base_url is not None and self.llm is None:
             raise ParameterError("llm must name the model that the server at base_url is to run")
 
+    @classmethod
+    def of(cls, given: GivenSettings) -> Settings:
+        """Return the settings that a caller gives.
+
+        Raises
+        ------
+        ParameterError
+            A value is not one of those listed, or there is no setting of a name.
+        """
+        values: dict[str, Any] = {**given}
+        names = [setting.name for setting in fields(cls)]
+        unknown = [name for name in values if name not in names]
+        if unknown:
+            raise ParameterError(f"{unknown[0]} is not a setting of a store; those are {', '.join(names)}")
+        if not isinstance(values.get("projection"), (int, np.integer)):  # a matrix, which the store keeps
+            values["projection"] = None
+        if isinstance(values.get("template"), Mapping):
+            values["template"] = Template.from_dict(values["template"])
+        if "server" in values:
+            values["server"] = ServerOptions.of(values["server"])
+        for name in {"embedder", "llm"} & values.keys():
+            values[name] = name_of(name, values[name])
+        return cls(**values)
+
     def to_json(self) -> str:
         """Return the settings as JSON, the same for the same settings."""
         values = asdict(self)
@@ -130,3 +188,18 @@ class Settings:
             values["base_url"] = without_credentials(values["base_url"])
         values["server"] = ServerOptions.of(values.get("server"))
         return cls(**{**values, "options": tuple(values["options"])})
+
+
+def is_name(model: object) -> TypeGuard[str | PathLike[str]]:
+    """Whether a model is given by name or folder, not as an object."""
+    return isinstance(model, (str, PathLike))
+
+
+def name_of(name: str, model: object) -> str | None:
+    """Return the name of a model that is given by name; None for one that is an object, or for the packaged one."""
+    if is_name(model):
+        # A folder is the same one wherever the store is opened from.
+        return os.path.abspath(model) if os.path.exists(model) else os.fspath(model)
+    if model is not None and not hasattr(model, "name"):
+        raise ParameterError(f"{name} must be a name, a folder, a model or None, got {model!r}")
+    return None

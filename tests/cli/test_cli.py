@@ -29,7 +29,7 @@ from erase_core.erase import Erase
 from erase_core.examples.reading import read_examples
 from erase_core.store.metadata import CONSTANTS, hash_of
 from small_models import make_model, needs_packaged
-from small_stores import WordEmbedder, contents
+from small_stores import WordEmbedder, contents, parts_of
 from support import HANG
 
 EXAMPLES = Path(output.__file__).parents[1] / "demo" / "examples.jsonl"
@@ -247,7 +247,7 @@ def test_ctrl_c(store: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(command("ingest", rows, "-s", store), stderr=subprocess.PIPE, text=True)
     with open(reader_of(rows, process), "w"):
         process.send_signal(signal.SIGINT)
-    # The pipe is closed by now: a signal that comes between Python's look for one and its read is seen when the read ends.
+    # The pipe is closed by now: a signal that comes just before Python reads is seen when the read ends.
     _, said = process.communicate(timeout=HANG)
     assert (process.returncode, said) == (130, "interrupted; what the command had not finished has changed nothing\n")
     assert contents(store) == before
@@ -390,8 +390,9 @@ def test_a_store_from_nothing(tmp_path: Path) -> None:
     assert json_of("verify", "--store", tmp_path / "store")["ok"] is True
     with Erase.open(tmp_path / "store") as opened:
         assert (opened.settings.seed, opened.settings.options) == (5, ("a", "b"))
-        assert opened._store.constants.axes is not None
-        assert opened._store.constants.axes.shape == (8, 384)
+        axes = parts_of(opened).store.constants.axes
+        assert axes is not None
+        assert axes.shape == (8, 384)
     assert json_of("forget", "--id", "3", "--yes", "--store", tmp_path / "store")["ids"] == [3]
 
 

@@ -41,6 +41,7 @@ from small_stores import (
     example,
     fresh,
     new_path,
+    parts_of,
     reopened,
     seen,
     seen_anew,
@@ -56,12 +57,12 @@ def spelled() -> list[Example]:
 
 
 def generation(erase: Erase) -> int:
-    with erase._store.reading() as reads:
+    with parts_of(erase).store.reading() as reads:
         return reads.metadata.generation
 
 
 def n_forgotten(erase: Erase) -> int:
-    with erase._store.reading() as reads:
+    with parts_of(erase).store.reading() as reads:
         return len(reads.all_forgotten())
 
 
@@ -321,15 +322,15 @@ def test_only_an_id_makes_a_duplicate(path: Path) -> None:
 
 def test_what_another_handle_takes_in_meanwhile_is_a_duplicate(path: Path) -> None:
     with create(path, some(6)) as erase:
-        embed = erase._models.embedder.embed
+        embed = parts_of(erase).models.embedder.embed
 
         def slowly(texts: Sequence[str], *, progress: bool = False) -> Any:
-            erase._models.embedder.embed = embed  # type: ignore[method-assign]
+            parts_of(erase).models.embedder.embed = embed  # type: ignore[method-assign]
             with reopened(path) as other:
                 other.ingest(some(2, 6))
             return embed(texts, progress=progress)
 
-        erase._models.embedder.embed = slowly  # type: ignore[method-assign]
+        parts_of(erase).models.embedder.embed = slowly  # type: ignore[method-assign]
         report = erase.ingest(some(10), on_duplicate="skip")
         assert (report.n_added, report.n_duplicates, report.n_examples) == (2, 8, 10)
         assert seen(erase) == seen_anew(path) == fresh(some(10))

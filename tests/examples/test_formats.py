@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from erase_core.errors import ExampleError, MissingPackageError
-from erase_core.examples.example import BadRow, Example
+from erase_core.examples.example import BadRow, NewExample
 from erase_core.examples.reading import read_examples
 from made_examples import GOOD, GOOD_EXAMPLES, WRITERS, parquet, pyarrow, refused, written
 
@@ -176,7 +176,7 @@ def test_a_column_that_is_read_must_not_occur_twice(folder: Path) -> None:
     path = written(folder, "twice.csv", b"input,output,input\na,b,c\n")
     assert refused(path) == f"{path} has more than one column 'input'; rename all but one"
     others = pd.DataFrame([["a", "b", 1, 2]], columns=["input", "output", "x", "x"])
-    assert read_examples(others).examples == [Example(None, "a", "b")]
+    assert read_examples(others).examples == [NewExample("a", "b")]
 
 
 def test_ids_that_pandas_keeps_as_floats_are_integers(folder: Path) -> None:

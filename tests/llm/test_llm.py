@@ -176,7 +176,7 @@ def test_an_answer_ends_at_any_of_the_models_end_tokens(folders: Callable[[str],
 @needs_packaged
 def test_the_packaged_model_knows_a_thing_or_two(packaged: TransformersLLM, chatty: TransformersLLM) -> None:
     cities = {"Italy": "Rome", "Spain": "Madrid", "Japan": "Tokyo"}
-    shown = tuple(Example(None, f"What is the capital of {country}?", city) for country, city in cities.items())
+    shown = tuple(Example(1, f"What is the capital of {country}?", city) for country, city in cities.items())
     capital = Prompt(Template(), shown, "What is the capital of France?")
     for llm in (packaged, chatty):
         assert "Paris" in llm.generate(capital).text

@@ -82,7 +82,7 @@ def control_ids(llm: TransformersLLM, ids: list[int]) -> list[int]:
 
 def harmless(prompt: Prompt) -> Prompt:
     """A prompt of the same shape."""
-    shown = tuple(Example(None, "parcel", "yes") for _ in prompt.demonstrations)
+    shown = tuple(Example(1, "parcel", "yes") for _ in prompt.demonstrations)
     return Prompt(prompt.template, shown, "parcel")
 
 

@@ -78,7 +78,7 @@ def test_an_answer_continues_the_prompt_as_in_a_demonstration(
     template: Template, shown: tuple[Example, ...], query: str, answer: str
 ) -> None:
     asked = Prompt(template, shown, query)
-    answered = Prompt(template, (*shown, Example(None, query, answer)), query)
+    answered = Prompt(template, (*shown, Example(1, query, answer)), query)
     assert answered.shared == f"{asked.text} {answer}"
     assert not asked.text.endswith((" ", "\t")) or not template.output_prefix.strip(" \t")
 

@@ -18,9 +18,8 @@ from erase_core.commitments import minus
 from erase_core.erase import Erase
 from erase_core.errors import MissingPackageError, OldCopyWarning, ParameterError, ReceiptError
 from erase_core.receipts.signing import Signer, is_signed_by, public_key
-from erase_core.store.store import Store
 from receipts_by_hand import Keys, check_signature, new_keys, sealed, signed
-from small_stores import WordEmbedder, check_refused, contents, create, refused, some
+from small_stores import WordEmbedder, check_refused, contents, create, refused, some, unchecked
 from support import ROOT
 
 
@@ -245,7 +244,7 @@ def test_a_receipt_that_waits_does_not_hide_the_others(path: Path, receipts: Pat
     content = file.read_bytes()
     put(path, ("INSERT INTO pending VALUES (1, ?)", (content,)))
     file.write_bytes(sealed(signed(json.loads(content), None)))
-    with Erase(Store(path, 1), WordEmbedder(), None, public_keys=frozenset({keys.public})) as erase:
+    with unchecked(path, public_keys=[keys.public]) as erase:
         problems = str(erase.verify())
         for part in ("receipt 1 is unsigned", "another than the one that is to be published", "knows nothing of"):
             assert part in problems
@@ -267,7 +266,7 @@ def test_a_receipt_without_a_key_is_not_published(path: Path, receipts: Path, ke
             ReceiptError,
             "receipt 3 was made without a key that counts",
         )
-    with Erase(Store(path, 1), WordEmbedder(), None, public_keys=frozenset({keys.public})) as erase:
+    with unchecked(path, public_keys=[keys.public]) as erase:
         assert "receipt 3 is unsigned" in str(erase.verify())
     assert not (receipts / "00000003.json").exists()
 

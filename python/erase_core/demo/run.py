@@ -17,7 +17,7 @@ from erase_core.demo.outcome import Outcome, Rebuilt, Score
 from erase_core.demo.screen import Screen
 from erase_core.embedding.sentence import Embedder, SentenceEmbedder
 from erase_core.erase import Erase
-from erase_core.examples.example import Example
+from erase_core.examples.example import AnyExample
 from erase_core.examples.reading import read_examples
 from erase_core.llm import LLM, TransformersLLM
 from erase_core.progress import waiting
@@ -82,7 +82,7 @@ class Demo:
             llm=self.llm,
         )
 
-    def score(self, main: Erase, selection: str, questions: Sequence[Example]) -> Score:
+    def score(self, main: Erase, selection: str, questions: Sequence[AnyExample]) -> Score:
         """Answer questions with a selection of examples in the prompt."""
         strategy = SELECTIONS[selection]
         with ExitStack() as stack:
@@ -180,7 +180,7 @@ def run_demo(
     return outcome
 
 
-def _traces(folder: Path, gone: Sequence[Example]) -> int:
+def _traces(folder: Path, gone: Sequence[AnyExample]) -> int:
     """Return how many of the forgotten texts stand in any file of a folder."""
     files = [file for file in folder.rglob("*") if file.is_file()]
     return len({finding.number for finding in search(files, [forms_of_text(example.input) for example in gone])})

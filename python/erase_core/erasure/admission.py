@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import compress, count, islice
 from typing import Literal
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from erase_core.commitments import Tokens
 from erase_core.errors import DataError, ForgottenError, IdKindError
-from erase_core.examples.example import Example, counted
+from erase_core.examples.example import AnyExample, Example, NewExample, counted
 from erase_core.store.reads import Reads
 from erase_core.store.rows import MAX_ID
 
@@ -43,7 +42,7 @@ class Admission:
         self.tokens: set[bytes] = set()
         self.n_duplicates = 0
 
-    def admits(self, reads: Reads, examples: Sequence[Example]) -> NDArray[np.bool_]:
+    def admits(self, reads: Reads, examples: Sequence[AnyExample]) -> NDArray[np.bool_]:
         """Return which of the examples may come in.
 
         Returns
@@ -77,7 +76,7 @@ class Admission:
             )
         return admitted
 
-    def numbered(self, reads: Reads, examples: Sequence[Example]) -> list[Example]:
+    def numbered(self, reads: Reads, examples: Sequence[AnyExample]) -> list[Example]:
         """Return examples with ids: those they bring, or integers after the largest, without those that were forgotten.
 
         Raises
@@ -87,24 +86,25 @@ class Admission:
         DataError
             There are not so many integers.
         """
-        if not examples or examples[0].id is not None:
-            return list(examples)
+        new = [example for example in examples if isinstance(example, NewExample)]
+        if not new:
+            return [example for example in examples if isinstance(example, Example)]
         largest = reads.largest_id()
         if isinstance(largest, str):
             raise IdKindError("the store's ids are text, so every example needs an `id`")
         ids: list[int] = []
         candidates = count(0 if largest is None else largest + 1)
-        while len(ids) < len(examples):
-            ids += _not_forgotten(reads, list(islice(candidates, len(examples) - len(ids))))
+        while len(ids) < len(new):
+            ids += _not_forgotten(reads, list(islice(candidates, len(new) - len(ids))))
         if ids[-1] > MAX_ID:
             raise DataError(
-                f"{counted(len(examples), 'example')} cannot be numbered on from the largest id, {largest}; ids end at "
+                f"{counted(len(new), 'example')} cannot be numbered on from the largest id, {largest}; ids end at "
                 "2**63 - 1, so give every example an `id`"
             )
-        return [replace(example, id=id_) for id_, example in zip(ids, examples, strict=True)]
+        return [example.numbered(id_) for id_, example in zip(ids, new, strict=True)]
 
 
-def notes_of_duplicates(examples: Sequence[Example], on_duplicate: OnDuplicate) -> tuple[str, ...]:
+def notes_of_duplicates(examples: Sequence[AnyExample], on_duplicate: OnDuplicate) -> tuple[str, ...]:
     """Return what to say where duplicates were to be skipped, but no example has an id by which it could be one."""
     if on_duplicate == "refuse" or not examples or examples[0].id is not None:
         return ()
@@ -117,6 +117,6 @@ def _not_forgotten(reads: Reads, ids: Sequence[int]) -> list[int]:
     return [id_ for id_, token in tokens.items() if token not in gone]
 
 
-def _tokens(tokens: Tokens, example: Example) -> list[bytes]:
+def _tokens(tokens: Tokens, example: AnyExample) -> list[bytes]:
     own = tokens.of_content(example) if example.id is None else tokens.of_id(example.id)
     return [own] if example.subject is None else [own, tokens.of_subject(example.subject)]

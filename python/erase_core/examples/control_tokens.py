@@ -14,7 +14,7 @@ from os import PathLike, fspath
 from typing import Literal
 
 from erase_core.errors import ExampleError, ParameterError
-from erase_core.examples.example import BadRow, Example, Reading
+from erase_core.examples.example import AnyExample, BadRow, Reading
 
 __all__ = ["FAMILIES", "OnControlTokens", "check_texts", "find_control_token", "without_control_tokens"]
 
@@ -128,7 +128,7 @@ def without_control_tokens(reading: Reading, source: object, known: Collection[s
     return replace(reading, examples=kept, skipped=[*reading.skipped, *bad])
 
 
-def _fault(example: Example, known: Collection[str]) -> tuple[str, str] | None:
+def _fault(example: AnyExample, known: Collection[str]) -> tuple[str, str] | None:
     """Return the field of an example that holds a control token, and what is wrong with it."""
     for field in ("input", "output", "rationale"):
         text = getattr(example, field)

@@ -12,9 +12,34 @@ from numbers import Integral, Real
 
 import numpy as np
 
-__all__ = ["BadRow", "Example", "Reading"]
+__all__ = ["AnyExample", "BadRow", "Example", "NewExample", "Reading"]
 
 FIELDS = ("id", "input", "output", "rationale", "subject")
+
+
+@dataclass(frozen=True, slots=True)
+class NewExample:
+    """A question with its answer, without an id: a store numbers it when it is ingested.
+
+    Parameters
+    ----------
+    input, output, rationale, subject
+        As for `Example`.
+    """
+
+    input: str
+    output: str
+    rationale: str | None = None
+    subject: str | None = None
+
+    @property
+    def id(self) -> None:
+        """There is no id yet."""
+        return None
+
+    def numbered(self, id_: int) -> Example:
+        """Return the example with an id."""
+        return Example(id_, self.input, self.output, self.rationale, self.subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +48,8 @@ class Example:
 
     Parameters
     ----------
-    id : int, str or None
-        Unique; integers are 64 bits, signed. None only until a store has numbered the example.
+    id : int or str
+        Unique; integers are 64 bits, signed.
     input : str
         The question.
     output : str
@@ -35,11 +60,14 @@ class Example:
         The person or customer that the example is about. One subject may have many examples.
     """
 
-    id: int | str | None
+    id: int | str
     input: str
     output: str
     rationale: str | None = None
     subject: str | None = None
+
+
+AnyExample = Example | NewExample
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +105,8 @@ class Reading:
 
     Parameters
     ----------
-    examples : list of Example
-        In the order of the source.
+    examples : list of Example or of NewExample
+        In the order of the source: all of them with ids, or all without.
     skipped : list of BadRow
         Rows that were left out, in the order of the source.
     options : tuple of str
@@ -91,7 +119,7 @@ class Reading:
         that is not read, and the like.
     """
 
-    examples: list[Example]
+    examples: Sequence[AnyExample]
     skipped: list[BadRow]
     options: tuple[str, ...] = ()
     template: dict[str, str] = field(default_factory=dict)
@@ -106,42 +134,43 @@ class RowFault(Exception):  # noqa: N818 -- never leaves the package: it becomes
         self.column, self.reason = column, reason
 
 
-def example_of(row: object, columns: Mapping[str, str]) -> Example:
+def example_of(row: object, columns: Mapping[str, str]) -> AnyExample:
     """Return a row as a checked example.
 
     Parameters
     ----------
-    row : mapping or Example
+    row : mapping, Example or NewExample
     columns : mapping of str to str
-        The column of each field that is to be read. An Example has its fields under their own names.
+        The column of each field that is to be read. An example has its fields under their own names.
 
     Raises
     ------
     RowFault
         The row is no example.
     """
-    if isinstance(row, Example):
+    if isinstance(row, AnyExample):
         columns = {name: name for name in FIELDS}
         row = {name: getattr(row, name) for name in FIELDS}
     if not isinstance(row, Mapping):
         raise RowFault(None, f"must be an object with named fields, got {type(row).__name__}")
-    return Example(
-        id=_id(row, columns.get("id")),
-        input=_required(row, columns["input"]),
-        output=_required(row, columns["output"]),
-        rationale=_text(row, columns.get("rationale")),
-        subject=_subject(row, columns.get("subject")),
+    id_ = _id(row, columns.get("id"))
+    texts = (
+        _required(row, columns["input"]),
+        _required(row, columns["output"]),
+        _text(row, columns.get("rationale")),
+        _subject(row, columns.get("subject")),
     )
+    return NewExample(*texts) if id_ is None else Example(id_, *texts)
 
 
-def id_faults(rows: Sequence[tuple[int, Example]], unit: str) -> dict[int, str]:
+def id_faults(rows: Sequence[tuple[int, AnyExample]], unit: str) -> dict[int, str]:
     """Return the lines whose ids do not agree with those of the others, each with the reason.
 
     Either no row has an id or every row has; all are of the kind of the first; each occurs once.
 
     Parameters
     ----------
-    rows : sequence of (int, Example)
+    rows : sequence of (int, Example or NewExample)
         Examples and the lines they come from.
     unit : str
         What the lines are called.

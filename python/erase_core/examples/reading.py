@@ -13,7 +13,7 @@ from erase_core.errors import ExampleError, ParameterError, SourceError, first_l
 from erase_core.examples import chat
 from erase_core.examples.content import content_of, is_stream
 from erase_core.examples.delimited import dialect_of
-from erase_core.examples.example import FIELDS, BadRow, Example, Reading, RowFault, counted, example_of, id_faults
+from erase_core.examples.example import FIELDS, AnyExample, BadRow, Reading, RowFault, counted, example_of, id_faults
 from erase_core.examples.formats import FORMATS, SUFFIXES, read_content
 from erase_core.examples.rows import Rows
 from erase_core.examples.tables import read_table
@@ -35,7 +35,7 @@ def read_examples(
 
     Parameters
     ----------
-    source : path, open file, table or iterable of mappings or of Example
+    source : path, open file, table or iterable of mappings, of Example or of NewExample
         A file, or an open one, is JSONL (``.jsonl``, ``.ndjson``), CSV or TSV with a header, Parquet, or JSON: a
         BIG-bench task or a list of objects. It may be compressed with gzip; its name then ends in ``.gz``. A table is
         what narwhals knows (pandas, polars, Arrow, DuckDB and others; lazy frames are collected) or a
@@ -134,10 +134,10 @@ def _columns(fields: Mapping[str, str] | None) -> dict[str, str]:
 def _gather(source: Rows, columns: Mapping[str, str], needed: Sequence[str], skip_bad: bool) -> Reading:
     """Check every row, then the ids together."""
     labels = dict.fromkeys(source.labels)
-    taken: list[tuple[int, Example]] = []
+    taken: list[tuple[int, AnyExample]] = []
     bad: list[BadRow] = []
     for line, row in source.numbered:
-        if not source.labels and isinstance(row, (Mapping, Example)):
+        if not source.labels and isinstance(row, (Mapping, AnyExample)):
             labels.update(dict.fromkeys(row if isinstance(row, Mapping) else needed))
         try:
             if isinstance(row, RowFault):

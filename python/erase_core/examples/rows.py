@@ -17,7 +17,7 @@ __all__ = ["Rows", "unique_labels"]
 
 @dataclass
 class Rows:
-    """Rows by their lines. A row is a mapping, an Example or a fault; anything else is refused later.
+    """Rows by their lines. A row is a mapping, an example or a fault; anything else is refused later.
 
     Parameters
     ----------

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from erase_core import commitments
 from erase_core.errors import DuplicateIdError, IdKindError, StoreError, UnknownIdError
-from erase_core.examples.example import Example, unstorable
+from erase_core.examples.example import AnyExample, Example, unstorable
 from erase_core.store.database import Database
 from erase_core.store.metadata import Constants, Metadata, damage
-from erase_core.store.rows import COLUMNS, ROW, can_be_an_id, id_of, typed
+from erase_core.store.rows import COLUMNS, ROW, can_be_an_id, typed
 
 __all__ = ["LockedReads", "Reads"]
 
@@ -143,7 +143,7 @@ class Reads:
         known = set(self._present(ids))
         return [id_ for id_ in ids if id_ in known]
 
-    def duplicates(self, examples: Sequence[Example]) -> set[int | str]:
+    def duplicates(self, examples: Sequence[AnyExample]) -> set[int | str]:
         """Return the ids of those examples that are in the store with the same content."""
         ids = [example.id for example in examples if example.id is not None]
         rows = self._among(f"SELECT {COLUMNS} FROM examples WHERE id", ids, whole=True)
@@ -210,7 +210,7 @@ class Reads:
             f"SELECT {ROW} FROM examples WHERE id", [id_ for id_ in ids if can_be_an_id(id_)], whole=True
         )
         checked = [self._checked(row) for row in rows]
-        return {id_of(example): (example, hash_) for example, hash_ in checked}
+        return {example.id: (example, hash_) for example, hash_ in checked}
 
     def _checked(self, row: tuple[Any, ...]) -> tuple[Example, bytes]:
         """Return the example of a row of the table, and its hash, which is seen to be its own."""

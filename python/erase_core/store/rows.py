@@ -6,17 +6,11 @@ from collections.abc import Sequence
 
 from erase_core.examples.example import Example, unstorable
 
-__all__ = ["COLUMNS", "MAX_ID", "ROW", "can_be_an_id", "id_of", "typed"]
+__all__ = ["COLUMNS", "MAX_ID", "ROW", "can_be_an_id", "typed"]
 
 COLUMNS = "id, input, output, rationale, subject"
 ROW = f"{COLUMNS}, salt, hash, vector"
 MAX_ID = 2**63 - 1
-
-
-def id_of(example: Example) -> int | str:
-    """Return the id of an example of the store, which has one."""
-    assert example.id is not None
-    return example.id
 
 
 def typed(fields: Sequence[object]) -> Example | None:

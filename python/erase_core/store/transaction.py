@@ -12,7 +12,7 @@ from erase_core.examples.example import Example
 from erase_core.store.database import Change, Database
 from erase_core.store.metadata import Constants, Head, WritableMetadata
 from erase_core.store.reads import Reads
-from erase_core.store.rows import COLUMNS, id_of, typed
+from erase_core.store.rows import COLUMNS, typed
 
 __all__ = ["WriteTransaction"]
 
@@ -61,7 +61,7 @@ class WriteTransaction(Reads):
         gone = [example for row in rows if (example := typed(row[1:])) is not None]
         if len(gone) < len(rows) or not all(isinstance(hash_, bytes) for hash_ in hashes):
             raise self._damage("examples")
-        tokens = {token for e in gone for token in (keyed.of_id(id_of(e)), keyed.of_content(e))}
+        tokens = {token for e in gone for token in (keyed.of_id(e.id), keyed.of_content(e))}
         tokens |= {keyed.of_subject(subject) for subject in subjects}
         self.remember(tokens)
         self._change("DELETE FROM examples WHERE id = ?", ((id_,) for id_ in ids))
