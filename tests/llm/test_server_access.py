@@ -34,7 +34,7 @@ def test_the_key_is_the_one_given_or_else_the_one_named_or_else_openais(monkeypa
     assert sent_keys(monkeypatch, both, api_key_env="SOME_KEY", api_key="key-2") == {"Bearer key-2"}
     assert sent_keys(monkeypatch, both, api_key="") == {"Bearer none"}
     assert sent_keys(monkeypatch, {}) == {"Bearer none"}
-    with pytest.raises(ParameterError, match="api_key_env names SOME_KEY, which is not set"):
+    with pytest.raises(ParameterError, match="api_key_env names the variable SOME_KEY, which is not set"):
         sent_keys(monkeypatch, {"OPENAI_API_KEY": "key-0"}, api_key_env="SOME_KEY")
 
 
@@ -115,7 +115,7 @@ def test_the_query_of_an_address_is_sent_with_every_request() -> None:
         (f"http://me:{SECRET}@[::1", "must begin with"),
         (f"http://me:{SECRET}@h:port/v1", "must begin with"),
         ("http://h:99999/v1", "must begin with"),
-        ("http://h/v1?a=1&a=2", "each name once"),
+        ("http://h/v1?a=1&a=2", "each name only once"),
         (" http://h/v1", "no white space"),
         ("http://h/v1\n", "no white space"),
         ("http://h\ud800/v1", "no white space and no control characters"),

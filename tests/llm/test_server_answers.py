@@ -101,8 +101,8 @@ def test_parts_of_a_content_are_joined_and_thoughts_among_them_left_out() -> Non
         (body([{"type": "refusal", "refusal": "I cannot."}]), "refused to answer, 'I cannot.'"),
         (body("yes", "refusal"), "refused to answer"),
         (body("yes", "content_filter"), "content filter"),
-        (body(None, "tool_calls", tool_calls=[{}]), "asked for a tool"),
-        (body(None, "stop", tool_calls=[{}]), "asked for a tool"),
+        (body(None, "tool_calls", tool_calls=[{}]), "requested a tool"),
+        (body(None, "stop", tool_calls=[{}]), "requested a tool"),
     ],
 )
 def test_a_refusal_is_a_problem(answer: object, words: str) -> None:

@@ -220,7 +220,7 @@ def receipts(path: Path, keys: Keys) -> Path:
     with create(path, some(12), receipts=receipts, signing_key=keys.private, public_keys=keys.public) as erase:
         erase.forget(1)
         erase.forget(2)
-        assert f"signed by {keys.public[:16]} (named)" in str(erase.verify())
+        assert f"signed by {keys.public[:16]} (a named key)" in str(erase.verify())
     return receipts
 
 
@@ -309,6 +309,6 @@ def test_without_receipts_it_is_said_why_a_key_is_needed(path: Path, keys: Keys)
         assert erase.forget(1, dry_run=True).dry_run
     with Erase.open(path, embedder=WordEmbedder(), signing_key=keys.private) as erase:
         erase.forget(1)
-        assert f"signed by {keys.public[:16]} (which nobody named)" in str(erase.verify())
+        assert f"signed by {keys.public[:16]} (no key was named, so any is accepted)" in str(erase.verify())
     for empty in ("", [""], b"key", [keys.public, ""]):
         refused(lambda empty=empty: Erase.open(path, public_keys=empty), ParameterError, "public_keys")  # type: ignore[misc]

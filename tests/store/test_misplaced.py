@@ -228,7 +228,7 @@ def test_a_text_that_a_page_splits_is_found(path: Path, length: int) -> None:
     for start in starts:
         erase.ingest([example(7, ("".join(words)[:start] + trace).ljust(9600, "."))], on_forgotten="allow")
         n_split += not any(trace.encode() in each for each in contents(path / "store").values())
-        assert "number 1 of what should be absent, as UTF-8" in str(erase.verify(absent=[trace]))
+        assert "number 1 of the texts and vectors that should be absent, as UTF-8" in str(erase.verify(absent=[trace]))
         erase.forget(7)
         assert erase.verify(absent=[trace]).ok
     assert n_split
@@ -249,7 +249,7 @@ def test_what_is_found_bears_the_number_of_what_was_looked_for(path: Path) -> No
 @pytest.mark.parametrize("text", ["0000", "aaaa", "------", "7" * 127, "7" * 128, "7" * 300, "1 1 "])
 def test_a_text_of_one_letter_is_found(path: Path, text: str) -> None:
     erase = create(path, [*some(3), example(77, f"call {text} please"), example(78, "late", subject=text)])
-    assert "number 1 of what should be absent, as UTF-8" in str(erase.verify(absent=[text]))
+    assert "number 1 of the texts and vectors that should be absent, as UTF-8" in str(erase.verify(absent=[text]))
     erase.forget([77, 78])
     # The first receipt follows one whose hash is zeros.
     assert [problem for problem in erase.verify(absent=[text]).problems if "/receipts/" not in problem] == []
@@ -275,7 +275,9 @@ def test_a_vector_is_found_as_it_is_given(path: Path) -> None:
         "float32": vector.astype(np.float32).tobytes(),
     }.items():
         (path / "dump-shm").write_bytes(b"before" + content + b"after")
-        assert f"dump-shm holds number 1 of what should be absent, as {name}, at" in str(erase.verify(absent=[vector]))
+        assert f"dump-shm contains number 1 of the texts and vectors that should be absent, as {name}, at" in str(
+            erase.verify(absent=[vector])
+        )
     (path / "dump-shm").unlink()
     assert erase.verify(absent=[vector]).ok
     refused(lambda: erase.verify(absent=[np.zeros(8)]), ParameterError, "zeros")
