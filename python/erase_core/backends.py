@@ -62,7 +62,7 @@ def _described(embedder: Embedder) -> Embedder:
     name, dim = embedder.name, getattr(embedder, "dim", None)
     if isinstance(embedder, type):
         raise ParameterError(
-            f"embedder must be a model, got the class {embedder.__name__}; make one: {embedder.__name__}(...)"
+            f"embedder must be a model, got the class {embedder.__name__}. Give an object: {embedder.__name__}(...)."
         )
     fault = f"is {name!r}" if not isinstance(name, str) or not name.strip() else unstorable(name)
     if fault:
@@ -73,9 +73,9 @@ def _described(embedder: Embedder) -> Embedder:
         signature(embedder.embed).bind([], progress=False)
     except (AttributeError, TypeError) as error:
         raise EmbedderError(
-            f"the embedding model {name} must have a method embed(texts, *, progress=False): {error}; see `Embedder`"
+            f"the embedding model {name} must have a method embed(texts, *, progress=False): {error}. See `Embedder`."
         ) from None
-    except ValueError:  # a method that does not say how it is called
+    except ValueError:  # a method without a readable signature
         pass
     return embedder
 
@@ -87,7 +87,7 @@ def identified(model: str | PathLike[str] | Embedder | None) -> tuple[Identity, 
         if found is not None:
             return found, None
     embedder = as_embedder(model)
-    return Identity(str(embedder.name), int(embedder.dim)), embedder  # numpy's own kinds would be stored as bytes
+    return Identity(str(embedder.name), int(embedder.dim)), embedder  # NumPy types would be stored as bytes
 
 
 def as_llm(settings: Settings, api_key: str | None = None) -> LLM:
@@ -264,17 +264,17 @@ def checked_vectors(embedder: Embedder, texts: list[str], progress: bool = False
 
 
 def _copied(embedder: Embedder, given: object) -> NDArray[np.float32]:
-    """Return what an embedder gave as an array of our own. Nothing is left out of it: imaginary parts, masks."""
+    """Return a copy of an embedder's result. Imaginary parts and masks are refused, never silently dropped."""
     try:
         array = np.asarray(given)
         if array.dtype.kind not in "biufO" or np.ma.is_masked(given):
             what = "a masked array" if np.ma.is_masked(given) else f"an array of {array.dtype}"
-            raise TypeError(f"got {what}, which is not one of real numbers")
-        with np.errstate(over="ignore"):  # what is too large is infinite, and refused
+            raise TypeError(f"got {what}, not an array of real numbers")
+        with np.errstate(over="ignore"):  # a value too large for float32 becomes infinite, and is refused
             return np.array(array, dtype=np.float32, order="C")
-    except (TypeError, ValueError, RuntimeError) as error:  # the last from a tensor that keeps its gradient
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor with a gradient
         raise EmbedderError(
-            f"the embedding model {embedder.name} gave no vectors: {error}; have `embed` return a NumPy array of floats"
+            f"the embedding model {embedder.name} returned no vectors: {error}. `embed` must return an array of floats."
         ) from error
 
 

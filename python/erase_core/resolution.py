@@ -39,7 +39,7 @@ def warn_if_coarse(model: Model, before: float = 0.0) -> None:
 
 
 def _level_of_user() -> int:
-    """Return how many frames above the caller of this function the user's code is: not ours, and not scikit-learn's."""
+    """Return the stack level of the first frame that is neither in this package nor in scikit-learn."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("erase_core.", "sklearn.")):
         level, frame = level + 1, frame.f_back

@@ -112,7 +112,7 @@ def test_a_stream_that_is_named_and_closed_is_an_error(
     """The examples would go nowhere, with the exit code of success."""
     code, said = run(arguments, store, closed)
     if descriptor in closed:
-        assert (code, said) == (2, f"error: FILE: - is {name}, which is closed; name a file\n")
+        assert (code, said) == (2, f"error: FILE: - means {name}, which is closed. Give a file.\n")
     else:
         assert code == (0 if descriptor else 3)  # an empty source
 

@@ -268,5 +268,5 @@ def test_customers_numbers_that_pandas_wrote_as_floats_are_those_numbers(tmp_pat
 def test_another_delimiter_is_seen_where_a_label_has_a_comma(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("input;output;name, first\na;b;c\n")
-    with pytest.raises(SourceError, match="separated by ';'. Give delimiter=';'"):
+    with pytest.raises(SourceError, match=r"separated by ';'\. Give delimiter=';'"):
         read_examples(path)

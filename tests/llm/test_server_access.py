@@ -144,7 +144,7 @@ def test_an_address_that_cannot_be_used_is_refused_and_its_secrets_are_not_shown
     ],
 )
 def test_a_secret_among_parameters_is_refused_and_not_shown(parameters: dict[str, Any]) -> None:
-    with pytest.raises(ParameterError, match="parameters must hold no secret") as caught:
+    with pytest.raises(ParameterError, match="parameters must contain no secret") as caught:
         OpenAILLM("small", base_url="http://localhost/v1", parameters=parameters)
     assert SECRET not in str(caught.value)
 
@@ -156,6 +156,6 @@ def test_parameters_whose_names_only_resemble_a_secrets_are_taken() -> None:
 
 @pytest.mark.parametrize("end", ["?bearer=", "?jwt=", "?pass=", "?sas=", "?session=", "?access=", ";key=", "/token="])
 def test_a_secret_in_a_query_or_path_is_refused_and_not_shown(end: str) -> None:
-    with pytest.raises(ParameterError, match="base_url must hold no secret") as caught:
+    with pytest.raises(ParameterError, match="base_url must contain no secret") as caught:
         OpenAILLM("small", base_url=f"http://localhost/v1{end}{SECRET}")
     assert SECRET not in str(caught.value)

@@ -106,7 +106,7 @@ def test_a_row_that_was_forged_is_told(path: Path) -> None:
             db.execute("UPDATE facts SET value = ? WHERE name = 'commitment'", (whole,))
         db.close()
         assert [each.output for each in erase.examples() if each.id == 5] == ["forged"]
-        assert "not those that the newest receipt is committed to" in str(erase.verify())
+        assert "do not match the commitments in the newest receipt" in str(erase.verify())
 
 
 # ---- whom it tells of ----

@@ -183,7 +183,7 @@ def test_a_store_whose_receipts_were_written_anew_unsigned_is_told_by_the_key_th
     with Erase.open(path, embedder=WordEmbedder()) as erase:
         assert erase.verify().ok  # nobody can see it from within
         assert erase.verify(known=[noted]).problems == [
-            "receipt 2 is tampered: it is another than the one that was written down"
+            "receipt 2 is tampered: it differs from the one that was written down"
         ]
     with Erase.open(path, embedder=WordEmbedder(), public_keys=keys.public_file) as erase:
         assert [problem[:21] for problem in erase.verify().problems] == [
@@ -247,7 +247,7 @@ def test_a_receipt_that_waits_does_not_hide_the_others(path: Path, receipts: Pat
     file.write_bytes(sealed(signed(json.loads(content), None)))
     with Erase(Store(path, 1), WordEmbedder(), None, public_keys=frozenset({keys.public})) as erase:
         problems = str(erase.verify())
-        for part in ("receipt 1 is unsigned", "another than the one that is to be published", "knows nothing of"):
+        for part in ("receipt 1 is unsigned", "differs from the one that is to be published", "does not know"):
             assert part in problems
 
 

@@ -46,7 +46,7 @@ def test_a_store_that_was_moved_away_under_a_handle_is_not_written_to(folder: Pa
     create(folder / "store", some(5, 50)).close()
     files = contents(folder)
     for call in (lambda: erase.forget(1), lambda: erase.ingest(some(1, 90)), lambda: erase.prompt("late parcel")):
-        refused(call, StoreError, "moved or replaced", "open it again")
+        refused(call, StoreError, "moved or replaced", "Open it again")
     erase.close()
     assert contents(folder / "store") == {name[6:]: c for name, c in files.items() if name.startswith("store/")}
     with opened(folder / "moved") as moved:

@@ -211,7 +211,7 @@ def test_a_damaged_vector_is_told_by_verify_and_is_an_error_where_it_is_needed(
         else:
             refused(erase.verify, StoreError, "damaged")
     (path / SNAPSHOT).unlink()
-    refused(lambda: seen(reopened(path)), StoreError, "damaged", "restore a backup")
+    refused(lambda: seen(reopened(path)), StoreError, "damaged", "Restore a backup")
 
 
 # ---- the snapshot ----

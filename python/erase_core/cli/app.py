@@ -113,9 +113,7 @@ def init(
     llm_parameter: Parameters = None,
     api_key_env: KeyVariable = None,
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
-    on_control_tokens: Annotated[
-        str, typer.Option(help=f"{CONTROL_TOKENS} in examples, questions and options.")
-    ] = "keep",
+    on_control_tokens: Annotated[str, typer.Option(help=f"{CONTROL_TOKENS}.")] = "keep",
     option: Annotated[list[str] | None, typer.Option(help="An answer that `choose` may give; may be repeated.")] = None,
     task: Annotated[
         Path | None, typer.Option(help="A BIG-bench task file: use its prompt texts and its options.")
@@ -338,7 +336,7 @@ def verify(
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check the store: refit the model with a second implementation, compare; check examples, receipts and files."""
+    """Check the store: compare its model with a fit by a second implementation; check examples, receipts and files."""
     from erase_core.verify.scan import SHORTEST
 
     texts = [*(absent or ()), *(lines_of("--absent-from", absent_from, SHORTEST) if absent_from is not None else ())]

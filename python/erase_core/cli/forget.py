@@ -102,10 +102,10 @@ def forget(
 
 
 def _check_utf8(option: str, texts: Sequence[str]) -> None:
-    """Refuse arguments in another encoding: they could match nothing, and would be skipped as missing."""
+    """Refuse arguments that are not in UTF-8. They could match nothing, and would be skipped as missing."""
     for text in texts:
         if any("\udc80" <= sign <= "\udcff" for sign in text):
-            raise ParameterError(f"{option}: {text!r} is not in UTF-8; give it in that encoding")
+            raise ParameterError(f"{option}: {text!r} is not in UTF-8. Give it in that encoding.")
 
 
 def _ids(erase: Erase, given: Sequence[str]) -> Sequence[int | str]:

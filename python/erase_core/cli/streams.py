@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from io import TextIOWrapper
 
-# Standard streams that whoever started this process had closed.
+# Names of the standard streams that were closed when the process started.
 closed: set[str] = set()
 
 __all__ = ["Unprinted", "closed", "drop_unwritten", "prepare", "print_result"]

@@ -80,7 +80,7 @@ class Content:
             is_gzip = raw.peek(2)[:2] == b"\x1f\x8b"
             by_name = isinstance(self.source, Path) and self.source.suffix.lower() == ".gz"
             if by_name and not raw.peek(1):
-                raise SourceError(f"{self.name} is empty; gzip has a header in any case, so fetch it again")
+                raise SourceError(f"{self.name} is empty, but even an empty gzip file has a header. Download it again.")
             if by_name and not is_gzip:
                 raise SourceError(f"{self.name} is not compressed with gzip, although its name ends in .gz. Rename it.")
             # A stream need not have a name, so only its bytes count.

@@ -103,7 +103,7 @@ def _likely_delimiter(label: str, delimiter: str) -> str | None:
 
 
 def _delimiter_of_columns(header: Sequence[str], columns: Mapping[str, str], delimiter: str) -> str | None:
-    """Return what separates the columns of a header that has the needed ones by it, but not by its own delimiter."""
+    """Return the delimiter by which a header has the needed columns, if it does not have them by the given one."""
     needed = {columns["input"], columns["output"]}
     if needed <= set(header):
         return None

@@ -56,7 +56,7 @@ class Address:
         if parts.fragment:
             raise ParameterError("base_url must have no fragment, which is the part from # on. Leave it out.")
         if any(SECRET_NAME.search(name.lower()) for name in re.findall(r"([\w.-]+)=", parts.path)):
-            raise ParameterError(f"base_url must hold no secret, but its path seems to have one. {ADVICE}.")
+            raise ParameterError(f"base_url must contain no secret, but its path seems to have one. {ADVICE}.")
         user, at, host = parts.netloc.rpartition("@")
         url = f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
         return cls(url, _query(parts.query), unquote(user) if at else None)

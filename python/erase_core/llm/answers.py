@@ -154,7 +154,7 @@ def _content(content: object) -> tuple[str, str | None]:
 
 
 def _has_thoughts(message: object) -> bool:
-    """Whether a message has thoughts beside its text."""
+    """Whether a message contains thoughts besides its text."""
     content = _at(message, "content")
     parts = content if isinstance(content, list) else []
     return any(bool(_at(message, name)) for name in THOUGHTS) or any(_at(p, "type") in THOUGHT_PARTS for p in parts)

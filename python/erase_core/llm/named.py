@@ -153,18 +153,18 @@ def _labelled(said: Sequence[str], options: Sequence[str], query: str) -> str | 
 
 
 def _listed(letters: Collection[str], query: str) -> dict[str, str]:
-    """Return what a query has after each letter; empty if it does not list them all."""
+    """Return the text of each letter in a query; empty if the query does not list all letters."""
     found = re.findall(r"(?:^|(?<=[\s(]))([A-Za-z])[).:]\s+(\S.*?)(?=\s+\(?[A-Za-z][).:]\s|\s*$)", query, re.MULTILINE)
     listed = {letter.upper(): _folded(text) for letter, text in found}
     return listed if listed.keys() >= set(letters) else {}
 
 
 def _fits(label: str, rest: str, mark: str, letters: Collection[str], listed: Mapping[str, str]) -> bool:
-    """Whether what follows a letter says nothing against it."""
+    """Whether the text after a letter does not contradict it."""
     if RIGHT.fullmatch(rest):
         return True
     if listed:
-        # The longest that it begins with, since one may begin like another.
+        # Take the longest listed text that it begins with, since one text may be the beginning of another.
         said = _folded(rest)
         begun = [each for each in listed if re.match(rf"{re.escape(listed[each])}(?!\w)", said)]
         if not begun or listed[label] != max((listed[each] for each in begun), key=len):

@@ -87,7 +87,7 @@ class OpenAILLM(Shared):
         )
         address = Address.of(base_url)
         self._connection = Connection(model, address, api_key, options)
-        self._made_of: dict[str, Any] | None = None  # where there is a secret, which is kept in the connection alone
+        self._made_of: dict[str, Any] | None = None  # None if there is a secret, which only the connection may hold
         if not api_key and address.credentials is None:
             self._made_of = {"model": model, "base_url": base_url, "api_key": api_key, **asdict(options)}
         self.name = self._connection.name

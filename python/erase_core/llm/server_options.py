@@ -20,7 +20,7 @@ __all__ = ["DEFAULT_KEY", "ServerOptions", "check_key", "key_from"]
 DEFAULT_KEY = "OPENAI_API_KEY"
 # Capitals only. Nearly every key has a lower-case letter, so a key given by mistake is refused and not stored.
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
-# Names of parameters whose values are secrets. A `prompt_cache_key` is none, nor are `stop_token_ids`.
+# Names of parameters whose values are secrets. `prompt_cache_key` and `stop_token_ids` are not among them.
 SECRET = re.compile(
     r"api.?key|secret|passw|pwd|credential|authorization|bearer|jwt|(access|auth|id|refresh|session).?token|headers?$|"
     r"^(auth|token|key|cookies?)$",
@@ -165,7 +165,7 @@ def _checked(given: object) -> dict[str, Any]:
     secret = next(filter(SECRET.search, _names(given)), None)
     if secret is not None:
         raise ParameterError(
-            f"parameters must not contain a secret, since a store keeps them, but have {secret!r}. Give api_key."
+            f"parameters must contain no secret, since a store keeps them, but have {secret!r}. Give api_key."
         )
     try:
         text = json.dumps(dict(given), allow_nan=False)
@@ -180,7 +180,7 @@ def _checked(given: object) -> dict[str, Any]:
 
 
 def _names(given: object, depth: int = 0) -> Iterator[str]:
-    """Yield the names in a mapping, and in mappings and lists in it; deeper ones than anybody sends are left out."""
+    """Yield the names in a mapping, and in the mappings and lists inside it, down to `MOST_DEPTH` levels."""
     if depth > MOST_DEPTH:
         return
     if isinstance(given, Mapping):
