@@ -241,7 +241,7 @@ def test_what_is_found_bears_the_number_of_what_was_looked_for(path: Path) -> No
     verification = erase.verify(absent=looked_for)
     assert verification.n_absent == 3
     assert verification.problems
-    assert {problem.split(" of what")[0].split()[-1] for problem in verification.problems} == {"2"}
+    assert {problem.split(" of the texts")[0].split()[-1] for problem in verification.problems} == {"2"}
     assert any("as UTF-8" in problem for problem in verification.problems)
     assert any("as its vector as float32" in problem for problem in verification.problems)
 
@@ -260,7 +260,7 @@ def test_an_export_is_found_that_lies_beside(path: Path, text: str) -> None:
     erase = create(path / "store", [*some(3), example(77, text)], receipts=path / "receipts")
     erase.export(path / "receipts" / "export.jsonl")
     erase.forget(77)
-    assert "export.jsonl holds number 1" in str(erase.verify(absent=[text]))
+    assert "export.jsonl contains number 1" in str(erase.verify(absent=[text]))
     (path / "receipts" / "export.jsonl").unlink()
     assert erase.verify(absent=[text]).ok
 
