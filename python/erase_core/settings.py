@@ -1,4 +1,4 @@
-"""What a store was created with: fixed from then on, since the state is a function of it and of the examples."""
+"""The settings of a store. They never change after creation: the state is a function of settings and examples."""
 
 from __future__ import annotations
 
@@ -63,38 +63,38 @@ class Settings:
     n_shots : int, default=8
         Demonstrations in a prompt.
     strategy : {"kmeans", "knn", "random"}, default="kmeans"
-        How they are chosen: the examples nearest to the centres, one prompt for all queries (ERASE); those nearest to
-        each query; or a draw by seed and id.
+        How demonstrations are chosen. "kmeans": the examples nearest to the cluster centres, the same for all queries
+        (ERASE). "knn": the examples nearest to the query. "random": a draw by seed and id.
     seed : int, default=0
-        Seed of every draw, 0 to 2**64 - 1.
+        Seed of all random draws, 0 to 2**64 - 1.
     epsilon, gamma, max_iter
-        As for `QKMeans`.
+        See `QKMeans`.
     projection : int or None, default=None
-        As for `QKMeans`. A matrix of public axes, where there is one, is kept by the store.
+        See `QKMeans`. A projection matrix is not part of the settings; the store keeps it separately.
     template : Template or None, default=None
-        Texts of the prompt; None for the plain ones.
+        Texts of the prompt. None: the default template.
     options : tuple of str, default=()
-        Answers to choose from where a call names none.
+        Answers to choose from if a call gives none.
     embedder : str or None, default=None
-        Hub id or folder of the embedding model; None for the packaged one.
+        Hub id or folder of the embedding model. None: the packaged model.
     llm : str or None, default=None
-        Hub id, folder or GGUF file of the language model, or its name at `base_url`; None for the packaged one.
+        Hub id, folder or GGUF file of the language model, or its name at `base_url`. None: the packaged model.
     base_url : str or None, default=None
         Address of an OpenAI-compatible server, without user name and password.
     chat : bool, default=False
-        Whether the model's chat template is used.
+        Whether to use the model's chat template.
     server : ServerOptions, default=ServerOptions()
-        How the server at `base_url` is asked. Its key is not among them.
+        How to send requests to the server at `base_url`. The server's key is not part of the settings.
     on_control_tokens : {"keep", "refuse"}, default="keep"
-        What to do with control tokens such as ``<|im_start|>`` in examples, queries and options. "keep": they are text
-        like any other. A model in this process is then never given the tokens themselves; a server cannot be kept from
-        reading them as such. "refuse": such an example is not taken in, and such a query is an error. Looked for are
-        the common families, and the tokens of the language model where its tokenizer is at hand.
+        What to do with control tokens such as ``<|im_start|>`` in examples, queries and options. "keep": treat them as
+        ordinary text. A model in this process then never receives the tokens themselves, but a server may still read
+        them as control tokens. "refuse": such examples are not ingested, and such queries raise an error. Both the
+        common families of control tokens and those of the language model, if its tokenizer is available, are detected.
 
     Raises
     ------
     ParameterError
-        A value is none of what is listed.
+        A setting has the wrong type or is out of range.
     """
 
     n_shots: int = 8
@@ -114,7 +114,7 @@ class Settings:
     on_control_tokens: OnControlTokens = "keep"
 
     def __post_init__(self) -> None:
-        # What numpy made is turned into what JSON knows.
+        # The checks turn numpy numbers into Python numbers, which JSON can hold.
         object.__setattr__(self, "n_shots", checks.integer("n_shots", self.n_shots, 1, 1024))
         if self.strategy not in get_args(Strategy):
             raise ParameterError(f"strategy must be one of {', '.join(get_args(Strategy))}, got {self.strategy!r}")
@@ -136,7 +136,7 @@ class Settings:
             if value is not None and (not isinstance(value, str) or not value.strip()):
                 raise ParameterError(f"{name} must be text that is not blank, or None, got {value!r}")
             if value is not None and (reason := unstorable(value)):
-                raise ParameterError(f"{name} must be text that can be stored, but {value!r} {reason}; rename it")
+                raise ParameterError(f"{name} must be text that can be stored, but {value!r} {reason}. Rename it.")
         if not isinstance(self.chat, bool):
             raise ParameterError(f"chat must be True or False, got {self.chat!r}")
         if not isinstance(self.server, ServerOptions):
@@ -145,7 +145,7 @@ class Settings:
             check_no_credentials(self.base_url)
         checks.choice("on_control_tokens", self.on_control_tokens, get_args(OnControlTokens))
         if self.base_url is not None and self.llm is None:
-            raise ParameterError("llm must name the model that the server at base_url is to run")
+            raise ParameterError("llm must be the name of a model at base_url, got None")
 
     @classmethod
     def of(cls, given: GivenSettings) -> Settings:
@@ -172,33 +172,33 @@ class Settings:
         return cls(**values)
 
     def to_json(self) -> str:
-        """Return the settings as JSON, the same for the same settings."""
+        """Return the settings as JSON. Equal settings give equal text."""
         values = asdict(self)
-        if self.server == ServerOptions():  # so that versions without it read what does not need it
+        if self.server == ServerOptions():  # older versions, which do not know it, can then read the settings
             del values["server"]
         return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
-        """Return the settings that `to_json` wrote."""
+        """Return the settings from the JSON of `to_json`."""
         values = json.loads(text)
         if values["template"] is not None:
             values["template"] = Template.from_dict(values["template"])
-        if values["base_url"] is not None:  # older versions kept a password that was in it
+        if values["base_url"] is not None:  # older versions stored an address with its password
             values["base_url"] = without_credentials(values["base_url"])
         values["server"] = ServerOptions.of(values.get("server"))
         return cls(**{**values, "options": tuple(values["options"])})
 
 
 def is_name(model: object) -> TypeGuard[str | PathLike[str]]:
-    """Whether a model is given by name or folder, not as an object."""
+    """Whether a model is given as a name or folder, not as an object."""
     return isinstance(model, (str, PathLike))
 
 
 def name_of(name: str, model: object) -> str | None:
-    """Return the name of a model that is given by name; None for one that is an object, or for the packaged one."""
+    """Return the name of a model given by name or folder; None for an object or None."""
     if is_name(model):
-        # A folder is the same one wherever the store is opened from.
+        # An absolute path stays valid when the store is opened from another working directory.
         return os.path.abspath(model) if os.path.exists(model) else os.fspath(model)
     if model is not None and not hasattr(model, "name"):
         raise ParameterError(f"{name} must be a name, a folder, a model or None, got {model!r}")

@@ -105,7 +105,7 @@ def test_of_several_those_that_are_there_are_forgotten(path: Path) -> None:
         assert (report.ids, report.n_missing) == ([6, 10], 1)
         survivors = [each for each in some(12) if each.id not in (1, 2, 6, 10)]
         assert seen(erase) == seen_anew(path) == fresh(survivors)
-        assert "1 of what was named is not in the store" in str(report)
+        assert "1 of those requested is not in the store" in str(report)
 
 
 def test_a_store_without_examples_has_nothing_to_forget(path: Path) -> None:
@@ -349,7 +349,7 @@ def test_the_command_repeats(tmp_path: Path) -> None:
     assert (again["ids"], again["n_missing"], again["receipt"], again["path"]) == ([], 4, None, None)
     result = command(*wanted, "--missing", "skip")
     assert (result.exit_code, result.stdout.count("\n"), result.stderr) == (0, 1, "")
-    assert result.stdout.startswith("0 examples forgotten, 6 remain; 4 of what was named are not in the store")
+    assert result.stdout.startswith("0 examples forgotten, 6 remain; 4 of those requested are not in the store")
     # Nobody is asked where there is nothing to decide, but somebody could have been.
     check_ended(command(*(each for each in wanted if each != "--yes"), "--missing", "skip"), 2, "--yes")
     report = json_of("forget", "--id", "0", "--id", "77", "--yes", "--missing", "skip", "--store", store)

@@ -114,11 +114,11 @@ def test_a_model_that_counts_wrongly_is_refused(path: Path, given_counts: Any, w
         ({}, ""),
         (
             {"n_truncated": 1, "longest": 300, "max_tokens": 256},
-            "1 input is longer than the 256 tokens that the embedding model sees (the longest has 300)",
+            "1 input is longer than the 256 tokens that the embedding model reads (the longest has 300)",
         ),
         (
             {"n_truncated": 2, "longest": 300, "max_tokens": 256, "indistinct": [[1, 2], [5, 6, 9]]},
-            "2 inputs are longer than the 256 tokens that the embedding model sees (the longest has 300); "
+            "2 inputs are longer than the 256 tokens that the embedding model reads (the longest has 300); "
             "5 examples differ only beyond that",
         ),
     ],
@@ -148,7 +148,7 @@ def test_the_command_line_prints_one_line(path: Path, tmp_path: Path, monkeypatc
         assert len(result.stdout.splitlines()) == lines
         if lines == 2:
             assert result.stdout.splitlines()[1] == (
-                "2 inputs are longer than the 4 tokens that the embedding model sees (the longest has 6); "
+                "2 inputs are longer than the 4 tokens that the embedding model reads (the longest has 6); "
                 "2 examples differ only beyond that"
             )
 

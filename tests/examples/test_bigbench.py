@@ -152,7 +152,7 @@ def test_a_bad_example_is_one_bad_row(folder: Path, example: object, field: str 
         ({"task_prefix": None}, "task_prefix must be text, got NoneType"),
         ({"example_output_prefix": 3}, "example_output_prefix must be text, got int"),
         ({"append_choices_to_input": "false"}, "append_choices_to_input must be true or false, got str"),
-        ({"examples": {}}, "is neither a list of objects nor a BIG-bench task"),
+        ({"examples": {}}, "must be a list of objects, or a BIG-bench task"),
         ({"examples": []}, "has no rows"),
     ],
 )

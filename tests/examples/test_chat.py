@@ -96,7 +96,7 @@ BAD: dict[str, tuple[object, str]] = {
     "text": ("hello", "must be a list of messages, got str"),
     "an object": ({"role": "user"}, "must be a list of messages, got dict"),
     "empty": ([], "must end with a message of the assistant"),
-    "no objects": (["hello"], "must hold objects, got str at place 1"),
+    "no objects": (["hello"], "must be a list of objects, got str at position 1"),
     "no answer": (HELLO[:1], "must end with a message of the assistant"),
     "a question at the end": ([*HELLO, HELLO[0]], "must end with a message of the assistant"),
     "no question": (HELLO[1:], "must have a message of the user before the assistant's last one"),
@@ -104,11 +104,14 @@ BAD: dict[str, tuple[object, str]] = {
     "no role": ([{"content": "x"}, *HELLO], "message 1 has another"),
     "an odd role": ([{"role": ["user"], "content": "x"}, *HELLO], "message 1 has another"),
     "a call": ([HELLO[0], CALL], "message 2 calls a tool"),
-    "a refusal": ([HELLO[0], {"role": "assistant", "content": None, "refusal": "no"}], "message 2 has NoneType"),
+    "a refusal": (
+        [HELLO[0], {"role": "assistant", "content": None, "refusal": "no"}],
+        "the content of message 2 is NoneType",
+    ),
     "an image": ([IMAGE, HELLO[1]], "message 1 has a part that is not"),
     "blank": ([{"role": "user", "content": " "}, HELLO[1]], "message 1 is empty"),
-    "a number": ([{"role": "user", "content": 5}, HELLO[1]], "message 1 has int as its content"),
-    "not to be learned": ([HELLO[0], {**HELLO[1], "weight": 0}], "weight is 0"),
+    "a number": ([{"role": "user", "content": 5}, HELLO[1]], "the content of message 1 is int"),
+    "not to be learned": ([HELLO[0], {**HELLO[1], "weight": 0}], "weight of the last message is 0"),
 }
 
 

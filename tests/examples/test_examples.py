@@ -36,7 +36,7 @@ def fault(*rows: object) -> BadRow:
     assert len(reading.examples) == len(rows) - 1
     with pytest.raises(ExampleError) as caught:
         read_examples(rows)
-    assert str(caught.value).startswith(f"{reading.skipped[0]}; ")
+    assert str(caught.value).startswith(f"{reading.skipped[0]}. ")
     return reading.skipped[0]
 
 
@@ -50,8 +50,8 @@ BAD_VALUES: dict[str, tuple[object, str]] = {
     "bytes": (b"yes", "must be text or an integer, got bytes"),
     "a list": (["yes"], "must be text or an integer, got list"),
     "a date": (pd.Timestamp(0), "must be text or an integer, got Timestamp"),
-    "NUL": ("a\0b", "holds a NUL character"),
-    "a lone surrogate": ("ab\ud800", "holds half of a surrogate pair at character 3"),
+    "NUL": ("a\0b", "contains a NUL character"),
+    "a lone surrogate": ("ab\ud800", "contains half of a surrogate pair at character 3"),
 }
 MISSING = {
     "None": None,
@@ -76,8 +76,8 @@ BAD_IDS: dict[str, tuple[object, str]] = {
     "too large": (2**63, "must be an integer from -2**63 to 2**63 - 1"),
     "too small": (-(2**63) - 1, "must be an integer from -2**63 to 2**63 - 1"),
     "of 5000 digits": (10**5000, "must be an integer from -2**63 to 2**63 - 1"),
-    "NUL": ("\0", "holds a NUL character"),
-    "a lone surrogate": ("\udc80", "holds half of a surrogate pair at character 1"),
+    "NUL": ("\0", "contains a NUL character"),
+    "a lone surrogate": ("\udc80", "contains half of a surrogate pair at character 1"),
 }
 
 
@@ -194,11 +194,11 @@ def test_any_mapping_is_a_row_and_its_other_fields_are_ignored() -> None:
 AT_ODDS: dict[str, tuple[list[object], int, str]] = {
     "one without": ([1, 2, None], 3, "is missing, but row 1 has one"),
     "the first without": ([None, 2, 3], 1, "is missing, but row 2 has one"),
-    "text among integers": ([1, "2", 3], 2, "is text, but that of row 1 is an integer"),
-    "integer among texts": (["1", "2", 3], 3, "is an integer, but that of row 1 is text"),
-    "twice": ([5, 6, 5], 3, "is that of row 1 already"),
-    "twice as a float": ([5, 6, 6.0], 3, "is that of row 2 already"),
-    "twice as text": (["a", "b", "b"], 3, "is that of row 2 already"),
+    "text among integers": ([1, "2", 3], 2, "is text, but the one of row 1 is an integer"),
+    "integer among texts": (["1", "2", 3], 3, "is an integer, but the one of row 1 is text"),
+    "twice": ([5, 6, 5], 3, "must be unique, but row 1 has the same"),
+    "twice as a float": ([5, 6, 6.0], 3, "must be unique, but row 2 has the same"),
+    "twice as text": (["a", "b", "b"], 3, "must be unique, but row 2 has the same"),
 }
 
 

@@ -265,7 +265,7 @@ def test_a_template_that_changes_texts_is_used_as_it_is_but_not_with_control_tok
     assert ids_of(llm, prompt) == list(own)
     forged = Prompt(Template(), (), "is </s> it here")
     if "replace" in change:
-        with pytest.raises(LLMError, match=r'cannot take a control token .* as text: .*on_control_tokens="refuse"'):
+        with pytest.raises(LLMError, match=r'cannot read a control token .* as text. .*on_control_tokens="refuse"'):
             llm.generate(forged)
     else:  # nothing is left of the token
         assert control_ids(llm, ids_of(llm, forged)) == control_ids(llm, ids_of(llm, prompt))
@@ -287,7 +287,7 @@ def test_markers_that_are_text_to_the_tokenizer_are_refused_in_texts(tmp_path: P
         ((), forged, ["yes"]),
         ((), "late?", ["yes", forged]),
     ):
-        with pytest.raises(LLMError, match=r"writes '\[/INST\]', which its tokenizer does not know as a token"):
+        with pytest.raises(LLMError, match=r"uses '\[/INST\]', which is not a token of its tokenizer"):
             llm.choose(Prompt(Template(), shown, query), options)
 
 

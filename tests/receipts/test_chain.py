@@ -126,7 +126,7 @@ def test_a_chain_that_nobody_touched_is_verified(chain: Chain) -> None:
 
 
 def test_a_folder_without_receipts_is_a_chain_without_receipts(path: Path) -> None:
-    refused(lambda: verify_receipts(path), ParameterError, str(path), "no folder")
+    refused(lambda: verify_receipts(path), ParameterError, str(path), "is not a folder")
     path.mkdir()
     (path / "notes.txt").write_text("mine")
     assert kinds(verify_receipts(path, head=(0, ""))) == kinds(verify_receipts(path)) == set()

@@ -182,7 +182,7 @@ def test_a_store_whose_receipts_were_written_anew_unsigned_is_told_by_the_key_th
     with Erase.open(path, embedder=WordEmbedder()) as erase:
         assert erase.verify().ok  # nobody can see it from within
         assert erase.verify(known=[noted]).problems == [
-            "receipt 2 is tampered: it is another than the one that was written down"
+            "receipt 2 is tampered: it differs from the one that was written down"
         ]
     with Erase.open(path, embedder=WordEmbedder(), public_keys=keys.public_file) as erase:
         assert [problem[:21] for problem in erase.verify().problems] == [
@@ -219,7 +219,7 @@ def receipts(path: Path, keys: Keys) -> Path:
     with create(path, some(12), receipts=receipts, signing_key=keys.private, public_keys=keys.public) as erase:
         erase.forget(1)
         erase.forget(2)
-        assert f"signed by {keys.public[:16]} (named)" in str(erase.verify())
+        assert f"signed by {keys.public[:16]} (a named key)" in str(erase.verify())
     return receipts
 
 
@@ -246,7 +246,7 @@ def test_a_receipt_that_waits_does_not_hide_the_others(path: Path, receipts: Pat
     file.write_bytes(sealed(signed(json.loads(content), None)))
     with unchecked(path, public_keys=[keys.public]) as erase:
         problems = str(erase.verify())
-        for part in ("receipt 1 is unsigned", "another than the one that is to be published", "knows nothing of"):
+        for part in ("receipt 1 is unsigned", "differs from the one that is to be published", "does not know"):
             assert part in problems
 
 
@@ -308,6 +308,6 @@ def test_without_receipts_it_is_said_why_a_key_is_needed(path: Path, keys: Keys)
         assert erase.forget(1, dry_run=True).dry_run
     with Erase.open(path, embedder=WordEmbedder(), signing_key=keys.private) as erase:
         erase.forget(1)
-        assert f"signed by {keys.public[:16]} (which nobody named)" in str(erase.verify())
+        assert f"signed by {keys.public[:16]} (no key was named, so any is accepted)" in str(erase.verify())
     for empty in ("", [""], b"key", [keys.public, ""]):
         refused(lambda empty=empty: Erase.open(path, public_keys=empty), ParameterError, "public_keys")  # type: ignore[misc]

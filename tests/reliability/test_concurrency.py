@@ -31,8 +31,8 @@ Ids = tuple[int, ...]
 ANSWER = re.compile(r"answer (\d+)$", re.MULTILINE)
 # What a verification may say while another process is in the middle of a removal.
 UNFINISHED = (
-    "the files may still hold what was forgotten: a removal is under way, or was interrupted; if this stays, "
-    "open the store again"
+    "the files may still hold removed data: a removal is in progress or was interrupted. If this persists, "
+    "open the store again."
 )
 
 

@@ -212,7 +212,7 @@ def test_a_damaged_vector_is_told_by_verify_and_is_an_error_where_it_is_needed(
         else:
             refused(erase.verify, StoreError, "damaged")
     (path / SNAPSHOT).unlink()
-    refused(lambda: seen(reopened(path)), StoreError, "damaged", "restore a backup")
+    refused(lambda: seen(reopened(path)), StoreError, "damaged", "Restore a backup")
 
 
 # ---- the snapshot ----
@@ -319,7 +319,7 @@ class FailsAtTheEnd:
 def test_a_write_whose_end_failed_is_not_said_to_have_changed_nothing(path: Path, others: tuple[str, ...]) -> None:
     erase = create(path, some(12))
     parts_of(erase).store._db._connection = FailsAtTheEnd(parts_of(erase).store._db._connection, *others)  # type: ignore[assignment]
-    refused(lambda: erase.forget(1), UncertainError, "disk I/O error", "shows when the store is opened again")
+    refused(lambda: erase.forget(1), UncertainError, "disk I/O error", "Open the store again to see")
     with Erase.open(path, embedder=WordEmbedder(), llm=CountingLLM()) as again:
         assert 1 not in [example.id for example in again.examples()]
         assert seen(again) == fresh([example for example in some(12) if example.id != 1])

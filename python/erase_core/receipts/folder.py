@@ -1,4 +1,4 @@
-"""Receipts as files in a folder, one for each removal. Whether they fit together: chain.py."""
+"""The files of receipts: a folder with one file for each removal. For the verification of the chain, see chain.py."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class ReceiptFolder:
 
     @classmethod
     def new(cls, path: Path, owner: str) -> ReceiptFolder:
-        """Make a folder for a store's receipts, which may be there but must be nobody's yet, and put its mark on it.
+        """Make a folder for a store's receipts, and write the store's name to it. It may exist, if no store uses it.
 
         Raises
         ------
         ReceiptError
-            It cannot be made, or belongs to another store.
+            The folder cannot be made, or belongs to another store.
         """
         folder = cls(path.absolute())
         try:
@@ -43,33 +43,33 @@ class ReceiptFolder:
         except OSError as error:
             raise ReceiptError(f"{path}: {error.strerror or error}") from error
         if taken:
-            raise ReceiptError(f"{path} holds receipts already, of another store; choose another folder")
+            raise ReceiptError(f"{path} holds receipts of another store. Choose another folder.")
         try:
             write_new(folder.path / MARK, f"{owner}\n".encode())
         except FileExistsError:
             raise ReceiptError(
-                f"{path} is meant for another store's receipts; choose another folder, or remove {MARK} from it if "
-                "that store was never made"
+                f"{path} is reserved for another store's receipts. Choose another folder; or, if that store was never "
+                f"created, delete the file {MARK} in it."
             ) from None
         except OSError as error:
             raise ReceiptError(f"{path}: {error.strerror or error}") from error
         return folder
 
     def give_up(self) -> None:
-        """Take the mark off again."""
+        """Delete the file with the store's name."""
         with suppress(OSError):
             (self.path / MARK).unlink()
 
     @property
     def owner(self) -> str:
-        """Name of the store whose mark the folder has; empty if it has none."""
+        """Name of the store that the folder belongs to; empty if it belongs to none."""
         try:
             return (self.path / MARK).read_text("ascii", "replace").strip()
         except OSError:
             return ""
 
     def numbers(self) -> list[int]:
-        """Return the numbers of the receipts that are there, ascending; none if the folder is not there.
+        """Return the numbers of all receipts, ascending; an empty list if the folder does not exist.
 
         Raises
         ------
@@ -88,11 +88,11 @@ class ReceiptFolder:
         Raises
         ------
         ReceiptError
-            It is not there, or was changed.
+            The receipt is missing or modified.
         """
         file = self.file(number)
         if file.exists() and not file.is_file():
-            raise ReceiptError(f"{file} is no file")
+            raise ReceiptError(f"{file} is not a file")
         try:
             return Receipt.from_bytes(file.read_bytes())
         except OSError as error:
@@ -101,14 +101,14 @@ class ReceiptFolder:
             raise ReceiptError(f"{file}: {error}") from None
 
     def publish(self, number: int, content: bytes, *, new_folder: bool = False) -> None:
-        """Write a receipt, durably; nothing if it is there. The folder is made only if it is said that it may be new.
+        """Write a receipt durably, unless it exists already. The folder is made only if `new_folder` is set.
 
         Raises
         ------
         ReceiptError
-            Another one is there.
+            Another receipt with this number exists.
         OSError
-            It cannot be written.
+            The receipt cannot be written.
         """
         if new_folder:
             make_folder(self.path)
@@ -118,9 +118,9 @@ class ReceiptFolder:
             write_new(self.file(number), content)
         except FileExistsError:
             if self.file(number).read_bytes() != content:
-                raise ReceiptError(f"{self.file(number)} is another receipt than the store's") from None
-            sync_folder(self.path)  # which may be what failed before
+                raise ReceiptError(f"{self.file(number)} is not the receipt of this store") from None
+            sync_folder(self.path)  # an earlier attempt may have failed here
 
     def file(self, number: int) -> Path:
-        """Return where a receipt lies."""
+        """Return the path of a receipt's file."""
         return self.path / f"{number:08}.json"

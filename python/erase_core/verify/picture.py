@@ -1,4 +1,4 @@
-"""All that `verify` looks at, read as of one moment. Nothing is judged here; see judgement.py."""
+"""Reads all data that `verify` needs, in one consistent state. For the judgement, see judgement.py."""
 
 from __future__ import annotations
 
@@ -24,18 +24,20 @@ __all__ = ["Picture", "ReceiptsPicture", "RowsPicture", "take"]
 
 
 class RowsPicture(NamedTuple):
-    """The rows of the tables, each seen to be sound, and what the store is committed to.
+    """The rows of the tables, each checked against its hash, and the store's commitments to them.
 
     Parameters
     ----------
     hashes : list of bytes
-        Of the examples.
+        The hashes of the examples.
     commitment : bytes
+        The commitment to them.
     forgotten : set of bytes
-        The list of what was forgotten: tokens.
+        The tokens on the list of what was forgotten.
     forgotten_commitment : bytes
+        The commitment to this list.
     back : list of int or str
-        Ids of examples that are there and on that list.
+        Ids of examples in the store that are on this list.
     """
 
     hashes: list[bytes]
@@ -46,24 +48,25 @@ class RowsPicture(NamedTuple):
 
 
 class ReceiptsPicture(NamedTuple):
-    """The receipts, and what the store knows of them.
+    """The receipts, and what the store knows about them.
 
     Parameters
     ----------
     head : Head
-        The newest one that the store knows.
+        The newest receipt that the store knows.
     newest : int
-        Number of the newest one that is published.
+        Number of the newest published receipt.
     pending : frozenset of int
-        Numbers of those that are to be published.
+        Numbers of the receipts that are not published yet.
     chain : ChainVerification
-        How those up to `head` fit together.
+        The verification of the receipts up to `head`.
     found : Receipt or None
-        The newest one that the store knows, as it was found.
+        The receipt with the number of `head`; None if it is missing or invalid.
     still_there : list of int or str
-        Ids of examples that are there, though a receipt says that they were removed.
+        Ids of examples in the store that a receipt lists as removed.
     committed : (bytes, str) or None
-        The store's commitments to its examples and to its model; None if it was written to since the newest receipt.
+        The store's commitments to its examples and to its model. None if it was written to since the newest receipt, or
+        that receipt was not found.
     """
 
     head: Head
@@ -76,26 +79,26 @@ class ReceiptsPicture(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A store as of one moment.
+    """The state of a store at one moment.
 
     Parameters
     ----------
     model : Model or None
     ids, vectors
-        Of all examples, by ascending id.
+        The ids of all examples, ascending, and their vectors.
     settings : Settings
     params : reference.Params
-        The parameters as the store has them, not as the model that is judged has them.
+        The parameters in the store's settings, not those of the model, which is to be judged.
     digest : str
-        Of the model, as the store has it.
+        Digest of the model according to the store.
     snapshot : str
-        Digest of the snapshot; empty if there is none.
+        Digest of the snapshot; empty if it is missing or invalid.
     is_scrubbed : bool
-        Whether what was removed is gone from the files.
+        Whether removed data is gone from the files.
     is_sound : bool
-        Whether SQLite finds its own structures whole.
+        Whether SQLite finds its trees, indexes and constraints intact.
     rows : RowsPicture or StoreError
-        The error where a row is damaged.
+        The error if a row is damaged.
     receipts : ReceiptsPicture
     """
 
@@ -125,7 +128,7 @@ def take(
     newest : int
         Number of the newest receipt that was published before the store is read.
     known : sequence of ReceiptRef
-        Receipts that must be there.
+        Receipts that must be present.
     """
     snapshot, model = clustering.snapshot_digest(), clustering.current(reads)
     clustering.outdated |= snapshot != ("" if model is None else model.digest())

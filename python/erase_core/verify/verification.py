@@ -1,7 +1,7 @@
-"""Whether a store is what it should be: its model, its rows, its receipts, its files. It changes no example.
+"""Verifies a store: its model, its rows, its receipts and its files. No example is changed.
 
-One consistent picture is read first (picture.py), then it is judged (judgement.py), and the files are searched last
-(scan.py).
+First one consistent picture of the store is read (picture.py). Then it is judged (judgement.py). Last, the files are
+searched (scan.py).
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def verify(
     ----------
     store, clustering, receipts
     absent : sequence of mappings
-        What must not be in the files, each in several forms; see `scan`.
+        Texts and vectors that must not be in the files, each as a mapping of its encodings; see `scan`.
     known : sequence of ReceiptRef
-        Receipts that must be there.
+        Receipts that must be present.
     """
     start = time.perf_counter()
-    # Before the store is read: who removes something meanwhile writes it to the store first.
     # verify 2: the newest receipt
+    # It is looked up before the store is read: a removal writes its receipt to the store before it publishes it.
     newest = receipts.newest()
     with store.reading() as reads:
         # verify 3: everything as of one moment
@@ -78,4 +78,4 @@ def _search(store: Store, receipts: Path, absent: Sequence[Mapping[str, bytes]])
         with store.reading() as reads:
             return search(files, absent, reads.values())
     except OSError as error:
-        raise StoreError(f"{error.filename}: {error.strerror or error}, so that it cannot be searched") from error
+        raise StoreError(f"{error.filename} cannot be searched: {error.strerror or error}") from error
