@@ -26,6 +26,8 @@ MAX_SECONDS = 86400
 MAX_EPSILON = 3
 MAX_DENOMINATOR = 1_000_000
 MIN_NORM = 2.0**-900
+# Ids are strings or signed integers of 64 bits.
+MIN_ID, MAX_ID = -(2**63), 2**63 - 1
 
 _SetIterator: type = type(iter(set()))
 

@@ -153,10 +153,8 @@ def digest(source: Source) -> str:
     for path in sorted(path for path in folder.rglob("*") if DECISIVE.fullmatch(path.name) and path.is_file()):
         if path.suffix == ".bin" and any(path.parent.glob("*.safetensors")):
             continue  # the library takes the other one
-        each = hashlib.sha256()
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                each.update(block)
+            each = hashlib.file_digest(file, "sha256")
         total.update(json.dumps([path.relative_to(folder).as_posix(), each.hexdigest()]).encode())
     return total.hexdigest()
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from erase_core import checks
 from erase_core.errors import ParameterError, SourceError
 from erase_core.examples.content import Content
 from erase_core.examples.example import RowFault, unstorable
@@ -344,7 +345,7 @@ def _ids(texts: list[str]) -> Sequence[int | str | None]:
     """Return texts as integers if all are ones of 64 bits; None for one that was a float and may have been rounded."""
     if all(re.fullmatch(INTEGER, text) for text in texts):
         integers = [int(text) for text in texts]
-        return integers if all(-(2**63) <= integer < 2**63 for integer in integers) else texts
+        return integers if all(checks.MIN_ID <= integer <= checks.MAX_ID for integer in integers) else texts
     # Pandas adds ".0" where an id is missing.
     return _floats(texts) or [None if re.fullmatch(SCIENTIFIC, text) else text for text in texts]
 

@@ -12,6 +12,8 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from erase_core import checks
+
 __all__ = ["BadRow", "Example", "Reading"]
 
 FIELDS = ("id", "input", "output", "rationale", "subject")
@@ -234,7 +236,7 @@ def _id(row: Mapping[str, object], column: str | None) -> int | str | None:
             raise RowFault(column, reason)
         return str.__str__(value)
     whole = _whole(value, column, "an integer or text")
-    if not -(2**63) <= whole < 2**63:
+    if not checks.MIN_ID <= whole <= checks.MAX_ID:
         raise RowFault(column, "must be an integer from -2**63 to 2**63 - 1")
     return whole
 

@@ -6,9 +6,19 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["discard", "make_folder", "move_new", "sync_folder", "write_new"]
+__all__ = ["discard", "make_folder", "move_new", "partial_of", "partials_left", "sync_folder", "write_new"]
 
 BLOCK = 2**20
+
+
+def partial_of(file: Path) -> Path:
+    """Return where this process writes a file that is to be complete when it gets its name."""
+    return file.with_name(f"{file.name}.partial-{os.getpid()}")
+
+
+def partials_left(folder: Path, name: str) -> list[Path]:
+    """Return the partial files of any process in a folder: of the file with this name, or of those that match it."""
+    return list(folder.glob(f"{name}.partial-*"))
 
 
 def write_new(file: Path, content: bytes) -> None:
@@ -21,7 +31,7 @@ def write_new(file: Path, content: bytes) -> None:
     OSError
         It cannot be written.
     """
-    partial = file.with_name(f"{file.name}.partial-{os.getpid()}")
+    partial = partial_of(file)
     try:
         with open(partial, "wb") as stream:
             stream.write(content)

@@ -162,13 +162,11 @@ def cache_folder() -> Path:
 
 def _converted(gguf: Path) -> Path:
     """Return the folder of a GGUF file's conversion, which is made if it is not there."""
-    digest = hashlib.sha256()
     with gguf.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise LLMError(f"{gguf} is not a GGUF file, or was not downloaded whole: download it again")
         file.seek(0)
-        while block := file.read(1 << 20):
-            digest.update(block)
+        digest = hashlib.file_digest(file, "sha256")
     folder = cache_folder() / digest.hexdigest()
     if reason := unstorable(str(folder)):  # the libraries that write there take names in UTF-8 alone
         raise LLMError(

@@ -6,8 +6,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from erase_core.errors import ReceiptError
-from erase_core.fs.durable import make_folder, sync_folder, write_new
+from erase_core.errors import ReceiptError, os_reason
+from erase_core.fs.durable import make_folder, partials_left, sync_folder, write_new
 from erase_core.receipts.receipt import Receipt
 
 __all__ = ["ReceiptFolder"]
@@ -41,7 +41,7 @@ class ReceiptFolder:
             make_folder(folder.path)
             taken = folder.numbers()
         except OSError as error:
-            raise ReceiptError(f"{path}: {error.strerror or error}") from error
+            raise ReceiptError(f"{path}: {os_reason(error)}") from error
         if taken:
             raise ReceiptError(f"{path} holds receipts already, of another store; choose another folder")
         try:
@@ -52,7 +52,7 @@ class ReceiptFolder:
                 "that store was never made"
             ) from None
         except OSError as error:
-            raise ReceiptError(f"{path}: {error.strerror or error}") from error
+            raise ReceiptError(f"{path}: {os_reason(error)}") from error
         return folder
 
     def give_up(self) -> None:
@@ -79,7 +79,7 @@ class ReceiptFolder:
         try:
             names = [file.name for file in self.path.iterdir()] if self.path.is_dir() else []
         except OSError as error:
-            raise ReceiptError(f"{self.path}: {error.strerror or error}") from error
+            raise ReceiptError(f"{self.path}: {os_reason(error)}") from error
         return sorted(int(match[1]) for name in names if (match := NAME.fullmatch(name)))
 
     def read(self, number: int) -> Receipt:
@@ -96,7 +96,7 @@ class ReceiptFolder:
         try:
             return Receipt.from_bytes(file.read_bytes())
         except OSError as error:
-            raise ReceiptError(f"{file}: {error.strerror or error}") from error
+            raise ReceiptError(f"{file}: {os_reason(error)}") from error
         except ReceiptError as error:
             raise ReceiptError(f"{file}: {error}") from None
 
@@ -112,7 +112,7 @@ class ReceiptFolder:
         """
         if new_folder:
             make_folder(self.path)
-        for partial in self.path.glob("[0-9]" * 8 + ".json.partial-*"):
+        for partial in partials_left(self.path, "[0-9]" * 8 + ".json"):
             partial.unlink(missing_ok=True)
         try:
             write_new(self.file(number), content)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from erase_core import checks
 from erase_core._core import Model, UpdateReport
-from erase_core.errors import DataError, IdKindError, ModelFileError, ParameterError, StoreError
+from erase_core.errors import DataError, IdKindError, ModelFileError, ParameterError, StoreError, os_reason
 from erase_core.fs.durable import discard
 from erase_core.store.reads import LockedReads, Reads
 from erase_core.store.store import Store
@@ -164,7 +164,7 @@ class Clustering:
         try:
             self._unlink()
         except OSError as error:
-            raise StoreError(f"{self.snapshot}: {error.strerror or error}; nothing was changed") from error
+            raise StoreError(f"{self.snapshot}: {os_reason(error)}; nothing was changed") from error
         self._save()
         self.outdated = False
 

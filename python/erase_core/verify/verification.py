@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from erase_core.erasure.receipt_checks import StoreReceipts
-from erase_core.errors import StoreError
+from erase_core.errors import StoreError, os_reason
 from erase_core.receipts.receipt import ReceiptRef
 from erase_core.reports import Verification
 from erase_core.store.model_cache import Clustering
@@ -78,4 +78,4 @@ def _search(store: Store, receipts: Path, absent: Sequence[Mapping[str, bytes]])
         with store.reading() as reads:
             return search(files, absent, reads.values())
     except OSError as error:
-        raise StoreError(f"{error.filename}: {error.strerror or error}, so that it cannot be searched") from error
+        raise StoreError(f"{error.filename}: {os_reason(error)}, so that it cannot be searched") from error
