@@ -1,7 +1,7 @@
 """Control tokens as they are written: the common families, and texts refused that hold one.
 
 A control token is text to which a model gives a meaning of its own: it begins a turn, ends one, or marks thoughts.
-Only texts are looked at here. What a tokenizer makes of them is left to plain_tokens.py.
+Only texts are looked at here. What a tokenizer makes of them is left to tokenizing.py.
 """
 
 from __future__ import annotations

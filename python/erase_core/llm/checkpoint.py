@@ -22,7 +22,7 @@ from erase_core.libraries import gguf_progress, quiet
 from erase_core.llm.chat import template_text
 from erase_core.llm.packaged import packaged_model
 from erase_core.progress import bar
-from erase_core.tokens import control_tokens
+from erase_core.tokenizing import control_tokens
 
 DTYPES = ("float32", "bfloat16", "float16")
 

@@ -1,4 +1,4 @@
-"""Tokens of texts in which nothing that somebody else wrote becomes a control token.
+"""Tokenising texts so that nothing that somebody else wrote becomes a control token.
 
 A tokenizer looks for its added tokens anywhere in a text, before anything else: ``<|im_start|>`` in a customer's
 question begins a turn. So a text comes in parts here, each either ours (a template) or given (an example, a query, an
