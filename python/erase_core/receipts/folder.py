@@ -1,19 +1,44 @@
-"""Receipts as files in a folder, one for each removal. Whether they fit together: chain.py."""
+"""Receipts as files in a folder, one for each removal: writes and reads them. Whether they fit together: chain.py."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from erase_core.errors import ReceiptError, os_reason
 from erase_core.fs.durable import make_folder, partials_left, sync_folder, write_new
 from erase_core.receipts.receipt import Receipt
 
-__all__ = ["ReceiptFolder"]
+__all__ = ["FoundReceipt", "ReceiptFolder"]
 
 MARK = "STORE"
 NAME = re.compile(r"([0-9]{8})\.json")
+
+
+class FoundReceipt(NamedTuple):
+    """What is found under a receipt's number.
+
+    Parameters
+    ----------
+    number : int
+    receipt : Receipt or ReceiptError
+        The error if it cannot be read.
+    is_replaced : bool
+        Whether the folder has another receipt than the one that is to be published under this number.
+    """
+
+    number: int
+    receipt: Receipt | ReceiptError
+    is_replaced: bool = False
+
+    @property
+    def in_place(self) -> Receipt | None:
+        """The receipt, if it can be read and has this number."""
+        return self.receipt if isinstance(self.receipt, Receipt) and self.receipt.number == self.number else None
 
 
 class ReceiptFolder:
@@ -99,6 +124,35 @@ class ReceiptFolder:
             raise ReceiptError(f"{file}: {os_reason(error)}") from error
         except ReceiptError as error:
             raise ReceiptError(f"{file}: {error}") from None
+
+    def collect(
+        self, pending: Mapping[int, bytes] = MappingProxyType({}), upto: int | None = None
+    ) -> list[FoundReceipt]:
+        """Read all receipts, by ascending number. Those that are not published yet count as if they were.
+
+        Parameters
+        ----------
+        pending : mapping of int to bytes
+            Receipts that are to be published, by number.
+        upto : int or None, default=None
+            The largest number to read; None reads all.
+
+        Raises
+        ------
+        ReceiptError
+            The folder cannot be read. An error of a single receipt is returned in its place.
+        """
+        numbers = sorted({*self.numbers(), *pending})
+        return [self._found(number, pending.get(number)) for number in numbers if upto is None or number <= upto]
+
+    def _found(self, number: int, pending: bytes | None) -> FoundReceipt:
+        try:
+            if pending is not None and not self.file(number).exists():
+                return FoundReceipt(number, Receipt.from_bytes(pending))
+            receipt = self.read(number)
+        except ReceiptError as error:
+            return FoundReceipt(number, error)
+        return FoundReceipt(number, receipt, is_replaced=pending not in (None, receipt.to_bytes()))
 
     def publish(self, number: int, content: bytes, *, new_folder: bool = False) -> None:
         """Write a receipt, durably; nothing if it is there. The folder is made only if it is said that it may be new.
