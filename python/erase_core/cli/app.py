@@ -53,6 +53,7 @@ __all__ = ["app", "main"]
 INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 Query = Annotated[str, typer.Argument(metavar="QUERY", help="The question.")]
+Shots = Annotated[int, typer.Option(help="Demonstrations in a prompt.")]
 DEFAULT_AXES = 64
 CONTROL_TOKENS = "Control tokens such as <|im_start|> in what others wrote: keep (as text) or refuse"
 
@@ -88,7 +89,7 @@ def _common(
 @app.command()
 def init(
     store: Store = STORE,
-    shots: Annotated[int, typer.Option(help="Demonstrations in a prompt.")] = 8,
+    shots: Shots = 8,
     strategy: Annotated[str, typer.Option(help="How they are chosen: kmeans, knn or random.")] = "kmeans",
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
     epsilon: Annotated[float, typer.Option(help="Pitch of the centres' lattice.")] = 1.0,
@@ -360,7 +361,7 @@ def export(
 def demo(
     store: Annotated[Path | None, typer.Option("--store", "-s", help="Folder to keep the store in.")] = None,
     questions: Annotated[int, typer.Option(help="Test questions to answer by each selection.")] = 25,
-    shots: Annotated[int, typer.Option(help="Demonstrations in a prompt.")] = 10,
+    shots: Shots = 10,
     seed: Annotated[int, typer.Option(help="Seed of the store and of the sample of questions.")] = 0,
     as_json: AsJson = False,
 ) -> None:

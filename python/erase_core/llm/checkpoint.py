@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from erase_core import checks
 from erase_core.errors import LLMError, MissingPackageError, ParameterError
 from erase_core.examples.example import unstorable
 from erase_core.libraries import gguf_progress, quiet
@@ -46,8 +47,7 @@ def load(model: str | Path | None, device: str | None, dtype: str) -> Checkpoint
     MissingPackageError, ParameterError, LLMError
     """
     _check_packages(model)
-    if dtype not in DTYPES:
-        raise ParameterError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    checks.choice("dtype", dtype, DTYPES)
     place = _torch_device(device)
     name, source = _source(model)
     tokenizer = _load_tokenizer(name, source)

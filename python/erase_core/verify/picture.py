@@ -145,8 +145,8 @@ def _params(reads: Reads) -> reference.Params:
     settings, axes = reads.constants.settings, reads.constants.axes
     return reference.Params(
         n_clusters=settings.n_shots,
-        epsilon=checks.ratio("epsilon", settings.epsilon, 0, checks.MAX_EPSILON),
-        gamma=checks.ratio("gamma", settings.gamma, None, 1),
+        epsilon=checks.epsilon(settings.epsilon),
+        gamma=checks.gamma(settings.gamma),
         max_iter=settings.max_iter,
         seed=settings.seed,
         max_norm=1.0,
