@@ -50,6 +50,16 @@ def ratio(name: str, value: object, above: int | None, most: int) -> tuple[int, 
     raise ParameterError(f"{name} must be a number {least} and at most {most}{hint}, got {value!r}")
 
 
+def epsilon(value: object) -> tuple[int, int]:
+    """Return the pitch of the centres' lattice as a ratio."""
+    return ratio("epsilon", value, 0, MAX_EPSILON)
+
+
+def gamma(value: object) -> tuple[int, int]:
+    """Return the strength of the balance correction as a ratio."""
+    return ratio("gamma", value, None, 1)
+
+
 def _is_finite(value: object) -> TypeGuard[Real]:
     if not isinstance(value, Real) or isinstance(value, bool):
         return False

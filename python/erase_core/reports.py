@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from erase_core.errors import printable
 from erase_core.examples.example import BadRow, counted
-from erase_core.receipts.receipt import Receipt
+from erase_core.receipts.receipt import Receipt, UpdatePath
 
 __all__ = ["ForgetReport", "IngestReport", "Status", "Verification"]
 
@@ -122,7 +122,7 @@ class ForgetReport(_Report):
 
     ids: list[int | str]
     n_examples: int
-    path: Literal["certified", "replayed", "reseeded"] | None
+    path: UpdatePath | None
     before: list[int | str]
     after: list[int | str]
     model_seconds: float

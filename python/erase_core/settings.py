@@ -116,11 +116,10 @@ class Settings:
     def __post_init__(self) -> None:
         # The checks turn numpy numbers into Python numbers, which JSON can hold.
         object.__setattr__(self, "n_shots", checks.integer("n_shots", self.n_shots, 1, 1024))
-        if self.strategy not in get_args(Strategy):
-            raise ParameterError(f"strategy must be one of {', '.join(get_args(Strategy))}, got {self.strategy!r}")
+        checks.choice("strategy", self.strategy, get_args(Strategy))
         object.__setattr__(self, "seed", checks.integer("seed", self.seed, 0, 2**64 - 1))
-        checks.ratio("epsilon", self.epsilon, 0, checks.MAX_EPSILON)
-        checks.ratio("gamma", self.gamma, None, 1)
+        checks.epsilon(self.epsilon)
+        checks.gamma(self.gamma)
         for name in ("epsilon", "gamma"):
             object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "max_iter", checks.integer("max_iter", self.max_iter, 1, checks.MAX_ITER))

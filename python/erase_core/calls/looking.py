@@ -8,7 +8,7 @@ from typing import BinaryIO, cast
 
 from erase_core import checks
 from erase_core.calls.handle import Handle
-from erase_core.errors import StoreError
+from erase_core.errors import StoreError, os_reason
 from erase_core.examples.example import Example
 from erase_core.examples.formats import write_jsonl
 from erase_core.reports import Status
@@ -55,5 +55,5 @@ def export(handle: Handle, path: str | PathLike[str] | BinaryIO) -> int:
     try:
         write_jsonl(target, examples)
     except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}") from error
+        raise StoreError(f"{path}: {os_reason(error)}") from error
     return len(examples)

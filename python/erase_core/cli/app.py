@@ -53,6 +53,7 @@ __all__ = ["app", "main"]
 INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 Query = Annotated[str, typer.Argument(metavar="QUERY", help="The question to answer.")]
+Shots = Annotated[int, typer.Option(help="Number of demonstrations in a prompt.")]
 DEFAULT_AXES = 64
 CONTROL_TOKENS = (
     "What to do with control tokens such as <|im_start|> in examples, questions and options: keep (as text) or refuse"
@@ -90,7 +91,7 @@ def _common(
 @app.command()
 def init(
     store: Store = STORE,
-    shots: Annotated[int, typer.Option(help="Number of demonstrations in a prompt.")] = 8,
+    shots: Shots = 8,
     strategy: Annotated[str, typer.Option(help="How to choose demonstrations: kmeans, knn or random.")] = "kmeans",
     seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 0,
     epsilon: Annotated[float, typer.Option(help="Pitch of the lattice of the centres.")] = 1.0,
@@ -379,7 +380,7 @@ def demo(
         Path | None, typer.Option("--store", "-s", help="Folder to keep the store in; by default, it is deleted.")
     ] = None,
     questions: Annotated[int, typer.Option(help="Number of test questions to answer with each strategy.")] = 25,
-    shots: Annotated[int, typer.Option(help="Number of demonstrations in a prompt.")] = 10,
+    shots: Shots = 10,
     seed: Annotated[int, typer.Option(help="Seed of the store and of the sample of questions.")] = 0,
     as_json: AsJson = False,
 ) -> None:

@@ -17,7 +17,7 @@ import typer
 
 from erase_core.cli import streams
 from erase_core.cli.output import notes
-from erase_core.errors import ParameterError
+from erase_core.errors import ParameterError, os_reason
 
 if TYPE_CHECKING:
     from erase_core.erase import Erase
@@ -219,7 +219,7 @@ def text_of(option: str, file: Path) -> str:
         content = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
     except OSError as error:
         name = "standard input cannot be read" if file == STDIN else file
-        raise ParameterError(f"{option}: {name}: {error.strerror or error}") from error
+        raise ParameterError(f"{option}: {name}: {os_reason(error)}") from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

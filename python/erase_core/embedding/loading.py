@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from erase_core.errors import EmbedderError, MissingPackageError, ParameterError, first_line
 from erase_core.libraries import quiet
-from erase_core.tokens import control_tokens, plain_backend, plain_tokenizer, private_names
+from erase_core.tokenizing import control_tokens, plain_backend, plain_tokenizer, private_names
 
 __all__ = ["Source", "digest", "find", "load", "make_plain", "name"]
 

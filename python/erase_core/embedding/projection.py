@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core import checks
-from erase_core.errors import DataError, ParameterError, SourceError
+from erase_core.errors import DataError, ParameterError, SourceError, os_reason
 from erase_core.examples.example import counted
 
 __all__ = ["principal_axes", "read_public_texts"]
@@ -97,7 +97,7 @@ def read_public_texts(path: str | os.PathLike[str]) -> list[str]:
     except UnicodeDecodeError as error:
         raise SourceError(f"{str(place)!r} is not a text file in UTF-8 ({error.reason}). Convert it.") from None
     except OSError as error:
-        raise SourceError(f"cannot read public texts from {str(place)!r}: {error.strerror}") from error
+        raise SourceError(f"cannot read public texts from {str(place)!r}: {os_reason(error)}") from error
     if not texts:
         raise SourceError(f"{str(place)!r} contains no text. Give a file with one public text on each line.")
     return texts

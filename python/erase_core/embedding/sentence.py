@@ -24,7 +24,7 @@ from erase_core.examples.example import unstorable
 from erase_core.libraries import in_fresh_thread, quiet
 from erase_core.pickling import Recipe, Shared, anywhere, make_again
 from erase_core.progress import bar
-from erase_core.tokens import renamed
+from erase_core.tokenizing import renamed
 
 __all__ = ["Embedder", "SentenceEmbedder"]
 

@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from erase_core.checks import MAX_ID
 from erase_core.commitments import Tokens
 from erase_core.errors import DataError, ForgottenError, IdKindError
 from erase_core.examples.example import AnyExample, Example, NewExample, counted
 from erase_core.store.reads import Reads
-from erase_core.store.rows import MAX_ID
 
 __all__ = ["Admission", "OnDuplicate", "OnForgotten", "notes_of_duplicates"]
 

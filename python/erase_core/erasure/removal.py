@@ -12,13 +12,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from erase_core._core import Model, UpdateReport, __version__
 from erase_core.erasure.receipt_checks import StoreReceipts
-from erase_core.errors import ReceiptError, ScrubError, StoreLockedError
+from erase_core.errors import ReceiptError, ScrubError, StoreLockedError, os_reason
 from erase_core.fs import locks
-from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt
+from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt, Scope
 from erase_core.store.metadata import Head
 from erase_core.store.model_cache import FILE as SNAPSHOT
 from erase_core.store.model_cache import Clustering, ModelTransaction
@@ -95,7 +95,7 @@ class Removals:
         update, model = self._clustering.remove(tx, ids)
         # forget 6: the examples
         hashes, tokens = tx.delete(ids, subjects or ())
-        scope: Literal["ids", "subject"] = "ids" if subjects is None else "subject"
+        scope: Scope = "ids" if subjects is None else "subject"
         # forget 7: the receipt, pending
         receipt = self._receipt(tx, before, _state(tx), scope, hashes, tokens, update)
         # A store that was damaged behind our back must not publish what nobody can read.
@@ -108,7 +108,7 @@ class Removals:
         reads: Reads,
         before: State,
         after: State,
-        scope: Literal["ids", "subject"],
+        scope: Scope,
         rows: Iterable[bytes],
         tokens: Iterable[bytes],
         update: UpdateReport,
@@ -162,7 +162,7 @@ class Removals:
                 self._receipts.folder.publish(number, content, new_folder=not self._receipts.are_outside)
         except (OSError, ReceiptError) as error:
             path = self._receipts.folder.path
-            text = (error.strerror if isinstance(error, OSError) else None) or error
+            text = os_reason(error) if isinstance(error, OSError) else error
             raise ScrubError(
                 f"{path}: the removal is done and gone from the store's files, but its receipt cannot be written "
                 f"({text}); mend that, then open the store again, which publishes it"

@@ -1,7 +1,7 @@
 """Control tokens in texts: finds those of the common families, and refuses texts that contain one.
 
 A control token has a special meaning for a model: it begins or ends a turn, for example, or marks thoughts. This module
-looks only at texts. See `erase_core.tokens` for tokenizers.
+looks only at texts. See `erase_core.tokenizing` for tokenizers.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from erase_core.checks import is_unordered
-from erase_core.errors import ExampleError, ParameterError, SourceError, first_line
+from erase_core.errors import ExampleError, ParameterError, SourceError, first_line, os_reason
 from erase_core.examples import chat
 from erase_core.examples.content import content_of, is_stream
 from erase_core.examples.delimited import dialect_of
@@ -107,7 +107,7 @@ def read_examples(
         rows = read_content(content, kind, columns, wanted, dialect_of(kind, delimiter, quotechar))
         return _gather(chat.as_examples(rows, columns) if kind == chat.CHAT else rows, columns, needed, skip_bad)
     except OSError as error:
-        raise SourceError(f"{source}: {first_line(error.strerror or error)}") from error
+        raise SourceError(f"{source}: {first_line(os_reason(error))}") from error
 
 
 def _columns(fields: Mapping[str, str] | None) -> dict[str, str]:

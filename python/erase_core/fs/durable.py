@@ -6,9 +6,14 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["discard", "make_folder", "move_new", "partial_of", "sync_folder", "write_new"]
+__all__ = ["discard", "make_folder", "move_new", "partial_of", "partials_left", "sync_folder", "write_new"]
 
 BLOCK = 2**20
+
+
+def partials_left(folder: Path, name: str) -> list[Path]:
+    """Return the partial files of any process in a folder: of the file with this name, or of those that match it."""
+    return list(folder.glob(f"{name}.partial-*"))
 
 
 def write_new(file: Path, content: bytes) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from erase_core.errors import LLMError
 from erase_core.examples.control_tokens import written_markers
-from erase_core.tokens import Part, Written
+from erase_core.tokenizing import Part, Written
 
 __all__ = ["Chat", "template_text"]
 

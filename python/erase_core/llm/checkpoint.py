@@ -16,13 +16,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from erase_core import checks
 from erase_core.errors import LLMError, MissingPackageError, ParameterError
 from erase_core.examples.example import unstorable
 from erase_core.libraries import gguf_progress, quiet
 from erase_core.llm.chat import template_text
 from erase_core.llm.packaged import packaged_model
 from erase_core.progress import bar
-from erase_core.tokens import control_tokens
+from erase_core.tokenizing import control_tokens
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -46,8 +47,7 @@ def load(model: str | Path | None, device: str | None, dtype: str) -> Checkpoint
     MissingPackageError, ParameterError, LLMError
     """
     _check_packages(model)
-    if dtype not in DTYPES:
-        raise ParameterError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    checks.choice("dtype", dtype, DTYPES)
     place = _torch_device(device)
     name, source = _source(model)
     tokenizer = _load_tokenizer(name, source)

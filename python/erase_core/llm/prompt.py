@@ -13,7 +13,7 @@ from typing import Literal
 from erase_core import checks
 from erase_core.errors import ParameterError, PromptTooLongError
 from erase_core.examples.example import Example, counted, unstorable
-from erase_core.tokens import Part
+from erase_core.tokenizing import Part
 
 __all__ = ["Prompt", "Template", "check_query", "fit_budget"]
 

@@ -1,7 +1,7 @@
 """A language model in this process: turns prompts into tokens, runs the model, and turns tokens into answers.
 
 Loading a model is left to `checkpoint`, the cache between queries to `prefix_cache`, scoring options to `scoring`, and
-control tokens in given texts to `chat` and `erase_core.tokens`.
+control tokens in given texts to `chat` and `erase_core.tokenizing`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from erase_core.llm import checkpoint
 from erase_core.llm.chat import Chat
 from erase_core.llm.protocol import Answer, Choice, check_max_tokens, check_options, check_room
 from erase_core.pickling import Recipe, Shared, anywhere, make_again
-from erase_core.tokens import PlainTokenizer, Written
+from erase_core.tokenizing import PlainTokenizer, Written
 
 if TYPE_CHECKING:
     from erase_core.llm.prompt import Prompt
@@ -90,7 +90,9 @@ class TransformersLLM(Shared):
         self._chat = Chat(loaded.tokenizer, self.name) if chat else None
         # A chat template adds special tokens itself.
         template = "" if self._chat is None else self._chat.source
-        self._tokens = PlainTokenizer(loaded.tokenizer, self.name, add_special_tokens=not chat, template=template)
+        self._plain_tokenizer = PlainTokenizer(
+            loaded.tokenizer, self.name, add_special_tokens=not chat, template=template
+        )
         self.context_length = _context_length(loaded)
         self._end_tokens = _end_tokens(loaded)
         self._lock = Lock()
@@ -107,7 +109,7 @@ class TransformersLLM(Shared):
     @property
     def control_tokens(self) -> tuple[str, ...]:
         """Tokens with a special meaning for the model."""
-        return tuple(self._tokens.control)
+        return tuple(self._plain_tokenizer.control)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Return the number of tokens of a prompt, including those of the chat template."""
@@ -185,7 +187,7 @@ class TransformersLLM(Shared):
         """
         with self._lock:
             self._cache.clear()
-            self._tokens.forget()
+            self._plain_tokenizer.forget()
 
     def _written(self, prompt: Prompt) -> Written:
         if self._chat is None:
@@ -194,8 +196,8 @@ class TransformersLLM(Shared):
 
     def _encoded(self, *written: Written) -> list[list[int]]:
         if self._chat is not None:
-            self._chat.check(written, self._tokens.control)
-        return self._tokens.encode(written)
+            self._chat.check(written, self._plain_tokenizer.control)
+        return self._plain_tokenizer.encode(written)
 
     def _shared_tokens(self, prompt: Prompt) -> list[int]:
         if self._chat is None:

@@ -1,24 +1,24 @@
 """Verification of a chain of receipts. It does not need the store.
 
-For the files of receipts, see folder.py; for the contents of one receipt, receipt.py.
+The rules are pure functions: `ReceiptFolder.collect` reads the receipts first. Nothing here needs the store that the
+receipts are of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
-from types import MappingProxyType
 from typing import Any
 
 from erase_core import checks
 from erase_core.errors import ParameterError, ReceiptError, printable
 from erase_core.receipts import signing
-from erase_core.receipts.folder import ReceiptFolder
+from erase_core.receipts.folder import FoundReceipt, ReceiptFolder
 from erase_core.receipts.problem import Problem
 from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt, ReceiptRef, as_receipt_ref
 
-__all__ = ["ChainVerification", "verify_chain", "verify_receipts"]
+__all__ = ["ChainVerification", "judge_chain", "verify_receipts"]
 
 
 @dataclass(frozen=True)
@@ -95,64 +95,74 @@ def verify_receipts(
     noted = [as_receipt_ref("known", each) for each in checks.several("known", known)]
     if not path.is_dir() and (path.exists() or newest is None or newest.number):
         raise ParameterError(f"{path} is not a folder")
-    return verify_chain(ReceiptFolder(path), newest, noted, signing.as_public_keys(public_keys))[0]
+    keys = signing.as_public_keys(public_keys)
+    return judge_chain(ReceiptFolder(path).collect(), newest, noted, keys)
 
 
-def verify_chain(
-    folder: ReceiptFolder,
+def judge_chain(
+    found: Sequence[FoundReceipt],
     head: ReceiptRef | None,
     known: Collection[ReceiptRef] = (),
     keys: frozenset[str] = frozenset(),
-    *,
-    pending: Mapping[int, bytes] = MappingProxyType({}),
-    upto: int | None = None,
-) -> tuple[ChainVerification, list[Receipt]]:
-    """Verify receipts as `verify_receipts` does, and also return the valid ones.
+) -> ChainVerification:
+    """Judge receipts as `verify_receipts` does. Reads no files.
 
-    Receipts that are not published yet (`pending`) count as if they were. Receipts after number `upto` are ignored.
+    Parameters
+    ----------
+    found : sequence of FoundReceipt
+        As `ReceiptFolder.collect` returns them.
+    head, known, keys
+        See `verify_receipts`.
+
+    Raises
+    ------
+    MissingPackageError
+        Receipts are signed, and the package cryptography is not installed.
     """
-    numbers = [number for number in sorted({*folder.numbers(), *pending}) if upto is None or number <= upto]
     noted = {*known, *([head] if head else ())}
-    last = max([*numbers, *(ref.number for ref in noted)], default=0)
-    problems: list[Problem] = []
-    found: dict[int, Receipt] = {}
-    for before, number in zip([0, *numbers], numbers, strict=False):
+    newest = found[-1].number if found else 0
+    in_place = {each.number: receipt for each in found if (receipt := each.in_place)}
+    problems = [*_of_receipts(found, in_place, keys), *_of_noted(in_place, newest, noted, head)]
+    last = max([newest, *(ref.number for ref in noted)])
+    return ChainVerification(
+        ok=not problems,
+        n_receipts=len(found),
+        head=in_place[last].hash if last in in_place else "",
+        public_keys=tuple(sorted({receipt.public_key for receipt in in_place.values() if receipt.public_key})),
+        problems=tuple(problems),
+    )
+
+
+def _of_receipts(
+    found: Sequence[FoundReceipt], in_place: Mapping[int, Receipt], keys: frozenset[str]
+) -> Iterator[Problem]:
+    """Yield the problems of each receipt, and of gaps between receipts."""
+    store = next((receipt.store for receipt in in_place.values()), "")
+    before = 0
+    for each in found:
+        number = each.number
         # One problem for a whole gap, since it may be very large.
         if number > before + 1:
             others = f" ({number - before - 1} in all)" if number > before + 2 else ""
-            problems.append(Problem(before + 1, "omitted", f"it is missing, but there are later ones{others}"))
-        problems += _problems(folder, pending, number, found, keys)
-    problems += _of_noted(found, max(numbers, default=0), noted, head)
-    verification = ChainVerification(
-        ok=not problems,
-        n_receipts=len(numbers),
-        head=found[last].hash if last in found else "",
-        public_keys=tuple(sorted({receipt.public_key for receipt in found.values() if receipt.public_key})),
-        problems=tuple(problems),
-    )
-    return verification, list(found.values())
+            yield Problem(before + 1, "omitted", f"it is missing, but there are later ones{others}")
+        yield from _of_receipt(each, in_place.get(number - 1), store, keys)
+        before = number
 
 
-def _problems(
-    receipts: ReceiptFolder, pending: Mapping[int, bytes], number: int, found: dict[int, Receipt], keys: frozenset[str]
-) -> Iterator[Problem]:
-    """Yield the problems of one receipt, and add it to `found` if it can be read."""
-    try:
-        published = number not in pending or receipts.file(number).exists()
-        receipt = receipts.read(number) if published else Receipt.from_bytes(pending[number])
-    except ReceiptError as error:
-        yield Problem(number, "tampered", str(error))
+def _of_receipt(found: FoundReceipt, before: Receipt | None, store: str, keys: frozenset[str]) -> Iterator[Problem]:
+    """Yield the problems of one receipt, given the receipt before it and the store of the first."""
+    number, receipt = found.number, found.receipt
+    if isinstance(receipt, ReceiptError):
+        yield Problem(number, "tampered", str(receipt))
         return
-    if published and receipt.to_bytes() != pending.get(number, receipt.to_bytes()):
+    if found.is_replaced:
         yield Problem(number, "tampered", "it differs from the one that is to be published")
     if receipt.number != number:
         yield Problem(number, "reordered", f"its own number is {receipt.number}")
         return
-    found[number] = receipt
-    before = found.get(number - 1)
     if (before or number == 1) and receipt.previous != (before.hash if before else NO_PREDECESSOR):
         yield Problem(number, "tampered", "it does not continue the previous receipt: one of the two was replaced")
-    if receipt.store != next(iter(found.values())).store:
+    if receipt.store != store:
         yield Problem(number, "foreign", f"it belongs to the store {receipt.store}, unlike the first receipt")
     if not receipt.is_balanced:
         yield Problem(
@@ -174,7 +184,7 @@ def _of_signature(receipt: Receipt, keys: frozenset[str]) -> Iterator[Problem]:
 
 
 def _of_noted(
-    found: dict[int, Receipt], last: int, noted: Collection[ReceiptRef], head: ReceiptRef | None
+    found: Mapping[int, Receipt], last: int, noted: Collection[ReceiptRef], head: ReceiptRef | None
 ) -> Iterator[Problem]:
     """Yield where the chain contradicts the receipts that were written down: missing, different or later ones."""
     beyond = [ref.number for ref in noted if ref.number > last]

@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
-from erase_core.errors import ReceiptError
-from erase_core.fs.durable import make_folder, sync_folder, write_new
+from erase_core.errors import ReceiptError, os_reason
+from erase_core.fs.durable import make_folder, partials_left, sync_folder, write_new
 from erase_core.receipts.receipt import Receipt
 
-__all__ = ["ReceiptFolder"]
+__all__ = ["FoundReceipt", "ReceiptFolder"]
 
 MARK = "STORE"
 NAME = re.compile(r"([0-9]{8})\.json")
+
+
+class FoundReceipt(NamedTuple):
+    """What is found under a receipt's number.
+
+    Parameters
+    ----------
+    number : int
+    receipt : Receipt or ReceiptError
+        The error if it cannot be read.
+    is_replaced : bool
+        Whether the folder has another receipt than the one that is to be published under this number.
+    """
+
+    number: int
+    receipt: Receipt | ReceiptError
+    is_replaced: bool = False
+
+    @property
+    def in_place(self) -> Receipt | None:
+        """The receipt, if it can be read and has this number."""
+        return self.receipt if isinstance(self.receipt, Receipt) and self.receipt.number == self.number else None
 
 
 class ReceiptFolder:
@@ -41,7 +66,7 @@ class ReceiptFolder:
             make_folder(folder.path)
             taken = folder.numbers()
         except OSError as error:
-            raise ReceiptError(f"{path}: {error.strerror or error}") from error
+            raise ReceiptError(f"{path}: {os_reason(error)}") from error
         if taken:
             raise ReceiptError(f"{path} holds receipts of another store. Choose another folder.")
         try:
@@ -52,7 +77,7 @@ class ReceiptFolder:
                 f"created, delete the file {MARK} in it."
             ) from None
         except OSError as error:
-            raise ReceiptError(f"{path}: {error.strerror or error}") from error
+            raise ReceiptError(f"{path}: {os_reason(error)}") from error
         return folder
 
     def give_up(self) -> None:
@@ -79,7 +104,7 @@ class ReceiptFolder:
         try:
             names = [file.name for file in self.path.iterdir()] if self.path.is_dir() else []
         except OSError as error:
-            raise ReceiptError(f"{self.path}: {error.strerror or error}") from error
+            raise ReceiptError(f"{self.path}: {os_reason(error)}") from error
         return sorted(int(match[1]) for name in names if (match := NAME.fullmatch(name)))
 
     def read(self, number: int) -> Receipt:
@@ -96,9 +121,38 @@ class ReceiptFolder:
         try:
             return Receipt.from_bytes(file.read_bytes())
         except OSError as error:
-            raise ReceiptError(f"{file}: {error.strerror or error}") from error
+            raise ReceiptError(f"{file}: {os_reason(error)}") from error
         except ReceiptError as error:
             raise ReceiptError(f"{file}: {error}") from None
+
+    def collect(
+        self, pending: Mapping[int, bytes] = MappingProxyType({}), upto: int | None = None
+    ) -> list[FoundReceipt]:
+        """Read all receipts, by ascending number. Those that are not published yet count as if they were.
+
+        Parameters
+        ----------
+        pending : mapping of int to bytes
+            Receipts that are to be published, by number.
+        upto : int or None, default=None
+            The largest number to read; None reads all.
+
+        Raises
+        ------
+        ReceiptError
+            The folder cannot be read. An error of a single receipt is returned in its place.
+        """
+        numbers = sorted({*self.numbers(), *pending})
+        return [self._found(number, pending.get(number)) for number in numbers if upto is None or number <= upto]
+
+    def _found(self, number: int, pending: bytes | None) -> FoundReceipt:
+        try:
+            if pending is not None and not self.file(number).exists():
+                return FoundReceipt(number, Receipt.from_bytes(pending))
+            receipt = self.read(number)
+        except ReceiptError as error:
+            return FoundReceipt(number, error)
+        return FoundReceipt(number, receipt, is_replaced=pending not in (None, receipt.to_bytes()))
 
     def publish(self, number: int, content: bytes, *, new_folder: bool = False) -> None:
         """Write a receipt durably, unless it exists already. The folder is made only if `new_folder` is set.
@@ -112,7 +166,7 @@ class ReceiptFolder:
         """
         if new_folder:
             make_folder(self.path)
-        for partial in self.path.glob("[0-9]" * 8 + ".json.partial-*"):
+        for partial in partials_left(self.path, "[0-9]" * 8 + ".json"):
             partial.unlink(missing_ok=True)
         try:
             write_new(self.file(number), content)

@@ -11,7 +11,7 @@ from string import hexdigits
 from typing import Any
 
 from erase_core import checks
-from erase_core.errors import MissingPackageError, NotPicklableError, ParameterError
+from erase_core.errors import MissingPackageError, NotPicklableError, ParameterError, os_reason
 from erase_core.pickling import Recipe, Shared, make_again
 
 __all__ = ["Signer", "as_public_keys", "as_signer", "is_signed_by", "public_key"]
@@ -123,7 +123,7 @@ def _read(name: str) -> bytes:
     try:
         return Path(name).read_bytes()
     except OSError as error:
-        raise ParameterError(f"{name}: {error.strerror or error}") from error
+        raise ParameterError(f"{name}: {os_reason(error)}") from error
 
 
 def _of_kind(key: Any, kind: str, name: str) -> Any:

@@ -6,7 +6,6 @@ data is overwritten (`secure_delete`). After a removal, the file is rewritten an
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 import weakref
@@ -16,9 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from erase_core.errors import ScrubError, StoreError, StoreLockedError, StoreVersionError, UncertainError
+from erase_core.errors import ScrubError, StoreError, StoreLockedError, StoreVersionError, UncertainError, os_reason
 from erase_core.fs import handles
-from erase_core.fs.durable import move_new, sync_folder
+from erase_core.fs.durable import move_new, partial_of, sync_folder
 from erase_core.fs.locks import READERS, WRITER, describe_holder
 from erase_core.store.schema import APPLICATION_ID, MIN_SQLITE, PRAGMAS, SCHEMA, SCHEMA_VERSION
 
@@ -62,7 +61,7 @@ class Database:
             # The garbage collector releases the file if it is never closed.
             self._key = handles.hold(file)
         except OSError as error:
-            raise StoreError(f"{file}: {error.strerror or error}. {needs_access(file.parent)}") from error
+            raise StoreError(f"{file}: {os_reason(error)}. {needs_access(file.parent)}") from error
         self._release = weakref.finalize(self, handles.release, self._key)
         try:
             with self.errors():
@@ -95,7 +94,7 @@ class Database:
         """
         if sqlite3.sqlite_version_info < MIN_SQLITE:
             raise StoreError(f"a store needs SQLite 3.37 or later, but this Python has {sqlite3.sqlite_version}")
-        partial = file.with_name(f"{file.name}.partial-{os.getpid()}")
+        partial = partial_of(file)
         db = sqlite3.connect(partial, isolation_level=None)
         try:
             # SQLite itself makes the file durable when a transaction ends.

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from erase_core import checks
 from erase_core._core import Model, UpdateReport
-from erase_core.errors import DataError, IdKindError, ModelFileError, ParameterError, StoreError
+from erase_core.errors import DataError, IdKindError, ModelFileError, ParameterError, StoreError, os_reason
 from erase_core.fs.durable import discard
 from erase_core.store.reads import LockedReads, Reads
 from erase_core.store.store import Store
@@ -163,7 +163,7 @@ class Clustering:
         try:
             self._unlink()
         except OSError as error:
-            raise StoreError(f"{self.snapshot}: {error.strerror or error}; nothing was changed") from error
+            raise StoreError(f"{self.snapshot}: {os_reason(error)}; nothing was changed") from error
         self._save()
         self.outdated = False
 
@@ -203,8 +203,8 @@ class Clustering:
             vectors,
             _of_one_kind(ids),
             n_clusters=settings.n_shots,
-            epsilon=checks.ratio("epsilon", settings.epsilon, 0, checks.MAX_EPSILON),
-            gamma=checks.ratio("gamma", settings.gamma, None, 1),
+            epsilon=checks.epsilon(settings.epsilon),
+            gamma=checks.gamma(settings.gamma),
             max_iter=settings.max_iter,
             projection=checks.projection(settings.projection if axes is None else axes, vectors.shape[1]),
             max_norm=1.0,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from erase_core.checks import MAX_ID, MIN_ID
 from erase_core.examples.example import Example, unstorable
 
-__all__ = ["COLUMNS", "MAX_ID", "ROW", "can_be_an_id", "typed"]
+__all__ = ["COLUMNS", "ROW", "can_be_an_id", "typed"]
 
 COLUMNS = "id, input, output, rationale, subject"
 ROW = f"{COLUMNS}, salt, hash, vector"
-MAX_ID = 2**63 - 1
 
 
 def typed(fields: Sequence[object]) -> Example | None:
@@ -24,4 +24,4 @@ def can_be_an_id(id_: int | str) -> bool:
     """Whether the store could hold an example with this id."""
     if isinstance(id_, str):
         return not unstorable(id_)
-    return isinstance(id_, int) and -MAX_ID - 1 <= id_ <= MAX_ID
+    return isinstance(id_, int) and MIN_ID <= id_ <= MAX_ID

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core.errors import StoreError
+from erase_core.errors import StoreError, os_reason
 from erase_core.fs.durable import make_folder
 from erase_core.settings import Settings
 from erase_core.store.database import Database, needs_access
@@ -55,7 +55,7 @@ class Store:
         try:
             is_there = file.is_file()
         except OSError as error:
-            raise StoreError(f"{folder}: {error.strerror or error}. {needs_access(folder)}") from error
+            raise StoreError(f"{folder}: {os_reason(error)}. {needs_access(folder)}") from error
         if not is_there:
             raise StoreError(f"{folder} is not a store. Create one with `erase init --store {folder}` or Erase.create.")
         # These files may be left from a process that was killed while it created the store, or was too late to do so.
@@ -106,7 +106,7 @@ class Store:
             metadata = new_metadata(name or new_name(), settings, embedder, dim, axes, receipts)
             Database.create(folder / FILE, metadata)
         except OSError as error:
-            raise StoreError(f"{folder}: {error.strerror or error}") from error
+            raise StoreError(f"{folder}: {os_reason(error)}") from error
         except sqlite3.Error as error:
             raise StoreError(f"{folder}: {error}") from error
         return cls(folder, timeout)
@@ -124,7 +124,7 @@ class Store:
                 with suppress(FileNotFoundError):  # another process has just replaced it
                     size += file.stat().st_size if file.is_file() else 0
         except OSError as error:
-            raise StoreError(f"{self.folder}: {error.strerror or error}") from error
+            raise StoreError(f"{self.folder}: {os_reason(error)}") from error
         return size
 
     # ---- transactions ----

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from erase_core.errors import StoreError
+from erase_core.errors import StoreError, os_reason
+from erase_core.fs.durable import partials_left
 from erase_core.store.schema import FILE
 
 __all__ = ["check_vacant", "clear_unfinished"]
@@ -24,14 +25,14 @@ def check_vacant(folder: Path) -> None:
     try:
         taken = _in_the_way(folder)
     except OSError as error:
-        raise StoreError(f"{folder}: {error.strerror or error}") from error
+        raise StoreError(f"{folder}: {os_reason(error)}") from error
     if taken:
         raise StoreError(f"{folder} {taken}")
 
 
 def clear_unfinished(folder: Path) -> None:
     """Delete files of a process that was killed while it created a store."""
-    for file in _unfinished(folder):
+    for file in partials_left(folder, FILE):
         file.unlink(missing_ok=True)
 
 
@@ -43,7 +44,7 @@ def _in_the_way(folder: Path) -> str | None:
         return f"{what}. Choose another folder."
     if above != folder.absolute():
         return None
-    names = sorted(file.name for file in set(folder.iterdir()) - set(_unfinished(folder)))
+    names = sorted(file.name for file in set(folder.iterdir()) - set(partials_left(folder, FILE)))
     if FILE in names:
         return "is not empty: it holds a store already. Open the store, or choose another folder."
     if not names:
@@ -53,7 +54,3 @@ def _in_the_way(folder: Path) -> str | None:
     verb = "is" if len(names) == 1 else "are"
     listed = ", ".join(map(repr, names[:MOST]))
     return f"is not empty: {listed}{more} {verb} in the way. Give a new folder inside it, or choose another folder."
-
-
-def _unfinished(folder: Path) -> list[Path]:
-    return list(folder.glob(f"{FILE}.partial-*"))

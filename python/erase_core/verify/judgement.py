@@ -13,6 +13,7 @@ from erase_core import commitments
 from erase_core._core import Model
 from erase_core.errors import DataError, IdKindError, ModelFileError, StoreError
 from erase_core.examples.example import counted
+from erase_core.receipts.chain import ChainVerification
 from erase_core.receipts.problem import Problem
 from erase_core.selection import select_demonstrations
 from erase_core.verify import reference
@@ -25,8 +26,15 @@ DIGEST_BYTES = 32
 STORE = None
 
 
-def judge(picture: Picture) -> Iterator[Problem]:
-    """Yield the problems of the model, of the rows and of the receipts, and contradictions between them."""
+def judge(picture: Picture, chain: ChainVerification) -> Iterator[Problem]:
+    """Yield the problems of the model, of the rows and of the receipts, and contradictions between them.
+
+    Parameters
+    ----------
+    picture : Picture
+    chain : ChainVerification
+        The verification of the picture's receipts.
+    """
     yield from _of_state(picture)
     if picture.model is not None:
         yield from _of_model(picture, picture.model)
@@ -36,7 +44,7 @@ def judge(picture: Picture) -> Iterator[Problem]:
         yield Problem(STORE, "examples", str(picture.rows))
     else:
         yield from _of_rows(picture.rows)
-    yield from picture.receipts.chain.problems
+    yield from chain.problems
     yield from _of_receipts(picture.receipts, is_scrubbed=picture.is_scrubbed)
 
 

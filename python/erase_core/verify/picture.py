@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +11,8 @@ from erase_core import checks
 from erase_core._core import Model
 from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.errors import StoreError
-from erase_core.receipts.chain import ChainVerification, verify_chain
-from erase_core.receipts.receipt import Receipt, ReceiptRef
+from erase_core.receipts.folder import FoundReceipt
+from erase_core.receipts.receipt import Receipt
 from erase_core.settings import Settings
 from erase_core.store.metadata import Head
 from erase_core.store.model_cache import Clustering
@@ -58,8 +57,8 @@ class ReceiptsPicture(NamedTuple):
         Number of the newest published receipt.
     pending : frozenset of int
         Numbers of the receipts that are not published yet.
-    chain : ChainVerification
-        The verification of the receipts up to `head`.
+    collected : list of FoundReceipt
+        The receipts up to `head`, published or not.
     found : Receipt or None
         The receipt with the number of `head`; None if it is missing or invalid.
     still_there : list of int or str
@@ -72,7 +71,7 @@ class ReceiptsPicture(NamedTuple):
     head: Head
     newest: int
     pending: frozenset[int]
-    chain: ChainVerification
+    collected: list[FoundReceipt]
     found: Receipt | None
     still_there: list[int | str]
     committed: tuple[bytes, str] | None
@@ -115,9 +114,7 @@ class Picture(NamedTuple):
     receipts: ReceiptsPicture
 
 
-def take(
-    reads: Reads, clustering: Clustering, receipts: StoreReceipts, newest: int, known: Sequence[ReceiptRef]
-) -> Picture:
+def take(reads: Reads, clustering: Clustering, receipts: StoreReceipts, newest: int) -> Picture:
     """Return the picture of a store.
 
     Parameters
@@ -127,13 +124,11 @@ def take(
     receipts : StoreReceipts
     newest : int
         Number of the newest receipt that was published before the store is read.
-    known : sequence of ReceiptRef
-        Receipts that must be present.
     """
     snapshot, model = clustering.snapshot_digest(), clustering.current(reads)
     clustering.outdated |= snapshot != ("" if model is None else model.digest())
     ids, vectors = reads.vectors()
-    of_receipts = _receipts(reads, receipts, newest, known)
+    of_receipts = _receipts(reads, receipts, newest)
     return Picture(
         model,
         ids,
@@ -153,8 +148,8 @@ def _params(reads: Reads) -> reference.Params:
     settings, axes = reads.constants.settings, reads.constants.axes
     return reference.Params(
         n_clusters=settings.n_shots,
-        epsilon=checks.ratio("epsilon", settings.epsilon, 0, checks.MAX_EPSILON),
-        gamma=checks.ratio("gamma", settings.gamma, None, 1),
+        epsilon=checks.epsilon(settings.epsilon),
+        gamma=checks.gamma(settings.gamma),
         max_iter=settings.max_iter,
         seed=settings.seed,
         max_norm=1.0,
@@ -173,14 +168,13 @@ def _rows(reads: Reads) -> RowsPicture | StoreError:
     return RowsPicture(hashes, commitment, forgotten, forgotten_commitment, back)
 
 
-def _receipts(reads: Reads, receipts: StoreReceipts, newest: int, known: Sequence[ReceiptRef]) -> ReceiptsPicture:
+def _receipts(reads: Reads, receipts: StoreReceipts, newest: int) -> ReceiptsPicture:
     head, pending = reads.metadata.head, dict(reads.pending())
-    chain, sound = verify_chain(
-        receipts.folder, head.ref, known, receipts.public_keys, pending=pending, upto=head.number
-    )
-    still_there = reads.known_by({bytes.fromhex(row) for receipt in sound for row in receipt.rows})
-    found = next((receipt for receipt in sound if receipt.number == head.number), None)
+    collected = receipts.folder.collect(pending, upto=head.number)
+    in_place = [receipt for each in collected if (receipt := each.in_place)]
+    still_there = reads.known_by({bytes.fromhex(row) for receipt in in_place for row in receipt.rows})
+    found = next((receipt for receipt in in_place if receipt.number == head.number), None)
     committed = None
     if found and reads.metadata.head_is_current:
         committed = reads.metadata.commitment, reads.metadata.model_commitment
-    return ReceiptsPicture(head, newest, frozenset(pending), chain, found, still_there, committed)
+    return ReceiptsPicture(head, newest, frozenset(pending), collected, found, still_there, committed)

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from erase_core.erasure.receipt_checks import StoreReceipts
-from erase_core.errors import StoreError
+from erase_core.errors import StoreError, os_reason
+from erase_core.receipts.chain import judge_chain
 from erase_core.receipts.receipt import ReceiptRef
 from erase_core.reports import Verification
 from erase_core.store.model_cache import Clustering
@@ -46,14 +47,14 @@ def verify(
     newest = receipts.newest()
     with store.reading() as reads:
         # verify 3: everything as of one moment
-        picture = take(reads, clustering, receipts, newest, known)
-    # verify 4: the model; 5 and 6 are in judgement.py
-    problems = [str(problem) for problem in judge(picture)]
+        picture = take(reads, clustering, receipts, newest)
+    # verify 6: the receipts form a chain; 4, 5 and the rest of 6 are in judgement.py
+    chain = judge_chain(picture.receipts.collected, picture.receipts.head.ref, known, receipts.public_keys)
+    problems = [str(problem) for problem in judge(picture, chain)]
     picture.vectors.fill(0)
     # verify 7: the files
     problems += map(str, _search(store, receipts.folder.path, absent))
     # verify 8: the report
-    chain = picture.receipts.chain
     return Verification(
         ok=not problems,
         problems=problems,
@@ -78,4 +79,4 @@ def _search(store: Store, receipts: Path, absent: Sequence[Mapping[str, bytes]])
         with store.reading() as reads:
             return search(files, absent, reads.values())
     except OSError as error:
-        raise StoreError(f"{error.filename} cannot be searched: {error.strerror or error}") from error
+        raise StoreError(f"{error.filename} cannot be searched: {os_reason(error)}") from error

@@ -4,9 +4,9 @@
 use std::io::{self, Write};
 
 use crate::error::Error;
+use crate::fit::FitRecord;
 use crate::fixed::{self, MIN_EXPONENT};
 use crate::ids::{IdRef, Ids};
-use crate::iteration::Record;
 use crate::model::Model;
 use crate::params::{MAX_DIM, Params, Projection, Ratio, ValidParams};
 use crate::project::Projector;
@@ -168,7 +168,7 @@ impl<W: Write> Writer<W> {
         }
         let mut positions = vec![0; order.len()];
         (0..).zip(&order).for_each(|(position, &slot)| positions[slot as usize] = position);
-        for (number, trials) in model.iteration.seeds.trials().enumerate() {
+        for (number, trials) in model.fit.seeds.trials().enumerate() {
             for (slot, potential) in trials {
                 self.count(positions[slot as usize])?;
                 if number > 0 {
@@ -176,8 +176,8 @@ impl<W: Write> Writer<W> {
                 }
             }
         }
-        self.count(model.iteration.steps.len())?;
-        for step in &model.iteration.steps {
+        self.count(model.fit.steps.len())?;
+        for step in &model.fit.steps {
             let bytes: Vec<u8> = order.iter().flat_map(|&slot| step.labels[slot as usize].to_le_bytes()).collect();
             self.bytes(&bytes)?;
         }
@@ -365,7 +365,7 @@ impl<'a> Reader<'a> {
         let mut model = Model::empty(params, resources);
         model.rows.extend(batch);
         model.ids.extend(ids);
-        if !model.restore(Record { rounds, labels }) {
+        if !model.restore(FitRecord { rounds, labels }) {
             return Err(Error::format("its steps do not follow from its rows"));
         }
         Ok(model)

@@ -106,8 +106,8 @@ fn check_model(case: &Value, threads: Threads) {
     };
     assert_eq!(model.seeds().into_iter().map(as_value).collect::<Value>(), expected["seeds"], "{name}: seeds");
     let steps = expected["steps"].as_array().unwrap();
-    assert_eq!(model.iteration.steps.len(), steps.len(), "{name}: number of steps");
-    for (t, (step, expected)) in model.iteration.steps.iter().zip(steps).enumerate() {
+    assert_eq!(model.fit.steps.len(), steps.len(), "{name}: number of steps");
+    for (t, (step, expected)) in model.fit.steps.iter().zip(steps).enumerate() {
         let labels: Vec<u16> = order.iter().map(|&slot| step.labels[slot as usize]).collect();
         assert_eq!(labels, read::<Vec<u16>>(&expected["labels"]), "{name}: labels of step {t}");
         let centres: Vec<Vec<i16>> = read(&expected["centres"]);
@@ -116,7 +116,7 @@ fn check_model(case: &Value, threads: Threads) {
         assert_eq!(found, centres, "{name}: centres of step {t}");
         assert_eq!(step.summary.loss, read::<i64>(&expected["loss"]), "{name}: loss of step {t}");
     }
-    let kept = model.iteration.kept().map(|(t, _)| t as u64);
+    let kept = model.fit.kept().map(|(t, _)| t as u64);
     assert_eq!(kept, expected["kept"].as_u64(), "{name}: step kept");
     let exemplars = model.exemplars().into_iter().map(|id| id.map_or(Value::Null, as_value));
     assert_eq!(exemplars.collect::<Value>(), expected["exemplars"], "{name}: exemplars");

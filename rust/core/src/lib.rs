@@ -16,7 +16,7 @@
 //! - `ids`, `rows`, `population`: the rows, and the rows as they will be after an update;
 //! - `assign`, `seed`, `lloyd`: nearest centres, k-means++ as a race, the steps and their cells;
 //! - `certificate`, `replay`, `exemplar`: what an update changes, found without changing anything;
-//! - `iteration` carries it out on all that is derived from the rows; `model` owns both;
+//! - `fit` applies it to all that is derived from the rows; `model` owns both;
 //! - `resolution`: whether the fixed point and the lattice are too coarse for the rows;
 //! - `codec`: the model file, and the digest, which is the hash of that file;
 //! - `threads`, `wipe`: shards, and memory that leaves nothing behind.
@@ -29,9 +29,9 @@ mod certificate;
 mod codec;
 mod error;
 mod exemplar;
+mod fit;
 mod fixed;
 mod ids;
-mod iteration;
 mod keyed;
 mod lloyd;
 mod model;
@@ -51,8 +51,8 @@ mod wipe;
 
 pub use codec::Digest;
 pub use error::Error;
+pub use fit::{Update, UpdatePath};
 pub use ids::{IdRef, Ids};
-pub use iteration::{Path, Update};
 pub use model::Model;
 pub use neighbours::Neighbours;
 pub use params::{

@@ -1,10 +1,10 @@
-//! The model: the one owner of the state. It finds the rows that an update names, lets `iteration` plan and carry out
+//! The model: the one owner of the state. It finds the rows that an update names, lets `fit` plan and apply
 //! what that does to seeds, steps and exemplars, and then changes the rows themselves.
 
 use crate::error::Error;
+use crate::fit::{Fit, FitRecord, Update};
 use crate::fixed;
 use crate::ids::{IdRef, IdTable, Ids, slot_number};
-use crate::iteration::{Iteration, Record, Update};
 use crate::params::ValidParams;
 use crate::population::Population;
 use crate::resolution;
@@ -30,7 +30,7 @@ pub struct Model {
     pub(crate) params: ValidParams,
     pub(crate) rows: Rows,
     pub(crate) ids: IdTable,
-    pub(crate) iteration: Iteration,
+    pub(crate) fit: Fit,
     resources: Resources,
 }
 
@@ -70,8 +70,8 @@ impl Model {
 
     pub(crate) fn empty(params: ValidParams, resources: Resources) -> Self {
         let rows = Rows::new(params.dim(), params.fixed_exponent().map(|(exponent, _)| exponent));
-        let iteration = Iteration::new(resources.cache);
-        Self { params, rows, ids: IdTable::new(), iteration, resources }
+        let fit = Fit::new(resources.cache);
+        Self { params, rows, ids: IdTable::new(), fit, resources }
     }
 
     /// Adds rows, as if they had been there at the fit.
@@ -110,7 +110,7 @@ impl Model {
         let gained: i64 = aligned.squares.iter().map(|&square| i64::from(square)).sum();
         let square_sum = self.rows.square_sum() + gained;
         let population = Population::with(&self.rows, &self.ids, &ids, aligned);
-        let update = self.iteration.update(&self.params, &population, square_sum, self.resources.threads);
+        let update = self.fit.update(&self.params, &population, square_sum, self.resources.threads);
         self.rows.extend(batch);
         self.ids.extend(ids);
         let more = self.refresh_exemplars();
@@ -143,20 +143,20 @@ impl Model {
         let removed = slots.len();
         let exponent = self.rows.exponent_after(slots, None);
         if self.must_refit(self.len() - removed, exponent) {
-            self.iteration = Iteration::new(self.resources.cache);
+            self.fit = Fit::new(self.resources.cache);
             self.vacate(slots);
             return Update { removed, ..self.refit() };
         }
         let lost: i64 = slots.iter().map(|&slot| i64::from(self.rows.squares()[slot as usize])).sum();
         let square_sum = self.rows.square_sum() - lost;
         let population = Population::without(&self.rows, &self.ids, slots);
-        let update = self.iteration.update(&self.params, &population, square_sum, self.resources.threads);
+        let update = self.fit.update(&self.params, &population, square_sum, self.resources.threads);
         self.vacate(slots);
         let more = self.refresh_exemplars();
         Update { removed, work: update.work + more, ..update }
     }
 
-    /// Whether nothing of the iteration can be kept: the number of clusters or the scale changes.
+    /// Whether nothing of the fit can be kept: the number of clusters or the scale changes.
     fn must_refit(&self, n: usize, exponent: i16) -> bool {
         exponent != self.rows.exponent() || self.params.clusters(n) != self.params.clusters(self.len())
     }
@@ -167,30 +167,30 @@ impl Model {
             let last = slot_number(self.len() - 1);
             self.rows.swap_remove(slot as usize);
             self.ids.swap_remove(slot);
-            self.iteration.swap_remove(slot, last);
+            self.fit.swap_remove(slot, last);
         }
     }
 
     fn refit(&mut self) -> Update {
         self.rows.settle();
         let population = Population::whole(&self.rows, &self.ids);
-        self.iteration = Iteration::new(self.resources.cache);
-        let update = self.iteration.fit(&self.params, &population, self.rows.square_sum(), self.resources.threads);
+        self.fit = Fit::new(self.resources.cache);
+        let update = self.fit.run(&self.params, &population, self.rows.square_sum(), self.resources.threads);
         let more = self.refresh_exemplars();
         Update { work: update.work + more, ..update }
     }
 
     /// Takes up the record of an equal model; false if they do not follow from the rows.
-    pub(crate) fn restore(&mut self, record: Record) -> bool {
+    pub(crate) fn restore(&mut self, record: FitRecord) -> bool {
         let population = Population::whole(&self.rows, &self.ids);
         let square_sum = self.rows.square_sum();
-        let restored = self.iteration.restore(&self.params, &population, square_sum, record, self.resources.threads);
+        let restored = self.fit.restore(&self.params, &population, square_sum, record, self.resources.threads);
         self.refresh_exemplars();
         restored
     }
 
     fn refresh_exemplars(&mut self) -> u64 {
-        self.iteration.refresh_exemplars(&Population::whole(&self.rows, &self.ids), self.resources.threads)
+        self.fit.refresh_exemplars(&Population::whole(&self.rows, &self.ids), self.resources.threads)
     }
 }
 
@@ -256,14 +256,14 @@ impl Model {
     /// The cluster of each row, in the order of the ids.
     #[must_use]
     pub fn labels(&self) -> Vec<u16> {
-        let Some((_, step)) = self.iteration.kept() else { return Vec::new() };
+        let Some((_, step)) = self.fit.kept() else { return Vec::new() };
         self.ids.ascending().iter().map(|&slot| step.labels[slot as usize]).collect()
     }
 
     /// The centres in units of the data (after projection), where the data lie, cluster by cluster.
     #[must_use]
     pub fn centres(&self) -> Vec<f64> {
-        let Some((_, step)) = self.iteration.kept() else { return Vec::new() };
+        let Some((_, step)) = self.fit.kept() else { return Vec::new() };
         let centres = &step.summary.centres;
         let mut floats: Vec<f64> =
             (0..centres.len()).flat_map(|j| centres.centre(j)).map(|&c| f64::from(c) * self.unit()).collect();
@@ -281,32 +281,32 @@ impl Model {
     #[must_use]
     pub fn inertia(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
-        self.iteration.kept().map_or(0.0, |(_, step)| step.summary.loss as f64 * self.unit() * self.unit())
+        self.fit.kept().map_or(0.0, |(_, step)| step.summary.loss as f64 * self.unit() * self.unit())
     }
 
     /// How coarse the fixed point and the lattice are against the spread of the rows: docs/algorithm.md, section 8.
     #[must_use]
     pub fn resolution(&self) -> f64 {
-        let Some((_, step)) = self.iteration.kept() else { return 0.0 };
+        let Some((_, step)) = self.fit.kept() else { return 0.0 };
         resolution::of(&step.summary, self.params.pitch(), self.dim())
     }
 
     /// Number of updates of the centres that were run.
     #[must_use]
     pub fn n_iter(&self) -> usize {
-        self.iteration.steps.len().saturating_sub(1)
+        self.fit.steps.len().saturating_sub(1)
     }
 
     /// For each cluster the id of the row nearest to its centre; none for a cluster without rows.
     #[must_use]
     pub fn exemplars(&self) -> Vec<Option<IdRef<'_>>> {
-        self.iteration.exemplars().map(|slot| slot.map(|slot| self.ids.get(slot))).collect()
+        self.fit.exemplars().map(|slot| slot.map(|slot| self.ids.get(slot))).collect()
     }
 
     /// The ids of the rows chosen as seeds, round by round.
     #[must_use]
     pub fn seeds(&self) -> Vec<IdRef<'_>> {
-        self.iteration.seeds.chosen().map(|slot| self.ids.get(slot)).collect()
+        self.fit.seeds.chosen().map(|slot| self.ids.get(slot)).collect()
     }
 
     /// The length of one unit of the fixed point in units of the data.

@@ -86,7 +86,7 @@ impl Model {
         queries: &Batch,
         map: impl Fn(&Centres, Query<'_>) -> R + Sync,
     ) -> Result<Vec<R>, Error> {
-        let (_, step) = self.iteration.kept().ok_or(Error::Empty)?;
+        let (_, step) = self.fit.kept().ok_or(Error::Empty)?;
         let centres = &step.summary.centres;
         let parts = self.resources().threads.map(queries.len(), centres.len() * self.params.dim(), |range| {
             let mut row = queries.rows.blank_row();

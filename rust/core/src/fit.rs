@@ -1,5 +1,5 @@
 //! Seeds, steps and exemplars: all of a model but its rows. An update is planned first, on a read-only view of the rows
-//! as they will be, and carried out only then; the rows themselves are `model`'s.
+//! as they will be, and applied only then; the rows themselves are `model`'s.
 
 use crate::assign::Centres;
 use crate::certificate::{self, Certificate, Verdict, certify};
@@ -15,7 +15,7 @@ use crate::threads::Threads;
 
 /// Which way an update took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Path {
+pub enum UpdatePath {
     /// Every centre stayed: sums were updated, no other row was looked at.
     Certified,
     /// Steps were run again from the first one whose centres changed.
@@ -33,7 +33,7 @@ pub struct Update {
     /// Rows that went.
     pub removed: usize,
     /// Which way it took.
-    pub path: Path,
+    pub path: UpdatePath,
     /// The first step that was run again or dropped; step 0 assigns to the seeds. None if all stay.
     pub first_iteration: Option<usize>,
     /// Multiply-adds spent.
@@ -42,7 +42,7 @@ pub struct Update {
 
 /// What an update will do.
 struct Plan {
-    path: Path,
+    path: UpdatePath,
     seeds: Reseeding,
     /// Labels of the rows that come, for each step that stays.
     added_labels: Vec<Vec<u16>>,
@@ -59,7 +59,7 @@ struct Plan {
 
 /// The derived state of a model.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Iteration {
+pub(crate) struct Fit {
     pub(crate) seeds: Seeds,
     pub(crate) steps: Vec<Step>,
     scores: Scores,
@@ -68,8 +68,8 @@ pub(crate) struct Iteration {
     stale: Vec<bool>,
 }
 
-/// What a model file records of an iteration; all else follows.
-pub(crate) struct Record {
+/// What a model file records of a fit; all else follows.
+pub(crate) struct FitRecord {
     /// Slot and potential of each trial, round by round.
     pub(crate) rounds: Vec<Vec<(u32, i64)>>,
     /// Labels by slot, step by step.
@@ -77,7 +77,7 @@ pub(crate) struct Record {
 }
 
 /// What is given about the rows after an update.
-struct After<'a> {
+struct UpdateContext<'a> {
     params: &'a ValidParams,
     population: &'a Population<'a>,
     /// Sum of the rows' squared norms.
@@ -85,7 +85,7 @@ struct After<'a> {
     threads: Threads,
 }
 
-impl Iteration {
+impl Fit {
     /// Of no rows.
     pub(crate) fn new(cache: CacheSize) -> Self {
         Self { scores: Scores::new(cache), ..Self::default() }
@@ -99,23 +99,23 @@ impl Iteration {
         square_sum: i64,
         threads: Threads,
     ) -> Update {
-        let after = After { params, population, square_sum, threads };
-        let plan = self.plan(&after);
-        self.carry_out(plan, &after)
+        let context = UpdateContext { params, population, square_sum, threads };
+        let plan = self.plan(&context);
+        self.apply(plan, &context)
     }
 
     /// Fits the rows from scratch; `self` is empty.
-    pub(crate) fn fit(
+    pub(crate) fn run(
         &mut self,
         params: &ValidParams,
         population: &Population<'_>,
         square_sum: i64,
         threads: Threads,
     ) -> Update {
-        let after = After { params, population, square_sum, threads };
-        let seeding = after.race().run(params.clusters(population.len()));
-        let plan = self.plan_steps(&after, seeding);
-        self.carry_out(plan, &after)
+        let context = UpdateContext { params, population, square_sum, threads };
+        let seeding = context.race().run(params.clusters(population.len()));
+        let plan = self.plan_steps(&context, seeding);
+        self.apply(plan, &context)
     }
 
     /// Takes up what an equal model had; `self` is empty. Returns false
@@ -125,12 +125,12 @@ impl Iteration {
         params: &ValidParams,
         population: &Population<'_>,
         square_sum: i64,
-        record: Record,
+        record: FitRecord,
         threads: Threads,
     ) -> bool {
-        let after = After { params, population, square_sum, threads };
-        self.seeds = after.race().restore(&record.rounds);
-        let Some(steps) = after.replay(&[]).recount(after.race().chosen(&self.seeds), record.labels) else {
+        let context = UpdateContext { params, population, square_sum, threads };
+        self.seeds = context.race().restore(&record.rounds);
+        let Some(steps) = context.replay(&[]).recount(context.race().chosen(&self.seeds), record.labels) else {
             return false;
         };
         self.steps = steps;
@@ -139,18 +139,18 @@ impl Iteration {
     }
 
     /// Finds out what an update does. Changes nothing of the state; known scores run ahead of it.
-    fn plan(&mut self, after: &After<'_>) -> Plan {
-        if after.population.changes() > after.population.len() {
+    fn plan(&mut self, context: &UpdateContext<'_>) -> Plan {
+        if context.population.changes() > context.population.len() {
             // To follow so many rows through every round and step would cost more than a fit.
-            let seeding = after.race().run(self.seeds.len());
-            return self.plan_steps(after, seeding);
+            let seeding = context.race().run(self.seeds.len());
+            return self.plan_steps(context, seeding);
         }
-        let seeding = after.race().update(&self.seeds);
+        let seeding = context.race().update(&self.seeds);
         if seeding.changed {
-            return self.plan_steps(after, seeding);
+            return self.plan_steps(context, seeding);
         }
-        let (old, new) = after.rules();
-        let certificate = certify(&self.steps, after.population, &old, &new, after.threads);
+        let (old, new) = context.rules();
+        let certificate = certify(&self.steps, context.population, &old, &new, context.threads);
         let stay = certificate.added_labels.len();
         let mut resumed = None;
         let (first, (new_steps, work)) = match certificate.verdict {
@@ -158,19 +158,19 @@ impl Iteration {
             // Nothing is run again; if nothing is dropped either, it is the last step that is kept now, or no more.
             Verdict::Ends => (Some(stay.min(self.steps.len() - 1)), (Vec::new(), 0)),
             Verdict::Breaks { centres: Some(centres), before } => {
-                (Some(stay), self.replay(after, stay, centres, Some(before)))
+                (Some(stay), self.replay(context, stay, centres, Some(before)))
             }
             Verdict::Breaks { centres: None, before } => {
-                let last = self.go_on(after, &certificate.added_labels[stay - 1]);
+                let last = self.resume_last_step(context, &certificate.added_labels[stay - 1]);
                 let centres = last.next_centres(&new);
                 resumed = last.cells;
-                (Some(stay), self.replay(after, stay, centres, Some(before)))
+                (Some(stay), self.replay(context, stay, centres, Some(before)))
             }
         };
         let path = match (&seeding.seeds, first) {
-            (Reseeding::Raced(_), _) => Path::Reseeded,
-            (Reseeding::Followed(_), None) => Path::Certified,
-            (Reseeding::Followed(_), Some(_)) => Path::Replayed,
+            (Reseeding::Raced(_), _) => UpdatePath::Reseeded,
+            (Reseeding::Followed(_), None) => UpdatePath::Certified,
+            (Reseeding::Followed(_), Some(_)) => UpdatePath::Replayed,
         };
         let work = seeding.work + certificate.work + work;
         let Certificate { added_labels, delta, .. } = certificate;
@@ -178,52 +178,52 @@ impl Iteration {
     }
 
     /// All steps anew, from other seeds.
-    fn plan_steps(&mut self, after: &After<'_>, seeding: Seeding) -> Plan {
+    fn plan_steps(&mut self, context: &UpdateContext<'_>, seeding: Seeding) -> Plan {
         let Seeding { seeds, mut work, .. } = seeding;
         let mut new_steps = Vec::new();
-        if let Some(centres) = after.race().chosen_anew(&seeds) {
-            let (steps, more) = self.replay(after, 0, centres, None);
+        if let Some(centres) = context.race().chosen_anew(&seeds) {
+            let (steps, more) = self.replay(context, 0, centres, None);
             new_steps = steps;
             work += more;
         }
-        let (path, added_labels, resumed, first) = (Path::Reseeded, Vec::new(), None, Some(0));
-        let delta = Delta::new(0, after.population.dim());
+        let (path, added_labels, resumed, first) = (UpdatePath::Reseeded, Vec::new(), None, Some(0));
+        let delta = Delta::new(0, context.population.dim());
         Plan { path, seeds, added_labels, delta, resumed, new_steps, first, work }
     }
 
     /// The summary, with its cells, of what was the last step and is so no more.
-    fn go_on(&self, after: &After<'_>, added_labels: &[u16]) -> Summary {
+    fn resume_last_step(&self, context: &UpdateContext<'_>, added_labels: &[u16]) -> Summary {
         let (t, step) = (self.steps.len() - 1, &self.steps[self.steps.len() - 1]);
-        let (old, new) = after.rules();
+        let (old, new) = context.rules();
         let mut summary = step.summary.clone();
-        let mut delta = Delta::new(summary.counts.len(), after.population.dim());
-        certificate::fill(&mut delta, step, after.population, added_labels, after.threads);
+        let mut delta = Delta::new(summary.counts.len(), context.population.dim());
+        certificate::fill(&mut delta, step, context.population, added_labels, context.threads);
         summary.apply(Change { delta: &delta, old: &old, new: &new }, t, false);
         let labels = [&step.labels, added_labels].concat();
-        let cells = after.replay(&self.steps).cells_of_labels(t, &summary.centres, &summary.counts, &labels);
+        let cells = context.replay(&self.steps).cells_of_labels(t, &summary.centres, &summary.counts, &labels);
         Summary { cells: Some(cells), ..summary }
     }
 
     /// Runs steps. Scores that are worked on are out of the model meanwhile: should it fail, they are lost, not wrong.
     fn replay(
         &mut self,
-        after: &After<'_>,
+        context: &UpdateContext<'_>,
         first: usize,
         centres: Centres,
         before: Option<i64>,
     ) -> (Vec<NewStep>, u64) {
         let mut scores = self.scores.start();
-        let replay = after.replay(&self.steps);
+        let replay = context.replay(&self.steps);
         let outcome = replay.run(first, centres, before, &mut scores);
         self.scores = scores;
         outcome
     }
 
-    fn carry_out(&mut self, mut plan: Plan, after: &After<'_>) -> Update {
-        let population = after.population;
+    fn apply(&mut self, mut plan: Plan, context: &UpdateContext<'_>) -> Update {
+        let population = context.population;
         let stay = plan.added_labels.len();
         let before = self.kept().filter(|_| plan.first.is_some()).map(|(t, step)| (t, step.summary.centres.clone()));
-        self.carry_out_certified(&mut plan, after);
+        self.apply_certified(&mut plan, context);
         if let (Some(cells), Some(last)) = (plan.resumed, self.steps.last_mut()) {
             last.summary.cells = Some(cells);
         }
@@ -254,11 +254,11 @@ impl Iteration {
     }
 
     /// Brings the sums and labels of the steps that stay up to date.
-    fn carry_out_certified(&mut self, plan: &mut Plan, after: &After<'_>) {
-        let (old, new) = after.rules();
+    fn apply_certified(&mut self, plan: &mut Plan, context: &UpdateContext<'_>) {
+        let (old, new) = context.rules();
         let stay = plan.added_labels.len();
         for (t, (step, labels)) in self.steps.iter_mut().zip(&plan.added_labels).enumerate() {
-            certificate::fill(&mut plan.delta, step, after.population, labels, after.threads);
+            certificate::fill(&mut plan.delta, step, context.population, labels, context.threads);
             // The last one is where the certificate ended, or was not asked.
             let is_certified = t + 1 < stay;
             step.summary.apply(Change { delta: &plan.delta, old: &old, new: &new }, t, is_certified);
@@ -344,7 +344,7 @@ impl Iteration {
     }
 }
 
-impl<'a> After<'a> {
+impl<'a> UpdateContext<'a> {
     /// The rules before and after the update.
     fn rules(&self) -> (Rule, Rule) {
         (Rule::new(self.params, self.population.base()), Rule::new(self.params, self.population.len()))

@@ -18,7 +18,7 @@ from erase_core.examples.example import Example, unstorable
 from erase_core.llm import TransformersLLM
 from erase_core.llm.prefix_cache import common_length
 from erase_core.llm.prompt import Prompt, Template
-from erase_core.tokens import PlainTokenizer, Written
+from erase_core.tokenizing import PlainTokenizer, Written
 from hypothesis import given
 from hypothesis import strategies as st
 from small_models import needs_packaged
@@ -135,7 +135,7 @@ def test_where_no_text_has_a_control_token_the_tokens_are_the_tokenizers_own(
         assert ids_of(llm, prompt) == own
         # And the way that is taken otherwise leads to the same tokens: nothing but control tokens is another's.
         if family != "in_python":
-            assert llm._tokens._ids_by_name(Written.of(prompt.parts)) == own
+            assert llm._plain_tokenizer._ids_by_name(Written.of(prompt.parts)) == own
 
 
 @pytest.mark.parametrize("chat", [False, True])
@@ -312,11 +312,11 @@ def test_words_are_dropped_from_both_tokenizers(
         def __init__(self, name: str) -> None:
             self.model = SimpleNamespace(_clear_cache=lambda: cleared.append(name))
 
-    backends: list[Any] = [llm._tokens._backend, llm._tokens._plain]
+    backends: list[Any] = [llm._plain_tokenizer._backend, llm._plain_tokenizer._plain]
     assert all(hasattr(backend.model, "_clear_cache") for backend in backends)
     with monkeypatch.context() as patch:
         for place in ("_backend", "_plain"):
-            patch.setattr(llm._tokens, place, Kept(place))
+            patch.setattr(llm._plain_tokenizer, place, Kept(place))
         llm.forget()
     assert cleared == ["_backend", "_plain"]
 
