@@ -66,8 +66,9 @@ def print_result(text: str, *, done: bool) -> None:
 
 def drop_unwritten() -> None:
     """Drop output that cannot be written. Otherwise the interpreter would fail to flush it at exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from erase_core.errors import ReceiptError
+from erase_core.fs.status import exists, is_file
 from erase_core.receipts.folder import ReceiptFolder
 from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt
 from erase_core.receipts.signing import Signer, is_signed_by
@@ -98,7 +99,7 @@ class StoreReceipts:
             return
         published = reads.metadata.head.number - len(reads.pending())
         theirs = self.folder.owner != reads.constants.name
-        if theirs or (published > 0 and not self.folder.file(published).exists()):
+        if theirs or (published > 0 and not exists(self.folder.file(published))):
             what = "is not the folder of this store's receipts" if theirs else f"has not the receipt {published}"
             raise ReceiptError(
                 f"{self.folder.path} {what}: it is another folder, or its disk is not there; bring the receipts "
@@ -114,7 +115,7 @@ class StoreReceipts:
         ReceiptError
             It is another one.
         """
-        if head.number and self.folder.file(head.number).is_file():
+        if head.number and is_file(self.folder.file(head.number)):
             known = self.folder.read(head.number)
             if (known.store, known.hash) != (self._constants.name, head.hash):
                 raise ReceiptError(
@@ -133,7 +134,7 @@ class StoreReceipts:
         """
         previous, missed = head.hash or NO_PREDECESSOR, []
         for number in range(head.number + 1, self.newest() + 1):
-            if not self.folder.file(number).exists():
+            if not exists(self.folder.file(number)):
                 raise ReceiptError(f"{self.folder.file(number)} is missing, though there are later receipts")
             receipt = self.folder.read(number)
             told = (receipt.number, receipt.store, receipt.previous, receipt.is_balanced)
@@ -157,7 +158,7 @@ class StoreReceipts:
 
     def _check_newest(self, reads: Reads) -> None:
         self.check_there(reads)
-        if self.folder.file(reads.metadata.head.number + 1).exists():
+        if exists(self.folder.file(reads.metadata.head.number + 1)):
             raise ReceiptError(
                 f"{self.store_folder} is older than its receipts in {self.folder.path}: a copy from before a "
                 "removal; open it again, which removes what they tell of; nothing was forgotten"

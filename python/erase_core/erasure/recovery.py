@@ -10,6 +10,7 @@ from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.erasure.removal import Removals, head_of
 from erase_core.errors import ReceiptError
 from erase_core.fs import locks
+from erase_core.fs.status import exists, is_dir
 from erase_core.store.model_cache import Clustering
 from erase_core.store.store import Store
 
@@ -59,8 +60,8 @@ class Recovery:
             The receipts are not there, or not the store's, or some are missing or changed.
         """
         path = self._receipts.folder.path
-        if not path.is_dir():
-            if not (self._receipts.are_outside or path.exists()):
+        if not is_dir(path):
+            if not (self._receipts.are_outside or exists(path)):
                 return None
             raise ReceiptError(
                 f"{self._store.folder}: the folder of its receipts, {path}, is not there, so that nobody can tell "

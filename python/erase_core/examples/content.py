@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from erase_core.errors import SourceError, first_line
+from erase_core.fs.status import exists, is_dir
 
 __all__ = ["Content", "content_of", "is_stream"]
 
@@ -137,9 +138,9 @@ def content_of(source: str | os.PathLike[str] | IO[str] | IO[bytes]) -> Content:
     """
     if isinstance(source, (str, os.PathLike)):
         path = Path(os.fsdecode(source))
-        if not path.exists():
+        if not exists(path):
             raise SourceError(f"{str(path)!r}: no such file")
-        if path.is_dir():
+        if is_dir(path):
             raise SourceError(f"{path} is a folder. Give a file in it.")
         return Content(str(path), _suffix(path), path)
     given = getattr(source, "name", None)

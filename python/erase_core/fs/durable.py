@@ -6,6 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from erase_core.fs.status import exists, is_dir
+
 __all__ = ["discard", "make_folder", "move_new", "partial_of", "partials_left", "sync_folder", "write_new"]
 
 BLOCK = 2**20
@@ -60,7 +62,7 @@ def move_new(partial: Path, file: Path) -> None:
     except FileExistsError:
         raise
     except OSError:  # a file system without links
-        if file.exists():
+        if exists(file):
             raise FileExistsError(f"{file} exists already") from None
         partial.rename(file)
     with suppress(OSError):  # the next process that opens the store removes it
@@ -82,7 +84,7 @@ def make_folder(folder: Path) -> None:
     OSError
         A folder cannot be made.
     """
-    if folder.is_dir():
+    if is_dir(folder):
         return
     make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from erase_core import checks
 from erase_core.errors import ParameterError, ReceiptError, printable
+from erase_core.fs.status import exists, is_dir
 from erase_core.receipts import signing
 from erase_core.receipts.folder import FoundReceipt, ReceiptFolder
 from erase_core.receipts.problem import Problem
@@ -93,7 +94,7 @@ def verify_receipts(
     path = checks.path("folder", folder)
     newest = None if head is None else as_receipt_ref("head", head)
     noted = [as_receipt_ref("known", each) for each in checks.several("known", known)]
-    if not path.is_dir() and (path.exists() or newest is None or newest.number):
+    if not is_dir(path) and (exists(path) or newest is None or newest.number):
         raise ParameterError(f"{path} is not a folder")
     keys = signing.as_public_keys(public_keys)
     return judge_chain(ReceiptFolder(path).collect(), newest, noted, keys)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from erase_core.errors import ReceiptError, os_reason
 from erase_core.fs.durable import make_folder, partials_left, sync_folder, write_new
+from erase_core.fs.status import exists, is_dir, is_file
 from erase_core.receipts.receipt import Receipt
 
 __all__ = ["FoundReceipt", "ReceiptFolder"]
@@ -102,7 +103,7 @@ class ReceiptFolder:
             The folder cannot be read.
         """
         try:
-            names = [file.name for file in self.path.iterdir()] if self.path.is_dir() else []
+            names = [file.name for file in self.path.iterdir()] if is_dir(self.path) else []
         except OSError as error:
             raise ReceiptError(f"{self.path}: {os_reason(error)}") from error
         return sorted(int(match[1]) for name in names if (match := NAME.fullmatch(name)))
@@ -116,7 +117,7 @@ class ReceiptFolder:
             The receipt is missing or modified.
         """
         file = self.file(number)
-        if file.exists() and not file.is_file():
+        if exists(file) and not is_file(file):
             raise ReceiptError(f"{file} is not a file")
         try:
             return Receipt.from_bytes(file.read_bytes())
@@ -147,7 +148,7 @@ class ReceiptFolder:
 
     def _found(self, number: int, pending: bytes | None) -> FoundReceipt:
         try:
-            if pending is not None and not self.file(number).exists():
+            if pending is not None and not exists(self.file(number)):
                 return FoundReceipt(number, Receipt.from_bytes(pending))
             receipt = self.read(number)
         except ReceiptError as error:

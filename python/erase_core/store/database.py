@@ -19,6 +19,7 @@ from erase_core.errors import ScrubError, StoreError, StoreLockedError, StoreVer
 from erase_core.fs import handles
 from erase_core.fs.durable import move_new, partial_of, sync_folder
 from erase_core.fs.locks import READERS, WRITER, describe_holder
+from erase_core.fs.status import exists
 from erase_core.store.schema import APPLICATION_ID, MIN_SQLITE, PRAGMAS, SCHEMA, SCHEMA_VERSION
 
 __all__ = ["Change", "Database", "needs_access"]
@@ -58,11 +59,10 @@ class Database:
     def __init__(self, file: Path, timeout: float) -> None:
         self.file, self.timeout = file, timeout
         try:
-            # The garbage collector releases the file if it is never closed.
             self._key = handles.hold(file)
         except OSError as error:
             raise StoreError(f"{file}: {os_reason(error)}. {needs_access(file.parent)}") from error
-        self._release = weakref.finalize(self, handles.release, self._key)
+        release = weakref.finalize(self, handles.release, self._key)
         try:
             with self.errors():
                 # Any thread may use the connection; the facade admits one at a time.
@@ -78,8 +78,11 @@ class Database:
                 self._connection.close()
                 raise
         except BaseException:
-            self._release()
+            release()
             raise
+        release.detach()
+        # The garbage collector closes the file if nobody does.
+        self._close = weakref.finalize(self, _close, self._connection, self._key)
 
     @staticmethod
     def create(file: Path, metadata: Iterable[tuple[str, object]]) -> None:
@@ -117,8 +120,7 @@ class Database:
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
-        self._release()
+        self._close()
 
     def one(self, query: str, values: Iterable[object] = (), default: Any = ()) -> Any:
         """Return the first row of a query."""
@@ -379,5 +381,11 @@ def _is_locked(error: sqlite3.Error) -> bool:
     return "locked" in str(error) or "busy" in str(error)
 
 
+def _close(connection: sqlite3.Connection, key: handles.Key) -> None:
+    """Close a file. SQLite comes first: see `handles.release`."""
+    connection.close()
+    handles.release(key)
+
+
 def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0
+    return file.stat().st_size if exists(file) else 0

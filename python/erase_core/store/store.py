@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from erase_core.errors import StoreError, os_reason
 from erase_core.fs.durable import make_folder
+from erase_core.fs.status import is_file
 from erase_core.settings import Settings
 from erase_core.store.database import Database, needs_access
 from erase_core.store.metadata import Constants, new_metadata, new_name
@@ -53,7 +54,7 @@ class Store:
         self.folder, self.timeout = folder.absolute(), timeout
         file = self.folder / FILE
         try:
-            is_there = file.is_file()
+            is_there = is_file(file)
         except OSError as error:
             raise StoreError(f"{folder}: {os_reason(error)}. {needs_access(folder)}") from error
         if not is_there:
@@ -122,7 +123,7 @@ class Store:
         try:
             for file in self.folder.rglob("*"):
                 with suppress(FileNotFoundError):  # another process has just replaced it
-                    size += file.stat().st_size if file.is_file() else 0
+                    size += file.stat().st_size if is_file(file) else 0
         except OSError as error:
             raise StoreError(f"{self.folder}: {os_reason(error)}") from error
         return size

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from erase_core.errors import StoreError, os_reason
 from erase_core.fs.durable import partials_left
+from erase_core.fs.status import exists, is_dir
 from erase_core.store.schema import FILE
 
 __all__ = ["check_vacant", "clear_unfinished"]
@@ -38,8 +39,8 @@ def clear_unfinished(folder: Path) -> None:
 
 def _in_the_way(folder: Path) -> str | None:
     """Return why no store can be created in a folder, as words to put after its name; None if it is free."""
-    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not above.is_dir():
+    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if exists(path))
+    if not is_dir(above):
         what = "is a file" if above == folder.absolute() else f"cannot be made, since {above} is a file"
         return f"{what}. Choose another folder."
     if above != folder.absolute():
