@@ -188,7 +188,7 @@ def test_a_store_whose_receipts_were_written_anew_unsigned_is_told_by_the_key_th
         assert [problem[:21] for problem in erase.verify().problems] == [
             f"receipt {number} is unsigned" for number in (1, 2)
         ]
-        refused(lambda: erase.forget(3), ReceiptError, "give the key", "nothing was forgotten")
+        refused(lambda: erase.forget(3), ReceiptError, "Give the key", "nothing was forgotten")
 
 
 def test_who_names_keys_signs_with_one_of_them(path: Path, tmp_path: Path) -> None:
