@@ -283,7 +283,12 @@ def test_nobody_signs_after_a_receipt_without_a_key(path: Path, receipts: Path, 
     )
     named = {"signing_key": keys.private, "public_keys": keys.public}
     with Erase.open(path, embedder=WordEmbedder(), **named) as erase:  # type: ignore[arg-type]
-        refused(lambda: erase.forget(5), ReceiptError, "receipt 3 is not signed by a named public key", "nothing was forgotten")
+        refused(
+            lambda: erase.forget(5),
+            ReceiptError,
+            "receipt 3 is not signed by a named public key",
+            "nothing was forgotten",
+        )
         put(path, ("UPDATE facts SET value = ? WHERE name = 'head_hash'", ("0" * 64,)))
         refused(lambda: erase.forget(5), ReceiptError, "is not the store's", "nothing was forgotten")
         assert 5 in [example.id for example in erase.examples()]
