@@ -1,10 +1,9 @@
-"""`Erase`, the facade: every call with its documentation. What a call does is in calls/."""
+"""The facade `Erase`: every call and its documentation. See calls/ for what each call does."""
 
 from __future__ import annotations
 
 import copy
 import time
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -22,15 +21,14 @@ from erase_core.calls.ingestion import ingest, without_refused_tokens
 from erase_core.calls.looking import all_examples, export, status_of
 from erase_core.calls.opening import Keys, arguments_of, create, open_store, recipe_of, use_models
 from erase_core.calls.prompting import answer, choice, demonstrations_for, prompt_for
-from erase_core.calls.recovering import Recovered, recover
+from erase_core.calls.recovering import recover, warn_of
 from erase_core.calls.verifying import verify_store
 from erase_core.embedding.sentence import Embedder
 from erase_core.erasure.admission import OnDuplicate, OnForgotten
 from erase_core.erasure.request import OnMissing, Request
 from erase_core.erasure.subjects import Match
-from erase_core.errors import OldCopyWarning, ScrubWarning
 from erase_core.examples.control_tokens import OnControlTokens
-from erase_core.examples.example import Example, counted
+from erase_core.examples.example import Example
 from erase_core.examples.reading import read_examples
 from erase_core.llm import LLM, Answer, Choice, ServerOptions
 from erase_core.llm.prompt import Prompt
@@ -47,25 +45,18 @@ TIMEOUT = 5.0
 
 
 class Erase:
-    """A store of examples that adapts a language model by its prompt, and forgets exactly.
+    """A store of examples that adapts a language model through its prompt, and forgets examples exactly.
 
-    Made by `create` or `open`. One process writes to a store at a time, any number read; a reader notices what others
-    have written at its next call. Methods may be called from several threads. A copy is another handle on the same
-    store, opened anew with the same receipts folder, keys and models; a pickle is opened in the same way where it is
-    loaded, by the path of the store. Neither copies the store.
+    `create` and `open` return one. One process at a time writes to a store, and any number read it. A reader sees what
+    others have written at its next call. Any thread may call the methods. A call that reads or writes the store raises
+    `StoreError` if the store was closed, moved or damaged.
 
-    Examples
-    --------
-    >>> from erase_core import Erase
-    >>> erase = Erase.create("store", n_shots=8)  # doctest: +SKIP
-    >>> erase.ingest("tickets.jsonl")  # doctest: +SKIP
-    >>> erase.choose("where is my parcel?", ["delivery", "refund"]).option  # doctest: +SKIP
-    'delivery'
-    >>> erase.forget(subject="customer-42")  # doctest: +SKIP
+    A copy of an `Erase` is another handle on the same store, with the same receipts folder, keys and models. A pickle
+    opens the store by its path where it is loaded. Neither copies the store. For an example, see ``help(erase_core)``.
     """
 
     def __init__(self, handle: Handle) -> None:
-        """Take an open store: `create` and `open` make one."""
+        """Wrap an open store. Call `create` or `open` instead."""
         self._handle = handle
 
     @classmethod
@@ -80,35 +71,35 @@ class Erase:
         timeout: float = TIMEOUT,
         **settings: Unpack[GivenSettings],
     ) -> Self:
-        """Make a new store.
+        """Create a store.
 
         Parameters
         ----------
         path : path
-            A folder that is absent or empty.
+            A folder that is empty or does not exist.
         api_key : str or None, default=None
-            Key of the server at `base_url`. The store does not keep it: give it to `open` too, or put it into the
-            environment variable OPENAI_API_KEY or the one that the server's `api_key_env` names.
+            Key of the server at `base_url`. It is not stored, so give it to `open` too, or set the environment variable
+            OPENAI_API_KEY, or the one that the server's `api_key_env` names.
         receipts : path or None, default=None
-            Where receipts of removals are to lie; None for a folder within the store's. Kept outside, they let `open`
-            notice a copy of the store from before a removal.
+            Folder for the receipts of removals. None: inside the store's folder. If the receipts are outside, `open`
+            can detect a copy of the store from before a removal.
         signing_key, public_keys, timeout
             See `open`.
         **settings
-            How the store works, fixed from then on: `n_shots`, `strategy`, `seed`, `epsilon`, `gamma`, `max_iter`,
+            Settings of the store, which never change: `n_shots`, `strategy`, `seed`, `epsilon`, `gamma`, `max_iter`,
             `projection`, `template`, `options`, `embedder`, `llm`, `base_url`, `chat`, `server`, `on_control_tokens`.
-            See `Settings`, and `GivenSettings` for the forms that each may be given in.
+            See `Settings`, and `GivenSettings` for the forms in which each may be given.
 
         Raises
         ------
         StoreError
-            The folder is not empty, or cannot be written; or that of the receipts has some already.
+            The folder is not empty or cannot be written, or the receipts folder is in use by another store.
         EmbedderError
-            There is no such embedding model, or it has to be loaded to know its dimension and cannot be.
+            The embedding model does not exist, or cannot be loaded to find its dimension.
         ParameterError
             A setting is out of range, or a key is invalid.
         MissingPackageError
-            A package is not installed: of the embedding model, or cryptography for the keys.
+            A package is not installed: one that the embedding model needs, or cryptography for the keys.
         """
         keys = Keys(signing_key, public_keys)
         return cls(create(path, settings, keys, api_key=api_key, receipts=receipts, timeout=timeout))
@@ -127,51 +118,50 @@ class Erase:
         public_keys: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
         timeout: float = TIMEOUT,
     ) -> Self:
-        """Open a store. Backends are loaded when they are needed.
+        """Open a store. Models are loaded when they are first needed.
 
-        A removal whose process was killed, or that another process held up, is finished. If the store is a copy from
-        before a removal that its receipts record, the removal is done again, with a warning.
+        A removal that was interrupted, or blocked by another process, is finished. If the store is a copy from before
+        a removal that its receipts record, the removal is done again, with a warning.
 
         Parameters
         ----------
         path : path
         embedder, llm : str, path, an object or None, default=None
-            Backends instead of those that the store names. The embedding model must be the one it was built with.
+            Models to use instead of the store's. The embedding model must be the one that the store was built with.
         api_key : str or None, default=None
-            Key of the model server that the store names; None for that of the environment, empty for none. It is held
-            in memory only.
+            Key of the store's model server. None: the key from the environment. Empty: no key. It is not stored.
         server : ServerOptions, mapping or None, default=None
-            Options of that server instead of the store's, for this handle: all of them, or some by their names.
+            Options of that server, all or some by name, that replace the store's for this handle.
         receipts : path or None, default=None
-            Where the receipts lie, if they were moved.
+            Folder of the receipts, if they were moved.
         signing_key : path, Signer or None, default=None
-            A file with an Ed25519 private key in PEM form, by which receipts are signed; a `Signer` where it has a
-            password. It is not kept.
+            Key to sign receipts with: a file with an Ed25519 private key in PEM form, or a `Signer` if the file has a
+            password. It is not stored.
         public_keys : str, path or iterable of them, default=()
-            Keys, in hex or as PEM files, one of which must have signed each receipt: those that `verify` looks at, and
-            those that `forget` adds to and adds, and those by which an old copy is brought up to date. Without any, an
-            old copy wants the newest receipt, whose signature covers those before, signed by the key that it knows, if
-            it knows one.
+            Keys, in hex or as PEM files. One of them must have signed each receipt that `verify` checks, that `forget`
+            writes or continues from, or that brings an old copy up to date. Without public keys, only the newest
+            receipt that brings an old copy up to date must be signed, by `signing_key` or the key that the copy knows,
+            if there is one. Its signature covers the earlier receipts.
         timeout : float, default=5.0
             Seconds to wait for other processes.
 
         Raises
         ------
         StoreError, StoreVersionError
-            There is no store, or a damaged one, or one that another version wrote.
+            The folder is not a store, or the store is damaged, or another version wrote it.
         ReceiptError
-            The receipts are not there, or not this store's, or were changed.
+            Receipts are missing or modified, or belong to another store.
         EmbedderError
-            `embedder` is not the one that the store was built with.
+            `embedder` is not the model that the store was built with.
         ParameterError, MissingPackageError
-            A key is invalid, or the package cryptography is missing.
+            A key is invalid, or the package cryptography is not installed.
 
         Warns
         -----
         OldCopyWarning
             The store was a copy from before a removal.
         ScrubWarning
-            A removal could not be brought to its end: files may still hold what was forgotten.
+            A removal could not be finished, so files may still hold the removed data.
         """
         handle = open_store(
             path,
@@ -184,7 +174,7 @@ class Erase:
             timeout=timeout,
         )
         try:
-            _warn_of(recover(handle), handle.store.folder)
+            warn_of(recover(handle), handle.store.folder)
             use_models(handle, embedder, llm)
         except BaseException:
             handle.store.close()
@@ -196,7 +186,7 @@ class Erase:
         return type(self).open(handle.store.folder, **arguments_of(handle, *handle.models.loaded))
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
-        # The models are shared: they are large, and nothing of the store is in them.
+        # The models are shared, because they are large and independent of the store.
         return copy.copy(self)
 
     def __reduce__(self) -> Recipe:
@@ -217,48 +207,42 @@ class Erase:
         on_duplicate: OnDuplicate = "refuse",
         progress: bool = False,
     ) -> IngestReport:
-        """Take examples in: all of them, or none if something is wrong.
+        """Add examples: all of them, or none if there is an error.
 
         Parameters
         ----------
         source, format, fields, skip_bad, delimiter, quotechar
-            See `read_examples`. Examples without ids are numbered on from the largest id.
+            See `read_examples`. Examples without ids get integers after the largest id.
         on_forgotten : {"refuse", "skip", "allow"}, default="refuse"
-            What to do with examples that were forgotten, or are about a subject that was: take nothing in, leave them
-            out, or take them in again on purpose. One with an id is known by it, one without by what it says. What is
-            taken in again is forgotten no longer: its id, what it says, and its subject, of whom others may then come.
+            What to do with examples that were forgotten earlier, or whose subject was: raise an error, leave them out,
+            or add them again on purpose. An example with an id is recognised by its id, one without by its content.
+            After "allow", the id, the content and the subject of such an example are no longer refused.
         on_control_tokens : {"keep", "refuse"} or None, default=None
-            What to do with examples that hold a control token in a text that a prompt shows: take them in as text, or
-            treat them as bad rows. None: as the store was created, see `Settings`.
+            What to do with examples that have a control token in a text that prompts show: keep it as ordinary text, or
+            treat the example as a bad row. None: as in the store's settings; see `Settings`.
         on_duplicate : {"refuse", "skip"}, default="refuse"
-            What to do with examples that are in the store already: the same id with the same content (input, output,
-            rationale and subject). "skip" leaves them out, so that a source that has grown can be ingested again. The
-            same id with another content is an error either way.
+            What to do with examples that the store contains already, with the same id and content (input, output,
+            rationale and subject). "skip" leaves them out, so a source that has grown can be ingested again. The same
+            id with another content is always an error.
         progress : bool, default=False
             Show the progress of the embedding on a terminal.
-
-        Returns
-        -------
-        IngestReport
-            How many came in and were left out, and why; how many inputs are longer than the embedding model sees; and
-            notes on the source, such as a column that looks like the subject but is not read.
 
         Raises
         ------
         SourceError, ExampleError
-            The source cannot be read, or a row of it is no example, or holds a control token that is refused.
+            The source cannot be read, or a row is not a valid example or has a control token that is refused.
         EmbedderError, MissingPackageError
-            The embedding model cannot be loaded, or makes no sense.
+            The embedding model cannot be loaded, or returns invalid vectors.
         LLMError
-            Control tokens are refused, and the language model's tokenizer, which has some, cannot be loaded.
+            Control tokens are refused, but the language model's tokenizer, which may have some, cannot be loaded.
         DuplicateIdError, IdKindError
-            An id is in the store already, or of another kind than the store's.
+            An id is in the store already, or has another type than the store's ids.
         ForgottenError
-            Some were forgotten.
+            Some examples were forgotten earlier.
         StoreLockedError, StoreError
-            Another process writes, or the store cannot be written.
+            Another process is writing, or the store cannot be written.
         UncertainError
-            The disk failed at the end of the write: whether it counts shows when the store is opened again.
+            The disk failed at the end of the write. Open the store again to see whether the write counts.
         """
         start = time.perf_counter()
         checks.choice("on_forgotten", on_forgotten, get_args(OnForgotten))
@@ -282,44 +266,40 @@ class Erase:
         match: Match = "exact",
         dry_run: bool = False,
     ) -> ForgetReport:
-        """Forget examples, as if they had never been there: text, vector, and their part in the clustering.
+        """Forget examples as if they had never been there: text, vector, and their part in the clustering.
 
         Parameters
         ----------
         ids : int, str or iterable of either
-            Ids of examples. One named twice counts once.
+            Ids of examples. A repeated id counts once.
         subject : str or iterable of str
-            Forget all examples about this subject, or about several. Either `ids` or `subject` is given.
+            Forget all examples about this subject, or about several. Give either `ids` or `subject`.
         on_missing : {"refuse", "skip"}, default="refuse"
-            What to do if an id or a subject is not in the store: forget nothing and raise, or forget the others and
-            count it in the report. With "skip" a request can be repeated: if nothing is left to forget, nothing changes
-            and there is no receipt. An earlier removal that is not finished is finished all the same.
+            What to do if an id or a subject is not in the store: raise an error and forget nothing, or forget the
+            others and count it in the report. With "skip" a request can be repeated: if nothing is left to forget,
+            nothing changes and there is no receipt. An earlier unfinished removal is finished in any case.
         match : {"exact", "normalised"}, default="exact"
-            How subjects are compared: letter by letter, or without regard to case, to accents written as one character
-            or two, to white space (its kind, how much, at the ends), and to characters that are not shown. Each
-            spelling that the store has is forgotten, and kept out from then on; other spellings are not.
+            How subjects are compared. "exact": character by character. "normalised": ignoring case, the kind and amount
+            of white space, invisible characters, and whether an accent is a character of its own. All spellings in the
+            store that match are forgotten, and refused from then on. Other spellings are not.
         dry_run : bool, default=False
-            Only say what would change.
-
-        Returns
-        -------
-        ForgetReport
+            Only report what would change.
 
         Raises
         ------
         UnknownIdError, UnknownSubjectError
-            There is no such example; nothing was forgotten. The message says how many subjects look alike.
+            An id or subject is not in the store; nothing was forgotten. The message says how many subjects look alike.
         ParameterError, IdKindError
-            Both or neither of `ids` and `subject` are given, or one is not what it should be.
+            Both or neither of `ids` and `subject` are given, or a value is invalid.
         ReceiptError
-            The store is an old copy, or its receipts are signed and there is no key; nothing was forgotten.
+            The store is an old copy, receipts are missing or invalid, or a key is missing; nothing was forgotten.
         StoreLockedError, StoreError
-            Another process writes, or the store cannot be written; nothing was forgotten.
+            Another process is writing, or the store cannot be written; nothing was forgotten.
         UncertainError
-            The disk failed at the end of the write: whether it counts shows when the store is opened again.
+            The disk failed at the end of the write. Open the store again to see whether the removal counts.
         ScrubError
-            The examples are forgotten and not shown again, but the files may still hold them, or the receipt is not
-            published; the error's `report` is what would have been returned. The next `open` finishes it.
+            The removal is done, but files may still hold the examples, or the receipt is not published. The error's
+            `report` is what would have been returned. The next `open` finishes the removal.
         """
         start = time.perf_counter()
         # forget 1: check the request
@@ -329,7 +309,7 @@ class Erase:
         return replace(report, seconds=time.perf_counter() - start)
 
     def check_may_forget(self) -> None:
-        """Check that `forget` would not be refused for want of a key, or since receipts are not what they should be.
+        """Check that `forget` would not be refused because a key is missing or because of the receipts.
 
         Raises
         ------
@@ -340,21 +320,19 @@ class Erase:
 
     # ---- reading ----
     def demonstrations(self, query: str | None = None) -> list[Example]:
-        """Return the examples that are shown, in their order.
+        """Return the examples that the prompt shows, in order.
 
         Parameters
         ----------
         query : str or None, default=None
-            Needed where the selection depends on it (``strategy="knn"``).
+            Needed if the selection depends on it (``strategy="knn"``).
 
         Raises
         ------
         ParameterError
-            A query is needed, and there is none, or it is blank.
+            A query is needed, and is missing, blank, or has a control token that is refused.
         EmbedderError, MissingPackageError
             A query is needed, and the embedding model cannot be loaded.
-        StoreError
-            The store cannot be read: it was closed, moved or damaged.
         """
         with self._handle.lock:
             return demonstrations_for(self._handle, query)
@@ -365,8 +343,8 @@ class Erase:
         Raises
         ------
         ParameterError
-            The query is blank, or holds a control token that is refused.
-        EmbedderError, MissingPackageError, StoreError
+            The query is blank, or has a control token that is refused.
+        EmbedderError, MissingPackageError
             As for `demonstrations`.
         """
         with self._handle.lock:
@@ -375,7 +353,8 @@ class Erase:
     def ask(self, query: str, *, max_tokens: int = 64) -> Answer:
         """Return the language model's answer to a query.
 
-        Demonstrations that do not fit the context are left out: from the last one on, of neighbours the farthest.
+        Demonstrations that do not fit into the context are left out: the last ones first or, with ``strategy="knn"``,
+        the farthest ones first.
 
         Parameters
         ----------
@@ -386,18 +365,18 @@ class Erase:
         Raises
         ------
         ParameterError
-            The query is blank, or holds a control token that is refused, or `max_tokens` is out of its range.
+            The query is blank or has a control token that is refused, or `max_tokens` is out of range.
         PromptTooLongError
-            The query alone does not fit.
+            The query does not fit even without demonstrations.
         LLMError, ServerError, MissingPackageError
-            The model cannot be loaded or reached, or makes no sense.
-        EmbedderError, StoreError
+            The model cannot be loaded or reached, or returns an unusable answer.
+        EmbedderError
             As for `demonstrations`.
 
         Warns
         -----
         StopWarning
-            Demonstrations have answers of more lines than the template's stop lets through.
+            Demonstrations have answers that contain the template's stop text, where the model's own answer is cut.
         """
         with self._handle.lock:
             return answer(self._handle, query, max_tokens)
@@ -409,78 +388,61 @@ class Erase:
         ----------
         query : str
         options : sequence of str or None, default=None
-            None for the store's.
+            None: the store's options.
 
         Raises
         ------
         ParameterError
-            There are no options, or one is blank or there twice; or a control token is refused.
-        PromptTooLongError, LLMError, ServerError, MissingPackageError, EmbedderError, StoreError
+            There are no options, one is blank or given twice, or query or options are refused as for `ask`.
+        PromptTooLongError, LLMError, ServerError, MissingPackageError, EmbedderError
             As for `ask`.
         """
         with self._handle.lock:
             return choice(self._handle, query, options)
 
     def status(self) -> Status:
-        """Return what the store holds.
-
-        Raises
-        ------
-        StoreError
-            The store cannot be read: it was closed, moved or damaged.
-        """
+        """Return a summary of the store."""
         with self._handle.lock:
             return status_of(self._handle)
 
     def examples(self) -> list[Example]:
-        """Return all examples by ascending id.
-
-        Raises
-        ------
-        StoreError
-            The store cannot be read: it was closed, moved or damaged.
-        """
+        """Return all examples, by ascending id."""
         with self._handle.lock:
             return all_examples(self._handle)
 
     def export(self, path: str | PathLike[str] | BinaryIO) -> int:
-        """Write all examples to a new file as JSON lines, which `ingest` reads.
+        """Write all examples to a new file as JSON lines, which `ingest` reads, and return their number.
 
         Receipts and the list of what was forgotten are not exported.
 
         Parameters
         ----------
         path : path or binary file
-            A file that is not there yet, outside the store's folder; or one that is open for writing bytes.
-
-        Returns
-        -------
-        int
-            How many examples.
+            A new file outside the store's folder, or a file object that is open for writing bytes.
 
         Raises
         ------
         ParameterError
-            `path` is no path.
+            `path` is not a path.
         StoreError
-            The file exists, is within the store's folder, or cannot be written; or the store cannot be read.
+            The file exists, is inside the store's folder, or cannot be written.
         """
         with self._handle.lock:
             return export(self._handle, path)
 
     @property
     def id_type(self) -> type[int] | type[str] | None:
-        """Whether ids are integers or text; None for a store without examples."""
+        """Type of the ids; None for a store without examples."""
         with self._handle.lock, self._handle.reading() as reads:
             return reads.id_type()
 
     @property
     def settings(self) -> Settings:
-        """What the store was created with."""
+        """The settings with which the store was created."""
         return self._handle.settings
 
     def refresh(self) -> None:
-        """Let go of what other processes have forgotten, as every call does that reads the store."""
+        """Drop from memory what other processes have forgotten. Every call that reads the store does so too."""
         with self._handle.lock, self._handle.reading():
             pass
 
@@ -488,29 +450,29 @@ class Erase:
     def verify(
         self, absent: Iterable[str | NDArray[np.floating]] = (), *, known: Iterable[tuple[int, str]] = ()
     ) -> Verification:
-        """Verify that the store is what it should be.
+        """Verify the store: its model, rows, receipts and files.
 
-        The model is compared with one that a second implementation, which shares no code with the first, makes of the
-        examples present; what it shows with what a model read anew from those bytes shows; each row with its hash and
-        all rows with the store's commitment; the receipts with one another, with the store and, if `open` was given
-        public keys, with these.
+        The model is compared with a fit by a second implementation, which shares no code with the first, and the
+        demonstrations with those of a model reloaded from the same bytes. Each row is compared with its hash, and all
+        rows with the store's commitment. The receipts must fit one another and the store and, if `open` was given
+        public keys, be signed by these.
 
         Parameters
         ----------
         absent : iterable of str and of ndarray of shape (dim,)
-            Texts and vectors that no file of the store may hold: each in several encodings (UTF-8 and UTF-16, JSON,
-            base64, hex; float64, 32 and 16, int16); of a text the vector too. See docs/guarantees.md.
+            Texts and vectors that no file of the store may contain. Each is searched for in several encodings (UTF-8
+            and UTF-16, JSON, base64, hex; float64, 32 and 16, int16), a text by its vector too. See docs/guarantees.md.
         known : iterable of (int, str), default=()
-            Number and hash of receipts that were written down elsewhere (`newest_receipt`), and must be there still.
+            Number and hash of receipts that were noted elsewhere (`newest_receipt`) and must still be present.
 
         Raises
         ------
         ParameterError
-            A text is too short to be looked for.
+            A text is too short to search for.
         EmbedderError, MissingPackageError
             Texts are given, and the embedding model cannot be loaded.
         StoreError
-            The store's content cannot be read, or is not of the kind that a store has.
+            The store's content cannot be read, or has the wrong type.
         """
         # verify 1: check the arguments
         wanted = checks.texts_and_vectors("absent", absent)
@@ -519,12 +481,12 @@ class Erase:
             return verify_store(self._handle, wanted, noted)
 
     def receipts(self) -> list[Receipt]:
-        """Return the receipts that are published, the first one first. See `verify` for whether they fit together.
+        """Return the published receipts, oldest first. `verify` checks whether they fit together.
 
         Raises
         ------
         ReceiptError
-            One cannot be read, or is not what was written; or the folder cannot be read.
+            A receipt is malformed or modified, or the folder cannot be read.
         """
         with self._handle.lock:
             folder = self._handle.receipts.folder
@@ -532,13 +494,13 @@ class Erase:
 
     @property
     def newest_receipt(self) -> ReceiptRef:
-        """Number and hash of the newest receipt, to be written down elsewhere; ``(0, "")`` if there is none."""
+        """Number and hash of the newest receipt, to note elsewhere; ``(0, "")`` if there are no receipts."""
         with self._handle.lock, self._handle.reading() as reads:
             return reads.metadata.head.ref
 
     # ---- the handle ----
     def close(self) -> None:
-        """Let go of the store and of what the language model keeps of prompts."""
+        """Close the store, and overwrite what the language model has cached of prompts."""
         self._handle.close()
 
     def __enter__(self) -> Self:
@@ -551,19 +513,5 @@ class Erase:
 
 
 def _open(kind: type[Erase], path: Path, parameters_: Mapping[str, Any]) -> Erase:
-    """Open a store whose handle was pickled."""
+    """Open the store of a pickled handle."""
     return kind.open(path, **parameters_)
-
-
-def _warn_of(recovered: Recovered, folder: Path) -> None:
-    """Warn the caller of `open` of what was found."""
-    if recovered.unfinished is not None:
-        warnings.warn(str(recovered.unfinished), ScrubWarning, stacklevel=3)
-    removed = recovered.n_removed
-    if removed is not None:
-        warnings.warn(
-            f"{folder} was a copy from before a removal; {counted(removed, 'example')} that its receipts record "
-            f"{'was' if removed == 1 else 'were'} removed again",
-            OldCopyWarning,
-            stacklevel=3,
-        )

@@ -189,7 +189,9 @@ def test_public_keys_are_named_by_the_environment(
     monkeypatch.setenv("ERASE_PUBLIC_KEY", "0" * 64)
     for command in (("verify",), ("receipts", "verify")):
         assert not json_of(*command, "--store", store, code=1)["ok"]
-    check_refused(erase("forget", "--id", 2, "--yes", "--store", store, "--signing-key", private), 16, "not one whose")
+    check_refused(
+        erase("forget", "--id", 2, "--yes", "--store", store, "--signing-key", private), 16, "none of the named"
+    )
 
 
 @pytest.mark.parametrize("empty", ["", " \n"])
@@ -226,7 +228,7 @@ def test_forget_asks_for_the_key_before_it_asks_whether_to_act(
     private, public = keys
     monkeypatch.setenv("ERASE_SIGNING_PASSWORD", "the password")
     command = ("forget", "--id", 1, "--store", store, "--public-key")
-    for arguments, word in (((public,), "--signing-key"), (("0" * 64, "--signing-key", private), "not one whose")):
+    for arguments, word in (((public,), "--signing-key"), (("0" * 64, "--signing-key", private), "none of the named")):
         code, said, printed = answered("n\n", *command, *arguments)
         assert (code, printed, "Forget?" in said, word in said) == (16, "", False, True)
     code, said, _ = answered("y\n", *command, public, "--signing-key", private)

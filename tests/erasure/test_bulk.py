@@ -313,7 +313,7 @@ def test_only_an_id_makes_a_duplicate(path: Path) -> None:
         report = erase.ingest(rows, on_duplicate="skip")
         assert report.n_added == 2
         [note] = report.notes
-        assert "by their ids" in note
+        assert "found by id" in note
         assert not erase.ingest(rows).notes
         assert not erase.ingest([{**rows[0], "id": 7}], on_duplicate="skip").notes
         check_refused(erase, lambda: erase.ingest([{**rows[0], "id": "0"}], on_duplicate="skip"), IdKindError)

@@ -99,7 +99,11 @@ def test_a_model_that_does_not_count_is_not_reported(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("given_counts", "words"),
-    [([1], "1 numbers of tokens for 2"), (None, "no numbers of tokens"), (["a", "b"], "no numbers of tokens")],
+    [
+        ([1], "2 integers, one for each text, got 1"),
+        (None, "must return integers"),
+        (["a", "b"], "must return integers"),
+    ],
 )
 def test_a_model_that_counts_wrongly_is_refused(path: Path, given_counts: Any, words: str) -> None:
     embedder = Short()

@@ -188,7 +188,7 @@ def test_a_store_whose_receipts_were_written_anew_unsigned_is_told_by_the_key_th
         assert [problem[:21] for problem in erase.verify().problems] == [
             f"receipt {number} is unsigned" for number in (1, 2)
         ]
-        refused(lambda: erase.forget(3), ReceiptError, "give the key", "nothing was forgotten")
+        refused(lambda: erase.forget(3), ReceiptError, "Give the key", "nothing was forgotten")
 
 
 def test_who_names_keys_signs_with_one_of_them(path: Path, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_who_names_keys_signs_with_one_of_them(path: Path, tmp_path: Path) -> No
             erase.forget(erase.examples()[0].id)
             assert erase.verify().ok
     with Erase.open(path, embedder=WordEmbedder(), signing_key=keys.private, public_keys=other.public) as erase:
-        check_key = "whose public key was given"
+        check_key = "belongs to none of the named public keys"
         refused(lambda: erase.forget(9), ReceiptError, check_key, "nothing was forgotten")
         assert len(erase.examples()) == 9
     for bad in (3, ["0" * 63], [b"key"], None):
@@ -264,7 +264,7 @@ def test_a_receipt_without_a_key_is_not_published(path: Path, receipts: Path, ke
         refused(
             lambda key=key: Erase.open(path, embedder=WordEmbedder(), signing_key=key, public_keys=keys.public),  # type: ignore[misc]
             ReceiptError,
-            "receipt 3 was made without a key that counts",
+            "receipt 3 is not signed by a named public key",
         )
     with unchecked(path, public_keys=[keys.public]) as erase:
         assert "receipt 3 is unsigned" in str(erase.verify())
@@ -283,7 +283,12 @@ def test_nobody_signs_after_a_receipt_without_a_key(path: Path, receipts: Path, 
     )
     named = {"signing_key": keys.private, "public_keys": keys.public}
     with Erase.open(path, embedder=WordEmbedder(), **named) as erase:  # type: ignore[arg-type]
-        refused(lambda: erase.forget(5), ReceiptError, "receipt 3 was made without a key", "nothing was forgotten")
+        refused(
+            lambda: erase.forget(5),
+            ReceiptError,
+            "receipt 3 is not signed by a named public key",
+            "nothing was forgotten",
+        )
         put(path, ("UPDATE facts SET value = ? WHERE name = 'head_hash'", ("0" * 64,)))
         refused(lambda: erase.forget(5), ReceiptError, "is not the store's", "nothing was forgotten")
         assert 5 in [example.id for example in erase.examples()]

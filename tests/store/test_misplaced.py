@@ -76,7 +76,7 @@ def test_an_ingest_between_a_removal_and_its_end_does_not_leave_it_open(
 
 def test_an_export_into_the_store_is_refused(folder: Path) -> None:
     erase = create(folder / "store", some(3))
-    refused(lambda: erase.export(folder / "store" / "out.jsonl"), StoreError, "within the store's folder")
+    refused(lambda: erase.export(folder / "store" / "out.jsonl"), StoreError, "inside the store's folder")
     assert erase.export(folder / "out.jsonl") == 3
 
 
@@ -90,10 +90,10 @@ def test_a_folder_of_receipts_that_is_not_mounted_is_noticed(folder: Path, forgo
     (folder / "receipts").rename(folder / "elsewhere")
     (folder / "receipts").mkdir()  # the place where it would be mounted
     for call in (lambda: erase.forget(2), lambda: opened(folder / "store"), lambda: opened(folder / "backup")):
-        refused(call, ReceiptError, str(folder / "receipts"), "its disk is not there", "--receipts")
+        refused(call, ReceiptError, str(folder / "receipts"), "its disk is not mounted", "--receipts")
     assert contents(folder / "receipts") == {}
     (folder / "receipts").rmdir()
-    refused(lambda: opened(folder / "store"), ReceiptError, "is not there")
+    refused(lambda: opened(folder / "store"), ReceiptError, "was not found")
     (folder / "elsewhere").rename(folder / "receipts")
     erase.forget(2)
     assert erase.verify().ok

@@ -1,1 +1,1 @@
-"""What the calls of `Erase` do: the facade documents them, here they are carried out."""
+"""The work behind the calls of `Erase`. For their documentation, see erase.py."""

@@ -1,6 +1,6 @@
-"""A call of `forget`, from the request to the report: a dry run, nothing to do, or a removal that is finished.
+"""A call of `forget`, from the request to the report: a dry run, a removal, or nothing to remove.
 
-The removal itself and the order of its writes are in erasure/removal.py.
+For the removal itself and the order of its writes, see erasure/removal.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["forget", "is_scrubbed", "would_forget"]
 
 
 def would_forget(handle: Handle, request: Request) -> ForgetReport:
-    """Return the report of what a removal would do."""
+    """Return the report of what `forget` would do, without changing anything."""
     with handle.reading() as reads:
         going = request.going(reads)
         before = handle.shown(reads)
@@ -31,17 +31,17 @@ def would_forget(handle: Handle, request: Request) -> ForgetReport:
 
 
 def forget(handle: Handle, request: Request) -> ForgetReport:
-    """Remove examples, and see that nothing of them is left. See `Erase.forget`.
+    """Remove examples from the store, its files and the models' caches. See `Erase.forget`.
 
     Raises
     ------
     ScrubError
-        With the report of the removal, which is done.
+        The removal is done, but files may still hold the examples. The error has the report.
     """
     start = time.perf_counter()
     # forget 2: the lock for removals
     with handle.removals.alone():
-        # Where nothing is there, nothing is written.
+        # If there is nothing to remove, nothing is written.
         report = _nothing_to_forget(handle, request) if request.skips else None
         if report is None:
             # forget 3: the transaction, to its commit (8)
@@ -54,13 +54,13 @@ def forget(handle: Handle, request: Request) -> ForgetReport:
 
 
 def is_scrubbed(handle: Handle) -> bool:
-    """Whether no file of the store holds what was removed, as far as the store knows."""
+    """Whether the store records that its files have been rewritten since the last removal."""
     with handle.store.reading() as reads:
         return reads.metadata.is_scrubbed
 
 
 def _nothing_to_forget(handle: Handle, request: Request) -> ForgetReport | None:
-    """Return the report of a removal of nothing; None if there is something to remove."""
+    """Return the report if there is nothing to remove; otherwise None."""
     with handle.reading() as reads:
         going = request.going(reads)
         if going.ids:
@@ -70,16 +70,16 @@ def _nothing_to_forget(handle: Handle, request: Request) -> ForgetReport | None:
 
 
 def _removed(handle: Handle, tx: ModelTransaction, going: Going) -> ForgetReport:
-    """Remove examples, and return what that did."""
+    """Remove examples in a transaction, and return the report."""
     before = handle.shown(tx)
-    if not going.ids:  # another process was faster, on a file system without locks
+    if not going.ids:  # another process has removed them, on a file system without locks
         return going.report(None, len(tx), before, before)
     update, model, receipt = handle.removals.remove(tx, going.ids, going.subjects)
     return going.report(update, len(tx), before, select_demonstrations(handle.settings, model), receipt)
 
 
 def _finish(handle: Handle, report: ForgetReport) -> None:
-    """See that nothing of what was removed is left: in files first, then in what the language model keeps."""
+    """Remove what is left of the examples: first from the files, then from the language model's cache."""
     try:
         # forget 9 to 11: files and receipts
         handle.removals.finish()

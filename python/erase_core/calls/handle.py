@@ -1,6 +1,6 @@
-"""An open store and what works on it: clustering, models, receipts, removals, and one lock for a process's threads.
+"""An open store together with its clustering, models, receipts and removals, and one lock for all threads.
 
-Every call of `Erase` that reads the store's examples reads them by `Handle.reading`.
+Every call of `Erase` that reads the store's examples does so in `Handle.reading`.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Handle:
 
     @contextmanager
     def reading(self) -> Iterator[Reads]:
-        """Read the store as of one moment.
+        """Make all reads in the block see the same state.
 
-        If the store has changed since the last call, what the clustering and the language model keep of the older
-        state is dropped first. Afterwards the snapshot is written anew if it is out of date.
+        If the store has changed since the last call, what the clustering and the language model have cached of the
+        older state is dropped first. After the block, the snapshot is replaced if it was found to be missing or wrong.
 
         Raises
         ------
@@ -68,16 +68,16 @@ class Handle:
                 self._generation = generation
             yield reads
         if outermost and self.clustering.outdated:
-            # A process that writes now, or may write here where this one may not, does so itself.
+            # If another process is writing, or this one may not write, another one repairs the snapshot.
             with suppress(StoreError, OSError), self.store.locked() as reads:
                 self.clustering.repair(reads)
 
     def shown(self, reads: Reads) -> list[int | str]:
-        """Return the ids of the demonstrations, in their order; with ``strategy="knn"`` there are none."""
+        """Return the ids of the demonstrations, in order; none with ``strategy="knn"``."""
         return select_demonstrations(self.settings, self.clustering.current(reads))
 
     def close(self) -> None:
-        """Close the store, and have the language model overwrite what it keeps of prompts."""
+        """Close the store, and overwrite what the language model has cached of prompts."""
         with self.lock:
             self.models.forget()
             self.store.close()

@@ -1,4 +1,4 @@
-"""An ingest: examples are checked, embedded, and stored with their part in the clustering, in one transaction."""
+"""A call of `ingest`: checks and embeds examples, and adds them to the store and the clustering in one transaction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["ingest", "without_refused_tokens"]
 def without_refused_tokens(
     handle: Handle, reading: Reading, source: object, choice: OnControlTokens | None, *, skip_bad: bool
 ) -> Reading:
-    """Treat examples with control tokens as bad rows, if that is the choice, or that of the store where it is None."""
+    """Treat examples with control tokens as bad rows if the choice is "refuse". None: the choice of the store."""
     choice = handle.settings.on_control_tokens if choice is None else choice
     checks.choice("on_control_tokens", choice, get_args(OnControlTokens))
     if choice == "keep":
@@ -39,20 +39,20 @@ def ingest(
     on_duplicate: OnDuplicate,
     progress: bool,
 ) -> IngestReport:
-    """Take in the examples of a source: all that may come in, or none if something is wrong. See `Erase.ingest`.
+    """Add the examples of a source: all that are admitted, or none if there is an error. See `Erase.ingest`.
 
     Parameters
     ----------
     handle : Handle
-        Its lock is held by the caller.
+        The caller holds its lock.
     reading : Reading
-        What was read from the source.
+        The rows of the source.
     on_forgotten, on_duplicate, progress
 
     Returns
     -------
     IngestReport
-        With the seconds of this call.
+        Its `seconds` do not include reading the source.
     """
     start = time.perf_counter()
     admission = Admission(on_forgotten, on_duplicate)
@@ -69,10 +69,10 @@ def ingest(
     kept = vectors
     try:
         with handle.clustering.writing() as tx:
-            # Others may have written since the first look.
+            # Checked again, since others may have written meanwhile.
             admitted = admission.admits(tx, coming)
             examples, counts = admission.numbered(tx, list(compress(coming, admitted))), counts[admitted]
-            # Not copied where all come in, which may be many.
+            # Not copied if all are admitted, because they may be many.
             kept = vectors if admitted.all() else vectors[admitted]
             ids = [example.id for example in examples]
             tx.check_new(ids, same_are_skipped=skips)

@@ -1,4 +1,4 @@
-"""Calls that look at a store as a whole: its status, its examples, an export of them."""
+"""The calls `status`, `examples` and `export`, which read the store as a whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["all_examples", "export", "status_of"]
 
 
 def status_of(handle: Handle) -> Status:
-    """Return what the store holds. See `Erase.status`."""
+    """Return a summary of the store. See `Erase.status`."""
     with handle.reading() as reads:
         return Status(
             folder=str(handle.store.folder),
@@ -37,20 +37,23 @@ def status_of(handle: Handle) -> Status:
 
 
 def all_examples(handle: Handle) -> list[Example]:
-    """Return all examples by ascending id."""
+    """Return all examples, by ascending id."""
     with handle.reading() as reads:
         return list(reads.all_examples())
 
 
 def export(handle: Handle, path: str | PathLike[str] | BinaryIO) -> int:
-    """Write all examples to a new file, and return how many. See `Erase.export`."""
+    """Write all examples to a new file, and return their number. See `Erase.export`."""
     if isinstance(path, (io.RawIOBase, io.BufferedIOBase)):
         examples = all_examples(handle)
         write_jsonl(cast("BinaryIO", path), examples)
         return len(examples)
     target = checks.path("path", path)
     if target.resolve().is_relative_to(handle.store.folder.resolve()):
-        raise StoreError(f"{path} is within the store's folder, where what is forgotten would stay; choose another")
+        raise StoreError(
+            f"{path} is inside the store's folder, where it would keep examples that are forgotten later. Choose a "
+            "file outside."
+        )
     examples = all_examples(handle)
     try:
         write_jsonl(target, examples)

@@ -1,4 +1,4 @@
-"""How a handle comes to be: for a new store, for one that is there, for a copy of another handle, from a pickle."""
+"""Makes handles: creates and opens stores, and collects the arguments by which a copy or a pickle opens one."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ __all__ = ["Keys", "arguments_of", "create", "open_store", "recipe_of", "use_mod
 
 
 class Keys(NamedTuple):
-    """The caller's keys, as they were given: see `Erase.open`."""
+    """The keys as the caller gives them. See `Erase.open`."""
 
     signing_key: str | PathLike[str] | Signer | None
     public_keys: str | PathLike[str] | Iterable[str | PathLike[str]]
 
     def checked(self) -> tuple[Signer | None, frozenset[str]]:
-        """Return what signs, and the public keys in hex."""
+        """Return the signer, and the public keys in hex."""
         return as_signer(self.signing_key), as_public_keys(self.public_keys)
 
 
@@ -46,7 +46,7 @@ def create(
     receipts: str | PathLike[str] | None,
     timeout: float,
 ) -> Handle:
-    """Make a new store. See `Erase.create`."""
+    """Create a store. See `Erase.create`."""
     folder, timeout = checks.path("path", path), checks.seconds("timeout", timeout)
     settings = Settings.of(given)
     if settings.base_url is not None:
@@ -85,7 +85,7 @@ def open_store(
     receipts: str | PathLike[str] | None,
     timeout: float,
 ) -> Handle:
-    """Open a store without looking for what is to be recovered. See `Erase.open`."""
+    """Open a store without recovering anything. See `Erase.open`, and recovering.py."""
     name_of("embedder", embedder)
     name_of("llm", llm)
     signer, public_keys = keys.checked()
@@ -105,7 +105,7 @@ def open_store(
 def use_models(
     handle: Handle, embedder: str | PathLike[str] | Embedder | None, llm: str | PathLike[str] | LLM | None
 ) -> None:
-    """Use the caller's models instead of those that the store names."""
+    """Use the models that the caller gives instead of the store's."""
     if embedder is not None:
         handle.models.embed_by(as_embedder(embedder))
         handle.models.given_embedder = as_given("embedder", embedder)
@@ -114,12 +114,12 @@ def use_models(
 
 
 def arguments_of(handle: Handle, embedder: str | Embedder | None, llm: str | LLM | None) -> dict[str, Any]:
-    """Return the parameters of `Erase.open` by which a handle like this one is made.
+    """Return the arguments with which `Erase.open` makes a handle like this one.
 
     Raises
     ------
     StoreError
-        This one is closed.
+        The handle is closed.
     """
     with handle.lock, handle.store.reading():
         return {
@@ -135,20 +135,20 @@ def arguments_of(handle: Handle, embedder: str | Embedder | None, llm: str | LLM
 
 
 def recipe_of(handle: Handle) -> tuple[Path, dict[str, Any]]:
-    """Return the folder of a store and the parameters of `Erase.open` that a pickle of a handle keeps.
+    """Return the folder of a store, and the arguments of `Erase.open` to keep in a pickle of the handle.
 
     Raises
     ------
     NotPicklableError
-        A model is not pickled, or there is a key, which would be in the pickle.
+        A model cannot be pickled, or the pickle would contain a key.
     """
     models = handle.models
     check_picklable("embedder", models.given_embedder)
     check_picklable("llm", models.given_llm)
     if models.access.api_key:
         raise NotPicklableError(
-            "a store that was opened with an api_key is not pickled, since the key would be in the pickle; open it "
-            "in the other process"
+            "a store that was opened with an api_key cannot be pickled: the pickle would contain the key. Open the "
+            "store in the other process."
         )
     return handle.store.folder, arguments_of(handle, models.given_embedder, models.given_llm)
 
@@ -157,6 +157,6 @@ def _outside(receipts: str | PathLike[str], folder: Path) -> Path:
     path = checks.path("receipts", receipts)
     if path.resolve().is_relative_to(folder.resolve()):
         raise ParameterError(
-            f"receipts must name a folder outside {folder}, where they lie if none is named, got {path}"
+            f"receipts must be a folder outside {folder}, got {path}. To keep the receipts in the store, leave it out."
         )
     return path

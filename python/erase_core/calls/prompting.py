@@ -1,4 +1,4 @@
-"""What `Erase` does with a query: the demonstrations, the prompt, the model's answer or choice."""
+"""The calls with a query: `demonstrations`, `prompt`, `ask` and `choose`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["answer", "choice", "demonstrations_for", "prompt_for"]
 
 
 def demonstrations_for(handle: Handle, query: str | None) -> list[Example]:
-    """Return the examples that are shown. See `Erase.demonstrations`."""
+    """Return the examples that the prompt shows. See `Erase.demonstrations`."""
     vector = None
     if SELECTORS[handle.settings.strategy].per_query:
         if query is None:
-            raise ParameterError("query must be given, since the demonstrations depend on it")
+            raise ParameterError("query is missing: the demonstrations depend on it. Give a query.")
         _check(handle, query)
-        # Before the store is read: whoever reads for long holds up those who forget.
+        # Before the store is read, since a long read would block removals.
         vector = checked_vectors(handle.models.embedder, [query])[0]
     with handle.reading() as reads:
         return reads.examples(select_demonstrations(handle.settings, handle.clustering.current(reads), vector))
@@ -47,7 +47,7 @@ def answer(handle: Handle, query: str, max_tokens: int) -> Answer:
         cut = f"{prompt.n_cut_answers} of {len(prompt.demonstrations)} demonstrations"
         warnings.warn(
             f"the template's stop {prompt.template.stop!r} is in the answers of {cut}, and cuts the model's "
-            "answer too; create the store with another stop (template, or --stop)",
+            "answer too. Create the store with another stop (template, or --stop).",
             StopWarning,
             stacklevel=3,
         )
@@ -57,11 +57,11 @@ def answer(handle: Handle, query: str, max_tokens: int) -> Answer:
 def choice(handle: Handle, query: str, options: Sequence[str] | None) -> Choice:
     """Return the option that the language model prefers. See `Erase.choose`."""
     if options is None and not handle.settings.options:
-        raise ParameterError("options must be given, since the store was created without any")
+        raise ParameterError("options are missing: the store was created without any. Give options.")
     chosen = check_options(handle.settings.options if options is None else options)
     if handle.settings.on_control_tokens == "refuse":
         check_texts("options", chosen, handle.models.control_tokens)
-    # No tokenizer makes more tokens than bytes.
+    # An option has at most as many tokens as bytes.
     longest = max(len(option.encode()) for option in chosen) + 1
     return handle.models.llm.choose(_fitting(handle, query, longest), chosen)
 
@@ -73,12 +73,12 @@ def _check(handle: Handle, query: str) -> None:
 
 
 def _fitting(handle: Handle, query: str, answer_tokens: int) -> Prompt:
-    """Return the prompt for a query with as many demonstrations as leave room for the answer."""
+    """Return the prompt for a query, with as many demonstrations as fit beside the answer."""
     llm = handle.models.llm
     prompt = prompt_for(handle, query)
     if llm.context_length is None:
         return prompt
     room = max(1, llm.context_length - answer_tokens)
-    # Of neighbours the nearest stands last.
+    # With neighbours, the nearest comes last.
     keep: Literal["first", "last"] = "last" if SELECTORS[handle.settings.strategy].per_query else "first"
     return fit_budget(prompt.demonstrations, query, prompt.template, room, llm.count_tokens, keep=keep)

@@ -1,4 +1,4 @@
-"""A call of `verify`: what is looked for in the files, and a snapshot that is good afterwards."""
+"""A call of `verify`: encodes what to search for, verifies the store, and repairs the snapshot."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ def verify_store(
     handle: Handle, absent: Sequence[str | NDArray[np.floating]], known: Sequence[ReceiptRef]
 ) -> Verification:
     """Verify a store. See `Erase.verify`."""
+    # verify 1: the texts and vectors to search for
     forms = _forms(handle, absent)
     verification = verify(handle.store, handle.clustering, handle.receipts, forms, known)
-    # verify 8: repair the snapshot
-    with handle.reading():  # which makes the snapshot good
+    # verify 9: the snapshot
+    with handle.reading():  # which repairs it
         pass
     return verification
 
 
 def _forms(handle: Handle, absent: Sequence[str | NDArray[np.floating]]) -> list[dict[str, bytes]]:
-    """Return in which forms each text and vector is looked for: a text in those of its vector, too."""
+    """Return the encodings to search for, of each text and vector. Those of a text include its vector's."""
     dim = handle.store.constants.dim
     for vector in absent:
         if not isinstance(vector, str) and vector.shape != (dim,):

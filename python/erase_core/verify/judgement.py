@@ -48,6 +48,7 @@ def judge(picture: Picture, chain: ChainVerification) -> Iterator[Problem]:
     yield from _of_receipts(picture.receipts, is_scrubbed=picture.is_scrubbed)
 
 
+# verify 4
 def _of_state(picture: Picture) -> Iterator[Problem]:
     model = picture.model
     if ("" if model is None else model.digest()) != picture.digest:
@@ -63,6 +64,7 @@ def _of_state(picture: Picture) -> Iterator[Problem]:
         )
 
 
+# verify 4
 def _of_model(picture: Picture, model: Model) -> Iterator[Problem]:
     content = model.to_bytes()
     try:
