@@ -238,7 +238,7 @@ def test_a_query_that_is_none_is_refused_by_every_call(path: Path, query: Any, s
             check_refused(erase, lambda call=call: call(query), ParameterError, "query")  # type: ignore[misc]
         if strategy == "knn":
             check_refused(erase, lambda: erase.demonstrations(query), ParameterError, "query")
-        assert parts_of(erase).models._llm.prompts == []  # type: ignore[union-attr]
+        assert parts_of(erase).backends._llm.prompts == []  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("context_length", [None, 100])
