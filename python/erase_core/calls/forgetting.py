@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 
 from erase_core.calls.open_store import OpenStore
-from erase_core.erasure.request import Going, Request
+from erase_core.erasure.request import Matched, Request
 from erase_core.errors import LLMError, ScrubError
 from erase_core.reports import ForgetReport
 from erase_core.selection import select_demonstrations
@@ -21,13 +21,13 @@ __all__ = ["is_scrubbed", "run_dry_forget", "run_forget"]
 def run_dry_forget(opened: OpenStore, request: Request) -> ForgetReport:
     """Return the report of what `forget` would do, without changing anything."""
     with opened.reading() as reads:
-        going = request.going(reads)
+        matched = request.resolve(reads)
         before = opened.demonstration_ids(reads)
-        if not going.ids:
-            return going.report(None, len(reads), before, before, dry_run=True)
-        update, model = opened.clustering.trial(reads, going.ids)
+        if not matched.ids:
+            return matched.report(None, len(reads), before, before, dry_run=True)
+        update, model = opened.clustering.trial(reads, matched.ids)
         after = select_demonstrations(opened.settings, model)
-        return going.report(update, len(reads) - len(going.ids), before, after, dry_run=True)
+        return matched.report(update, len(reads) - len(matched.ids), before, after, dry_run=True)
 
 
 def run_forget(opened: OpenStore, request: Request) -> ForgetReport:
@@ -40,13 +40,13 @@ def run_forget(opened: OpenStore, request: Request) -> ForgetReport:
     """
     start = time.perf_counter()
     # forget 2: the lock for removals
-    with opened.removals.alone():
+    with opened.removals.exclusive():
         # If there is nothing to remove, nothing is written.
-        report = _nothing_to_forget(opened, request) if request.skips else None
+        report = _nothing_to_forget(opened, request) if request.skips_missing else None
         if report is None:
             # forget 3: the transaction, to its commit (8)
             with opened.clustering.writing() as tx:
-                report = _removed(opened, tx, request.going(tx))
+                report = _removed(opened, tx, request.resolve(tx))
         report = replace(report, seconds=time.perf_counter() - start)
         if report.ids or not is_scrubbed(opened):
             _finish(opened, report)
@@ -62,20 +62,20 @@ def is_scrubbed(opened: OpenStore) -> bool:
 def _nothing_to_forget(opened: OpenStore, request: Request) -> ForgetReport | None:
     """Return the report if there is nothing to remove; otherwise None."""
     with opened.reading() as reads:
-        going = request.going(reads)
-        if going.ids:
+        matched = request.resolve(reads)
+        if matched.ids:
             return None
         shown = opened.demonstration_ids(reads)
-        return going.report(None, len(reads), shown, shown)
+        return matched.report(None, len(reads), shown, shown)
 
 
-def _removed(opened: OpenStore, tx: ModelTransaction, going: Going) -> ForgetReport:
+def _removed(opened: OpenStore, tx: ModelTransaction, matched: Matched) -> ForgetReport:
     """Remove examples in a transaction, and return the report."""
     before = opened.demonstration_ids(tx)
-    if not going.ids:  # another process has removed them, on a file system without locks
-        return going.report(None, len(tx), before, before)
-    update, model, receipt = opened.removals.remove(tx, going.ids, going.subjects)
-    return going.report(update, len(tx), before, select_demonstrations(opened.settings, model), receipt)
+    if not matched.ids:  # another process has removed them, on a file system without locks
+        return matched.report(None, len(tx), before, before)
+    update, model, receipt = opened.removals.remove(tx, matched.ids, matched.subjects)
+    return matched.report(update, len(tx), before, select_demonstrations(opened.settings, model), receipt)
 
 
 def _finish(opened: OpenStore, report: ForgetReport) -> None:

@@ -12,7 +12,7 @@ from erase_core import checks
 from erase_core.backends import checked_vectors
 from erase_core.calls.open_store import OpenStore
 from erase_core.erasure.admission import Admission, OnDuplicate, OnForgotten, notes_of_duplicates
-from erase_core.erasure.sight import count_tokens, indistinct, limit_of
+from erase_core.erasure.truncation import count_tokens, indistinct, limit_of
 from erase_core.examples.control_tokens import OnControlTokens, without_control_tokens
 from erase_core.examples.example import Reading
 from erase_core.reports import IngestReport

@@ -63,7 +63,7 @@ class OpenStore:
         with self.store.reading() as reads:
             generation = reads.metadata.generation
             if generation != self._generation:
-                self.clustering.let_go(generation)
+                self.clustering.drop_if_stale(generation)
                 self.backends.forget()
                 self._generation = generation
             yield reads

@@ -20,8 +20,8 @@ from erase_core.receipts.folder import ReceiptFolder
 from erase_core.receipts.signing import Signer, as_public_keys, as_signer
 from erase_core.settings import GivenSettings, Settings, is_name, name_of
 from erase_core.store.metadata import new_name
+from erase_core.store.new_folder import check_vacant
 from erase_core.store.store import Store
-from erase_core.store.vacancy import check_vacant
 
 __all__ = ["Keys", "arguments_of", "create_new", "open_existing", "recipe_of"]
 
@@ -51,7 +51,7 @@ def create_new(
     settings = Settings.of(given)
     if settings.base_url is not None:
         Address.of(settings.base_url)
-    Access(api_key, given.get("server")).over(settings)
+    Access(api_key, given.get("server")).merged_with(settings)
     check_vacant(folder)
     signer, public_keys = keys.checked()
     embedder, llm = given.get("embedder"), given.get("llm")
