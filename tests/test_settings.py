@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 import shutil
+from ast import literal_eval
 from dataclasses import fields
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 import numpy as np
 import pytest
@@ -275,6 +276,17 @@ def test_the_settings_that_a_caller_may_give_are_all_settings() -> None:
     assert not set(OTHERS) & set(GivenSettings.__annotations__)
     named = set(inspect.signature(Erase.create).parameters) - {"path", "settings"}
     assert named == set(OTHERS)
+
+
+def test_programs_can_look_up_the_types_of_the_settings() -> None:
+    assert list(get_type_hints(GivenSettings)) == [field.name for field in fields(Settings)]
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    found = re.findall(r"^(\w[\w, ]*) : .*?(?:, default=(.*))?$", inspect.getdoc(GivenSettings) or "", re.MULTILINE)
+    defaults: Any = {name: literal_eval(default) for names, default in found for name in names.split(", ")}
+    assert list(defaults) == [field.name for field in fields(Settings)]
+    assert Settings.of(defaults) == Settings()
 
 
 def test_a_facade_is_had_from_create_and_open_only() -> None:

@@ -90,7 +90,7 @@ class Erase:
         **settings
             Settings of the store, which never change: `n_shots`, `strategy`, `seed`, `epsilon`, `gamma`, `max_iter`,
             `projection`, `template`, `options`, `embedder`, `llm`, `base_url`, `chat`, `server`, `on_control_tokens`.
-            See `Settings`, and `GivenSettings` for the forms in which each may be given.
+            See `GivenSettings` for their types and defaults, and `Settings` for what each means.
 
         Raises
         ------
