@@ -50,5 +50,5 @@ def test_an_export_is_what_makes_the_same_store(path: Path, ids: Any) -> None:
         again.ingest(file)
         assert seen(again) == seen(erase)
     before = file.read_bytes()
-    check_refused(erase, lambda: erase.export(file), StoreError, str(file))
+    check_refused(erase, lambda: erase.export(file), StoreError, str(file), "Choose another file.")
     assert file.read_bytes() == before

@@ -92,6 +92,8 @@ def test_numbers_of_numpy_and_fractions_are_those_they_stand_for(path: Path) -> 
     assert Settings.from_json(theirs.to_json()) == theirs
     assert Settings(epsilon=Fraction(1, 3)) == Settings(epsilon=1 / 3)  # type: ignore[arg-type]
     assert Settings(options=["a", "b"]) == Settings(options=("a", "b"))  # type: ignore[arg-type]
+    nothing: list[Any] = [[], iter(()), {}.keys(), np.array([])]
+    assert [Settings(options=each).options for each in nothing] == [()] * 4
     erase = create(path, some(5), n_shots=np.int64(3), seed=np.uint64(3), projection=np.int64(4))
     assert erase.settings == Settings(n_shots=3, seed=3, projection=4)
 
@@ -103,7 +105,10 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     *(("epsilon", value) for value in (0, -1.0, 3.1, 1e-9, NAN, INF, "1", True, None)),
     *(("projection", value) for value in (0, -1, 65_537, True, "3", 2.5)),
     *(("template", value) for value in (5, "Q: ", ["Q: "])),
-    *(("options", value) for value in ("yes", 5, [""], [" "], [1], [None], ["a", "a"], ["\0"], ["\ud800"], None)),
+    *(
+        ("options", value)
+        for value in ("yes", "", 5, {1}, [""], [" "], [1], [None], ["a", "a"], ["\0"], ["\ud800"], None)
+    ),
     *(("llm", value) for value in ("", " ", 5, b"name", "a\0b")),
     *(("embedder", value) for value in ("", " ", 5, b"name", "a\0b")),
     *(("base_url", value) for value in ("", 5, b"http://x", "http://me:secret@x/v1", "me@x")),
@@ -206,9 +211,9 @@ def test_forget_refuses_ids_that_are_none(path: Path, ids: Any, error: type[Exce
         check_refused(erase, lambda dry_run=dry_run: erase.forget(ids, dry_run=dry_run), error, "id")  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("subject", [5, b"ann", [5], "", "ANN", "a\0", "\ud800"], ids=repr)
+@pytest.mark.parametrize("subject", [5, b"ann", [5], "", " \n", ["ann", ""], "ANN", "a\0", "\ud800"], ids=repr)
 def test_forget_refuses_subjects_that_are_none(path: Path, subject: Any) -> None:
-    error = UnknownSubjectError if isinstance(subject, str) else ParameterError
+    error = UnknownSubjectError if isinstance(subject, str) and subject.strip() else ParameterError
     with create(path, some(4)) as erase:
         check_refused(erase, lambda: erase.forget(subject=subject), error, "subject")
 

@@ -140,10 +140,10 @@ class Erase:
             Key to sign receipts with: a file with an Ed25519 private key in PEM form, or a `Signer` if the file has a
             password. It is not stored.
         public_keys : str, path or iterable of them, default=()
-            Keys, in hex or as PEM files. One of them must have signed each receipt that `verify` checks, that `forget`
-            writes or continues from, or that brings an old copy up to date. Without public keys, only the newest
-            receipt that brings an old copy up to date must be signed, by `signing_key` or the key that the copy knows,
-            if there is one. Its signature covers the earlier receipts.
+            Keys, in hex or as PEM files. `verify` reports each receipt that none of them has signed. `forget` requires
+            that one of them has signed the newest receipt, and that `signing_key` belongs to one of them. `open`
+            publishes receipts and repeats removals only if one of them has signed the receipt. See docs/deploying.md,
+            also for what is checked without public keys.
         timeout : float, default=5.0
             Seconds to wait for other processes.
 
@@ -316,6 +316,7 @@ class Erase:
         Raises
         ------
         ReceiptError
+            The store is an old copy, receipts are missing or invalid, or a key is missing or not one of those named.
         """
         with self._opened.lock, self._opened.store.reading() as reads:
             self._opened.receipts.check_may_remove(reads)
@@ -335,6 +336,9 @@ class Erase:
             A query is needed, and is missing, blank, or has a control token that is refused.
         EmbedderError, MissingPackageError
             A query is needed, and the embedding model cannot be loaded.
+        LLMError
+            A query is needed and control tokens are refused, but the language model's tokenizer, which may have some,
+            cannot be loaded.
         """
         with self._opened.lock:
             return demonstrations_for(self._opened, query)
@@ -348,6 +352,8 @@ class Erase:
             The query is blank, or has a control token that is refused.
         EmbedderError, MissingPackageError
             As for `demonstrations`.
+        LLMError
+            Control tokens are refused, but the language model's tokenizer cannot be loaded.
         """
         with self._opened.lock:
             return prompt_for(self._opened, query)
@@ -470,7 +476,8 @@ class Erase:
         Raises
         ------
         ParameterError
-            A text is too short to search for.
+            A text is too short to search for, a vector has another shape than (dim,), or a value of `known` is not the
+            number and hash of a receipt.
         EmbedderError, MissingPackageError
             Texts are given, and the embedding model cannot be loaded.
         StoreError

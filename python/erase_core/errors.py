@@ -28,7 +28,7 @@ Each error is an `EraseError`, and most are also a builtin exception, shown in p
     |
     |-- StoreError (ValueError)              a store is missing, damaged or not writable
     |   |-- StoreVersionError                another version of erase_core wrote the store
-    |   |-- StoreLockedError                 another process is using the store
+    |   |-- StoreLockedError                 another process or handle is writing to the store
     |   |-- ReceiptError                     receipts are missing, modified or foreign
     |   |
     |   |   The removal is done, but its cleanup is not.

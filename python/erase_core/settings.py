@@ -153,8 +153,7 @@ class Settings:
             object.__setattr__(self, "projection", columns)
         if self.template is not None and not isinstance(self.template, Template):
             raise ParameterError(f"template must be a Template, a mapping or None, got {type(self.template).__name__}")
-        none = isinstance(self.options, (list, tuple)) and not self.options
-        object.__setattr__(self, "options", () if none else check_options(self.options))
+        object.__setattr__(self, "options", check_options(self.options, may_be_empty=True))
         for name in ("embedder", "llm", "base_url"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value.strip()):

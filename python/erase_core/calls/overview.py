@@ -57,6 +57,8 @@ def export_examples(opened: OpenStore, path: str | PathLike[str] | BinaryIO) -> 
     examples = all_examples(opened)
     try:
         write_jsonl(target, examples)
+    except FileExistsError as error:
+        raise StoreError(f"{path} exists already. Choose another file.") from error
     except OSError as error:
         raise StoreError(f"{path}: {os_reason(error)}") from error
     return len(examples)

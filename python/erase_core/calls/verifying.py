@@ -36,7 +36,10 @@ def _forms(opened: OpenStore, absent: Sequence[str | NDArray[np.floating]]) -> l
     dim = opened.store.constants.dim
     for vector in absent:
         if not isinstance(vector, str) and vector.shape != (dim,):
-            raise ParameterError(f"absent vectors must have the shape ({dim},), got {vector.shape}")
+            raise ParameterError(
+                f"absent vectors must have the shape ({dim},), got {vector.shape}. Give each vector by itself, as "
+                "the store's embedding model returns it."
+            )
     forms = [forms_of_text(each) if isinstance(each, str) else forms_of_vector(each) for each in absent]
     texts = [each for each in absent if isinstance(each, str)]
     vectors = iter(checked_vectors(opened.backends.embedder, texts) if texts else ())

@@ -108,6 +108,9 @@ class Request:
         self.skips_missing, self._match = on_missing == "skip", match
         self._ids = None if ids is None else checks.distinct_ids(ids)
         self._subjects = None if subject is None else checks.distinct_texts("subject", subject)
+        blank = next((subject for subject in self._subjects or () if not subject.strip()), None)
+        if blank is not None:  # which no example can be about
+            raise ParameterError(f"subject must be text that is not blank, got {blank!r}")
         if not (self._ids or self._subjects):
             raise ParameterError(f"{'subject' if ids is None else 'ids'} must name at least one example, got none")
 

@@ -83,8 +83,10 @@ class Picture(NamedTuple):
     Parameters
     ----------
     model : Model or None
-    ids, vectors
-        The ids of all examples, ascending, and their vectors.
+    ids : list of int or str
+        The ids of all examples, ascending.
+    vectors : ndarray of float32, of shape (n, dim)
+        Their vectors, in the same order.
     settings : Settings
     params : reference.Params
         The parameters in the store's settings, not those of the model, which is to be judged.
