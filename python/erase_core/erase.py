@@ -299,8 +299,9 @@ class Erase:
         UncertainError
             The disk failed at the end of the write. Open the store again to see whether the removal counts.
         ScrubError
-            The removal is done, but files may still hold the examples, or the receipt is not published. The error's
-            `report` is what would have been returned. The next `open` finishes the removal.
+            The removal is done, but files may still hold the examples, or the receipt is not published; the next `open`
+            finishes the removal. Or the language model could not overwrite what it keeps of prompts. The error's
+            `report` is what would have been returned.
         """
         start = time.perf_counter()
         # forget 1: check the request

@@ -175,7 +175,7 @@ class StoreVersionError(StoreError):
 
 
 class StoreLockedError(StoreError):
-    """Another process is writing to the store."""
+    """Another process, or another handle of this process, is writing to the store."""
 
 
 class UncertainError(StoreError):
@@ -184,6 +184,8 @@ class UncertainError(StoreError):
 
 class ScrubError(StoreError):
     """The removal is committed, but files may still contain the data. Reopen the store to finish.
+
+    Or the language model could not overwrite what it keeps of prompts. Then end the process.
 
     Attributes
     ----------
