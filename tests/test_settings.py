@@ -313,6 +313,13 @@ def test_what_is_absent_is_texts_and_vectors(path: Path, value: Any) -> None:
     check_refused(erase, lambda: erase.verify(absent=value), ParameterError, "absent must be")
 
 
+def test_absent_vectors_have_the_shape_of_the_stores(path: Path) -> None:
+    erase = create(path, some(5))
+    for shape in ((DIM - 1,), (DIM + 1,)):
+        vector = np.ones(shape)
+        check_refused(erase, lambda vector=vector: erase.verify([vector]), ParameterError, f"({DIM},)", "Give each")  # type: ignore[misc]
+
+
 def test_a_wrong_embedding_model_is_refused_before_an_old_copy_is_brought_up_to_date(path: Path) -> None:
     with create(path, some(9), receipts=path.with_name("receipts")) as erase:
         copy = Path(shutil.copytree(path, path.with_name("copy")))

@@ -1,4 +1,4 @@
-"""Options that several commands share, and their values: an open store, lines of a file, a known receipt.
+"""Options that several commands share, and their values: an open store, lines of a file, number and hash of a receipt.
 
 The commands are in `app`, `forget` and `receipts`.
 """
