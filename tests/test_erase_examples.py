@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from erase_core.errors import DataError, ParameterError, StoreError
+from erase_core.errors import DataError, IdKindError, ParameterError, StoreError
 from erase_core.examples.example import Example
 from erase_core.examples.reading import read_examples
 from erase_core.llm.prompt import Template
@@ -20,6 +20,16 @@ def test_examples_are_numbered_as_far_as_numbers_go(path: Path) -> None:
     check_refused(erase, lambda: erase.ingest([row] * 3), DataError, "2**63 - 1", "id")
     erase.ingest([row] * 2)
     check_refused(erase, lambda: erase.ingest([row]), DataError, "2**63 - 1", "id")
+
+
+@pytest.mark.parametrize(("stored", "given", "wanted"), [(1, "a", "an integer"), ("a", 1, "text")])
+def test_ids_of_the_other_kind_are_refused_with_the_kind_to_give(
+    path: Path, stored: Any, given: Any, wanted: str
+) -> None:
+    erase = create(path, [example(stored)])
+    check_refused(
+        erase, lambda: erase.ingest([example(given)]), IdKindError, f"Give every example an id that is {wanted}."
+    )
 
 
 def test_a_tasks_template_and_options_are_taken_at_the_creation_or_not_at_all(path: Path) -> None:
@@ -50,5 +60,5 @@ def test_an_export_is_what_makes_the_same_store(path: Path, ids: Any) -> None:
         again.ingest(file)
         assert seen(again) == seen(erase)
     before = file.read_bytes()
-    check_refused(erase, lambda: erase.export(file), StoreError, str(file))
+    check_refused(erase, lambda: erase.export(file), StoreError, str(file), "Choose another file.")
     assert file.read_bytes() == before

@@ -115,7 +115,7 @@ def test_only_neighbours_need_a_query(path: Path) -> None:
         with new_path() as other, create(other, some(8), strategy=strategy) as another:
             expected = another.demonstrations()
             assert [another.demonstrations(query) for query in QUERIES] == [expected, expected]
-            embedder = parts_of(another).models._embedder
+            embedder = parts_of(another).backends._embedder
             assert isinstance(embedder, WordEmbedder)
             assert not set(QUERIES) & set(embedder.texts)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 import shutil
+from ast import literal_eval
 from dataclasses import fields
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 import numpy as np
 import pytest
@@ -91,6 +92,8 @@ def test_numbers_of_numpy_and_fractions_are_those_they_stand_for(path: Path) -> 
     assert Settings.from_json(theirs.to_json()) == theirs
     assert Settings(epsilon=Fraction(1, 3)) == Settings(epsilon=1 / 3)  # type: ignore[arg-type]
     assert Settings(options=["a", "b"]) == Settings(options=("a", "b"))  # type: ignore[arg-type]
+    nothing: list[Any] = [[], iter(()), {}.keys(), np.array([])]
+    assert [Settings(options=each).options for each in nothing] == [()] * 4
     erase = create(path, some(5), n_shots=np.int64(3), seed=np.uint64(3), projection=np.int64(4))
     assert erase.settings == Settings(n_shots=3, seed=3, projection=4)
 
@@ -102,7 +105,10 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     *(("epsilon", value) for value in (0, -1.0, 3.1, 1e-9, NAN, INF, "1", True, None)),
     *(("projection", value) for value in (0, -1, 65_537, True, "3", 2.5)),
     *(("template", value) for value in (5, "Q: ", ["Q: "])),
-    *(("options", value) for value in ("yes", 5, [""], [" "], [1], [None], ["a", "a"], ["\0"], ["\ud800"], None)),
+    *(
+        ("options", value)
+        for value in ("yes", "", 5, {1}, [""], [" "], [1], [None], ["a", "a"], ["\0"], ["\ud800"], None)
+    ),
     *(("llm", value) for value in ("", " ", 5, b"name", "a\0b")),
     *(("embedder", value) for value in ("", " ", 5, b"name", "a\0b")),
     *(("base_url", value) for value in ("", 5, b"http://x", "http://me:secret@x/v1", "me@x")),
@@ -205,9 +211,9 @@ def test_forget_refuses_ids_that_are_none(path: Path, ids: Any, error: type[Exce
         check_refused(erase, lambda dry_run=dry_run: erase.forget(ids, dry_run=dry_run), error, "id")  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("subject", [5, b"ann", [5], "", "ANN", "a\0", "\ud800"], ids=repr)
+@pytest.mark.parametrize("subject", [5, b"ann", [5], "", " \n", ["ann", ""], "ANN", "a\0", "\ud800"], ids=repr)
 def test_forget_refuses_subjects_that_are_none(path: Path, subject: Any) -> None:
-    error = UnknownSubjectError if isinstance(subject, str) else ParameterError
+    error = UnknownSubjectError if isinstance(subject, str) and subject.strip() else ParameterError
     with create(path, some(4)) as erase:
         check_refused(erase, lambda: erase.forget(subject=subject), error, "subject")
 
@@ -238,7 +244,7 @@ def test_a_query_that_is_none_is_refused_by_every_call(path: Path, query: Any, s
             check_refused(erase, lambda call=call: call(query), ParameterError, "query")  # type: ignore[misc]
         if strategy == "knn":
             check_refused(erase, lambda: erase.demonstrations(query), ParameterError, "query")
-        assert parts_of(erase).models._llm.prompts == []  # type: ignore[union-attr]
+        assert parts_of(erase).backends._llm.prompts == []  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("context_length", [None, 100])
@@ -277,6 +283,17 @@ def test_the_settings_that_a_caller_may_give_are_all_settings() -> None:
     assert named == set(OTHERS)
 
 
+def test_programs_can_look_up_the_types_of_the_settings() -> None:
+    assert list(get_type_hints(GivenSettings)) == [field.name for field in fields(Settings)]
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    found = re.findall(r"^(\w[\w, ]*) : .*?(?:, default=(.*))?$", inspect.getdoc(GivenSettings) or "", re.MULTILINE)
+    defaults: Any = {name: literal_eval(default) for names, default in found for name in names.split(", ")}
+    assert list(defaults) == [field.name for field in fields(Settings)]
+    assert Settings.of(defaults) == Settings()
+
+
 def test_a_facade_is_had_from_create_and_open_only() -> None:
     with pytest.raises(TypeError, match=r"Erase\.open"):
         Erase("store")  # type: ignore[arg-type]
@@ -294,6 +311,13 @@ def test_a_dry_run_is_one_or_none(path: Path, value: Any) -> None:
 def test_what_is_absent_is_texts_and_vectors(path: Path, value: Any) -> None:
     erase = create(path, some(5))
     check_refused(erase, lambda: erase.verify(absent=value), ParameterError, "absent must be")
+
+
+def test_absent_vectors_have_the_shape_of_the_stores(path: Path) -> None:
+    erase = create(path, some(5))
+    for shape in ((DIM - 1,), (DIM + 1,)):
+        vector = np.ones(shape)
+        check_refused(erase, lambda vector=vector: erase.verify([vector]), ParameterError, f"({DIM},)", "Give each")  # type: ignore[misc]
 
 
 def test_a_wrong_embedding_model_is_refused_before_an_old_copy_is_brought_up_to_date(path: Path) -> None:

@@ -67,7 +67,7 @@ from erase_core.errors import (
     UnknownIdError,
     UnknownSubjectError,
 )
-from erase_core.examples.example import BadRow, Example, NewExample, Reading
+from erase_core.examples.example import AnyExample, BadRow, Example, NewExample, Reading
 from erase_core.examples.reading import read_examples
 from erase_core.llm import LLM, Answer, Choice, OpenAILLM, ServerOptions, TransformersLLM
 from erase_core.llm.prompt import Prompt, Template
@@ -75,7 +75,7 @@ from erase_core.receipts.chain import ChainVerification, verify_receipts
 from erase_core.receipts.receipt import Receipt, ReceiptRef
 from erase_core.receipts.signing import Signer
 from erase_core.reports import ForgetReport, IngestReport, Status, Verification
-from erase_core.settings import Settings
+from erase_core.settings import GivenSettings, Settings
 
 if _TYPE_CHECKING:
     from erase_core.kmeans import QKMeans
@@ -83,6 +83,7 @@ if _TYPE_CHECKING:
 __all__ = [
     "LLM",
     "Answer",
+    "AnyExample",
     "BadRow",
     "ChainVerification",
     "Choice",
@@ -98,6 +99,7 @@ __all__ = [
     "ExampleError",
     "ForgetReport",
     "ForgottenError",
+    "GivenSettings",
     "IdKindError",
     "IngestReport",
     "LLMError",

@@ -97,8 +97,8 @@ class Access:
     api_key: str | None = field(default=None, repr=False)
     server: ServerOptions | Mapping[str, object] | None = None
 
-    def over(self, settings: Settings) -> ServerOptions:
-        """Return the server options of a store, with those of the caller in place of them.
+    def merged_with(self, settings: Settings) -> ServerOptions:
+        """Return the server options of a store. Those that the caller gives replace them.
 
         Raises
         ------
@@ -140,7 +140,8 @@ class Backends:
     """
 
     def __init__(self, settings: Settings, identity: str, dim: int, access: Access) -> None:
-        self._settings, self._identity, self._dim = replace(settings, server=access.over(settings)), identity, dim
+        self._settings = replace(settings, server=access.merged_with(settings))
+        self._identity, self._dim = identity, dim
         self.access = access
         self._embedder: Embedder | None = None
         self._llm: LLM | None = None

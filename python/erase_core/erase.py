@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core import checks
-from erase_core.calls.forgetting import forget, would_forget
-from erase_core.calls.handle import Handle
-from erase_core.calls.ingestion import ingest, without_refused_tokens
-from erase_core.calls.looking import all_examples, export, status_of
-from erase_core.calls.opening import Keys, arguments_of, create, open_store, recipe_of
+from erase_core.calls.forgetting import run_dry_forget, run_forget
+from erase_core.calls.ingesting import run_ingest, without_refused_tokens
+from erase_core.calls.open_store import OpenStore
+from erase_core.calls.opening import Keys, arguments_of, create_new, open_existing, recipe_of
+from erase_core.calls.overview import all_examples, export_examples, status_of
 from erase_core.calls.prompting import answer, choice, demonstrations_for, prompt_for
 from erase_core.calls.recovering import recover, warn_about
 from erase_core.calls.verifying import verify_store
@@ -55,11 +55,11 @@ class Erase:
     opens the store by its path where it is loaded. Neither copies the store. For an example, see ``help(erase_core)``.
     """
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, opened: OpenStore) -> None:
         """Wrap an open store. Call `create` or `open` instead."""
-        if not isinstance(handle, Handle):
+        if not isinstance(opened, OpenStore):
             raise TypeError("Erase: open a store with Erase.open(path), or create one with Erase.create(path).")
-        self._handle = handle
+        self._opened = opened
 
     @classmethod
     def create(
@@ -90,7 +90,7 @@ class Erase:
         **settings
             Settings of the store, which never change: `n_shots`, `strategy`, `seed`, `epsilon`, `gamma`, `max_iter`,
             `projection`, `template`, `options`, `embedder`, `llm`, `base_url`, `chat`, `server`, `on_control_tokens`.
-            See `Settings`, and `GivenSettings` for the forms in which each may be given.
+            See `GivenSettings` for their types and defaults, and `Settings` for what each means.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class Erase:
             A package is not installed: one that the embedding model needs, or cryptography for the keys.
         """
         keys = Keys(signing_key, public_keys)
-        return cls(create(path, settings, keys, api_key=api_key, receipts=receipts, timeout=timeout))
+        return cls(create_new(path, settings, keys, api_key=api_key, receipts=receipts, timeout=timeout))
 
     @classmethod
     def open(
@@ -140,10 +140,10 @@ class Erase:
             Key to sign receipts with: a file with an Ed25519 private key in PEM form, or a `Signer` if the file has a
             password. It is not stored.
         public_keys : str, path or iterable of them, default=()
-            Keys, in hex or as PEM files. One of them must have signed each receipt that `verify` checks, that `forget`
-            writes or continues from, or that brings an old copy up to date. Without public keys, only the newest
-            receipt that brings an old copy up to date must be signed, by `signing_key` or the key that the copy knows,
-            if there is one. Its signature covers the earlier receipts.
+            Keys, in hex or as PEM files. `verify` reports each receipt that none of them has signed. `forget` requires
+            that one of them has signed the newest receipt, and that `signing_key` belongs to one of them. `open`
+            publishes receipts and repeats removals only if one of them has signed the receipt. See docs/deploying.md,
+            also for what is checked without public keys.
         timeout : float, default=5.0
             Seconds to wait for other processes.
 
@@ -165,7 +165,7 @@ class Erase:
         ScrubWarning
             A removal could not be finished, so files may still hold the removed data.
         """
-        handle = open_store(
+        opened = open_existing(
             path,
             Keys(signing_key, public_keys),
             embedder=embedder,
@@ -176,22 +176,22 @@ class Erase:
             timeout=timeout,
         )
         try:
-            warn_about(recover(handle), handle.store.folder)
+            warn_about(recover(opened), opened.store.folder)
         except BaseException:
-            handle.store.close()
+            opened.store.close()
             raise
-        return cls(handle)
+        return cls(opened)
 
     def __copy__(self) -> Self:
-        handle = self._handle
-        return type(self).open(handle.store.folder, **arguments_of(handle, *handle.models.loaded))
+        opened = self._opened
+        return type(self).open(opened.store.folder, **arguments_of(opened, *opened.backends.loaded))
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         # The models are shared, because they are large and independent of the store.
         return copy.copy(self)
 
     def __reduce__(self) -> Recipe:
-        return _open, (type(self), *recipe_of(self._handle))
+        return _open, (type(self), *recipe_of(self._opened))
 
     # ---- writing ----
     def ingest(
@@ -251,10 +251,10 @@ class Erase:
         reading = read_examples(
             source, format=format, fields=fields, skip_bad=skip_bad, delimiter=delimiter, quotechar=quotechar
         )
-        with self._handle.lock:
-            reading = without_refused_tokens(self._handle, reading, source, on_control_tokens, skip_bad=skip_bad)
-            report = ingest(
-                self._handle, reading, on_forgotten=on_forgotten, on_duplicate=on_duplicate, progress=progress
+        with self._opened.lock:
+            reading = without_refused_tokens(self._opened, reading, source, on_control_tokens, skip_bad=skip_bad)
+            report = run_ingest(
+                self._opened, reading, on_forgotten=on_forgotten, on_duplicate=on_duplicate, progress=progress
             )
         return replace(report, seconds=time.perf_counter() - start)
 
@@ -299,15 +299,16 @@ class Erase:
         UncertainError
             The disk failed at the end of the write. Open the store again to see whether the removal counts.
         ScrubError
-            The removal is done, but files may still hold the examples, or the receipt is not published. The error's
-            `report` is what would have been returned. The next `open` finishes the removal.
+            The removal is done, but files may still hold the examples, or the receipt is not published; the next `open`
+            finishes the removal. Or the language model could not overwrite what it keeps of prompts. The error's
+            `report` is what would have been returned.
         """
         start = time.perf_counter()
         # forget 1: check the request
         request = Request(ids, subject, on_missing, match)
         checks.flag("dry_run", dry_run)
-        with self._handle.lock:
-            report = would_forget(self._handle, request) if dry_run else forget(self._handle, request)
+        with self._opened.lock:
+            report = run_dry_forget(self._opened, request) if dry_run else run_forget(self._opened, request)
         return replace(report, seconds=time.perf_counter() - start)
 
     def check_may_forget(self) -> None:
@@ -316,9 +317,10 @@ class Erase:
         Raises
         ------
         ReceiptError
+            The store is an old copy, receipts are missing or invalid, or a key is missing or not one of those named.
         """
-        with self._handle.lock, self._handle.store.reading() as reads:
-            self._handle.receipts.check_may_remove(reads)
+        with self._opened.lock, self._opened.store.reading() as reads:
+            self._opened.receipts.check_may_remove(reads)
 
     # ---- reading ----
     def demonstrations(self, query: str | None = None) -> list[Example]:
@@ -335,9 +337,12 @@ class Erase:
             A query is needed, and is missing, blank, or has a control token that is refused.
         EmbedderError, MissingPackageError
             A query is needed, and the embedding model cannot be loaded.
+        LLMError
+            A query is needed and control tokens are refused, but the language model's tokenizer, which may have some,
+            cannot be loaded.
         """
-        with self._handle.lock:
-            return demonstrations_for(self._handle, query)
+        with self._opened.lock:
+            return demonstrations_for(self._opened, query)
 
     def prompt(self, query: str) -> Prompt:
         """Return the prompt for a query: its `text`, or its `messages` for a chat.
@@ -348,9 +353,11 @@ class Erase:
             The query is blank, or has a control token that is refused.
         EmbedderError, MissingPackageError
             As for `demonstrations`.
+        LLMError
+            Control tokens are refused, but the language model's tokenizer cannot be loaded.
         """
-        with self._handle.lock:
-            return prompt_for(self._handle, query)
+        with self._opened.lock:
+            return prompt_for(self._opened, query)
 
     def ask(self, query: str, *, max_tokens: int = 64) -> Answer:
         """Return the language model's answer to a query.
@@ -380,8 +387,8 @@ class Erase:
         StopWarning
             Demonstrations have answers that contain the template's stop text, where the model's own answer is cut.
         """
-        with self._handle.lock:
-            return answer(self._handle, query, max_tokens)
+        with self._opened.lock:
+            return answer(self._opened, query, max_tokens)
 
     def choose(self, query: str, options: Sequence[str] | None = None) -> Choice:
         """Return the option that the language model prefers as an answer to a query.
@@ -399,18 +406,18 @@ class Erase:
         PromptTooLongError, LLMError, ServerError, MissingPackageError, EmbedderError
             As for `ask`.
         """
-        with self._handle.lock:
-            return choice(self._handle, query, options)
+        with self._opened.lock:
+            return choice(self._opened, query, options)
 
     def status(self) -> Status:
         """Return a summary of the store."""
-        with self._handle.lock:
-            return status_of(self._handle)
+        with self._opened.lock:
+            return status_of(self._opened)
 
     def examples(self) -> list[Example]:
         """Return all examples, by ascending id."""
-        with self._handle.lock:
-            return all_examples(self._handle)
+        with self._opened.lock:
+            return all_examples(self._opened)
 
     def export(self, path: str | PathLike[str] | BinaryIO) -> int:
         """Write all examples to a new file as JSON lines, which `ingest` reads, and return their number.
@@ -429,23 +436,23 @@ class Erase:
         StoreError
             The file exists, is inside the store's folder, or cannot be written.
         """
-        with self._handle.lock:
-            return export(self._handle, path)
+        with self._opened.lock:
+            return export_examples(self._opened, path)
 
     @property
     def id_type(self) -> type[int] | type[str] | None:
         """Type of the ids; None for a store without examples."""
-        with self._handle.lock, self._handle.reading() as reads:
+        with self._opened.lock, self._opened.reading() as reads:
             return reads.id_type()
 
     @property
     def settings(self) -> Settings:
         """The settings with which the store was created."""
-        return self._handle.settings
+        return self._opened.settings
 
     def refresh(self) -> None:
         """Drop from memory what other processes have forgotten. Every call that reads the store does so too."""
-        with self._handle.lock, self._handle.reading():
+        with self._opened.lock, self._opened.reading():
             pass
 
     # ---- proof ----
@@ -470,7 +477,8 @@ class Erase:
         Raises
         ------
         ParameterError
-            A text is too short to search for.
+            A text is too short to search for, a vector has another shape than (dim,), or a value of `known` is not the
+            number and hash of a receipt.
         EmbedderError, MissingPackageError
             Texts are given, and the embedding model cannot be loaded.
         StoreError
@@ -479,8 +487,8 @@ class Erase:
         # verify 1: check the arguments
         wanted = checks.texts_and_vectors("absent", absent)
         noted = [as_receipt_ref("known", each) for each in checks.several("known", known)]
-        with self._handle.lock:
-            return verify_store(self._handle, wanted, noted)
+        with self._opened.lock:
+            return verify_store(self._opened, wanted, noted)
 
     def receipts(self) -> list[Receipt]:
         """Return the published receipts, oldest first. `verify` checks whether they fit together.
@@ -490,20 +498,20 @@ class Erase:
         ReceiptError
             A receipt is malformed or modified, or the folder cannot be read.
         """
-        with self._handle.lock, self._handle.store.reading():
-            folder = self._handle.receipts.folder
+        with self._opened.lock, self._opened.store.reading():
+            folder = self._opened.receipts.folder
             return [folder.read(number) for number in folder.numbers()]
 
     @property
     def newest_receipt(self) -> ReceiptRef:
         """Number and hash of the newest receipt, to note elsewhere; ``(0, "")`` if there are no receipts."""
-        with self._handle.lock, self._handle.reading() as reads:
+        with self._opened.lock, self._opened.reading() as reads:
             return reads.metadata.head.ref
 
-    # ---- the handle ----
+    # ---- closing ----
     def close(self) -> None:
         """Close the store, and overwrite what the language model has cached of prompts."""
-        self._handle.close()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self

@@ -28,7 +28,7 @@ Each error is an `EraseError`, and most are also a builtin exception, shown in p
     |
     |-- StoreError (ValueError)              a store is missing, damaged or not writable
     |   |-- StoreVersionError                another version of erase_core wrote the store
-    |   |-- StoreLockedError                 another process is using the store
+    |   |-- StoreLockedError                 another process or handle is writing to the store
     |   |-- ReceiptError                     receipts are missing, modified or foreign
     |   |
     |   |   The removal is done, but its cleanup is not.
@@ -175,7 +175,7 @@ class StoreVersionError(StoreError):
 
 
 class StoreLockedError(StoreError):
-    """Another process is writing to the store."""
+    """Another process, or another handle of this process, is writing to the store."""
 
 
 class UncertainError(StoreError):
@@ -184,6 +184,8 @@ class UncertainError(StoreError):
 
 class ScrubError(StoreError):
     """The removal is committed, but files may still contain the data. Reopen the store to finish.
+
+    Or the language model could not overwrite what it keeps of prompts. Then end the process.
 
     Attributes
     ----------

@@ -8,25 +8,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeGuard, get_args
+from typing import Any, Literal, TypedDict, TypeGuard, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from erase_core import checks
+from erase_core.embedding.sentence import Embedder
 from erase_core.errors import ParameterError
 from erase_core.examples.control_tokens import OnControlTokens
 from erase_core.examples.example import unstorable
+from erase_core.llm import LLM
 from erase_core.llm.address import check_no_credentials, without_credentials
 from erase_core.llm.prompt import Template
 from erase_core.llm.protocol import check_options
 from erase_core.llm.server_options import ServerOptions
 
 __all__ = ["GivenSettings", "Settings", "Strategy", "is_name", "name_of"]
-
-if TYPE_CHECKING:
-    from erase_core.embedding.sentence import Embedder
-    from erase_core.llm import LLM
 
 Strategy = Literal["kmeans", "knn", "random"]
 
@@ -35,10 +33,33 @@ OTHERS = ("api_key", "receipts", "signing_key", "public_keys", "timeout")
 
 
 class GivenSettings(TypedDict, total=False):
-    """Settings of a new store as a caller gives them: see `Settings` for each.
+    """Settings of a new store, as `Erase.create` takes them. See `Settings` for what each means.
 
-    What is not given has the default of `Settings`. The store itself keeps a matrix as `projection`, such as the one of
-    `principal_axes`. Models may be objects of the caller's own, which `open` needs again.
+    Parameters
+    ----------
+    n_shots : int, default=8
+    strategy : {"kmeans", "knn", "random"}, default="kmeans"
+    seed : int, default=0
+    epsilon : float, default=1.0
+    gamma : float, default=0.2
+    max_iter : int, default=10
+    projection : int, ndarray of shape (m, dim) or None, default=None
+        A number of dimensions, or a matrix, for example from `principal_axes`. `dim` is the length of the embedding
+        model's vectors. A matrix is stored beside the settings.
+    template : Template, mapping of str to str or None, default=None
+        None: the default template. For a BIG-bench task or chats, give ``read_examples(source).template``.
+    options : iterable of str, default=()
+        In an order, so not a set. For a BIG-bench task, give ``read_examples(task).options``.
+    embedder, llm : str, path, an object or None, default=None
+        Models by name, folder or file, or objects with the methods of `Embedder` and `LLM`. None: the packaged models.
+        If you pass a model as an object, pass it to `open` again.
+    base_url : str or None, default=None
+        If it is given, `llm` must be the name of a model there.
+    chat : bool, default=False
+    server : ServerOptions, mapping of str to object or None, default=None
+        As a mapping, with any of the names `timeout`, `max_retries`, `context_length`, `thinking_tokens`,
+        `api_key_env` and `parameters`. See `ServerOptions` for their defaults.
+    on_control_tokens : {"keep", "refuse"}, default="keep"
     """
 
     n_shots: int
@@ -74,7 +95,7 @@ class Settings:
     epsilon, gamma, max_iter
         See `QKMeans`.
     projection : int or None, default=None
-        See `QKMeans`. A projection matrix is not part of the settings; the store keeps it separately.
+        See `QKMeans`. None also if the store was created with a matrix, which is stored beside the settings.
     template : Template or None, default=None
         Texts of the prompt. None: the default template.
     options : tuple of str, default=()
@@ -132,8 +153,7 @@ class Settings:
             object.__setattr__(self, "projection", columns)
         if self.template is not None and not isinstance(self.template, Template):
             raise ParameterError(f"template must be a Template, a mapping or None, got {type(self.template).__name__}")
-        none = isinstance(self.options, (list, tuple)) and not self.options
-        object.__setattr__(self, "options", () if none else check_options(self.options))
+        object.__setattr__(self, "options", check_options(self.options, may_be_empty=True))
         for name in ("embedder", "llm", "base_url"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value.strip()):
@@ -156,7 +176,7 @@ class Settings:
         Raises
         ------
         ParameterError
-            A value is not one of those listed, or there is no setting of a name.
+            A value is invalid, or a name is not a setting.
         """
         values: dict[str, Any] = {**given}
         names = [setting.name for setting in fields(cls)]

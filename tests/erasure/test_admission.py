@@ -165,16 +165,16 @@ WAYS: dict[Literal["refuse", "skip", "allow"], int | None] = {"refuse": None, "s
 def test_what_another_handle_forgets_meanwhile_counts(path: Path, way: Literal["refuse", "skip", "allow"]) -> None:
     """Between the first look and the write lies the embedding, which takes long."""
     with create(path, some(12)) as erase:
-        embed: Callable[..., Any] = parts_of(erase).models.embedder.embed
+        embed: Callable[..., Any] = parts_of(erase).backends.embedder.embed
 
         def slowly(texts: Sequence[str], *, progress: bool = False) -> Any:
-            parts_of(erase).models.embedder.embed = embed  # type: ignore[method-assign]
+            parts_of(erase).backends.embedder.embed = embed  # type: ignore[method-assign]
             with reopened(path) as other:
                 other.ingest([example(50)])
                 other.forget(50)
             return embed(texts, progress=progress)
 
-        parts_of(erase).models.embedder.embed = slowly  # type: ignore[method-assign]
+        parts_of(erase).backends.embedder.embed = slowly  # type: ignore[method-assign]
         coming = [example(49), example(50, "canary"), example(51)]
         if WAYS[way] is None:
             with pytest.raises(ForgottenError):

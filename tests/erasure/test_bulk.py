@@ -322,15 +322,15 @@ def test_only_an_id_makes_a_duplicate(path: Path) -> None:
 
 def test_what_another_handle_takes_in_meanwhile_is_a_duplicate(path: Path) -> None:
     with create(path, some(6)) as erase:
-        embed = parts_of(erase).models.embedder.embed
+        embed = parts_of(erase).backends.embedder.embed
 
         def slowly(texts: Sequence[str], *, progress: bool = False) -> Any:
-            parts_of(erase).models.embedder.embed = embed  # type: ignore[method-assign]
+            parts_of(erase).backends.embedder.embed = embed  # type: ignore[method-assign]
             with reopened(path) as other:
                 other.ingest(some(2, 6))
             return embed(texts, progress=progress)
 
-        parts_of(erase).models.embedder.embed = slowly  # type: ignore[method-assign]
+        parts_of(erase).backends.embedder.embed = slowly  # type: ignore[method-assign]
         report = erase.ingest(some(10), on_duplicate="skip")
         assert (report.n_added, report.n_duplicates, report.n_examples) == (2, 8, 10)
         assert seen(erase) == seen_anew(path) == fresh(some(10))

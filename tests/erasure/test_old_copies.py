@@ -260,7 +260,7 @@ def crash(*args: object) -> None:
 
 STEPS: dict[str, tuple[type, str]] = {
     "receipts read": (StoreReceipts, "missed"),
-    "rows found": (Reads, "known_by"),
+    "rows found": (Reads, "ids_matching"),
     "rows taken out of the model": (Clustering, "remove"),
     "rows deleted": (WriteTransaction, "delete"),
     "what was forgotten noted": (WriteTransaction, "remember"),

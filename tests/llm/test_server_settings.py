@@ -43,7 +43,9 @@ def test_a_key_is_sent_and_kept_nowhere(path: Path, monkeypatch: pytest.MonkeyPa
     with serving(says("yes")) as server:
         with at_server(path, server, api_key=SECRET) as erase:
             erase.ask("what?")
-            assert SECRET not in repr(erase.settings) + repr(vars(parts_of(erase))) + repr(vars(parts_of(erase).models))
+            assert SECRET not in repr(erase.settings) + repr(vars(parts_of(erase))) + repr(
+                vars(parts_of(erase).backends)
+            )
         with Erase.open(path, embedder=EMBEDDER) as erase:
             erase.ask("what?")
         with Erase.open(path, embedder=EMBEDDER, api_key=f"{SECRET}-2") as erase:

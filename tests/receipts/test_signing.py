@@ -9,7 +9,9 @@ import shutil
 import sqlite3
 import subprocess
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -203,8 +205,10 @@ def test_who_names_keys_signs_with_one_of_them(path: Path, tmp_path: Path) -> No
         check_key = "belongs to none of the named public keys"
         refused(lambda: erase.forget(9), ReceiptError, check_key, "nothing was forgotten")
         assert len(erase.examples()) == 9
-    for bad in (3, ["0" * 63], [b"key"], None):
-        refused(lambda bad=bad: Erase.open(path, public_keys=bad), ParameterError)  # type: ignore[misc]
+    wrong: list[Any] = [3, ["0" * 63], [b"key"], [3], None]
+    for bad in wrong:
+        refused(partial(Erase.open, path, public_keys=bad), ParameterError, "public_keys", "64 hexadecimal digits")
+    refused(lambda: Erase.open(path, signing_key=3), ParameterError, "signing_key", "got 3")  # type: ignore[arg-type]
 
 
 # ---- who can write to the store alone, or has no key ----

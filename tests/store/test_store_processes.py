@@ -253,7 +253,7 @@ def test_what_is_read_within_one_reading_is_of_one_moment(path: Path) -> None:
 
 STEPS = {
     "ingest": [(WriteTransaction, "insert"), (Clustering, "add"), (Model, "add")],
-    "forget": [(WriteTransaction, "delete"), (Clustering, "remove"), (Model, "remove"), (Reads, "check_known")],
+    "forget": [(WriteTransaction, "delete"), (Clustering, "remove"), (Model, "remove"), (Reads, "check_present")],
     "forget subject": [
         (WriteTransaction, "set_digest"),
         (Clustering, "_save"),

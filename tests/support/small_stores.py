@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from erase_core.calls.handle import Handle
-from erase_core.calls.opening import Keys, open_store
+from erase_core.calls.open_store import OpenStore
+from erase_core.calls.opening import Keys, open_existing
 from erase_core.erase import Erase
 from erase_core.errors import EraseError
 from erase_core.examples.example import Example, NewExample
@@ -135,12 +135,12 @@ def unchecked(
     """A handle on a store as it lies there: nothing is recovered, and old copies are not noticed."""
     keys = Keys(None, public_keys)
     options: Any = {"api_key": None, "server": None, "receipts": None}
-    return Erase(open_store(path, keys, embedder=WordEmbedder(), llm=llm, timeout=timeout, **options))
+    return Erase(open_existing(path, keys, embedder=WordEmbedder(), llm=llm, timeout=timeout, **options))
 
 
-def parts_of(erase: Erase) -> Handle:
+def parts_of(erase: Erase) -> OpenStore:
     """What a facade works with. A test looks there for what no call shows, such as locks, or a model that is loaded."""
-    return erase._handle
+    return erase._opened
 
 
 @contextmanager

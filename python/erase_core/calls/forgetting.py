@@ -8,29 +8,29 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from erase_core.calls.handle import Handle
-from erase_core.erasure.request import Going, Request
+from erase_core.calls.open_store import OpenStore
+from erase_core.erasure.request import Matched, Request
 from erase_core.errors import LLMError, ScrubError
 from erase_core.reports import ForgetReport
 from erase_core.selection import select_demonstrations
 from erase_core.store.model_cache import ModelTransaction
 
-__all__ = ["forget", "is_scrubbed", "would_forget"]
+__all__ = ["is_scrubbed", "run_dry_forget", "run_forget"]
 
 
-def would_forget(handle: Handle, request: Request) -> ForgetReport:
+def run_dry_forget(opened: OpenStore, request: Request) -> ForgetReport:
     """Return the report of what `forget` would do, without changing anything."""
-    with handle.reading() as reads:
-        going = request.going(reads)
-        before = handle.shown(reads)
-        if not going.ids:
-            return going.report(None, len(reads), before, before, dry_run=True)
-        update, model = handle.clustering.trial(reads, going.ids)
-        after = select_demonstrations(handle.settings, model)
-        return going.report(update, len(reads) - len(going.ids), before, after, dry_run=True)
+    with opened.reading() as reads:
+        matched = request.resolve(reads)
+        before = opened.demonstration_ids(reads)
+        if not matched.ids:
+            return matched.report(None, len(reads), before, before, dry_run=True)
+        update, model = opened.clustering.trial(reads, matched.ids)
+        after = select_demonstrations(opened.settings, model)
+        return matched.report(update, len(reads) - len(matched.ids), before, after, dry_run=True)
 
 
-def forget(handle: Handle, request: Request) -> ForgetReport:
+def run_forget(opened: OpenStore, request: Request) -> ForgetReport:
     """Remove examples from the store, its files and the models' caches. See `Erase.forget`.
 
     Raises
@@ -40,55 +40,55 @@ def forget(handle: Handle, request: Request) -> ForgetReport:
     """
     start = time.perf_counter()
     # forget 2: the lock for removals
-    with handle.removals.alone():
+    with opened.removals.exclusive():
         # If there is nothing to remove, nothing is written.
-        report = _nothing_to_forget(handle, request) if request.skips else None
+        report = _nothing_to_forget(opened, request) if request.skips_missing else None
         if report is None:
             # forget 3: the transaction, to its commit (8)
-            with handle.clustering.writing() as tx:
-                report = _removed(handle, tx, request.going(tx))
+            with opened.clustering.writing() as tx:
+                report = _removed(opened, tx, request.resolve(tx))
         report = replace(report, seconds=time.perf_counter() - start)
-        if report.ids or not is_scrubbed(handle):
-            _finish(handle, report)
+        if report.ids or not is_scrubbed(opened):
+            _finish(opened, report)
     return report
 
 
-def is_scrubbed(handle: Handle) -> bool:
+def is_scrubbed(opened: OpenStore) -> bool:
     """Whether the store records that its files have been rewritten since the last removal."""
-    with handle.store.reading() as reads:
+    with opened.store.reading() as reads:
         return reads.metadata.is_scrubbed
 
 
-def _nothing_to_forget(handle: Handle, request: Request) -> ForgetReport | None:
+def _nothing_to_forget(opened: OpenStore, request: Request) -> ForgetReport | None:
     """Return the report if there is nothing to remove; otherwise None."""
-    with handle.reading() as reads:
-        going = request.going(reads)
-        if going.ids:
+    with opened.reading() as reads:
+        matched = request.resolve(reads)
+        if matched.ids:
             return None
-        shown = handle.shown(reads)
-        return going.report(None, len(reads), shown, shown)
+        shown = opened.demonstration_ids(reads)
+        return matched.report(None, len(reads), shown, shown)
 
 
-def _removed(handle: Handle, tx: ModelTransaction, going: Going) -> ForgetReport:
+def _removed(opened: OpenStore, tx: ModelTransaction, matched: Matched) -> ForgetReport:
     """Remove examples in a transaction, and return the report."""
-    before = handle.shown(tx)
-    if not going.ids:  # another process has removed them, on a file system without locks
-        return going.report(None, len(tx), before, before)
-    update, model, receipt = handle.removals.remove(tx, going.ids, going.subjects)
-    return going.report(update, len(tx), before, select_demonstrations(handle.settings, model), receipt)
+    before = opened.demonstration_ids(tx)
+    if not matched.ids:  # another process has removed them, on a file system without locks
+        return matched.report(None, len(tx), before, before)
+    update, model, receipt = opened.removals.remove(tx, matched.ids, matched.subjects)
+    return matched.report(update, len(tx), before, select_demonstrations(opened.settings, model), receipt)
 
 
-def _finish(handle: Handle, report: ForgetReport) -> None:
+def _finish(opened: OpenStore, report: ForgetReport) -> None:
     """Remove what is left of the examples: first from the files, then from the language model's cache."""
     unfinished: ScrubError | None = None
     try:
         # forget 9 to 11: files and receipts
-        handle.removals.finish()
+        opened.removals.finish()
     except ScrubError as error:
         unfinished = error
     # forget 12: the language model
     try:
-        handle.models.forget()
+        opened.backends.forget()
     except LLMError as error:
         unfinished = unfinished or ScrubError(f"the removal is done, but {error}")
     if unfinished is not None:

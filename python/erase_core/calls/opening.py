@@ -1,4 +1,4 @@
-"""Makes handles: creates and opens stores, and collects the arguments by which a copy or a pickle opens one."""
+"""Creates and opens stores, and collects the arguments by which a copy or a pickle of an `Erase` opens one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 
 from erase_core import checks
 from erase_core.backends import Access, Backends, as_embedder, as_given, identified
-from erase_core.calls.handle import Handle
+from erase_core.calls.open_store import OpenStore
 from erase_core.embedding.sentence import Embedder
 from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.errors import NotPicklableError, ParameterError
@@ -20,10 +20,10 @@ from erase_core.receipts.folder import ReceiptFolder
 from erase_core.receipts.signing import Signer, as_public_keys, as_signer
 from erase_core.settings import GivenSettings, Settings, is_name, name_of
 from erase_core.store.metadata import new_name
+from erase_core.store.new_folder import check_vacant
 from erase_core.store.store import Store
-from erase_core.store.vacancy import check_vacant
 
-__all__ = ["Keys", "arguments_of", "create", "open_store", "recipe_of"]
+__all__ = ["Keys", "arguments_of", "create_new", "open_existing", "recipe_of"]
 
 
 class Keys(NamedTuple):
@@ -37,7 +37,7 @@ class Keys(NamedTuple):
         return as_signer(self.signing_key), as_public_keys(self.public_keys)
 
 
-def create(
+def create_new(
     path: str | PathLike[str],
     given: GivenSettings,
     keys: Keys,
@@ -45,22 +45,22 @@ def create(
     api_key: str | None,
     receipts: str | PathLike[str] | None,
     timeout: float,
-) -> Handle:
+) -> OpenStore:
     """Create a store. See `Erase.create`."""
     folder, timeout = checks.path("path", path), checks.seconds("timeout", timeout)
     settings = Settings.of(given)
     if settings.base_url is not None:
         Address.of(settings.base_url)
-    Access(api_key, given.get("server")).over(settings)
+    Access(api_key, given.get("server")).merged_with(settings)
     check_vacant(folder)
     signer, public_keys = keys.checked()
     embedder, llm = given.get("embedder"), given.get("llm")
     identity, embedding = identified(embedder)
-    models = Backends(settings, *identity, Access(api_key))
+    backends = Backends(settings, *identity, Access(api_key))
     if embedding is not None:
-        models.embed_by(embedding)
-    models.answer_by(None if is_name(llm) else cast("LLM | None", llm))
-    models.given_embedder = as_given("embedder", embedder)
+        backends.embed_by(embedding)
+    backends.answer_by(None if is_name(llm) else cast("LLM | None", llm))
+    backends.given_embedder = as_given("embedder", embedder)
     axes = None if settings.projection is not None else checks.axes(given.get("projection"), identity.dim)
     name = new_name()
     outside = None if receipts is None else ReceiptFolder.new(_outside(receipts, folder), name)
@@ -71,10 +71,10 @@ def create(
         if outside is not None:
             outside.give_up()
         raise
-    return Handle(store, models, StoreReceipts(store, None, signer, public_keys))
+    return OpenStore(store, backends, StoreReceipts(store, None, signer, public_keys))
 
 
-def open_store(
+def open_existing(
     path: str | PathLike[str],
     keys: Keys,
     *,
@@ -84,7 +84,7 @@ def open_store(
     server: ServerOptions | Mapping[str, object] | None,
     receipts: str | PathLike[str] | None,
     timeout: float,
-) -> Handle:
+) -> OpenStore:
     """Open a store without recovering anything. See `Erase.open`, and recovering.py."""
     name_of("embedder", embedder)
     name_of("llm", llm)
@@ -94,18 +94,18 @@ def open_store(
     store = Store(checks.path("path", path), timeout)
     try:
         constants = store.constants
-        models = Backends(constants.settings, constants.embedder, constants.dim, Access(api_key, server))
-        models.answer_by(llm)
+        backends = Backends(constants.settings, constants.embedder, constants.dim, Access(api_key, server))
+        backends.answer_by(llm)
         if embedder is not None:
-            models.embed_by(as_embedder(embedder))
-            models.given_embedder = as_given("embedder", embedder)
-        return Handle(store, models, StoreReceipts(store, moved, signer, public_keys))
+            backends.embed_by(as_embedder(embedder))
+            backends.given_embedder = as_given("embedder", embedder)
+        return OpenStore(store, backends, StoreReceipts(store, moved, signer, public_keys))
     except BaseException:
         store.close()
         raise
 
 
-def arguments_of(handle: Handle, embedder: str | Embedder | None, llm: str | LLM | None) -> dict[str, Any]:
+def arguments_of(opened: OpenStore, embedder: str | Embedder | None, llm: str | LLM | None) -> dict[str, Any]:
     """Return the arguments with which `Erase.open` makes a handle like this one.
 
     Raises
@@ -113,20 +113,20 @@ def arguments_of(handle: Handle, embedder: str | Embedder | None, llm: str | LLM
     StoreError
         The handle is closed.
     """
-    with handle.lock, handle.store.reading():
+    with opened.lock, opened.store.reading():
         return {
             "embedder": embedder,
             "llm": llm,
-            "receipts": handle.receipts.moved,
-            "signing_key": handle.receipts.signer,
-            "public_keys": sorted(handle.receipts.public_keys),
-            "timeout": handle.store.timeout,
-            "api_key": handle.models.access.api_key,
-            "server": handle.models.access.server,
+            "receipts": opened.receipts.moved,
+            "signing_key": opened.receipts.signer,
+            "public_keys": sorted(opened.receipts.public_keys),
+            "timeout": opened.store.timeout,
+            "api_key": opened.backends.access.api_key,
+            "server": opened.backends.access.server,
         }
 
 
-def recipe_of(handle: Handle) -> tuple[Path, dict[str, Any]]:
+def recipe_of(opened: OpenStore) -> tuple[Path, dict[str, Any]]:
     """Return the folder of a store, and the arguments of `Erase.open` to keep in a pickle of the handle.
 
     Raises
@@ -134,15 +134,15 @@ def recipe_of(handle: Handle) -> tuple[Path, dict[str, Any]]:
     NotPicklableError
         A model cannot be pickled, or the pickle would contain a key.
     """
-    models = handle.models
-    check_picklable("embedder", models.given_embedder)
-    check_picklable("llm", models.given_llm)
-    if models.access.api_key:
+    backends = opened.backends
+    check_picklable("embedder", backends.given_embedder)
+    check_picklable("llm", backends.given_llm)
+    if backends.access.api_key:
         raise NotPicklableError(
             "a store that was opened with an api_key cannot be pickled: the pickle would contain the key. Open the "
             "store in the other process."
         )
-    return handle.store.folder, arguments_of(handle, models.given_embedder, models.given_llm)
+    return opened.store.folder, arguments_of(opened, backends.given_embedder, backends.given_llm)
 
 
 def _outside(receipts: str | PathLike[str], folder: Path) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from erase_core.backends import checked_vectors
-from erase_core.calls.handle import Handle
+from erase_core.calls.open_store import OpenStore
 from erase_core.errors import ParameterError, StopWarning, level_of_user
 from erase_core.examples.control_tokens import check_texts
 from erase_core.examples.example import Example
@@ -19,30 +19,30 @@ from erase_core.selection import SELECTORS, select_demonstrations
 __all__ = ["answer", "choice", "demonstrations_for", "prompt_for"]
 
 
-def demonstrations_for(handle: Handle, query: str | None) -> list[Example]:
+def demonstrations_for(opened: OpenStore, query: str | None) -> list[Example]:
     """Return the examples that the prompt shows. See `Erase.demonstrations`."""
     vector = None
-    if SELECTORS[handle.settings.strategy].per_query:
+    if SELECTORS[opened.settings.strategy].per_query:
         if query is None:
             raise ParameterError("query is missing: the demonstrations depend on it. Give a query.")
-        _check(handle, query)
+        _check(opened, query)
         # Before the store is read, since a long read would block removals.
-        vector = checked_vectors(handle.models.embedder, [query])[0]
-    with handle.reading() as reads:
-        return reads.examples(select_demonstrations(handle.settings, handle.clustering.current(reads), vector))
+        vector = checked_vectors(opened.backends.embedder, [query])[0]
+    with opened.reading() as reads:
+        return reads.examples(select_demonstrations(opened.settings, opened.clustering.current(reads), vector))
 
 
-def prompt_for(handle: Handle, query: str) -> Prompt:
+def prompt_for(opened: OpenStore, query: str) -> Prompt:
     """Return the prompt for a query. See `Erase.prompt`."""
-    _check(handle, query)
-    template = handle.settings.template or Template()
-    return Prompt(template, tuple(demonstrations_for(handle, query)), query)
+    _check(opened, query)
+    template = opened.settings.template or Template()
+    return Prompt(template, tuple(demonstrations_for(opened, query)), query)
 
 
-def answer(handle: Handle, query: str, max_tokens: int) -> Answer:
+def answer(opened: OpenStore, query: str, max_tokens: int) -> Answer:
     """Return the language model's answer. See `Erase.ask`."""
     check_max_tokens(max_tokens)
-    prompt = _fitting(handle, query, max_tokens)
+    prompt = _fitting(opened, query, max_tokens)
     if prompt.n_cut_answers:
         cut = f"{prompt.n_cut_answers} of {len(prompt.demonstrations)} demonstrations"
         warnings.warn(
@@ -51,34 +51,34 @@ def answer(handle: Handle, query: str, max_tokens: int) -> Answer:
             StopWarning,
             stacklevel=level_of_user(),
         )
-    return handle.models.llm.generate(prompt, max_tokens=max_tokens)
+    return opened.backends.llm.generate(prompt, max_tokens=max_tokens)
 
 
-def choice(handle: Handle, query: str, options: Sequence[str] | None) -> Choice:
+def choice(opened: OpenStore, query: str, options: Sequence[str] | None) -> Choice:
     """Return the option that the language model prefers. See `Erase.choose`."""
-    if options is None and not handle.settings.options:
+    if options is None and not opened.settings.options:
         raise ParameterError("options are missing: the store was created without any. Give options.")
-    chosen = check_options(handle.settings.options if options is None else options)
-    if handle.settings.on_control_tokens == "refuse":
-        check_texts("options", chosen, handle.models.control_tokens)
+    chosen = check_options(opened.settings.options if options is None else options)
+    if opened.settings.on_control_tokens == "refuse":
+        check_texts("options", chosen, opened.backends.control_tokens)
     # An option has at most as many tokens as bytes.
     longest = max(len(option.encode()) for option in chosen) + 1
-    return handle.models.llm.choose(_fitting(handle, query, longest), chosen)
+    return opened.backends.llm.choose(_fitting(opened, query, longest), chosen)
 
 
-def _check(handle: Handle, query: str) -> None:
+def _check(opened: OpenStore, query: str) -> None:
     check_query(query)
-    if handle.settings.on_control_tokens == "refuse":
-        check_texts("query", [query], handle.models.control_tokens)
+    if opened.settings.on_control_tokens == "refuse":
+        check_texts("query", [query], opened.backends.control_tokens)
 
 
-def _fitting(handle: Handle, query: str, answer_tokens: int) -> Prompt:
+def _fitting(opened: OpenStore, query: str, answer_tokens: int) -> Prompt:
     """Return the prompt for a query, with as many demonstrations as fit beside the answer."""
-    llm = handle.models.llm
-    prompt = prompt_for(handle, query)
+    llm = opened.backends.llm
+    prompt = prompt_for(opened, query)
     if llm.context_length is None:
         return prompt
     room = max(1, llm.context_length - answer_tokens)
     # With neighbours, the nearest comes last.
-    keep: Literal["first", "last"] = "last" if SELECTORS[handle.settings.strategy].per_query else "first"
+    keep: Literal["first", "last"] = "last" if SELECTORS[opened.settings.strategy].per_query else "first"
     return fit_budget(prompt.demonstrations, query, prompt.template, room, llm.count_tokens, keep=keep)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from erase_core.calls.forgetting import is_scrubbed
-from erase_core.calls.handle import Handle
+from erase_core.calls.open_store import OpenStore
 from erase_core.erasure.recovery import Recovery
 from erase_core.errors import OldCopyWarning, ScrubError, ScrubWarning, level_of_user
 from erase_core.examples.example import counted
@@ -30,7 +30,7 @@ class Recovered(NamedTuple):
     unfinished: ScrubError | None
 
 
-def recover(handle: Handle) -> Recovered:
+def recover(opened: OpenStore) -> Recovered:
     """Finish removals that a crash, a full disk or a reader interrupted, and do again those that an old copy lacks.
 
     Raises
@@ -38,14 +38,14 @@ def recover(handle: Handle) -> Recovered:
     ReceiptError
         Receipts are missing or modified, or belong to another store.
     """
-    with handle.store.reading() as reads:
-        handle.receipts.check_pending(reads)
-    recovery = Recovery(handle.store, handle.clustering, handle.receipts, handle.removals)
+    with opened.store.reading() as reads:
+        opened.receipts.check_pending(reads)
+    recovery = Recovery(opened.store, opened.clustering, opened.receipts, opened.removals)
     n_removed = recovery.catch_up()
-    scrubbed = is_scrubbed(handle)
-    if not scrubbed or handle.clustering.has_leftovers():
-        with handle.reading() as reads:  # which repairs the snapshot
-            handle.clustering.current(reads)
+    scrubbed = is_scrubbed(opened)
+    if not scrubbed or opened.clustering.has_leftovers():
+        with opened.reading() as reads:  # which repairs the snapshot
+            opened.clustering.current(reads)
     unfinished = None
     if not scrubbed:
         try:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core.backends import checked_vectors
-from erase_core.calls.handle import Handle
+from erase_core.calls.open_store import OpenStore
 from erase_core.errors import ParameterError
 from erase_core.receipts.receipt import ReceiptRef
 from erase_core.reports import Verification
@@ -19,27 +19,30 @@ __all__ = ["verify_store"]
 
 
 def verify_store(
-    handle: Handle, absent: Sequence[str | NDArray[np.floating]], known: Sequence[ReceiptRef]
+    opened: OpenStore, absent: Sequence[str | NDArray[np.floating]], known: Sequence[ReceiptRef]
 ) -> Verification:
     """Verify a store. See `Erase.verify`."""
     # verify 1: the texts and vectors to search for
-    forms = _forms(handle, absent)
-    verification = verify(handle.store, handle.clustering, handle.receipts, forms, known)
+    forms = _forms(opened, absent)
+    verification = verify(opened.store, opened.clustering, opened.receipts, forms, known)
     # verify 9: the snapshot
-    with handle.reading():  # which repairs it
+    with opened.reading():  # which repairs it
         pass
     return verification
 
 
-def _forms(handle: Handle, absent: Sequence[str | NDArray[np.floating]]) -> list[dict[str, bytes]]:
+def _forms(opened: OpenStore, absent: Sequence[str | NDArray[np.floating]]) -> list[dict[str, bytes]]:
     """Return the encodings to search for, of each text and vector. Those of a text include its vector's."""
-    dim = handle.store.constants.dim
+    dim = opened.store.constants.dim
     for vector in absent:
         if not isinstance(vector, str) and vector.shape != (dim,):
-            raise ParameterError(f"absent vectors must have the shape ({dim},), got {vector.shape}")
+            raise ParameterError(
+                f"absent vectors must have the shape ({dim},), got {vector.shape}. Give each vector by itself, as "
+                "the store's embedding model returns it."
+            )
     forms = [forms_of_text(each) if isinstance(each, str) else forms_of_vector(each) for each in absent]
     texts = [each for each in absent if isinstance(each, str)]
-    vectors = iter(checked_vectors(handle.models.embedder, texts) if texts else ())
+    vectors = iter(checked_vectors(opened.backends.embedder, texts) if texts else ())
     for form, each in zip(forms, absent, strict=True):
         if isinstance(each, str):
             form |= {f"its vector as {name}": content for name, content in forms_of_vector(next(vectors)).items()}

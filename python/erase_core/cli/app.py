@@ -27,9 +27,9 @@ from erase_core.cli.options import (
     PublicKeys,
     Receipts,
     Store,
-    known_receipt,
     lines_of,
     open_store,
+    receipt_ref_of,
     server_options,
     stdin_bytes,
     stdout_bytes,
@@ -341,7 +341,7 @@ def verify(
     from erase_core.verify.scan import SHORTEST
 
     texts = [*(absent or ()), *(lines_of("--absent-from", absent_from, SHORTEST) if absent_from is not None else ())]
-    known_receipts = [known_receipt("--known", each) for each in known or ()]
+    known_receipts = [receipt_ref_of("--known", each) for each in known or ()]
     with waiting("Verifying"), open_store(store, receipts, public_key) as erase:
         verification = erase.verify(texts, known=known_receipts)
     lines = [str(verification)]

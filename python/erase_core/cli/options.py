@@ -1,4 +1,4 @@
-"""Options that several commands share, and their values: an open store, lines of a file, a known receipt.
+"""Options that several commands share, and their values: an open store, lines of a file, number and hash of a receipt.
 
 The commands are in `app`, `forget` and `receipts`.
 """
@@ -37,9 +37,9 @@ __all__ = [
     "PublicKeys",
     "Receipts",
     "Store",
-    "known_receipt",
     "lines_of",
     "open_store",
+    "receipt_ref_of",
     "server_options",
     "stdin_bytes",
     "stdout_bytes",
@@ -51,7 +51,7 @@ __all__ = [
 STDIN = Path("-")
 STORE = Path("store")
 PUBLIC_KEYS = "ERASE_PUBLIC_KEY"
-KNOWN_RECEIPT = re.compile(r"([1-9][0-9]{0,17}):([0-9A-Fa-f]{64})|0:(0{64})?")
+RECEIPT_REF = re.compile(r"([1-9][0-9]{0,17}):([0-9A-Fa-f]{64})|0:(0{64})?")
 
 Store = Annotated[Path, typer.Option("--store", "-s", envvar="ERASE_STORE", help="Folder of the store.")]
 Receipts = Annotated[
@@ -188,11 +188,11 @@ def _signer(key: Path | None) -> Signer | None:
     return Signer(key, None if password is None else os.fsencode(password))
 
 
-def known_receipt(option: str, text: str) -> ReceiptRef:
+def receipt_ref_of(option: str, text: str) -> ReceiptRef:
     """Return number and hash of a receipt from the text of an option. ``0:`` means no receipt."""
     from erase_core.receipts.receipt import ReceiptRef
 
-    if not KNOWN_RECEIPT.fullmatch(text):
+    if not RECEIPT_REF.fullmatch(text):
         raise ParameterError(f"{option} must be NUMBER:HASH with a hash of 64 hexadecimal digits, got {text!r}")
     number, _, hash_ = text.partition(":")
     return ReceiptRef(int(number), hash_)

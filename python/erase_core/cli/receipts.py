@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erase_core.cli.options import STORE, AsJson, Known, PublicKeys, Receipts, Store, known_receipt, open_store
+from erase_core.cli.options import STORE, AsJson, Known, PublicKeys, Receipts, Store, open_store, receipt_ref_of
 from erase_core.cli.output import note, show
 from erase_core.errors import ParameterError, ReceiptError
 
@@ -83,8 +83,8 @@ def verify(
     """Check that the receipts form a complete and unmodified chain."""
     from erase_core.receipts.chain import verify_receipts
 
-    named = None if head is None else known_receipt("--head", head)
-    earlier = [known_receipt("--known", each) for each in known or ()]
+    named = None if head is None else receipt_ref_of("--head", head)
+    earlier = [receipt_ref_of("--known", each) for each in known or ()]
     path, newest = _place(context, folder, store, receipts, public_key)
     newest = named or newest
     verification = verify_receipts(path, head=newest, known=earlier, public_keys=public_key or ())

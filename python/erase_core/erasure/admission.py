@@ -59,13 +59,13 @@ class Admission:
         admitted = np.array([example.id not in there for example in examples], dtype=np.bool_)
         new = list(compress(examples, admitted))
         tokens = reads.constants.tokens
-        known = [_tokens(tokens, example) for example in new]
-        gone = reads.forgotten(token for each in known for token in each)
+        tokens_of_each = [_tokens(tokens, example) for example in new]
+        gone = reads.forgotten(token for each in tokens_of_each for token in each)
         if self._on_forgotten == "allow":
             # An example that is added again is no longer forgotten: neither by its id nor by its content.
             self.tokens |= gone | reads.forgotten(tokens.of_content(example) for example in new)
             return admitted
-        admitted[admitted] = [not gone.intersection(each) for each in known]
+        admitted[admitted] = [not gone.intersection(each) for each in tokens_of_each]
         refused = len(new) - int(admitted.sum())
         if refused and self._on_forgotten == "refuse":
             raise ForgottenError(

@@ -96,8 +96,13 @@ class StoreReceipts:
         for _, content in reads.pending() if self.public_keys else ():
             self._check_signed(Receipt.from_bytes(content))
 
-    def check_there(self, reads: Reads) -> None:
-        """Check that a receipts folder outside is the store's: it has the store's name and newest published receipt."""
+    def check_folder(self, reads: Reads) -> None:
+        """Check that a receipts folder outside belongs to the store: it has its name and its newest published receipt.
+
+        Raises
+        ------
+        ReceiptError
+        """
         if not self.are_outside:
             return
         published = reads.metadata.head.number - len(reads.pending())
@@ -119,8 +124,8 @@ class StoreReceipts:
             That receipt is not the store's.
         """
         if head.number and is_file(self.folder.file(head.number)):
-            known = self.folder.read(head.number)
-            if (known.store, known.hash) != (self._constants.name, head.hash):
+            receipt = self.folder.read(head.number)
+            if (receipt.store, receipt.hash) != (self._constants.name, head.hash):
                 raise ReceiptError(
                     f"{self.folder.file(head.number)} is not the store's receipt {head.number}: the receipts are of "
                     "another store, or the store is an old copy in which something was forgotten without them. Restore "
@@ -163,7 +168,7 @@ class StoreReceipts:
         return missed
 
     def _check_newest(self, reads: Reads) -> None:
-        self.check_there(reads)
+        self.check_folder(reads)
         if exists(self.folder.file(reads.metadata.head.number + 1)):
             raise ReceiptError(
                 f"{self.store_folder} is older than its receipts in {self.folder.path}: it is a copy from before a "

@@ -38,8 +38,8 @@ class Recovery:
         ------
         ScrubError
         """
-        with locks.exclusive(self._store.folder, 0) as is_alone:
-            if not is_alone:
+        with locks.exclusive(self._store.folder, 0) as acquired:
+            if not acquired:
                 return
             with self._store.reading() as reads:
                 is_scrubbed = reads.metadata.is_scrubbed
@@ -68,7 +68,7 @@ class Recovery:
                 "removal cannot be detected. Restore the folder, or name it if it was moved (--receipts)."
             )
         with self._store.reading() as reads:
-            self._receipts.check_there(reads)
+            self._receipts.check_folder(reads)
         if not self._is_outdated():
             return None
         with self._clustering.writing() as tx:
@@ -77,7 +77,7 @@ class Recovery:
                 return None
             tokens = {bytes.fromhex(token) for receipt in missed for token in receipt.tokens}
             # Tokens find examples that were added again, with a new hash, while the receipts were missing.
-            ids = tx.known_by({bytes.fromhex(row) for receipt in missed for row in receipt.rows}, tokens)
+            ids = tx.ids_matching({bytes.fromhex(row) for receipt in missed for row in receipt.rows}, tokens)
             if ids:
                 self._clustering.remove(tx, ids)
                 tx.delete(ids)

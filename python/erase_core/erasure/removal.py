@@ -53,7 +53,7 @@ class Removals:
         self._store, self._clustering, self._receipts = store, clustering, receipts
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Prevent others from removing anything during the block, and from finishing the removals of this handle.
 
         Raises
@@ -61,8 +61,8 @@ class Removals:
         StoreLockedError
         """
         folder = self._store.folder
-        with locks.exclusive(folder, self._store.timeout) as is_alone:
-            if not is_alone:
+        with locks.exclusive(folder, self._store.timeout) as acquired:
+            if not acquired:
                 raise StoreLockedError(
                     f"{folder}: {locks.describe_holder(folder, locks.FOLDER)} is writing to the store. Try again when "
                     "it has finished."

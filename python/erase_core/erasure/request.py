@@ -17,13 +17,13 @@ from erase_core.receipts.receipt import Receipt
 from erase_core.reports import ForgetReport
 from erase_core.store.reads import Reads
 
-__all__ = ["Going", "OnMissing", "Request"]
+__all__ = ["Matched", "OnMissing", "Request"]
 
 OnMissing = Literal["refuse", "skip"]
 
 
-class Going(NamedTuple):
-    """The examples to remove.
+class Matched(NamedTuple):
+    """The examples that a request matches.
 
     Parameters
     ----------
@@ -79,6 +79,11 @@ class Request:
     match : {"exact", "normalised"}
         How subjects are compared.
 
+    Attributes
+    ----------
+    skips_missing : bool
+        Whether missing ids and subjects are skipped, so there may be nothing to remove.
+
     Raises
     ------
     ParameterError, IdKindError
@@ -100,19 +105,17 @@ class Request:
         checks.choice("match", match, get_args(Match))
         if match != "exact" and subject is None:
             raise ParameterError(f"match is only for subjects, got {match!r} with ids. Leave it out.")
-        self._skip, self._match = on_missing == "skip", match
+        self.skips_missing, self._match = on_missing == "skip", match
         self._ids = None if ids is None else checks.distinct_ids(ids)
         self._subjects = None if subject is None else checks.distinct_texts("subject", subject)
+        blank = next((subject for subject in self._subjects or () if not subject.strip()), None)
+        if blank is not None:  # which no example can be about
+            raise ParameterError(f"subject must be text that is not blank, got {blank!r}")
         if not (self._ids or self._subjects):
             raise ParameterError(f"{'subject' if ids is None else 'ids'} must name at least one example, got none")
 
-    @property
-    def skips(self) -> bool:
-        """Whether missing ids and subjects are skipped, so there may be nothing to remove."""
-        return self._skip
-
-    def going(self, reads: Reads) -> Going:
-        """Return the examples to remove.
+    def resolve(self, reads: Reads) -> Matched:
+        """Return the examples of the store that the request matches.
 
         Raises
         ------
@@ -120,14 +123,14 @@ class Request:
             An id or subject is not in the store, and is not to be skipped.
         """
         if self._ids is not None:
-            known = reads.known(self._ids) if self._skip else self._ids
-            if not self._skip:
-                reads.check_known(known)
-            return Going(known, None, n_missing=len(self._ids) - len(known))
+            present = reads.present(self._ids) if self.skips_missing else self._ids
+            if not self.skips_missing:
+                reads.check_present(present)
+            return Matched(present, None, n_missing=len(self._ids) - len(present))
         found = find(reads.ids_by_subject(), self._subjects or [], self._match)
-        if found.missing and not self._skip:
+        if found.missing and not self.skips_missing:
             raise UnknownSubjectError(_unknown(reads, found.missing, len(found.similar)))
-        return Going(found.ids, found.spellings, n_missing=len(found.missing), n_similar=len(found.similar))
+        return Matched(found.ids, found.spellings, n_missing=len(found.missing), n_similar=len(found.similar))
 
 
 def _unknown(reads: Reads, missing: list[str], n_similar: int) -> str:

@@ -103,8 +103,8 @@ class LLM(Protocol):
         """Overwrite and drop everything kept of earlier prompts."""
 
 
-def check_options(options: object) -> tuple[str, ...]:
-    """Return the checked options of a choice: one or more strings, all different and not blank."""
+def check_options(options: object, *, may_be_empty: bool = False) -> tuple[str, ...]:
+    """Return the checked options of a choice: strings, all different and not blank, and at least one unless allowed."""
     if isinstance(options, (str, bytes)) or not isinstance(options, Iterable):
         raise ParameterError(f"options must be a sequence of strings, got {type(options).__name__}")
     if is_unordered(options):  # on a tie of scores, the first option is chosen
@@ -112,7 +112,7 @@ def check_options(options: object) -> tuple[str, ...]:
             f"options must have an order, got a {type(options).__name__}, which has none. Give a list."
         )
     checked = tuple(options)
-    if not checked:
+    if not checked and not may_be_empty:
         raise ParameterError("options must have at least 1 string, got none")
     for place, option in enumerate(checked):
         if not isinstance(option, str) or not option.strip():

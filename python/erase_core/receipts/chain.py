@@ -1,7 +1,6 @@
-"""Verification of a chain of receipts. It does not need the store.
+"""Verification of a chain of receipts, without the store that they are of.
 
-The rules are pure functions: `ReceiptFolder.collect` reads the receipts first. Nothing here needs the store that the
-receipts are of.
+The rules are pure functions: `ReceiptFolder.collect` reads the receipts first.
 """
 
 from __future__ import annotations

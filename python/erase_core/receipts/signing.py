@@ -16,6 +16,8 @@ from erase_core.pickling import Recipe, Shared, make_again
 
 __all__ = ["Signer", "as_public_keys", "as_signer", "is_signed_by", "public_key"]
 
+PUBLIC_KEYS = "public_keys must be keys of 64 hexadecimal digits or PEM files"
+
 
 class Signer(Shared):
     """A private key that signs receipts.
@@ -39,7 +41,10 @@ class Signer(Shared):
 
     def __init__(self, key: str | PathLike[str], password: bytes | None = None) -> None:
         name = os.fspath(checks.path("key", key))
-        content = _read(name)
+        try:
+            content = Path(name).read_bytes()
+        except OSError as error:
+            raise ParameterError(f"{name}: {os_reason(error)}") from error
         try:
             loaded = _package("serialization").load_pem_private_key(content, password)
         except (TypeError, ValueError) as error:
@@ -65,14 +70,14 @@ class Signer(Shared):
 
 def as_signer(key: str | PathLike[str] | Signer | None) -> Signer | None:
     """Return a signer for a key file; a signer or None is returned as it is."""
-    return key if key is None or isinstance(key, Signer) else Signer(key)
+    return key if key is None or isinstance(key, Signer) else Signer(checks.path("signing_key", key))
 
 
 def as_public_keys(given: str | PathLike[str] | Iterable[str | PathLike[str]]) -> frozenset[str]:
     """Return one public key, or an iterable of them, in hex. See `public_key`."""
     several = [given] if isinstance(given, (str, PathLike)) else given
     if not isinstance(several, Iterable) or isinstance(several, bytes) or "" in several:
-        raise ParameterError(f"public_keys must be keys in hex or files, got {given!r}")
+        raise ParameterError(f"{PUBLIC_KEYS}, got {given!r}")
     return frozenset(public_key(key) for key in several)
 
 
@@ -89,10 +94,17 @@ def public_key(key: str | PathLike[str]) -> str:
     ParameterError
         `key` is neither.
     """
+    if not isinstance(key, (str, PathLike)):
+        raise ParameterError(f"{PUBLIC_KEYS}, got {key!r}")
     name = os.fspath(checks.path("public_keys", key))
     if len(name) == 64 and all(digit in hexdigits for digit in name):
         return name.lower()
-    content = _read(name)
+    try:
+        content = Path(name).read_bytes()
+    except OSError as error:
+        raise ParameterError(
+            f"{PUBLIC_KEYS}, got {name!r}, which cannot be read as a file: {os_reason(error)}"
+        ) from error
     try:
         loaded = _package("serialization").load_pem_public_key(content)
     except (TypeError, ValueError) as error:
@@ -117,13 +129,6 @@ def _package(name: str) -> Any:
         raise MissingPackageError(
             "signatures need the package cryptography. Install it with `pip install cryptography`."
         ) from error
-
-
-def _read(name: str) -> bytes:
-    try:
-        return Path(name).read_bytes()
-    except OSError as error:
-        raise ParameterError(f"{name}: {os_reason(error)}") from error
 
 
 def _of_kind(key: Any, kind: str, name: str) -> Any:

@@ -248,7 +248,8 @@ class Database:
             text = str(error).replace("; nothing was changed", "")
             raise ScrubError(
                 f"{self.file.parent}: the removal is done, but files may still hold the removed data ({text}). "
-                "Free disk space, or end the other process, and open the store again, which finishes the removal."
+                "Free disk space, or end the other process (or close the other handle), and open the store again, "
+                "which finishes the removal."
             ) from error
 
     def values(self) -> Iterator[tuple[str, bytes]]:

@@ -75,7 +75,7 @@ class Clustering:
             self.outdated |= self.has_leftovers() or (self._model is None and any(self._files()))
         return self._model
 
-    def let_go(self, generation: int) -> None:
+    def drop_if_stale(self, generation: int) -> None:
         """Drop the model if it belongs to another generation than the given one."""
         if generation != self._generation:
             self._model = self._generation = None

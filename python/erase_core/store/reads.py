@@ -91,17 +91,20 @@ class Reads:
         ----------
         ids : sequence of int or str
         same_are_skipped : bool, default=False
-            Whether examples with the same content were left out already, so all ids that are in the store have other
-            content.
+            Whether examples with the same content were left out already. Then each of the ids that is in the store has
+            another content there.
 
         Raises
         ------
         DuplicateIdError, IdKindError
         """
-        present = self.id_type()
-        if present is not None and ids and (present is str) != isinstance(ids[0], str):
-            theirs, ours = ("text" if is_text else "integers" for is_text in (present is str, isinstance(ids[0], str)))
-            raise IdKindError(f"the store's ids are {theirs}, but the given ids are {ours}; nothing was ingested")
+        kind = self.id_type()
+        if kind is not None and ids and (kind is str) != isinstance(ids[0], str):
+            theirs, ours = ("text" if is_text else "integers" for is_text in (kind is str, isinstance(ids[0], str)))
+            raise IdKindError(
+                f"the store's ids are {theirs}, but the given ids are {ours}; nothing was ingested. Give "
+                f"every example an id that is {'text' if kind is str else 'an integer'}."
+            )
         taken = self._present(ids)
         if taken:
             advice = '. Leave out those with the same content by on_duplicate="skip" (--duplicate skip).'
@@ -111,15 +114,15 @@ class Reads:
                 f"{_some(taken)}; nothing was ingested{advice}"
             )
 
-    def check_known(self, ids: Sequence[int | str]) -> None:
+    def check_present(self, ids: Sequence[int | str]) -> None:
         """Check that ids are in the store.
 
         Raises
         ------
         UnknownIdError
         """
-        known = set(self._present(ids))
-        unknown = [id_ for id_ in ids if id_ not in known]
+        present = set(self._present(ids))
+        unknown = [id_ for id_ in ids if id_ not in present]
         if unknown:
             storable = [self.constants.tokens.of_id(id_) for id_ in unknown if can_be_an_id(id_)]
             gone = len(self.forgotten(storable))
@@ -138,10 +141,10 @@ class Reads:
             ids.setdefault(subject.decode("utf-8", "surrogateescape"), []).append(id_)
         return ids
 
-    def known(self, ids: Sequence[int | str]) -> list[int | str]:
+    def present(self, ids: Sequence[int | str]) -> list[int | str]:
         """Return the given ids that are in the store, in their order."""
-        known = set(self._present(ids))
-        return [id_ for id_ in ids if id_ in known]
+        present = set(self._present(ids))
+        return [id_ for id_ in ids if id_ in present]
 
     def duplicates(self, examples: Sequence[AnyExample]) -> set[int | str]:
         """Return the ids of the given examples that are in the store with the same content."""
@@ -150,7 +153,7 @@ class Reads:
         stored = {example.id: example for row in rows if (example := typed(row)) is not None}
         return {example.id for example in examples if example.id is not None and stored.get(example.id) == example}
 
-    def known_by(self, hashes: Collection[bytes], tokens: Collection[bytes] = ()) -> list[int | str]:
+    def ids_matching(self, hashes: Collection[bytes], tokens: Collection[bytes] = ()) -> list[int | str]:
         """Return the ids of examples whose row has one of the hashes, or whose id or subject has one of the tokens."""
         keyed, ids = self.constants.tokens, []
         for id_, subject, hash_ in self._db.each("SELECT id, subject, hash FROM examples ORDER BY id"):
@@ -170,7 +173,7 @@ class Reads:
         """
         found = self._found(ids)
         if len(found) < len(set(ids)):
-            self.check_known(ids)
+            self.check_present(ids)
         return [found[id_][0] for id_ in ids]
 
     def all_examples(self) -> Iterator[Example]:

@@ -19,10 +19,10 @@ from erase_core.fs.status import is_file
 from erase_core.settings import Settings
 from erase_core.store.database import Database, needs_access
 from erase_core.store.metadata import Constants, new_metadata, new_name
+from erase_core.store.new_folder import check_vacant, clear_unfinished
 from erase_core.store.reads import LockedReads, Reads
 from erase_core.store.schema import FILE
 from erase_core.store.transaction import WriteTransaction
-from erase_core.store.vacancy import check_vacant, clear_unfinished
 
 __all__ = ["Store"]
 

@@ -77,9 +77,9 @@ class WriteTransaction(Reads):
 
     def readmit(self, tokens: Collection[bytes]) -> None:
         """Remove tokens from the list of what was forgotten."""
-        known = self.forgotten(tokens)
-        self._change("DELETE FROM forgotten WHERE token = ?", ((token,) for token in known))
-        self.metadata.set(forgotten_commitment=commitments.minus(self.metadata.forgotten_commitment, known))
+        listed = self.forgotten(tokens)
+        self._change("DELETE FROM forgotten WHERE token = ?", ((token,) for token in listed))
+        self.metadata.set(forgotten_commitment=commitments.minus(self.metadata.forgotten_commitment, listed))
 
     def set_digest(self, digest: str) -> None:
         """Change the model's digest. Its salt changes, too, so the previous digest can no longer be checked."""

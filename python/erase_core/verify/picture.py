@@ -83,8 +83,10 @@ class Picture(NamedTuple):
     Parameters
     ----------
     model : Model or None
-    ids, vectors
-        The ids of all examples, ascending, and their vectors.
+    ids : list of int or str
+        The ids of all examples, ascending.
+    vectors : ndarray of float32, of shape (n, dim)
+        Their vectors, in the same order.
     settings : Settings
     params : reference.Params
         The parameters in the store's settings, not those of the model, which is to be judged.
@@ -164,7 +166,7 @@ def _rows(reads: Reads) -> RowsPicture | StoreError:
         return error
     commitment, forgotten = reads.metadata.commitment, reads.all_forgotten()
     forgotten_commitment = reads.metadata.forgotten_commitment
-    back = reads.known_by((), forgotten) if forgotten else []
+    back = reads.ids_matching((), forgotten) if forgotten else []
     return RowsPicture(hashes, commitment, forgotten, forgotten_commitment, back)
 
 
@@ -172,7 +174,7 @@ def _receipts(reads: Reads, receipts: StoreReceipts, newest: int) -> ReceiptsPic
     head, pending = reads.metadata.head, dict(reads.pending())
     collected = receipts.folder.collect(pending, upto=head.number)
     in_place = [receipt for each in collected if (receipt := each.in_place)]
-    still_there = reads.known_by({bytes.fromhex(row) for receipt in in_place for row in receipt.rows})
+    still_there = reads.ids_matching({bytes.fromhex(row) for receipt in in_place for row in receipt.rows})
     found = next((receipt for receipt in in_place if receipt.number == head.number), None)
     committed = None
     if found and reads.metadata.head_is_current:

@@ -1,6 +1,6 @@
 """An open store together with its clustering, models, receipts and removals, and one lock for all threads.
 
-Every call of `Erase` that reads the store's examples does so in `Handle.reading`.
+Every call of `Erase` that reads the store's examples does so in `OpenStore.reading`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from erase_core.store.model_cache import Clustering
 from erase_core.store.reads import Reads
 from erase_core.store.store import Store
 
-__all__ = ["Handle"]
+__all__ = ["OpenStore"]
 
 
-class Handle:
+class OpenStore:
     """An open store.
 
     Parameters
     ----------
     store : Store
-    models : Backends
+    backends : Backends
     receipts : StoreReceipts
 
     Attributes
@@ -39,8 +39,8 @@ class Handle:
         Held by every call of `Erase` while it uses the store or the models.
     """
 
-    def __init__(self, store: Store, models: Backends, receipts: StoreReceipts) -> None:
-        self.store, self.models, self.receipts = store, models, receipts
+    def __init__(self, store: Store, backends: Backends, receipts: StoreReceipts) -> None:
+        self.store, self.backends, self.receipts = store, backends, receipts
         self.settings = store.constants.settings
         self.clustering = Clustering(store)
         self.removals = Removals(store, self.clustering, receipts)
@@ -63,8 +63,8 @@ class Handle:
         with self.store.reading() as reads:
             generation = reads.metadata.generation
             if generation != self._generation:
-                self.clustering.let_go(generation)
-                self.models.forget()
+                self.clustering.drop_if_stale(generation)
+                self.backends.forget()
                 self._generation = generation
             yield reads
         if outermost and self.clustering.outdated:
@@ -72,7 +72,7 @@ class Handle:
             with suppress(StoreError, OSError), self.store.locked() as reads:
                 self.clustering.repair(reads)
 
-    def shown(self, reads: Reads) -> list[int | str]:
+    def demonstration_ids(self, reads: Reads) -> list[int | str]:
         """Return the ids of the demonstrations, in order; none with ``strategy="knn"``."""
         return select_demonstrations(self.settings, self.clustering.current(reads))
 
@@ -80,6 +80,6 @@ class Handle:
         """Close the store, and overwrite what the language model has cached of prompts."""
         with self.lock:
             try:
-                self.models.forget()
+                self.backends.forget()
             finally:
                 self.store.close()

@@ -7,56 +7,58 @@ from os import PathLike
 from typing import BinaryIO, cast
 
 from erase_core import checks
-from erase_core.calls.handle import Handle
+from erase_core.calls.open_store import OpenStore
 from erase_core.errors import StoreError, os_reason
 from erase_core.examples.example import Example
 from erase_core.examples.formats import write_jsonl
 from erase_core.reports import Status
 
-__all__ = ["all_examples", "export", "status_of"]
+__all__ = ["all_examples", "export_examples", "status_of"]
 
 
-def status_of(handle: Handle) -> Status:
+def status_of(opened: OpenStore) -> Status:
     """Return a summary of the store. See `Erase.status`."""
-    with handle.reading() as reads:
+    with opened.reading() as reads:
         return Status(
-            folder=str(handle.store.folder),
+            folder=str(opened.store.folder),
             n_examples=len(reads),
             n_subjects=reads.n_subjects(),
-            strategy=handle.settings.strategy,
-            n_shots=handle.settings.n_shots,
-            demonstrations=handle.shown(reads),
+            strategy=opened.settings.strategy,
+            n_shots=opened.settings.n_shots,
+            demonstrations=opened.demonstration_ids(reads),
             embedder=reads.constants.embedder,
-            llm=handle.models.llm_name,
+            llm=opened.backends.llm_name,
             digest=reads.metadata.digest,
             n_receipts=reads.metadata.head.number,
-            receipts=str(handle.receipts.folder.path),
+            receipts=str(opened.receipts.folder.path),
             scrubbed=reads.metadata.is_scrubbed,
-            bytes=handle.store.size,
+            bytes=opened.store.size,
         )
 
 
-def all_examples(handle: Handle) -> list[Example]:
+def all_examples(opened: OpenStore) -> list[Example]:
     """Return all examples, by ascending id."""
-    with handle.reading() as reads:
+    with opened.reading() as reads:
         return list(reads.all_examples())
 
 
-def export(handle: Handle, path: str | PathLike[str] | BinaryIO) -> int:
+def export_examples(opened: OpenStore, path: str | PathLike[str] | BinaryIO) -> int:
     """Write all examples to a new file, and return their number. See `Erase.export`."""
     if isinstance(path, (io.RawIOBase, io.BufferedIOBase)):
-        examples = all_examples(handle)
+        examples = all_examples(opened)
         write_jsonl(cast("BinaryIO", path), examples)
         return len(examples)
     target = checks.path("path", path)
-    if target.resolve().is_relative_to(handle.store.folder.resolve()):
+    if target.resolve().is_relative_to(opened.store.folder.resolve()):
         raise StoreError(
             f"{path} is inside the store's folder, where it would keep examples that are forgotten later. Choose a "
             "file outside."
         )
-    examples = all_examples(handle)
+    examples = all_examples(opened)
     try:
         write_jsonl(target, examples)
+    except FileExistsError as error:
+        raise StoreError(f"{path} exists already. Choose another file.") from error
     except OSError as error:
         raise StoreError(f"{path}: {os_reason(error)}") from error
     return len(examples)

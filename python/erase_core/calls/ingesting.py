@@ -10,29 +10,29 @@ import numpy as np
 
 from erase_core import checks
 from erase_core.backends import checked_vectors
-from erase_core.calls.handle import Handle
+from erase_core.calls.open_store import OpenStore
 from erase_core.erasure.admission import Admission, OnDuplicate, OnForgotten, notes_of_duplicates
-from erase_core.erasure.sight import count_tokens, indistinct, limit_of
+from erase_core.erasure.truncation import count_tokens, indistinct, limit_of
 from erase_core.examples.control_tokens import OnControlTokens, without_control_tokens
 from erase_core.examples.example import Reading
 from erase_core.reports import IngestReport
 
-__all__ = ["ingest", "without_refused_tokens"]
+__all__ = ["run_ingest", "without_refused_tokens"]
 
 
 def without_refused_tokens(
-    handle: Handle, reading: Reading, source: object, choice: OnControlTokens | None, *, skip_bad: bool
+    opened: OpenStore, reading: Reading, source: object, choice: OnControlTokens | None, *, skip_bad: bool
 ) -> Reading:
     """Treat examples with control tokens as bad rows if the choice is "refuse". None: the choice of the store."""
-    choice = handle.settings.on_control_tokens if choice is None else choice
+    choice = opened.settings.on_control_tokens if choice is None else choice
     checks.choice("on_control_tokens", choice, get_args(OnControlTokens))
     if choice == "keep":
         return reading
-    return without_control_tokens(reading, source, handle.models.control_tokens, skip_bad=skip_bad)
+    return without_control_tokens(reading, source, opened.backends.control_tokens, skip_bad=skip_bad)
 
 
-def ingest(
-    handle: Handle,
+def run_ingest(
+    opened: OpenStore,
     reading: Reading,
     *,
     on_forgotten: OnForgotten,
@@ -43,8 +43,7 @@ def ingest(
 
     Parameters
     ----------
-    handle : Handle
-        The caller holds its lock.
+    opened : OpenStore
     reading : Reading
         The rows of the source.
     on_forgotten, on_duplicate, progress
@@ -57,10 +56,10 @@ def ingest(
     start = time.perf_counter()
     admission = Admission(on_forgotten, on_duplicate)
     skips = on_duplicate == "skip"
-    with handle.store.reading() as reads:
+    with opened.store.reading() as reads:
         coming = list(compress(reading.examples, admission.admits(reads, reading.examples)))
         reads.check_new([e.id for e in coming if e.id is not None], same_are_skipped=skips)
-    embedder = handle.models.embedder
+    embedder = opened.backends.embedder
     before = time.perf_counter()
     inputs = [example.input for example in coming]
     vectors = checked_vectors(embedder, inputs, progress)
@@ -68,7 +67,7 @@ def ingest(
     embedding_seconds = time.perf_counter() - before
     kept = vectors
     try:
-        with handle.clustering.writing() as tx:
+        with opened.clustering.writing() as tx:
             # Checked again, since others may have written meanwhile.
             admitted = admission.admits(tx, coming)
             examples, counts = admission.numbered(tx, list(compress(coming, admitted))), counts[admitted]
@@ -79,7 +78,7 @@ def ingest(
             tx.readmit(admission.tokens)
             tx.insert(examples, kept)
             if ids:
-                handle.clustering.add(tx, ids, kept)
+                opened.clustering.add(tx, ids, kept)
             full = [] if limit is None else [ids[place] for place in np.flatnonzero(counts >= limit)]
             alike = indistinct(tx, full)
             n_examples = len(tx)
