@@ -39,7 +39,8 @@ all_settings = st.builds(
     seed=st.integers(0, 2**64 - 1),
     epsilon=st.floats(1e-6, 3),
     gamma=st.floats(0, 1),
-    max_iter=st.integers(1, 65_536),
+    max_iter=st.integers(1, 1024),
+    panel=st.none() | st.just("auto") | st.integers(1024, 2**31 - 1),
     projection=st.none() | st.integers(1, 65_536),
     template=st.none() | st.builds(Template, storable, storable, storable, storable, storable),
     options=st.lists(not_blank, unique=True).map(tuple),
@@ -109,7 +110,8 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
 ]
 ONLY_IN_SETTINGS: list[tuple[str, Any]] = [
     *(("gamma", value) for value in (-0.1, 1.1, NAN, "0", True, None)),
-    *(("max_iter", value) for value in (0, 65_537, 1.0, True, None)),
+    *(("max_iter", value) for value in (0, 1025, 1.0, True, None)),
+    *(("panel", value) for value in (0, 7, -1, 2**31, 1000.0, True, "all", "AUTO", [1024])),
     ("projection", [[1.0, 0.0]]),
     ("template", {"stop": "\n"}),
     ("server", None),

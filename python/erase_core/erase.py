@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import compress
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self, cast, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,8 @@ class Erase(Reader):
         seed: int = 0,
         epsilon: float = 1.0,
         gamma: float = 0.2,
-        max_iter: int = 10,
+        max_iter: int = 5,
+        panel: Literal["auto"] | int | None = "auto",
         projection: int | NDArray[np.float64] | None = None,
         template: Template | Mapping[str, str] | None = None,
         options: Iterable[str] = (),
@@ -103,7 +104,7 @@ class Erase(Reader):
         ----------
         path : path
             A folder that is absent or empty.
-        n_shots, strategy, seed, epsilon, gamma, max_iter, base_url, chat, on_control_tokens
+        n_shots, strategy, seed, epsilon, gamma, max_iter, panel, base_url, chat, on_control_tokens
             See `Settings`.
         projection : int, ndarray of shape (m, dim) or None, default=None
             As for `QKMeans`; `principal_axes` of public texts make a matrix.
@@ -146,6 +147,7 @@ class Erase(Reader):
             epsilon=epsilon,
             gamma=gamma,
             max_iter=max_iter,
+            panel=panel,
             projection=columns if isinstance(columns, int) else None,
             template=Template.from_dict(template) if isinstance(template, Mapping) else template,
             options=cast("tuple[str, ...]", options),

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,11 +42,19 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         Number of clusters, 1 to 65536. If removals leave fewer rows than this, every row is a cluster of its own.
     epsilon : float, default=1.0
         Pitch of the lattice, above 0 and at most 3, in units of the largest row norm (rounded up to a power of two)
-        over the square root of the dimension. Larger: removals are cheaper, clusters worse. See docs/choosing.md.
+        over the square root of the dimension (of 256, if that is more). The first three updates have 4, 3 and 2 times
+        this pitch. Larger: removals are cheaper, clusters worse. See docs/choosing.md.
     gamma : float, default=0.2
-        Balance correction, 0 to 1. A cluster of fewer than ``gamma * n / n_clusters`` rows is moved only in proportion.
-    max_iter : int, default=10
-        Most updates of the centres. Iteration stops before if the inertia does not fall.
+        Balance correction, 0 to 1. A cluster of fewer than ``gamma * m / n_clusters`` of the ``m`` rows on the panel is
+        moved only in proportion.
+    max_iter : int, default=5
+        Number of updates of the centres, 1 to 1024. All of them are run. If they leave the panel's rows farther from
+        their centres than the seeds did, the seeds are the centres.
+    panel : "auto", int or None, default="auto"
+        Number of rows that choose the centres, at least `n_clusters`: those with the smallest random keys. Every row is
+        assigned to the centres and may be an exemplar. A row that is not on the panel moves no centre, so its removal
+        costs the same however many rows there are. ``"auto"``: ``max(1024, 64 * n_clusters)``. None: all rows.
+        Groups of rows that are rare enough to miss a sample of this size get no centre of their own.
     projection : None, int or array of shape (m, n_features), default=None
         Linear map applied to the rows before clustering. An int: random signs drawn from the seed. A matrix, best with
         orthonormal rows: it must not have been computed from data that may have to be forgotten.
@@ -63,9 +71,9 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     n_threads : int or None, default=None
         Threads to use; None for all processors. No influence on results.
     cache_bytes : int or None, default=None
-        Memory for scores that make a replay cost what its centres moved by; they take ``4 * n_rows * n_clusters`` bytes
-        for each iteration, and go to as many as fit. None: in proportion to the rows, and at least 32 MiB. 0 for none.
-        No influence on results.
+        Memory for scores that make a replay cost what its centres moved by. They take ``4 * n_rows * n_clusters`` bytes
+        for the last assignment, and as much for the panel's rows in each update, as far as they fit. None: in
+        proportion to the rows, and at least 32 MiB. 0 for none. No influence on results.
 
     Attributes
     ----------
@@ -85,7 +93,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         spread of most of the rows, in one coordinate. 1 to 4 for normalised embeddings. Above 256 `fit` gives a
         `DataWarning`, and so do `add` and `remove` if it was not before. Infinite if most rows are equal.
     n_iter_ : int
-        Number of updates of the centres that were run, one that was then discarded included.
+        Number of updates of the centres: `max_iter`, or 0 for a model without rows.
     seed_ : int
         The seed in use.
     n_features_in_ : int
@@ -124,7 +132,8 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         *,
         epsilon: float = 1.0,
         gamma: float = 0.2,
-        max_iter: int = 10,
+        max_iter: int = 5,
+        panel: Literal["auto"] | int | None = "auto",
         projection: int | ArrayLike | None = None,
         max_norm: float | None = None,
         center: ArrayLike | None = None,
@@ -136,6 +145,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         self.epsilon = epsilon
         self.gamma = gamma
         self.max_iter = max_iter
+        self.panel = panel
         self.projection = projection
         self.max_norm = max_norm
         self.center = center
@@ -191,6 +201,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
                 epsilon=checks.ratio("epsilon", self.epsilon, 0, checks.MAX_EPSILON),
                 gamma=checks.ratio("gamma", self.gamma, None, 1),
                 max_iter=checks.integer("max_iter", self.max_iter, 1, checks.MAX_ITER),
+                panel=checks.panel(self.panel, n_clusters),
                 projection=checks.projection(self.projection, rows.shape[1]),
                 max_norm=checks.max_norm(self.max_norm),
                 center=checks.center(self.center, rows.shape[1]),
@@ -352,6 +363,31 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         dtype = np.int64 if ids and isinstance(ids[0], int) else object
         return distances, np.array(ids, dtype=dtype).reshape(distances.shape)
 
+    def nearest(self, n: int) -> list[list[int | str]]:
+        """Return for each cluster the ids of the rows nearest to its centre.
+
+        Ties go to the smaller id, so that the result is a function of the rows that are there. The first of each is the
+        cluster's exemplar.
+
+        Parameters
+        ----------
+        n : int
+            Rows of each cluster, 1 to 64. A cluster of fewer rows has all of them listed.
+
+        Returns
+        -------
+        list of list of int or str
+            One list for each cluster, nearest first; empty for a cluster without rows.
+
+        Raises
+        ------
+        ParameterError
+            `n` is out of its range.
+        NotFittedError
+            `fit` has not been called.
+        """
+        return self._fitted().nearest(checks.integer("n", n, 1, checks.MAX_NEAREST))
+
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Return the negative sum of the squared distances of the rows to their nearest centres, after projection.
 
@@ -372,7 +408,11 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         return -float(np.sum(self._fitted().nearest_square_distances(self._rows(X))))
 
     def digest(self) -> str:
-        """Return the 256-bit hash of the whole state, in hex: the BLAKE3 hash of the model file that `save` writes."""
+        """Return the 256-bit hash of the whole state, in hex: equal exactly for equal models.
+
+        It is defined in docs/algorithm.md, section 9. The first call takes a pass over the rows; the others take the
+        same time for any number of rows, also after removals and additions.
+        """
         return self._fitted().digest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -438,7 +478,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     @property
     def n_iter_(self) -> int:
-        """Number of updates of the centres that were run."""
+        """Number of updates of the centres."""
         return self._fitted().n_iter
 
     @property

@@ -33,7 +33,7 @@ class Settings:
         each query; or a draw by seed and id.
     seed : int, default=0
         Seed of every draw, 0 to 2**64 - 1.
-    epsilon, gamma, max_iter
+    epsilon, gamma, max_iter, panel
         As for `QKMeans`.
     projection : int or None, default=None
         As for `QKMeans`. A matrix of public axes, where there is one, is kept by the store.
@@ -68,7 +68,8 @@ class Settings:
     seed: int = 0
     epsilon: float = 1.0
     gamma: float = 0.2
-    max_iter: int = 10
+    max_iter: int = 5
+    panel: Literal["auto"] | int | None = "auto"
     projection: int | None = None
     template: Template | None = None
     options: tuple[str, ...] = field(default=())
@@ -90,6 +91,8 @@ class Settings:
         for name in ("epsilon", "gamma"):
             object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "max_iter", checks.integer("max_iter", self.max_iter, 1, checks.MAX_ITER))
+        panel = checks.panel(self.panel, self.n_shots)
+        object.__setattr__(self, "panel", "auto" if self.panel == "auto" else panel)
         if self.projection is not None:
             columns = checks.integer("projection", self.projection, 1, checks.MAX_DIM)
             object.__setattr__(self, "projection", columns)

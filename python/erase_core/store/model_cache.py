@@ -207,6 +207,7 @@ class Clustering:
             epsilon=checks.ratio("epsilon", settings.epsilon, 0, checks.MAX_EPSILON),
             gamma=checks.ratio("gamma", settings.gamma, None, 1),
             max_iter=settings.max_iter,
+            panel=checks.panel(settings.panel, settings.n_shots),
             projection=checks.projection(settings.projection if axes is None else axes, vectors.shape[1]),
             max_norm=1.0,
             center=None,

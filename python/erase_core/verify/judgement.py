@@ -20,7 +20,7 @@ from erase_core.verify.picture import Picture, ReceiptsPicture, RowsPicture
 
 __all__ = ["judge"]
 
-DIGEST_BYTES = 32
+CHECKSUM_BYTES = 32
 # In place of the number of a receipt.
 STORE = None
 
@@ -58,12 +58,14 @@ def _of_state(picture: Picture) -> Iterator[Problem]:
 def _of_model(picture: Picture, model: Model) -> Iterator[Problem]:
     content = model.to_bytes()
     try:
-        expected = reference.fit_bytes(picture.vectors, cast("list[int]", picture.ids), picture.params)
+        expected = reference.fit(picture.vectors, cast("list[int]", picture.ids), picture.params)
     except (DataError, IdKindError) as error:
         yield Problem(STORE, "model", f"the examples present give no model: {error}")
         return
-    if content[:-DIGEST_BYTES] != expected:
+    if content[:-CHECKSUM_BYTES] != expected.content or model.digest() != expected.digest:
         yield Problem(STORE, "model", "the model is not the one that the examples present give")
+    if model.labels().tolist() != expected.labels.tolist():
+        yield Problem(STORE, "model", "the examples are not in the clusters that they belong to")
     try:
         read_anew = Model.from_bytes(content, None, None)
     except ModelFileError as error:

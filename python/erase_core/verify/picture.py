@@ -153,6 +153,7 @@ def _params(reads: Reads) -> reference.Params:
         epsilon=checks.ratio("epsilon", settings.epsilon, 0, checks.MAX_EPSILON),
         gamma=checks.ratio("gamma", settings.gamma, None, 1),
         max_iter=settings.max_iter,
+        panel=checks.panel(settings.panel, settings.n_shots),
         seed=settings.seed,
         max_norm=1.0,
         projection=settings.projection if axes is None else axes,
