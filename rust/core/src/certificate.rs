@@ -15,7 +15,7 @@ pub(crate) struct Certificate {
     pub(crate) added_labels: Vec<Vec<u16>>,
     /// Their losses after the update.
     pub(crate) losses: Vec<i64>,
-    /// To be filled again when the update is carried out.
+    /// To be filled again when the update is applied.
     pub(crate) delta: Delta,
     pub(crate) work: u64,
 }

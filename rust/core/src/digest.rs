@@ -72,7 +72,7 @@ impl Model {
                 .for_each(|(pair, number)| pair.copy_from_slice(&number.to_le_bytes()));
             hasher.update(&bytes);
         }
-        for (number, trials) in self.iteration.seeds.trials().enumerate() {
+        for (number, trials) in self.fit.seeds.trials().enumerate() {
             for (slot, potential) in trials {
                 update_id(&mut hasher, self.ids.get(slot));
                 if number > 0 {
@@ -80,7 +80,7 @@ impl Model {
                 }
             }
         }
-        let steps = &self.iteration.steps;
+        let steps = &self.fit.steps;
         for Step { summary, .. } in steps {
             for j in 0..summary.centres.len() {
                 update_entries(&mut hasher, summary.centres.centre(j));

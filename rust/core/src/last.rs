@@ -5,8 +5,8 @@
 use crate::assign::Centres;
 use crate::certificate::added_labels;
 use crate::exemplar::Exemplars;
+use crate::fit::UpdateContext;
 use crate::ids::slot_number;
-use crate::iteration::After;
 use crate::lloyd::{Step, Summary};
 use crate::population::Population;
 use crate::replay::NewStep;
@@ -51,22 +51,22 @@ impl LastPlan {
 impl Last {
     /// Finds out what an update does. `centres` are those that are kept, if they may have changed. Changes nothing of the
     /// state; known scores run ahead of it.
-    pub(crate) fn plan(&mut self, after: After<'_>, centres: Option<Centres>) -> LastPlan {
+    pub(crate) fn plan(&mut self, context: UpdateContext<'_>, centres: Option<Centres>) -> LastPlan {
         match (&self.step, centres) {
             (None, None) => LastPlan::Empty,
-            (Some(step), None) => follow(step, after),
-            (Some(step), Some(centres)) if step.summary.centres == centres => follow(step, after),
+            (Some(step), None) => follow(step, context),
+            (Some(step), Some(centres)) if step.summary.centres == centres => follow(step, context),
             (step, Some(centres)) => {
                 let mut scores = self.scores.start();
-                let (step, work) = after.replay(step.as_slice()).run_result(centres, &mut scores);
+                let (step, work) = context.replay(step.as_slice()).run_result(centres, &mut scores);
                 self.scores = scores;
                 LastPlan::Moved { step, work }
             }
         }
     }
 
-    /// Carries a plan out. The rows themselves have not moved yet.
-    pub(crate) fn carry_out(&mut self, plan: LastPlan, population: &Population<'_>) {
+    /// Applies a plan. The rows themselves have not moved yet.
+    pub(crate) fn apply(&mut self, plan: LastPlan, population: &Population<'_>) {
         match (plan, &mut self.step) {
             (LastPlan::Moved { step: NewStep { summary, labels: relabel }, .. }, old) => {
                 let before = old.take();
@@ -172,8 +172,8 @@ impl Last {
 }
 
 /// The centres stay: what the rows that go and come do.
-fn follow(step: &Step, after: After<'_>) -> LastPlan {
-    let After { population, threads, .. } = after;
+fn follow(step: &Step, context: UpdateContext<'_>) -> LastPlan {
+    let UpdateContext { population, threads, .. } = context;
     let centres = &step.summary.centres;
     let added_labels = added_labels(centres, population, threads);
     let mut loss = 0;

@@ -17,7 +17,7 @@
 //! - `assign`, `seed`, `lloyd`: nearest centres, k-means++ as a race, the steps and their cells;
 //! - `panel`: the rows that seeding and updates look at;
 //! - `certificate`, `replay`, `exemplar`: what an update changes, found without changing anything;
-//! - `iteration` carries it out on what is derived from the panel, `last` on what is derived from all rows; `model` owns all;
+//! - `fit` applies it to what is derived from the panel, `last` to what is derived from all rows; `model` owns all;
 //! - `resolution`: whether the fixed point and the lattice are too coarse for the rows;
 //! - `codec`: the model file; `digest`: the hash of the state;
 //! - `threads`, `wipe`: shards, and memory that leaves nothing behind.
@@ -28,12 +28,13 @@ mod assign;
 mod blocks;
 mod certificate;
 mod codec;
+mod derived;
 mod digest;
 mod error;
 mod exemplar;
+mod fit;
 mod fixed;
 mod ids;
-mod iteration;
 mod keyed;
 mod last;
 mod lloyd;
@@ -56,8 +57,8 @@ mod wipe;
 pub use digest::Digest;
 pub use error::Error;
 pub use exemplar::MAX_NEAREST;
+pub use fit::{Update, UpdatePath};
 pub use ids::{IdRef, Ids};
-pub use iteration::{Path, Update};
 pub use model::Model;
 pub use neighbours::Neighbours;
 pub use params::{

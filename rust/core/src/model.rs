@@ -1,14 +1,15 @@
 //! The model: the one owner of the state. It finds the rows that an update names and what they do to the panel, lets
-//! `iteration` and `last` plan and carry out what follows for seeds, steps and exemplars, and then changes the rows.
+//! `fit` and `last` plan and apply what follows for seeds, steps and exemplars, and then changes the rows.
 
 use std::sync::OnceLock;
 
+use crate::derived::Derived;
 use crate::digest::RowSum;
 use crate::error::Error;
 use crate::exemplar::MAX_NEAREST;
+use crate::fit::{Fit, Update};
 use crate::fixed;
 use crate::ids::{IdRef, IdTable, Ids, slot_number};
-use crate::iteration::{After, Iteration, Path, Plan, Update};
 use crate::last::Last;
 use crate::lloyd::Summary;
 use crate::panel::{Exchange, Panel};
@@ -38,7 +39,7 @@ pub struct Model {
     pub(crate) rows: Rows,
     pub(crate) ids: IdTable,
     panel: Panel,
-    pub(crate) iteration: Iteration,
+    pub(crate) fit: Fit,
     pub(crate) last: Last,
     /// Drawn up when it is first needed.
     pub(crate) row_sum: OnceLock<RowSum>,
@@ -86,7 +87,7 @@ impl Model {
             rows,
             ids: IdTable::new(),
             panel: Panel::default(),
-            iteration: Iteration::default(),
+            fit: Fit::default(),
             last: Last::default(),
             row_sum: OnceLock::new(),
             resources,
@@ -131,13 +132,9 @@ impl Model {
         let (ids_coming, rows_coming) = exchange.comers(&all, rows.exponent());
         let panel = Population::without(rows, table, self.panel.size(), &exchange.leaving);
         let panel = panel.with(&ids_coming.0, rows_coming);
-        let update = Derived {
-            params: &self.params,
-            iteration: &mut self.iteration,
-            last: &mut self.last,
-            resources: self.resources,
-        }
-        .update(&panel, &all);
+        let update =
+            Derived { params: &self.params, fit: &mut self.fit, last: &mut self.last, resources: self.resources }
+                .update(&panel, &all);
         self.take_in(ids, batch);
         self.exchange(exchange, &[], n - added);
         let more = self.refresh_exemplars();
@@ -175,7 +172,7 @@ impl Model {
         }
         let exponent = self.rows.exponent_after(slots, None);
         if self.must_refit(self.len() - removed, exponent) {
-            (self.iteration, self.last) = (Iteration::default(), Last::default());
+            (self.fit, self.last) = (Fit::default(), Last::default());
             for &slot in slots.iter().rev() {
                 self.rows.swap_remove(slot as usize);
                 self.ids.swap_remove(slot);
@@ -188,13 +185,9 @@ impl Model {
         let (ids_coming, rows_coming) = exchange.comers(&all, rows.exponent());
         let panel = Population::without(rows, table, self.panel.size(), &exchange.leaving);
         let panel = panel.with(&ids_coming.0, rows_coming);
-        let update = Derived {
-            params: &self.params,
-            iteration: &mut self.iteration,
-            last: &mut self.last,
-            resources: self.resources,
-        }
-        .update(&panel, &all);
+        let update =
+            Derived { params: &self.params, fit: &mut self.fit, last: &mut self.last, resources: self.resources }
+                .update(&panel, &all);
         self.exchange(exchange, slots, self.len());
         let more = self.refresh_exemplars();
         Update { removed, work: update.work + more, ..update }
@@ -216,7 +209,7 @@ impl Model {
         }
     }
 
-    /// Moves the rows to where they belong after an update that has been carried out on what is derived: those that come
+    /// Moves the rows to where they belong after an update that has been applied to what is derived: those that come
     /// onto the panel behind its last one, those that leave it behind those, and those that are removed out of the model.
     /// `base` is the number of rows before the update.
     fn exchange(&mut self, exchange: Exchange, removed: &[u32], base: usize) {
@@ -244,7 +237,7 @@ impl Model {
         for &slot in leaving.iter().rev() {
             size -= 1;
             let last = slot_number(size);
-            self.iteration.swap_remove(slot, last);
+            self.fit.swap_remove(slot, last);
             self.swap(slot, last);
             if removed.binary_search(&slot).is_ok() {
                 gone.push(last);
@@ -277,7 +270,7 @@ impl Model {
 
     fn refit(&mut self) -> Update {
         self.rows.settle();
-        (self.iteration, self.last) = (Iteration::default(), Last::default());
+        (self.fit, self.last) = (Fit::default(), Last::default());
         let threads = self.resources.threads;
         for (a, b) in self.panel.choose(&self.ids, &self.params, threads) {
             self.rows.swap(a as usize, b as usize);
@@ -286,13 +279,9 @@ impl Model {
         let (rows, table) = (&self.rows, &self.ids);
         let all = Population::first(rows, table, rows.len());
         let panel = Population::first(rows, table, self.panel.size());
-        let update = Derived {
-            params: &self.params,
-            iteration: &mut self.iteration,
-            last: &mut self.last,
-            resources: self.resources,
-        }
-        .fit(&panel, &all);
+        let update =
+            Derived { params: &self.params, fit: &mut self.fit, last: &mut self.last, resources: self.resources }
+                .fit(&panel, &all);
         let more = self.refresh_exemplars();
         Update { work: update.work + more, ..update }
     }
@@ -305,65 +294,6 @@ impl Model {
     fn refresh_exemplars(&mut self) -> u64 {
         let population = Population::first(&self.rows, &self.ids, self.rows.len());
         self.last.refresh(&population, self.resources.threads)
-    }
-}
-
-/// The derived parts of a model, with what an update of them needs besides: the rows stay borrowed meanwhile.
-struct Derived<'a> {
-    params: &'a ValidParams,
-    iteration: &'a mut Iteration,
-    last: &'a mut Last,
-    resources: Resources,
-}
-
-impl Derived<'_> {
-    /// Plans what an update of the rows does, first to the panel and then to all, and carries it out.
-    fn update(self, panel: &Population<'_>, all: &Population<'_>) -> Update {
-        let [last, steps] = self.steps_to_keep(panel, all);
-        self.last.scores.keep(last);
-        self.iteration.scores.keep(steps);
-        let threads = self.resources.threads;
-        let of_panel = After { params: self.params, population: panel, threads };
-        let plan = (panel.changes() > 0).then(|| self.iteration.plan(of_panel));
-        self.finish(plan, of_panel, all)
-    }
-
-    /// The same for a fit from scratch, of a model without anything derived.
-    fn fit(self, panel: &Population<'_>, all: &Population<'_>) -> Update {
-        let [last, steps] = self.steps_to_keep(panel, all);
-        self.last.scores.keep(last);
-        self.iteration.scores.keep(steps);
-        let of_panel = After { params: self.params, population: panel, threads: self.resources.threads };
-        let plan = self.iteration.plan_fit(of_panel);
-        self.finish(Some(plan), of_panel, all)
-    }
-
-    fn finish(self, mut plan: Option<Plan>, panel: After<'_>, all: &Population<'_>) -> Update {
-        let centres = plan.as_mut().and_then(|plan| plan.kept.take());
-        let last = self.last.plan(After { population: all, ..panel }, centres);
-        let (mut path, mut first) = plan.as_ref().map_or((Path::Certified, None), |plan| (plan.path, plan.first));
-        if last.is_moved() && first.is_none() {
-            // The same centres, but others of them are kept.
-            first = Some(self.params.max_iter as usize);
-            path = if path == Path::Certified { Path::Replayed } else { path };
-        }
-        let update = Update {
-            added: all.added().len(),
-            removed: all.removed().len(),
-            path,
-            first_iteration: first,
-            work: plan.as_ref().map_or(0, |plan| plan.work) + last.work(),
-        };
-        if let Some(plan) = plan {
-            self.iteration.carry_out(plan, panel);
-        }
-        self.last.carry_out(last, all);
-        update
-    }
-
-    fn steps_to_keep(&self, panel: &Population<'_>, all: &Population<'_>) -> [usize; 2] {
-        let clusters = self.params.clusters(all.len());
-        self.resources.cache.steps(all.len(), panel.len(), all.dim(), clusters, self.params.max_iter as usize)
     }
 }
 
@@ -467,7 +397,7 @@ impl Model {
     /// Number of updates of the centres: `max_iter`, or none without rows.
     #[must_use]
     pub fn n_iter(&self) -> usize {
-        self.iteration.steps.len().saturating_sub(1)
+        self.fit.steps.len().saturating_sub(1)
     }
 
     /// For each cluster the id of the row nearest to its centre; none for a cluster without rows.
@@ -488,14 +418,14 @@ impl Model {
     /// The ids of the rows chosen as seeds, round by round.
     #[must_use]
     pub fn seeds(&self) -> Vec<IdRef<'_>> {
-        self.iteration.seeds.chosen().map(|slot| self.ids.get(slot)).collect()
+        self.fit.seeds.chosen().map(|slot| self.ids.get(slot)).collect()
     }
 
     /// For each round of the seeding the ids of the rows that its trials proposed.
     #[must_use]
     pub fn proposals(&self) -> Vec<Vec<IdRef<'_>>> {
         let of_round = |trials: Vec<(u32, i64)>| trials.iter().map(|&(slot, _)| self.ids.get(slot)).collect();
-        self.iteration.seeds.trials().map(|trials| of_round(trials.collect())).collect()
+        self.fit.seeds.trials().map(|trials| of_round(trials.collect())).collect()
     }
 
     /// The length of one unit of the fixed point in units of the data.

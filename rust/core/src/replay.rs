@@ -1,6 +1,6 @@
 //! Running steps: from scratch, or from the first step whose centres changed. Where the scores of a step are known, they
 //! are brought up to date with what its centres moved by; a row is read only if its cluster changes, and in the last
-//! step not even then. Reads the model, changes nothing but known scores; the result is what `iteration` and `last` commit.
+//! step not even then. Reads the model, changes nothing but known scores; the result is what `fit` and `last` commit.
 
 use std::ops::Range;
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use erase_core::{
-    CacheSize, Error, Ids, Matrix, Model, Params, Path, Projection, Ratio, Resources, Threads, ValidParams,
+    CacheSize, Error, Ids, Matrix, Model, Params, Projection, Ratio, Resources, Threads, UpdatePath, ValidParams,
 };
 use proptest::prelude::*;
 
@@ -168,7 +168,7 @@ fn a_far_row_does_not_pass_for_the_next() {
         rows.remove(&nearest);
         let update = model.remove(&Ids::Int(vec![nearest])).unwrap();
         // Otherwise the list is made anew.
-        assert_eq!(update.path, Path::Certified);
+        assert_eq!(update.path, UpdatePath::Certified);
         assert_equal(&model, &fit(&params, &rows));
     }
 }

@@ -1,6 +1,6 @@
 //! The report of an update.
 
-use erase_core::{Path, Update};
+use erase_core::{Update, UpdatePath};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -39,9 +39,9 @@ pub struct UpdateReport {
 impl UpdateReport {
     pub(crate) fn new(update: Update, seconds: f64) -> Self {
         let path = PATHS[match update.path {
-            Path::Certified => 0,
-            Path::Replayed => 1,
-            Path::Reseeded => 2,
+            UpdatePath::Certified => 0,
+            UpdatePath::Replayed => 1,
+            UpdatePath::Reseeded => 2,
         }];
         let Update { added, removed, first_iteration, work, .. } = update;
         Self { n_added: added, n_removed: removed, path, first_iteration, work, seconds }

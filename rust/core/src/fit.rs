@@ -1,5 +1,5 @@
 //! Seeds and steps of the panel. An update is planned first, on a read-only view of the panel's rows as they will be, and
-//! carried out only then. What becomes of all rows is `last`'s; the rows themselves are `model`'s.
+//! applied only then. What becomes of all rows is `last`'s; the rows themselves are `model`'s.
 
 use crate::assign::Centres;
 use crate::certificate::{self, certify};
@@ -13,7 +13,7 @@ use crate::threads::Threads;
 
 /// Which way an update took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Path {
+pub enum UpdatePath {
     /// Every centre stayed: no other row was looked at.
     Certified,
     /// Steps were run again from the first one whose centres changed.
@@ -31,7 +31,7 @@ pub struct Update {
     /// Rows that went.
     pub removed: usize,
     /// Which way it took.
-    pub path: Path,
+    pub path: UpdatePath,
     /// The first step that was run again; step 0 assigns to the seeds. None if all stay.
     pub first_iteration: Option<usize>,
     /// Multiply-adds spent.
@@ -40,7 +40,7 @@ pub struct Update {
 
 /// What an update of the panel will do.
 pub(crate) struct Plan {
-    pub(crate) path: Path,
+    pub(crate) path: UpdatePath,
     seeds: Reseeding,
     /// Labels of the rows that come, for each step that stays.
     added_labels: Vec<Vec<u16>>,
@@ -57,7 +57,7 @@ pub(crate) struct Plan {
 
 /// The state derived from the rows of the panel.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Iteration {
+pub(crate) struct Fit {
     pub(crate) seeds: Seeds,
     /// Steps `0 .. T`.
     pub(crate) steps: Vec<Step>,
@@ -66,41 +66,41 @@ pub(crate) struct Iteration {
 
 /// What is given about the panel after an update.
 #[derive(Clone, Copy)]
-pub(crate) struct After<'a> {
+pub(crate) struct UpdateContext<'a> {
     pub(crate) params: &'a ValidParams,
     pub(crate) population: &'a Population<'a>,
     pub(crate) threads: Threads,
 }
 
-impl Iteration {
+impl Fit {
     /// Plans a fit from scratch; `self` is empty.
-    pub(crate) fn plan_fit(&mut self, after: After<'_>) -> Plan {
-        let clusters = after.params.clusters(after.population.len());
-        let seeding = after.race().run(clusters);
-        self.plan_steps(after, seeding)
+    pub(crate) fn plan_fit(&mut self, context: UpdateContext<'_>) -> Plan {
+        let clusters = context.params.clusters(context.population.len());
+        let seeding = context.race().run(clusters);
+        self.plan_steps(context, seeding)
     }
 
     /// Finds out what an update does that does not change the number of clusters or the scale. Changes nothing of the
     /// state; known scores run ahead of it.
-    pub(crate) fn plan(&mut self, after: After<'_>) -> Plan {
-        if after.population.changes() > after.population.len() {
+    pub(crate) fn plan(&mut self, context: UpdateContext<'_>) -> Plan {
+        if context.population.changes() > context.population.len() {
             // To follow so many rows through every round and step would cost more than a fit.
-            let seeding = after.race().run(self.seeds.len());
-            return self.plan_steps(after, seeding);
+            let seeding = context.race().run(self.seeds.len());
+            return self.plan_steps(context, seeding);
         }
-        let seeding = after.race().update(&self.seeds);
+        let seeding = context.race().update(&self.seeds);
         if seeding.changed {
-            return self.plan_steps(after, seeding);
+            return self.plan_steps(context, seeding);
         }
-        let (old, new) = after.rules();
-        let certificate = certify(&self.steps, after.population, &old, &new, after.threads);
+        let (old, new) = context.rules();
+        let certificate = certify(&self.steps, context.population, &old, &new, context.threads);
         let stay = certificate.added_labels.len();
-        let rerun = certificate.breaks.map(|centres| self.replay(after, stay, centres));
+        let rerun = certificate.breaks.map(|centres| self.replay(context, stay, centres));
         let first = rerun.is_some().then_some(stay);
         let path = match (&seeding.seeds, first) {
-            (Reseeding::Raced(_), _) => Path::Reseeded,
-            (Reseeding::Followed(_), None) => Path::Certified,
-            (Reseeding::Followed(_), Some(_)) => Path::Replayed,
+            (Reseeding::Raced(_), _) => UpdatePath::Reseeded,
+            (Reseeding::Followed(_), None) => UpdatePath::Certified,
+            (Reseeding::Followed(_), Some(_)) => UpdatePath::Replayed,
         };
         let (new_steps, more) = rerun.map_or_else(Default::default, |Rerun { steps, work }| (steps, work));
         let kept = self.kept_centres(&certificate.losses, &new_steps);
@@ -110,17 +110,26 @@ impl Iteration {
     }
 
     /// All steps anew, from other seeds.
-    fn plan_steps(&mut self, after: After<'_>, seeding: Seeding) -> Plan {
+    fn plan_steps(&mut self, context: UpdateContext<'_>, seeding: Seeding) -> Plan {
         let Seeding { seeds, mut work, .. } = seeding;
         let mut new_steps = Vec::new();
-        if let Some(centres) = after.race().chosen_anew(&seeds) {
-            let rerun = self.replay(after, 0, centres);
+        if let Some(centres) = context.race().chosen_anew(&seeds) {
+            let rerun = self.replay(context, 0, centres);
             work += rerun.work;
             new_steps = rerun.steps;
         }
         let kept = self.kept_centres(&[], &new_steps);
-        let delta = Delta::new(0, after.population.dim());
-        Plan { path: Path::Reseeded, seeds, added_labels: Vec::new(), delta, new_steps, first: Some(0), kept, work }
+        let delta = Delta::new(0, context.population.dim());
+        Plan {
+            path: UpdatePath::Reseeded,
+            seeds,
+            added_labels: Vec::new(),
+            delta,
+            new_steps,
+            first: Some(0),
+            kept,
+            work,
+        }
     }
 
     /// The last centres, or the seeds if those are not worse for the panel. `losses` are those of the steps that stay, the
@@ -135,18 +144,18 @@ impl Iteration {
     }
 
     /// Runs steps. Scores that are worked on are out of the model meanwhile: should it fail, they are lost, not wrong.
-    fn replay(&mut self, after: After<'_>, first: usize, centres: Centres) -> Rerun {
+    fn replay(&mut self, context: UpdateContext<'_>, first: usize, centres: Centres) -> Rerun {
         let mut scores = self.scores.start();
-        let outcome = after.replay(&self.steps).run(first, centres, &mut scores);
+        let outcome = context.replay(&self.steps).run(first, centres, &mut scores);
         self.scores = scores;
         outcome
     }
 
-    /// Carries a plan out. The rows themselves have not moved yet.
-    pub(crate) fn carry_out(&mut self, mut plan: Plan, after: After<'_>) {
-        let population = after.population;
+    /// Applies a plan. The rows themselves have not moved yet.
+    pub(crate) fn apply(&mut self, mut plan: Plan, context: UpdateContext<'_>) {
+        let population = context.population;
         let stay = plan.added_labels.len();
-        self.carry_out_certified(&mut plan, after);
+        self.apply_certified(&mut plan, context);
         self.replace_steps(stay, plan.new_steps, population.slots());
         plan.seeds.apply(&mut self.seeds);
         if let Some(added) = population.added_rows() {
@@ -155,11 +164,11 @@ impl Iteration {
     }
 
     /// Brings the sums and labels of the steps that stay up to date.
-    fn carry_out_certified(&mut self, plan: &mut Plan, after: After<'_>) {
-        let (old, new) = after.rules();
+    fn apply_certified(&mut self, plan: &mut Plan, context: UpdateContext<'_>) {
+        let (old, new) = context.rules();
         let stay = plan.added_labels.len();
         for (t, (step, labels)) in self.steps.iter_mut().zip(&plan.added_labels).enumerate() {
-            certificate::fill(&mut plan.delta, step, after.population, labels, after.threads);
+            certificate::fill(&mut plan.delta, step, context.population, labels, context.threads);
             // The last one is where the certificate ended.
             let is_certified = t + 1 < stay || plan.first.is_none();
             step.summary.apply(Change { delta: &plan.delta, old: &old, new: &new, t }, is_certified);
@@ -190,7 +199,7 @@ impl Iteration {
     }
 }
 
-impl<'a> After<'a> {
+impl<'a> UpdateContext<'a> {
     /// The rules before and after the update.
     fn rules(&self) -> (Rule, Rule) {
         (Rule::new(self.params, self.population.base()), Rule::new(self.params, self.population.len()))
