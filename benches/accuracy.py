@@ -36,9 +36,11 @@ Choose = Callable[[str, Matrix], Sequence[Example]]
 def split(data: Path | None, n_questions: int) -> tuple[list[Example], list[Example], tuple[str, ...], Template]:
     """Return examples, test questions, options and template; integer ids by position."""
     if data is None:
-        examples = read_examples(DEMO / "examples.jsonl").examples
-        questions = read_examples(DEMO / "questions.jsonl").examples[:n_questions]
-        return examples, questions, tuple(sorted({e.output for e in examples})), Template()
+        examples, questions = (
+            [example for example in read_examples(DEMO / name).examples if isinstance(example, Example)]
+            for name in ("examples.jsonl", "questions.jsonl")
+        )
+        return examples, questions[:n_questions], tuple(sorted({e.output for e in examples})), Template()
     reading = read_examples(data)
     order = np.random.default_rng(0).permutation(len(reading.examples)).tolist()
     every = [Example(i, e.input, e.output) for i, e in enumerate(reading.examples)]

@@ -45,6 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
         for ours in ("OldCopyWarning", "ScrubWarning"):
             config.addinivalue_line("filterwarnings", f"error::erase_core.{ours}")
     settings.load_profile("slow" if config.getoption("--slow") else "fast")
+    # Bars and spinners are shown on any terminal but a dumb one.
+    os.environ["TERM"] = "xterm"
     # A shell starts what runs in the background with Ctrl-C ignored, and processes inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

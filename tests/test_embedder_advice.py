@@ -147,7 +147,7 @@ class Returning(WordEmbedder):
 def test_what_is_no_matrix_of_real_numbers_is_the_embedders_fault(path: Path, form: Any) -> None:
     """Nothing is dropped in silence to make it one: an imaginary part, a mask."""
     with create(path, embedder=Returning(form)) as erase:
-        check_refused(erase, lambda: erase.ingest(some(3)), EmbedderError, "the embedding model words gave")
+        check_refused(erase, lambda: erase.ingest(some(3)), EmbedderError, "the embedding model words returned")
 
 
 @pytest.mark.parametrize("form", [np.float64, np.ndarray.tolist, np.asfortranarray, tuple, "tensor"])

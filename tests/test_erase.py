@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +23,7 @@ from erase_core.errors import (
     UnknownIdError,
     UnknownSubjectError,
 )
-from erase_core.examples.example import Example
+from erase_core.examples.example import AnyExample, Example, NewExample
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -59,12 +58,12 @@ drawn_settings = st.fixed_dictionaries(
 )
 
 
-def content(example: Example) -> tuple[str, object]:
+def content(example: AnyExample) -> tuple[str, object]:
     """By which an example without an id is known again."""
     return "content", (example.input, example.output, example.rationale, example.subject)
 
 
-def tokens(example: Example) -> set[tuple[str, object]]:
+def tokens(example: AnyExample) -> set[tuple[str, object]]:
     """By which an example that is to come in is known again."""
     own = content(example) if example.id is None else ("id", str(example.id))
     return {own} if example.subject is None else {own, ("subject", example.subject)}
@@ -136,11 +135,11 @@ class Contract(RuleBasedStateMachine):
         first = max((id_ for id_ in self.examples if isinstance(id_, int)), default=-1) + 1
         free = (id_ for id_ in count(first) if ("id", str(id_)) not in self.refused)
         report = self.one(data).ingest([{"input": text, "output": "an answer"} for text in inputs], on_forgotten="skip")
-        new = [Example(None, text, "an answer") for text in inputs]
+        new = [NewExample(text, "an answer") for text in inputs]
         coming = [example for example in new if not tokens(example) & self.refused]
         assert (report.n_added, report.n_forgotten) == (len(coming), len(new) - len(coming))
-        numbered = [replace(example, id=next(free)) for example in coming]
-        self.examples |= {example.id: example for example in numbered if example.id is not None}
+        numbered = [example.numbered(next(free)) for example in coming]
+        self.examples |= {example.id: example for example in numbered}
 
     # ---- out ----
     def _forgotten(self, report: Any, gone: list[Id]) -> None:

@@ -29,6 +29,7 @@ from small_stores import (
     example,
     found,
     fresh,
+    parts_of,
     refused,
     reopened,
     seen,
@@ -74,12 +75,12 @@ def change_here(erase: Erase) -> object:
 
 
 def change_elsewhere(erase: Erase) -> object:
-    with reopened(erase._store.folder) as other:
+    with reopened(parts_of(erase).store.folder) as other:
         return change_here(other)
 
 
 def ingest_elsewhere(erase: Erase) -> object:
-    with reopened(erase._store.folder) as other:
+    with reopened(parts_of(erase).store.folder) as other:
         return other.ingest(some(30, 100))
 
 

@@ -41,7 +41,7 @@ from erase_core.llm import Answer
 from numpy.typing import NDArray
 from receipts_by_hand import new_keys
 from small_models import make_model
-from small_stores import QUERIES, CountingLLM, WordEmbedder, create, example, fresh, refused, seen, some
+from small_stores import QUERIES, CountingLLM, WordEmbedder, create, example, fresh, parts_of, refused, seen, some
 
 COPIES: dict[str, Callable[[Any], Any]] = {
     "copy": copy.copy,
@@ -118,10 +118,10 @@ def test_a_copy_has_the_folder_of_the_receipts_and_the_keys(path: Path, tmp_path
 def test_a_copy_has_the_models_and_the_timeout(path: Path, tmp_path: Path, way: str) -> None:
     folder = make_model(tmp_path / "llm", "llama")
     with create(path, some(6), strategy="knn", llm=folder, timeout=0.125) as erase, COPIES[way](erase) as other:
-        assert other._store.timeout == 0.125
+        assert parts_of(other).store.timeout == 0.125
         assert other.demonstrations(QUERIES[0]) == erase.demonstrations(QUERIES[0])
         assert other.status().llm == erase.status().llm == str(folder)
-        assert other._models.llm.name == erase._models.llm.name
+        assert parts_of(other).models.llm.name == parts_of(erase).models.llm.name
     with Erase.open(path, embedder=WordEmbedder(), llm=CountingLLM()) as erase, COPIES[way](erase) as other:
         assert other.status().llm == "counting"
         assert other.settings == erase.settings
@@ -131,8 +131,8 @@ def test_copies_in_this_process_share_the_models(path: Path) -> None:
     with create(path, some(6), embedder=Locked(), llm=Nameless()) as erase:
         for way in ("copy", "deepcopy"):
             with COPIES[way](erase) as other:
-                assert other._models.embedder is erase._models.embedder
-                assert other._models.llm is erase._models.llm
+                assert parts_of(other).models.embedder is parts_of(erase).models.embedder
+                assert parts_of(other).models.llm is parts_of(erase).models.llm
 
 
 @pytest.mark.parametrize(("name", "model"), [("embedder", Locked()), ("llm", Nameless())])
@@ -248,9 +248,12 @@ def test_a_handle_with_a_key_is_copied_and_not_pickled(path: Path) -> None:
     with Erase.open(path, embedder=WordEmbedder(), api_key="sk-secret", server=server) as erase:
         refused(lambda: pickle.dumps(erase), NotPicklableError, "api_key")
         with copy.copy(erase) as other:
-            assert (other._models.access.api_key, other._models.access.server) == ("sk-secret", server)
+            assert (parts_of(other).models.access.api_key, parts_of(other).models.access.server) == (
+                "sk-secret",
+                server,
+            )
     with Erase.open(path, embedder=WordEmbedder(), server=server) as erase, pickle.loads(pickle.dumps(erase)) as other:
-        assert other._models.access.server == server
+        assert parts_of(other).models.access.server == server
 
 
 # ---- all else ----
@@ -314,6 +317,6 @@ def test_every_public_class_is_copied_here_or_is_no_object() -> None:
     raised = {name for name in classes if issubclass(getattr(erase_core, name), Exception)}
     protocols = {"LLM", "Embedder"}
     made_by_others = {"ForgetReport", "IngestReport", "Status", "Verification", "Receipt", "ReceiptRef", "Reading"}
-    made_by_others |= {"Example", "UpdateReport", "Answer", "SentenceEmbedder"}
+    made_by_others |= {"Example", "NewExample", "UpdateReport", "Answer", "SentenceEmbedder"}
     named = {name for name in classes if name in globals()}
     assert classes == raised | protocols | made_by_others | named

@@ -69,7 +69,7 @@ def test_the_version_is_that_of_the_package() -> None:
         (["d", "c", "b", "a"], ("'a', 'b', 'c' and 1 more are in the way",)),
         ([f"{i:03}" for i in range(50)], ("'000', '001', '002' and 47 more are in the way",)),
         (["two\nlines"], (r"'two\nlines' is in the way",)),
-        (["examples.sqlite", "model.qkm"], ("holds a store already", "open the store that is in it")),
+        (["examples.sqlite", "model.qkm"], ("holds a store already", "Open the store")),
         (["receipts/"], ("'receipts' is in the way",)),
     ],
     ids=lambda value: value[0][:12] if isinstance(value, list) else "",

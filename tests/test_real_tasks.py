@@ -10,7 +10,6 @@ import importlib.util
 import shutil
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +46,7 @@ def test_forgetting_is_never_having_known(
     file: Path, embedder: SentenceEmbedder, llm: TransformersLLM, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reading = read_examples(file)
-    every = [replace(example, id=i) for i, example in enumerate(reading.examples)]
+    every = [Example(i, example.input, example.output) for i, example in enumerate(reading.examples)]
     known = Remembering(embedder)
     queries = [example.input for example in every[:QUESTIONS]]
 

@@ -18,7 +18,7 @@ from erase_core.settings import Strategy
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from small_stores import DIM, QUERIES, WORDS, Id, WordEmbedder, check_refused, create, new_path, some
+from small_stores import DIM, QUERIES, WORDS, Id, WordEmbedder, check_refused, create, new_path, parts_of, some
 
 int_ids = st.integers(-(2**63), 2**63 - 1)
 text_ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4)
@@ -115,8 +115,9 @@ def test_only_neighbours_need_a_query(path: Path) -> None:
         with new_path() as other, create(other, some(8), strategy=strategy) as another:
             expected = another.demonstrations()
             assert [another.demonstrations(query) for query in QUERIES] == [expected, expected]
-            assert isinstance(another._models._embedder, WordEmbedder)
-            assert not set(QUERIES) & set(another._models._embedder.texts)
+            embedder = parts_of(another).models._embedder
+            assert isinstance(embedder, WordEmbedder)
+            assert not set(QUERIES) & set(embedder.texts)
 
 
 # ---- clusters ----

@@ -25,7 +25,7 @@ from erase_core.llm.prompt import Template
 from erase_core.settings import Settings
 from hypothesis import given
 from hypothesis import strategies as st
-from small_stores import DIM, CountingLLM, WordEmbedder, check_refused, create, refused, some
+from small_stores import DIM, CountingLLM, WordEmbedder, check_refused, create, parts_of, refused, some
 from support import Stranger
 
 NAN, INF = float("nan"), float("inf")
@@ -237,7 +237,7 @@ def test_a_query_that_is_none_is_refused_by_every_call(path: Path, query: Any, s
             check_refused(erase, lambda call=call: call(query), ParameterError, "query")  # type: ignore[misc]
         if strategy == "knn":
             check_refused(erase, lambda: erase.demonstrations(query), ParameterError, "query")
-        assert erase._models._llm.prompts == []  # type: ignore[union-attr]
+        assert parts_of(erase).models._llm.prompts == []  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("context_length", [None, 100])

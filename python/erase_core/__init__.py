@@ -67,7 +67,7 @@ from erase_core.errors import (
     UnknownIdError,
     UnknownSubjectError,
 )
-from erase_core.examples.example import BadRow, Example, Reading
+from erase_core.examples.example import BadRow, Example, NewExample, Reading
 from erase_core.examples.reading import read_examples
 from erase_core.llm import LLM, Answer, Choice, OpenAILLM, ServerOptions, TransformersLLM
 from erase_core.llm.prompt import Prompt, Template
@@ -103,6 +103,7 @@ __all__ = [
     "LLMError",
     "MissingPackageError",
     "ModelFileError",
+    "NewExample",
     "NotPicklableError",
     "OldCopyWarning",
     "OpenAILLM",

@@ -26,20 +26,20 @@ class _Params(TypedDict):
 
 @final
 class UpdateReport:
-    """What one `add` or `remove` did, and what it cost.
+    """The effect and the cost of one `add` or `remove`.
 
     Attributes
     ----------
     n_added, n_removed : int
-        Rows that came and went.
+        Rows added and removed.
     path : {"certified", "replayed", "reseeded"}
-        ``certified``: every centre stayed, and no row but those named was looked at. ``replayed``: steps were run again
-        from the first one whose centres changed. ``reseeded``: a race of the seeding was run again, and all steps too
-        if a seed changed by it; or the number of clusters or the scale changed.
+        ``certified``: no centre changed, and only the given rows were examined. ``replayed``: all steps from the first
+        one with changed centres were run again. ``reseeded``: a race of the seeding was run again, and all steps if
+        this changed a seed; or the number of clusters or the scale changed.
     first_iteration : int or None
-        The first step that was run again, counted from 0; None if all stayed.
+        The first step that was run again, counted from 0; None if all steps were kept.
     work : int
-        Multiply-adds spent.
+        Number of multiply-adds.
     seconds : float
         Wall-clock time in the core.
     """

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from inspect import signature
 from os import PathLike
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,77 +20,62 @@ from erase_core.errors import EmbedderError, ParameterError
 from erase_core.examples.example import counted, unstorable
 from erase_core.llm import LLM, OpenAILLM, ServerOptions, TransformersLLM, checkpoint
 from erase_core.llm.server_options import check_key
-from erase_core.settings import Settings
+from erase_core.settings import Settings, is_name, name_of
 
-__all__ = ["Access", "Backends", "as_embedder", "as_given", "checked_vectors", "identified", "is_name", "name_of"]
+__all__ = ["Access", "Backends", "as_embedder", "as_given", "checked_vectors", "identified"]
 
-# What a model in half precision may be off by, and what the clustering takes (1.5 %).
+# The norms of a model in half precision may be off by this much. The clustering tolerates 1.5 %, too.
 NORM_TOLERANCE = 0.015
 
 
-def is_name(model: object) -> TypeGuard[str | PathLike[str]]:
-    """Whether a model is given by name or folder, not as an object."""
-    return isinstance(model, (str, PathLike))
-
-
-def name_of(name: str, model: object) -> str | None:
-    """Return the name of a model that is given by name; None for one that is an object, or for the packaged one."""
-    if is_name(model):
-        # A folder is the same one wherever the store is opened from.
-        return os.path.abspath(model) if os.path.exists(model) else os.fspath(model)
-    if model is not None and not hasattr(model, "name"):
-        raise ParameterError(f"{name} must be a name, a folder, a model or None, got {model!r}")
-    return None
-
-
 def as_given(name: str, model: object) -> Any:
-    """Return a model as the caller has given it: its name, the object, or None."""
+    """Return the name of a model given by name or folder; otherwise the object itself, or None."""
     named = name_of(name, model)
     return model if named is None else named
 
 
 def as_embedder(model: str | PathLike[str] | Embedder | None) -> Embedder:
-    """Return an embedding model: the packaged one for None."""
+    """Return an embedding model. None: the packaged model."""
     if model is None or is_name(model):
         return SentenceEmbedder(name_of("embedder", model))
     return _described(cast("Embedder", model))
 
 
 def _described(embedder: Embedder) -> Embedder:
-    """Check what an embedder of the caller's says of itself, which the store keeps, and that it can be asked."""
+    """Check name, dim and `embed` of an embedder given by the caller. The store keeps the first two."""
     name, dim = embedder.name, getattr(embedder, "dim", None)
     if isinstance(embedder, type):
         raise ParameterError(
-            f"embedder must be a model, got the class {embedder.__name__}; make one: {embedder.__name__}(...)"
+            f"embedder must be a model, got the class {embedder.__name__}. Give an object: {embedder.__name__}(...)."
         )
     fault = f"is {name!r}" if not isinstance(name, str) or not name.strip() else unstorable(name)
     if fault:
-        raise EmbedderError(f"the name of the embedding model must be text that can be stored, but it {fault}")
+        raise EmbedderError(f"name of the embedding model must be text that can be stored, but it {fault}")
     if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool) or not 1 <= dim <= MAX_DIM:
         raise EmbedderError(f"dim of the embedding model {name} must be an integer from 1 to {MAX_DIM}, got {dim!r}")
     try:
         signature(embedder.embed).bind([], progress=False)
     except (AttributeError, TypeError) as error:
         raise EmbedderError(
-            f"the embedding model {name} must have a method embed(texts, *, progress=False): {error}; see `Embedder`"
+            f"the embedding model {name} must have a method embed(texts, *, progress=False): {error}. See `Embedder`."
         ) from None
-    except ValueError:  # a method that does not say how it is called
+    except ValueError:  # a method without a readable signature
         pass
     return embedder
 
 
 def identified(model: str | PathLike[str] | Embedder | None) -> tuple[Identity, Embedder | None]:
-    """Return name and dimension of an embedding model, and the model itself if its files alone do not tell them."""
+    """Return name and dimension of an embedding model, and the model itself if it had to be loaded to find out."""
     if model is None or is_name(model):
         found = identity(loading.find(name_of("embedder", model)))
         if found is not None:
             return found, None
     embedder = as_embedder(model)
-    return Identity(str(embedder.name), int(embedder.dim)), embedder  # numpy's own kinds would be stored as bytes
+    return Identity(str(embedder.name), int(embedder.dim)), embedder  # NumPy types would be stored as bytes
 
 
 def as_llm(settings: Settings, api_key: str | None = None) -> LLM:
-    """Return the language model that settings name: the packaged one if they name none."""
+    """Return the language model that the settings name, or the packaged model."""
     if settings.base_url is not None:
         options = {option.name: getattr(settings.server, option.name) for option in fields(settings.server)}
         return OpenAILLM(settings.llm or "", base_url=settings.base_url, api_key=api_key, **options)
@@ -100,48 +84,48 @@ def as_llm(settings: Settings, api_key: str | None = None) -> LLM:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a caller gives for a server and a store does not keep.
+    """Access to a model server: given by the caller, never kept by a store.
 
     Parameters
     ----------
     api_key : str or None, default=None
         The server's key. It is not part of the repr.
     server : ServerOptions, mapping or None, default=None
-        Options instead of the store's: all of them, or some by their names.
+        Options that replace those of the store: all of them, or some as a mapping.
     """
 
     api_key: str | None = field(default=None, repr=False)
     server: ServerOptions | Mapping[str, object] | None = None
 
     def over(self, settings: Settings) -> ServerOptions:
-        """Return the options of a store's server, with those of the caller instead.
+        """Return the server options of a store, with those of the caller in place of them.
 
         Raises
         ------
         ParameterError
-            They are not such, or the store's model is not at a server.
+            An option is invalid, or the store's model is not at a server.
         """
         check_key(self.api_key)
         if settings.base_url is None:
             for name in ("api_key", "server"):
                 if getattr(self, name) is not None:
-                    raise ParameterError(f"{name} is for a server, but the store has no base_url; leave it out")
+                    raise ParameterError(f"{name} is for a server, but the store has no base_url. Leave it out.")
         return settings.server if self.server is None else ServerOptions.of(self.server, settings.server)
 
 
 class Backends:
-    """The models that a store works with, loaded when they are needed.
+    """The embedding model and the language model of a store, loaded when needed.
 
     Parameters
     ----------
     settings : Settings
-        Which name them.
+        The settings of the store, which name the models.
     identity : str
-        Of the embedding model that the store was built with.
+        Name of the embedding model that the store was built with.
     dim : int
-        Its dimensions.
+        Length of its vectors.
     access : Access
-        How a server is asked that the settings name.
+        Key and options for the model server, if the settings name a server.
     """
 
     def __init__(self, settings: Settings, identity: str, dim: int, access: Access) -> None:
@@ -150,7 +134,7 @@ class Backends:
         self._embedder: Embedder | None = None
         self._llm: LLM | None = None
         self._control_tokens: tuple[str, ...] | None = None
-        # By name or as objects, as the caller has given them; None for those of the settings.
+        # As given by the caller, by name or as objects; None for the models of the settings.
         self.given_embedder: str | Embedder | None = None
         self.given_llm: str | LLM | None = None
 
@@ -160,7 +144,7 @@ class Backends:
 
     @property
     def loaded(self) -> tuple[str | Embedder | None, str | LLM | None]:
-        """Both models, those that are loaded as objects; for a handle on the same store in this process."""
+        """Both models, as objects if they are loaded, for another handle on the same store in this process."""
         return self._embedder or self.given_embedder, self._llm or self.given_llm
 
     @property
@@ -170,14 +154,14 @@ class Backends:
         Raises
         ------
         EmbedderError
-            It cannot be loaded, or is not the one that the store was built with.
+            The model cannot be loaded, or is not the one that the store was built with.
         """
         if self._embedder is None:
             if self._settings.embedder is None and not self._identity.startswith(f"{PACKAGED}@"):
                 raise EmbedderError(
                     f"the store was built with the embedding model {self._identity} ({self._dimensions}), which "
-                    "was given as an object; give the one of that name again, Erase.open(path, embedder=...); the "
-                    "command line cannot do it"
+                    "was given as an object. Pass that object to Erase.open(path, embedder=...); the command line "
+                    "cannot open this store."
                 )
             self.embed_by(as_embedder(self._settings.embedder))
         return cast("Embedder", self._embedder)
@@ -188,13 +172,13 @@ class Backends:
         Raises
         ------
         EmbedderError
-            It is not the one that the store was built with.
+            The model is not the one that the store was built with.
         """
         if (embedder.name, embedder.dim) != (self._identity, self._dim):
             raise EmbedderError(
                 f"the store was built with the embedding model {self._identity} ({self._dimensions}), "
-                f"not with {embedder.name} ({embedder.dim}); vectors of two models cannot be compared; pass the first "
-                "as embedder=, or make a new store"
+                f"not with {embedder.name} ({embedder.dim}), and vectors of two models cannot be compared. Pass the "
+                "first model as embedder=, or create a new store."
             )
         self._embedder = embedder
 
@@ -205,14 +189,14 @@ class Backends:
         Raises
         ------
         LLMError
-            It cannot be loaded.
+            The model cannot be loaded.
         """
         if self._llm is None:
             self._llm = as_llm(self._settings, self.access.api_key)
         return self._llm
 
     def answer_by(self, llm: str | PathLike[str] | LLM | None) -> None:
-        """Use a language model; the one that the settings name for None."""
+        """Use a language model. None: the model of the settings."""
         name = name_of("llm", llm)
         self.given_llm = as_given("llm", llm)
         named = None if name is None else replace(self._settings, llm=name)
@@ -220,12 +204,12 @@ class Backends:
 
     @property
     def llm_name(self) -> str:
-        """Name of the language model that is used."""
+        """Name of the language model in use."""
         return self._llm.name if self._llm is not None else self._settings.llm or "packaged SmolLM2-135M-Instruct"
 
     @property
     def control_tokens(self) -> tuple[str, ...]:
-        """Control tokens of the language model; none where its tokenizer is not at hand, as behind a server.
+        """Control tokens of the language model. Empty if its tokenizer is not available, as for a server.
 
         Raises
         ------
@@ -236,55 +220,55 @@ class Backends:
             return tuple(getattr(self._llm, "control_tokens", ()))
         if self._settings.base_url is not None:
             return ()
-        if self._control_tokens is None:  # the tokenizer alone: ingesting needs no language model
+        if self._control_tokens is None:  # load only the tokenizer: ingesting does not need the language model
             self._control_tokens = checkpoint.control_tokens_of(self._settings.llm, chat=self._settings.chat)
         return self._control_tokens
 
     def forget(self) -> None:
-        """Have the language model, if there is one, overwrite what it keeps of prompts."""
+        """Make the language model, if it is loaded, overwrite what it keeps of prompts."""
         if self._llm is not None:
             self._llm.forget()
 
 
 def checked_vectors(embedder: Embedder, texts: list[str], progress: bool = False) -> NDArray[np.float32]:
-    """Return the vectors of texts, in an array that is nobody else's, so that it may be overwritten."""
+    """Return the checked vectors of texts, in an array that nothing else references, so it may be overwritten."""
     given = embedder.embed(texts, progress=progress)
-    # A caller's own embedder may keep what it gives away; ours does not.
+    # An embedder given by the caller may keep a reference to the array it returns; ours does not.
     ours = isinstance(embedder, SentenceEmbedder) and given.flags.c_contiguous
     vectors = given if ours else _copied(embedder, given)
     if vectors.shape != (len(texts), embedder.dim):
         raise EmbedderError(
-            f"the embedding model {embedder.name} gave an array of shape {vectors.shape} for "
-            f"{counted(len(texts), 'text')}; it must be ({len(texts)}, {embedder.dim})"
+            f"the embedding model {embedder.name} must return an array of shape ({len(texts)}, {embedder.dim}) for "
+            f"{counted(len(texts), 'text')}, got {vectors.shape}"
         )
     if not np.isfinite(vectors).all():
-        raise EmbedderError(f"the embedding model {embedder.name} gave a vector that is not finite")
+        raise EmbedderError(f"the embedding model {embedder.name} returned a vector that is not finite")
     _check_norms(embedder, vectors)
     return vectors
 
 
 def _copied(embedder: Embedder, given: object) -> NDArray[np.float32]:
-    """Return what an embedder gave as an array of our own. Nothing is left out of it: imaginary parts, masks."""
+    """Return a copy of an embedder's result. Imaginary parts and masks are refused, never silently dropped."""
     try:
         array = np.asarray(given)
         if array.dtype.kind not in "biufO" or np.ma.is_masked(given):
             what = "a masked array" if np.ma.is_masked(given) else f"an array of {array.dtype}"
-            raise TypeError(f"got {what}, which is not one of real numbers")
-        with np.errstate(over="ignore"):  # what is too large is infinite, and refused
+            raise TypeError(f"got {what}, not an array of real numbers")
+        with np.errstate(over="ignore"):  # a value too large for float32 becomes infinite, and is refused
             return np.array(array, dtype=np.float32, order="C")
-    except (TypeError, ValueError, RuntimeError) as error:  # the last from a tensor that keeps its gradient
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor with a gradient
         raise EmbedderError(
-            f"the embedding model {embedder.name} gave no vectors: {error}; have `embed` return a NumPy array of floats"
+            f"the embedding model {embedder.name} returned no vectors: {error}. `embed` must return an array of floats."
         ) from error
 
 
 def _check_norms(embedder: Embedder, vectors: NDArray[np.float32]) -> None:
-    """Check that vectors are of unit norm, on which the scale of the clustering rests, or zero."""
+    """Check that each vector has norm 1, or is zero. The scale of the clustering relies on this."""
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     (wrong,) = np.nonzero((np.abs(norms - 1) > NORM_TOLERANCE) & (norms > 0))
     if len(wrong):
         raise EmbedderError(
-            f"the embedding model {embedder.name} gave vectors that are not of unit norm: {len(wrong)} of "
-            f"{counted(len(norms), 'vector')}, the first of norm {norms[wrong[0]]:.4g}; have `embed` return "
-            "vectors / np.linalg.norm(vectors, axis=1, keepdims=True)"
+            f"the embedding model {embedder.name} must return vectors of unit norm, got another for {len(wrong)} of "
+            f"{counted(len(norms), 'vector')}, the first of norm {norms[wrong[0]]:.4g}. Let `embed` return "
+            "vectors / np.linalg.norm(vectors, axis=1, keepdims=True)."
         )

@@ -1,8 +1,9 @@
-"""Commitments to examples, which bind and tell nothing: a salted hash of each row, and one of all rows together.
+"""Commitments to examples: a salted hash of each row, and a hash of all rows together.
 
-Whoever has a row and its salt can check its hash; without the salt the hash is as good as random, so that it may stand
-in a receipt when the row and its salt are gone. The hash of all rows is LtHash16 (Lewi, Kim, Maykov, Weis, "Securing
-Update Propagation with Homomorphic Hashing", 2019): a sum, so that removing a row subtracts its part from it.
+A commitment is binding and reveals nothing. With the row and its salt, anyone can check its hash. Without the salt, the
+hash is as good as random, so it may stay in a receipt after the row and its salt have been deleted. The hash of all
+rows is LtHash16 (Lewi, Kim, Maykov, Weis, "Securing Update Propagation with Homomorphic Hashing", 2019). It is a sum,
+so removing a row subtracts its term.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core.examples.example import Example
+from erase_core.examples.example import AnyExample, Example
 
 __all__ = ["EMPTY", "Tokens", "minus", "model_commitment", "new_salt", "plus", "row_hash"]
 
@@ -27,7 +28,7 @@ EMPTY = bytes(2 * LANES)
 
 
 def new_salt() -> bytes:
-    """Return 32 bytes that nobody can guess."""
+    """Return 32 random bytes."""
     return secrets.token_bytes(SALT_BYTES)
 
 
@@ -38,41 +39,42 @@ def row_hash(example: Example, vector: NDArray[np.float32], salt: bytes) -> byte
 
 
 def model_commitment(digest: str, salt: bytes) -> str:
-    """Return the commitment to a model's digest, in hex. The digest alone would betray a row to whoever guesses it."""
+    """Return the commitment to a model's digest, in hex. The bare digest would confirm a correct guess of a row."""
     return _hash("model", salt, digest).hex()
 
 
 def plus(commitment: bytes, hashes: Iterable[bytes]) -> bytes:
-    """Return the commitment to some rows and those of `hashes`."""
+    """Return a commitment with the rows of `hashes` added."""
     return (_lanes(commitment) + _sum(hashes)).astype("<u2").tobytes()
 
 
 def minus(commitment: bytes, hashes: Iterable[bytes]) -> bytes:
-    """Return the commitment to some rows without those of `hashes`."""
+    """Return a commitment with the rows of `hashes` removed."""
     return (_lanes(commitment) - _sum(hashes)).astype("<u2").tobytes()
 
 
 class Tokens:
-    """Keyed hashes by which what was forgotten is known again: 16 bytes each, of an id, a subject or a content.
+    """Keyed hashes of 16 bytes that recognise forgotten ids, subjects and contents.
 
     Parameters
     ----------
     key : bytes
+        The key of the store's tokens.
     """
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
     def of_id(self, id_: int | str) -> bytes:
-        """Return the token of an id; 7 and "7" have the same, since a CSV file does not tell them apart."""
+        """Return the token of an id. 7 and "7" have the same token, since a CSV file cannot distinguish them."""
         return self._token("id", str(id_))
 
     def of_subject(self, subject: str) -> bytes:
         """Return the token of a subject."""
         return self._token("subject", subject)
 
-    def of_content(self, example: Example) -> bytes:
-        """Return the token of all that an example says, its id aside."""
+    def of_content(self, example: AnyExample) -> bytes:
+        """Return the token of all fields of an example except its id."""
         return self._token("content", example.input, example.output, example.rationale, example.subject)
 
     def _token(self, kind: str, *values: str | None) -> bytes:
@@ -84,7 +86,7 @@ def _hash(kind: str, *values: bytes | str | int | None) -> bytes:
 
 
 def _encoded(kind: str, *values: bytes | str | int | None) -> bytes:
-    """Return values as bytes, different ones for different values: kind, length and content of each."""
+    """Return an unambiguous encoding of values: type, length and content of each."""
     parts = [f"erase-core {kind} 1".encode()]
     for value in values:
         content = value if isinstance(value, bytes) else b"" if value is None else str(value).encode()

@@ -1,51 +1,42 @@
-"""`Erase`: examples in, and examples forgotten. Ties the layers together; what only reads is reader.py's business.
-
-The order of a write is always the same: check, compute what may fail, then the model and the store's rows in one
-transaction, then what is derived. So an error leaves the store as it was.
-"""
+"""The facade `Erase`: every call and its documentation. See calls/ for what each call does."""
 
 from __future__ import annotations
 
 import copy
 import time
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import compress
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Self, cast, get_args
+from types import TracebackType
+from typing import Any, BinaryIO, Self, Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from erase_core import checks
-from erase_core.backends import Access, as_embedder, as_given, checked_vectors, identified, is_name, name_of
+from erase_core.calls.forgetting import forget, would_forget
+from erase_core.calls.handle import Handle
+from erase_core.calls.ingestion import ingest, without_refused_tokens
+from erase_core.calls.looking import all_examples, export, status_of
+from erase_core.calls.opening import Keys, arguments_of, create, open_store, recipe_of, use_models
+from erase_core.calls.prompting import answer, choice, demonstrations_for, prompt_for
+from erase_core.calls.recovering import recover, warn_of
+from erase_core.calls.verifying import verify_store
 from erase_core.embedding.sentence import Embedder
-from erase_core.erasure.admission import Admission, OnDuplicate, OnForgotten, notes_of_duplicates
-from erase_core.erasure.recovery import Recovery
-from erase_core.erasure.request import Going, OnMissing, Request
-from erase_core.erasure.sight import count_tokens, indistinct, limit_of
+from erase_core.erasure.admission import OnDuplicate, OnForgotten
+from erase_core.erasure.request import OnMissing, Request
 from erase_core.erasure.subjects import Match
-from erase_core.errors import NotPicklableError, OldCopyWarning, ParameterError, ScrubError, ScrubWarning
-from erase_core.examples.control_tokens import OnControlTokens, without_control_tokens
-from erase_core.examples.example import counted
+from erase_core.examples.control_tokens import OnControlTokens
+from erase_core.examples.example import Example
 from erase_core.examples.reading import read_examples
-from erase_core.llm import LLM, ServerOptions
-from erase_core.llm.address import Address
-from erase_core.llm.prompt import Template
-from erase_core.pickling import Recipe, check_picklable
-from erase_core.reader import Reader
-from erase_core.receipts.folder import ReceiptFolder
-from erase_core.receipts.signing import Signer, as_public_keys, as_signer
-from erase_core.reports import ForgetReport, IngestReport
-from erase_core.selection import select_demonstrations
-from erase_core.settings import Settings, Strategy
-from erase_core.store.metadata import new_name
-from erase_core.store.model_cache import ModelTransaction
-from erase_core.store.reads import Reads
-from erase_core.store.store import Store
-from erase_core.store.vacancy import check_vacant
+from erase_core.llm import LLM, Answer, Choice, ServerOptions
+from erase_core.llm.prompt import Prompt
+from erase_core.pickling import Recipe
+from erase_core.receipts.receipt import Receipt, ReceiptRef, as_receipt_ref
+from erase_core.receipts.signing import Signer
+from erase_core.reports import ForgetReport, IngestReport, Status, Verification
+from erase_core.settings import GivenSettings, Settings
 
 __all__ = ["Erase"]
 
@@ -53,132 +44,65 @@ __all__ = ["Erase"]
 TIMEOUT = 5.0
 
 
-class Erase(Reader):
-    """A store of examples that adapts a language model by its prompt, and forgets exactly.
+class Erase:
+    """A store of examples that adapts a language model through its prompt, and forgets examples exactly.
 
-    Made by `create` or `open`. One process writes to a store at a time, any number read; a reader notices what others
-    have written at its next call. Methods may be called from several threads. A copy is another handle on the same
-    store, opened anew with the same receipts folder, keys and models; a pickle is opened in the same way where it is
-    loaded, by the path of the store. Neither copies the store.
+    `create` and `open` return one. One process at a time writes to a store, and any number read it. A reader sees what
+    others have written at its next call. Any thread may call the methods. A call that reads or writes the store raises
+    `StoreError` if the store was closed, moved or damaged.
 
-    Examples
-    --------
-    >>> from erase_core import Erase
-    >>> erase = Erase.create("store", n_shots=8)  # doctest: +SKIP
-    >>> erase.ingest("tickets.jsonl")  # doctest: +SKIP
-    >>> erase.choose("where is my parcel?", ["delivery", "refund"]).option  # doctest: +SKIP
-    'delivery'
-    >>> erase.forget(subject="customer-42")  # doctest: +SKIP
+    A copy of an `Erase` is another handle on the same store, with the same receipts folder, keys and models. A pickle
+    opens the store by its path where it is loaded. Neither copies the store. For an example, see ``help(erase_core)``.
     """
+
+    def __init__(self, handle: Handle) -> None:
+        """Wrap an open store. Call `create` or `open` instead."""
+        self._handle = handle
 
     @classmethod
     def create(
         cls,
         path: str | PathLike[str],
         *,
-        n_shots: int = 8,
-        strategy: Strategy = "kmeans",
-        seed: int = 0,
-        epsilon: float = 1.0,
-        gamma: float = 0.2,
-        max_iter: int = 5,
-        panel: Literal["auto"] | int | None = "auto",
-        projection: int | NDArray[np.float64] | None = None,
-        template: Template | Mapping[str, str] | None = None,
-        options: Iterable[str] = (),
-        embedder: str | PathLike[str] | Embedder | None = None,
-        llm: str | PathLike[str] | LLM | None = None,
-        base_url: str | None = None,
-        chat: bool = False,
         api_key: str | None = None,
-        server: ServerOptions | Mapping[str, object] | None = None,
-        on_control_tokens: OnControlTokens = "keep",
         receipts: str | PathLike[str] | None = None,
         signing_key: str | PathLike[str] | Signer | None = None,
         public_keys: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
         timeout: float = TIMEOUT,
+        **settings: Unpack[GivenSettings],
     ) -> Self:
-        """Make a new store.
+        """Create a store.
 
         Parameters
         ----------
         path : path
-            A folder that is absent or empty.
-        n_shots, strategy, seed, epsilon, gamma, max_iter, panel, base_url, chat, on_control_tokens
-            See `Settings`.
-        projection : int, ndarray of shape (m, dim) or None, default=None
-            As for `QKMeans`; `principal_axes` of public texts make a matrix.
-        template : Template, mapping or None, default=None
-            Texts of the prompt; None for plain ones. Those of a BIG-bench task are `read_examples(task).template`.
-        options : iterable of str, default=()
-            Answers that `choose` takes where it is given none.
-        embedder, llm : str, path, an object or None, default=None
-            Backends, by hub id or folder, or objects of one's own, which are then to be given to `open` too. None for
-            the packaged ones.
+            A folder that is empty or does not exist.
         api_key : str or None, default=None
-            Key of the server at `base_url`. The store does not keep it: give it to `open` too, or put it into the
-            environment variable OPENAI_API_KEY or the one that the server's `api_key_env` names.
-        server : ServerOptions, mapping or None, default=None
-            How that server is asked, by names: timeout, max_retries, context_length, thinking_tokens, api_key_env,
-            parameters. See `ServerOptions`.
+            Key of the server at `base_url`. It is not stored, so give it to `open` too, or set the environment variable
+            OPENAI_API_KEY, or the one that the server's `api_key_env` names.
         receipts : path or None, default=None
-            Where receipts of removals are to lie; None for a folder within the store's. Kept outside, they let `open`
-            notice a copy of the store from before a removal.
+            Folder for the receipts of removals. None: inside the store's folder. If the receipts are outside, `open`
+            can detect a copy of the store from before a removal.
         signing_key, public_keys, timeout
             See `open`.
+        **settings
+            Settings of the store, which never change: `n_shots`, `strategy`, `seed`, `epsilon`, `gamma`, `max_iter`,
+            `panel`, `projection`, `template`, `options`, `embedder`, `llm`, `base_url`, `chat`, `server`,
+            `on_control_tokens`. See `Settings`, and `GivenSettings` for the forms in which each may be given.
 
         Raises
         ------
         StoreError
-            The folder is not empty, or cannot be written; or that of the receipts has some already.
+            The folder is not empty or cannot be written, or the receipts folder is in use by another store.
         EmbedderError
-            There is no such embedding model, or it has to be loaded to know its dimension and cannot be.
+            The embedding model does not exist, or cannot be loaded to find its dimension.
         ParameterError
             A setting is out of range, or a key is invalid.
         MissingPackageError
-            A package is not installed: of the embedding model, or cryptography for the keys.
+            A package is not installed: one that the embedding model needs, or cryptography for the keys.
         """
-        folder, timeout = checks.path("path", path), checks.seconds("timeout", timeout)
-        columns = int(projection) if isinstance(projection, np.integer) else projection
-        settings = Settings(
-            n_shots=n_shots,
-            strategy=strategy,
-            seed=seed,
-            epsilon=epsilon,
-            gamma=gamma,
-            max_iter=max_iter,
-            panel=panel,
-            projection=columns if isinstance(columns, int) else None,
-            template=Template.from_dict(template) if isinstance(template, Mapping) else template,
-            options=cast("tuple[str, ...]", options),
-            embedder=name_of("embedder", embedder),
-            llm=name_of("llm", llm),
-            base_url=base_url,
-            chat=chat,
-            server=ServerOptions.of(server),
-            on_control_tokens=on_control_tokens,
-        )
-        access = Access(api_key, server)
-        if base_url is not None:
-            Address.of(base_url)
-        access.over(settings)
-        check_vacant(folder)
-        signer, keys = as_signer(signing_key), as_public_keys(public_keys)
-        identity, embedding = identified(embedder)
-        axes = None if settings.projection is not None else checks.axes(projection, identity.dim)
-        name = new_name()
-        outside = None if receipts is None else ReceiptFolder.new(_outside(receipts, folder), name)
-        try:
-            place = None if outside is None else outside.path
-            store = Store.create(folder, settings, *identity, axes, place, name, timeout)
-        except BaseException:
-            if outside is not None:
-                outside.give_up()
-            raise
-        answering = None if is_name(llm) else cast("LLM | None", llm)
-        erase = cls(store, embedding, answering, signer=signer, public_keys=keys, access=Access(api_key))
-        erase._models.given_embedder = as_given("embedder", embedder)
-        return erase
+        keys = Keys(signing_key, public_keys)
+        return cls(create(path, settings, keys, api_key=api_key, receipts=receipts, timeout=timeout))
 
     @classmethod
     def open(
@@ -194,110 +118,81 @@ class Erase(Reader):
         public_keys: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
         timeout: float = TIMEOUT,
     ) -> Self:
-        """Open a store. Backends are loaded when they are needed.
+        """Open a store. Models are loaded when they are first needed.
 
-        A removal whose process was killed, or that another process held up, is finished. If the store is a copy from
-        before a removal that its receipts record, the removal is done again, with a warning.
+        A removal that was interrupted, or blocked by another process, is finished. If the store is a copy from before
+        a removal that its receipts record, the removal is done again, with a warning.
 
         Parameters
         ----------
         path : path
         embedder, llm : str, path, an object or None, default=None
-            Backends instead of those that the store names. The embedding model must be the one it was built with.
+            Models to use instead of the store's. The embedding model must be the one that the store was built with.
         api_key : str or None, default=None
-            Key of the model server that the store names; None for that of the environment, empty for none. It is held
-            in memory only.
+            Key of the store's model server. None: the key from the environment. Empty: no key. It is not stored.
         server : ServerOptions, mapping or None, default=None
-            Options of that server instead of the store's, for this handle: all of them, or some by their names.
+            Options of that server, all or some by name, that replace the store's for this handle.
         receipts : path or None, default=None
-            Where the receipts lie, if they were moved.
+            Folder of the receipts, if they were moved.
         signing_key : path, Signer or None, default=None
-            A file with an Ed25519 private key in PEM form, by which receipts are signed; a `Signer` where it has a
-            password. It is not kept.
+            Key to sign receipts with: a file with an Ed25519 private key in PEM form, or a `Signer` if the file has a
+            password. It is not stored.
         public_keys : str, path or iterable of them, default=()
-            Keys, in hex or as PEM files, one of which must have signed each receipt: those that `verify` looks at, and
-            those that `forget` adds to and adds, and those by which an old copy is brought up to date. Without any, an
-            old copy wants the newest receipt, whose signature covers those before, signed by the key that it knows, if
-            it knows one.
+            Keys, in hex or as PEM files. One of them must have signed each receipt that `verify` checks, that `forget`
+            writes or continues from, or that brings an old copy up to date. Without public keys, only the newest
+            receipt that brings an old copy up to date must be signed, by `signing_key` or the key that the copy knows,
+            if there is one. Its signature covers the earlier receipts.
         timeout : float, default=5.0
             Seconds to wait for other processes.
 
         Raises
         ------
         StoreError, StoreVersionError
-            There is no store, or a damaged one, or one that another version wrote.
+            The folder is not a store, or the store is damaged, or another version wrote it.
         ReceiptError
-            The receipts are not there, or not this store's, or were changed.
+            Receipts are missing or modified, or belong to another store.
         EmbedderError
-            `embedder` is not the one that the store was built with.
+            `embedder` is not the model that the store was built with.
         ParameterError, MissingPackageError
-            A key is invalid, or the package cryptography is missing.
+            A key is invalid, or the package cryptography is not installed.
 
         Warns
         -----
         OldCopyWarning
             The store was a copy from before a removal.
         ScrubWarning
-            A removal could not be brought to its end: files may still hold what was forgotten.
+            A removal could not be finished, so files may still hold the removed data.
         """
-        name_of("embedder", embedder)
-        name_of("llm", llm)
-        signer, timeout = as_signer(signing_key), checks.seconds("timeout", timeout)
-        keys = as_public_keys(public_keys)
-        moved = None if receipts is None else checks.path("receipts", receipts).absolute()
-        store = Store(checks.path("path", path), timeout)
+        handle = open_store(
+            path,
+            Keys(signing_key, public_keys),
+            embedder=embedder,
+            llm=llm,
+            api_key=api_key,
+            server=server,
+            receipts=receipts,
+            timeout=timeout,
+        )
         try:
-            access = Access(api_key, server)
-            erase = cls(store, None, None, receipts=moved, signer=signer, public_keys=keys, access=access)
-            erase._recover()
-            if embedder is not None:
-                erase._models.embed_by(as_embedder(embedder))
-                erase._models.given_embedder = as_given("embedder", embedder)
-            if llm is not None:
-                erase._models.answer_by(llm)
+            warn_of(recover(handle), handle.store.folder)
+            use_models(handle, embedder, llm)
         except BaseException:
-            store.close()
+            handle.store.close()
             raise
-        return erase
+        return cls(handle)
 
     def __copy__(self) -> Self:
-        return type(self).open(self._store.folder, **self._opened(*self._models.loaded))
+        handle = self._handle
+        return type(self).open(handle.store.folder, **arguments_of(handle, *handle.models.loaded))
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
-        # The models are shared: they are large, and nothing of the store is in them.
+        # The models are shared, because they are large and independent of the store.
         return copy.copy(self)
 
     def __reduce__(self) -> Recipe:
-        embedder, llm = self._models.given_embedder, self._models.given_llm
-        check_picklable("embedder", embedder)
-        check_picklable("llm", llm)
-        if self._models.access.api_key:
-            raise NotPicklableError(
-                "a store that was opened with an api_key is not pickled, since the key would be in the pickle; open it "
-                "in the other process"
-            )
-        return _open, (type(self), self._store.folder, self._opened(embedder, llm))
+        return _open, (type(self), *recipe_of(self._handle))
 
-    def _opened(self, embedder: str | Embedder | None, llm: str | LLM | None) -> dict[str, Any]:
-        """Return the parameters of `open` by which a handle like this one is made.
-
-        Raises
-        ------
-        StoreError
-            This one is closed.
-        """
-        with self._lock, self._store.reading():
-            return {
-                "embedder": embedder,
-                "llm": llm,
-                "receipts": self._receipts.moved,
-                "signing_key": self._receipts.signer,
-                "public_keys": sorted(self._receipts.public_keys),
-                "timeout": self._store.timeout,
-                "api_key": self._models.access.api_key,
-                "server": self._models.access.server,
-            }
-
+    # ---- writing ----
     def ingest(
         self,
         source: object,
@@ -312,109 +207,55 @@ class Erase(Reader):
         on_duplicate: OnDuplicate = "refuse",
         progress: bool = False,
     ) -> IngestReport:
-        """Take examples in: all of them, or none if something is wrong.
+        """Add examples: all of them, or none if there is an error.
 
         Parameters
         ----------
         source, format, fields, skip_bad, delimiter, quotechar
-            See `read_examples`. Examples without ids are numbered on from the largest id.
+            See `read_examples`. Examples without ids get integers after the largest id.
         on_forgotten : {"refuse", "skip", "allow"}, default="refuse"
-            What to do with examples that were forgotten, or are about a subject that was: take nothing in, leave them
-            out, or take them in again on purpose. One with an id is known by it, one without by what it says. What is
-            taken in again is forgotten no longer: its id, what it says, and its subject, of whom others may then come.
+            What to do with examples that were forgotten earlier, or whose subject was: raise an error, leave them out,
+            or add them again on purpose. An example with an id is recognised by its id, one without by its content.
+            After "allow", the id, the content and the subject of such an example are no longer refused.
         on_control_tokens : {"keep", "refuse"} or None, default=None
-            What to do with examples that hold a control token in a text that a prompt shows: take them in as text, or
-            treat them as bad rows. None: as the store was created, see `Settings`.
+            What to do with examples that have a control token in a text that prompts show: keep it as ordinary text, or
+            treat the example as a bad row. None: as in the store's settings; see `Settings`.
         on_duplicate : {"refuse", "skip"}, default="refuse"
-            What to do with examples that are in the store already: the same id with the same content (input, output,
-            rationale and subject). "skip" leaves them out, so that a source that has grown can be ingested again. The
-            same id with another content is an error either way.
+            What to do with examples that the store contains already, with the same id and content (input, output,
+            rationale and subject). "skip" leaves them out, so a source that has grown can be ingested again. The same
+            id with another content is always an error.
         progress : bool, default=False
             Show the progress of the embedding on a terminal.
-
-        Returns
-        -------
-        IngestReport
-            How many came in and were left out, and why; how many inputs are longer than the embedding model sees; and
-            notes on the source, such as a column that looks like the subject but is not read.
 
         Raises
         ------
         SourceError, ExampleError
-            The source cannot be read, or a row of it is no example, or holds a control token that is refused.
+            The source cannot be read, or a row is not a valid example or has a control token that is refused.
         EmbedderError, MissingPackageError
-            The embedding model cannot be loaded, or makes no sense.
+            The embedding model cannot be loaded, or returns invalid vectors.
         LLMError
-            Control tokens are refused, and the language model's tokenizer, which has some, cannot be loaded.
+            Control tokens are refused, but the language model's tokenizer, which may have some, cannot be loaded.
         DuplicateIdError, IdKindError
-            An id is in the store already, or of another kind than the store's.
+            An id is in the store already, or has another type than the store's ids.
         ForgottenError
-            Some were forgotten.
+            Some examples were forgotten earlier.
         StoreLockedError, StoreError
-            Another process writes, or the store cannot be written.
+            Another process is writing, or the store cannot be written.
         UncertainError
-            The disk failed at the end of the write: whether it counts shows when the store is opened again.
+            The disk failed at the end of the write. Open the store again to see whether the write counts.
         """
         start = time.perf_counter()
         checks.choice("on_forgotten", on_forgotten, get_args(OnForgotten))
+        checks.choice("on_duplicate", on_duplicate, get_args(OnDuplicate))
         reading = read_examples(
             source, format=format, fields=fields, skip_bad=skip_bad, delimiter=delimiter, quotechar=quotechar
         )
-        if on_control_tokens is None:
-            on_control_tokens = self._settings.on_control_tokens
-        checks.choice("on_control_tokens", on_control_tokens, get_args(OnControlTokens))
-        checks.choice("on_duplicate", on_duplicate, get_args(OnDuplicate))
-        with self._lock:
-            if on_control_tokens == "refuse":
-                known = self._models.control_tokens
-                reading = without_control_tokens(reading, source, known, skip_bad=skip_bad)
-            admission = Admission(on_forgotten, on_duplicate)
-            skips = on_duplicate == "skip"
-            with self._store.reading() as reads:
-                coming = list(compress(reading.examples, admission.admits(reads, reading.examples)))
-                reads.check_new([e.id for e in coming if e.id is not None], same_are_skipped=skips)
-            embedder = self._models.embedder
-            before = time.perf_counter()
-            inputs = [example.input for example in coming]
-            vectors = checked_vectors(embedder, inputs, progress)
-            limit, counts = limit_of(embedder), count_tokens(embedder, inputs)
-            embedding_seconds = time.perf_counter() - before
-            kept = vectors
-            try:
-                with self._clustering.writing() as tx:
-                    # Others may have written since the first look.
-                    admitted = admission.admits(tx, coming)
-                    examples, counts = admission.numbered(tx, list(compress(coming, admitted))), counts[admitted]
-                    # Not copied where all come in, which may be many.
-                    kept = vectors if admitted.all() else vectors[admitted]
-                    ids = [example.id for example in examples if example.id is not None]
-                    tx.check_new(ids, same_are_skipped=skips)
-                    tx.readmit(admission.tokens)
-                    tx.insert(examples, kept)
-                    if ids:
-                        self._clustering.add(tx, ids, kept)
-                    full = [] if limit is None else [ids[place] for place in np.flatnonzero(counts >= limit)]
-                    alike = indistinct(tx, full)
-                    n_examples = len(tx)
-                self._models.forget()
-            finally:
-                vectors.fill(0)
-                kept.fill(0)
-            return IngestReport(
-                n_added=len(examples),
-                n_skipped=len(reading.skipped),
-                n_forgotten=len(reading.examples) - admission.n_duplicates - len(examples),
-                n_duplicates=admission.n_duplicates,
-                n_examples=n_examples,
-                skipped=reading.skipped,
-                embedding_seconds=embedding_seconds,
-                seconds=time.perf_counter() - start,
-                n_truncated=0 if limit is None else int((counts > limit).sum()),
-                longest=None if limit is None else int(counts.max(initial=0)),
-                max_tokens=limit,
-                indistinct=alike,
-                notes=reading.notes + notes_of_duplicates(coming, on_duplicate),
+        with self._handle.lock:
+            reading = without_refused_tokens(self._handle, reading, source, on_control_tokens, skip_bad=skip_bad)
+            report = ingest(
+                self._handle, reading, on_forgotten=on_forgotten, on_duplicate=on_duplicate, progress=progress
             )
+        return replace(report, seconds=time.perf_counter() - start)
 
     def forget(
         self,
@@ -425,150 +266,252 @@ class Erase(Reader):
         match: Match = "exact",
         dry_run: bool = False,
     ) -> ForgetReport:
-        """Forget examples, as if they had never been there: text, vector, and their part in the clustering.
+        """Forget examples as if they had never been there: text, vector, and their part in the clustering.
 
         Parameters
         ----------
         ids : int, str or iterable of either
-            Ids of examples. One named twice counts once.
+            Ids of examples. A repeated id counts once.
         subject : str or iterable of str
-            Forget all examples about this subject, or about several. Either `ids` or `subject` is given.
+            Forget all examples about this subject, or about several. Give either `ids` or `subject`.
         on_missing : {"refuse", "skip"}, default="refuse"
-            What to do if an id or a subject is not in the store: forget nothing and raise, or forget the others and
-            count it in the report. With "skip" a request can be repeated: if nothing is left to forget, nothing changes
-            and there is no receipt. An earlier removal that is not finished is finished all the same.
+            What to do if an id or a subject is not in the store: raise an error and forget nothing, or forget the
+            others and count it in the report. With "skip" a request can be repeated: if nothing is left to forget,
+            nothing changes and there is no receipt. An earlier unfinished removal is finished in any case.
         match : {"exact", "normalised"}, default="exact"
-            How subjects are compared: letter by letter, or without regard to case, to accents written as one character
-            or two, to white space (its kind, how much, at the ends), and to characters that are not shown. Each
-            spelling that the store has is forgotten, and kept out from then on; other spellings are not.
+            How subjects are compared. "exact": character by character. "normalised": ignoring case, the kind and amount
+            of white space, invisible characters, and whether an accent is a character of its own. All spellings in the
+            store that match are forgotten, and refused from then on. Other spellings are not.
         dry_run : bool, default=False
-            Only say what would change.
-
-        Returns
-        -------
-        ForgetReport
+            Only report what would change.
 
         Raises
         ------
         UnknownIdError, UnknownSubjectError
-            There is no such example; nothing was forgotten. The message says how many subjects look alike.
+            An id or subject is not in the store; nothing was forgotten. The message says how many subjects look alike.
         ParameterError, IdKindError
-            Both or neither of `ids` and `subject` are given, or one is not what it should be.
+            Both or neither of `ids` and `subject` are given, or a value is invalid.
         ReceiptError
-            The store is an old copy, or its receipts are signed and there is no key; nothing was forgotten.
+            The store is an old copy, receipts are missing or invalid, or a key is missing; nothing was forgotten.
         StoreLockedError, StoreError
-            Another process writes, or the store cannot be written; nothing was forgotten.
+            Another process is writing, or the store cannot be written; nothing was forgotten.
         UncertainError
-            The disk failed at the end of the write: whether it counts shows when the store is opened again.
+            The disk failed at the end of the write. Open the store again to see whether the removal counts.
         ScrubError
-            The examples are forgotten and not shown again, but the files may still hold them, or the receipt is not
-            published; the error's `report` is what would have been returned. The next `open` finishes it.
+            The removal is done, but files may still hold the examples, or the receipt is not published. The error's
+            `report` is what would have been returned. The next `open` finishes the removal.
         """
         start = time.perf_counter()
         # forget 1: check the request
         request = Request(ids, subject, on_missing, match)
-        if dry_run:
-            with self._lock, self._reading() as reads:
-                planned = self._planned(reads, request.going(reads))
-            return replace(planned, seconds=time.perf_counter() - start)
-        # forget 2: the lock for removals
-        with self._lock, self._removals.alone():
-            # Where nothing is there, nothing is written.
-            report = self._nothing_to_forget(request) if request.skips else None
-            if report is None:
-                # forget 3: the transaction, to its commit (8)
-                with self._clustering.writing() as tx:
-                    report = self._removed(tx, request.going(tx))
-            report = replace(report, seconds=time.perf_counter() - start)
-            if report.ids or not self._is_scrubbed():
-                self._finish(report)
+        with self._handle.lock:
+            report = would_forget(self._handle, request) if dry_run else forget(self._handle, request)
         return replace(report, seconds=time.perf_counter() - start)
 
-    def _is_scrubbed(self) -> bool:
-        with self._store.reading() as reads:
-            return reads.metadata.is_scrubbed
-
-    def _nothing_to_forget(self, request: Request) -> ForgetReport | None:
-        """Return the report of a removal of nothing; None if there is something to remove."""
-        with self._reading() as reads:
-            going = request.going(reads)
-            if going.ids:
-                return None
-            shown = select_demonstrations(self._settings, self._clustering.current(reads))
-            return going.report(None, len(reads), shown, shown)
-
-    def _planned(self, reads: Reads, going: Going) -> ForgetReport:
-        """Return what a removal would do."""
-        before = select_demonstrations(self._settings, self._clustering.current(reads))
-        if not going.ids:
-            return going.report(None, len(reads), before, before, dry_run=True)
-        update, model = self._clustering.trial(reads, going.ids)
-        n_remaining = len(reads) - len(going.ids)
-        return going.report(update, n_remaining, before, select_demonstrations(self._settings, model), dry_run=True)
-
-    def _removed(self, tx: ModelTransaction, going: Going) -> ForgetReport:
-        """Remove examples, and return what that did."""
-        before = select_demonstrations(self._settings, self._clustering.current(tx))
-        if not going.ids:  # another process was faster, on a file system without locks
-            return going.report(None, len(tx), before, before)
-        update, model, receipt = self._removals.remove(tx, going.ids, going.subjects)
-        return going.report(update, len(tx), before, select_demonstrations(self._settings, model), receipt)
-
     def check_may_forget(self) -> None:
-        """Check that `forget` would not be refused for want of a key, or since receipts are not what they should be.
+        """Check that `forget` would not be refused because a key is missing or because of the receipts.
 
         Raises
         ------
         ReceiptError
         """
-        with self._lock, self._store.reading() as reads:
-            self._receipts.check_may_remove(reads)
+        with self._handle.lock, self._handle.store.reading() as reads:
+            self._handle.receipts.check_may_remove(reads)
 
-    def _finish(self, report: ForgetReport) -> None:
-        """See that nothing of what was removed is left: in files first, then in what the language model keeps."""
-        try:
-            # forget 9 to 11: files and receipts
-            self._removals.finish()
-        except ScrubError as error:
-            error.report = report
-            raise
-        finally:
-            # forget 12: the language model
-            self._models.forget()
+    # ---- reading ----
+    def demonstrations(self, query: str | None = None) -> list[Example]:
+        """Return the examples that the prompt shows, in order.
 
-    def _recover(self) -> None:
-        """Bring to an end what a crash, a full disk or a reader held up; do again what an old copy knows nothing of."""
-        with self._store.reading() as reads:
-            self._receipts.check_pending(reads)
-        recovery = Recovery(self._store, self._clustering, self._receipts, self._removals)
-        removed = recovery.catch_up()
-        scrubbed = self._is_scrubbed()
-        if not scrubbed or self._clustering.has_leftovers():
-            with self._reading() as reads:  # which makes the snapshot good
-                self._clustering.current(reads)
-        if not scrubbed:
-            try:
-                recovery.finish_what_others_left()
-            except ScrubError as error:
-                warnings.warn(str(error), ScrubWarning, stacklevel=3)
-        if removed is not None:
-            warnings.warn(
-                f"{self._store.folder} was a copy from before a removal; {counted(removed, 'example')} that its "
-                f"receipts record {'was' if removed == 1 else 'were'} removed again",
-                OldCopyWarning,
-                stacklevel=3,
-            )
+        Parameters
+        ----------
+        query : str or None, default=None
+            Needed if the selection depends on it (``strategy="knn"``).
+
+        Raises
+        ------
+        ParameterError
+            A query is needed, and is missing, blank, or has a control token that is refused.
+        EmbedderError, MissingPackageError
+            A query is needed, and the embedding model cannot be loaded.
+        """
+        with self._handle.lock:
+            return demonstrations_for(self._handle, query)
+
+    def prompt(self, query: str) -> Prompt:
+        """Return the prompt for a query: its `text`, or its `messages` for a chat.
+
+        Raises
+        ------
+        ParameterError
+            The query is blank, or has a control token that is refused.
+        EmbedderError, MissingPackageError
+            As for `demonstrations`.
+        """
+        with self._handle.lock:
+            return prompt_for(self._handle, query)
+
+    def ask(self, query: str, *, max_tokens: int = 64) -> Answer:
+        """Return the language model's answer to a query.
+
+        Demonstrations that do not fit into the context are left out: the last ones first or, with ``strategy="knn"``,
+        the farthest ones first.
+
+        Parameters
+        ----------
+        query : str
+        max_tokens : int, default=64
+            Most tokens of the answer, from 1 to 2**20.
+
+        Raises
+        ------
+        ParameterError
+            The query is blank or has a control token that is refused, or `max_tokens` is out of range.
+        PromptTooLongError
+            The query does not fit even without demonstrations.
+        LLMError, ServerError, MissingPackageError
+            The model cannot be loaded or reached, or returns an unusable answer.
+        EmbedderError
+            As for `demonstrations`.
+
+        Warns
+        -----
+        StopWarning
+            Demonstrations have answers that contain the template's stop text, where the model's own answer is cut.
+        """
+        with self._handle.lock:
+            return answer(self._handle, query, max_tokens)
+
+    def choose(self, query: str, options: Sequence[str] | None = None) -> Choice:
+        """Return the option that the language model prefers as an answer to a query.
+
+        Parameters
+        ----------
+        query : str
+        options : sequence of str or None, default=None
+            None: the store's options.
+
+        Raises
+        ------
+        ParameterError
+            There are no options, one is blank or given twice, or query or options are refused as for `ask`.
+        PromptTooLongError, LLMError, ServerError, MissingPackageError, EmbedderError
+            As for `ask`.
+        """
+        with self._handle.lock:
+            return choice(self._handle, query, options)
+
+    def status(self) -> Status:
+        """Return a summary of the store."""
+        with self._handle.lock:
+            return status_of(self._handle)
+
+    def examples(self) -> list[Example]:
+        """Return all examples, by ascending id."""
+        with self._handle.lock:
+            return all_examples(self._handle)
+
+    def export(self, path: str | PathLike[str] | BinaryIO) -> int:
+        """Write all examples to a new file as JSON lines, which `ingest` reads, and return their number.
+
+        Receipts and the list of what was forgotten are not exported.
+
+        Parameters
+        ----------
+        path : path or binary file
+            A new file outside the store's folder, or a file object that is open for writing bytes.
+
+        Raises
+        ------
+        ParameterError
+            `path` is not a path.
+        StoreError
+            The file exists, is inside the store's folder, or cannot be written.
+        """
+        with self._handle.lock:
+            return export(self._handle, path)
+
+    @property
+    def id_type(self) -> type[int] | type[str] | None:
+        """Type of the ids; None for a store without examples."""
+        with self._handle.lock, self._handle.reading() as reads:
+            return reads.id_type()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings with which the store was created."""
+        return self._handle.settings
+
+    def refresh(self) -> None:
+        """Drop from memory what other processes have forgotten. Every call that reads the store does so too."""
+        with self._handle.lock, self._handle.reading():
+            pass
+
+    # ---- proof ----
+    def verify(
+        self, absent: Iterable[str | NDArray[np.floating]] = (), *, known: Iterable[tuple[int, str]] = ()
+    ) -> Verification:
+        """Verify the store: its model, rows, receipts and files.
+
+        The model is compared with a fit by a second implementation, which shares no code with the first, and the
+        demonstrations with those of a model reloaded from the same bytes. Each row is compared with its hash, and all
+        rows with the store's commitment. The receipts must fit one another and the store and, if `open` was given
+        public keys, be signed by these.
+
+        Parameters
+        ----------
+        absent : iterable of str and of ndarray of shape (dim,)
+            Texts and vectors that no file of the store may contain. Each is searched for in several encodings (UTF-8
+            and UTF-16, JSON, base64, hex; float64, 32 and 16, int16), a text by its vector too. See docs/guarantees.md.
+        known : iterable of (int, str), default=()
+            Number and hash of receipts that were noted elsewhere (`newest_receipt`) and must still be present.
+
+        Raises
+        ------
+        ParameterError
+            A text is too short to search for.
+        EmbedderError, MissingPackageError
+            Texts are given, and the embedding model cannot be loaded.
+        StoreError
+            The store's content cannot be read, or has the wrong type.
+        """
+        # verify 1: check the arguments
+        wanted = checks.texts_and_vectors("absent", absent)
+        noted = [as_receipt_ref("known", each) for each in checks.several("known", known)]
+        with self._handle.lock:
+            return verify_store(self._handle, wanted, noted)
+
+    def receipts(self) -> list[Receipt]:
+        """Return the published receipts, oldest first. `verify` checks whether they fit together.
+
+        Raises
+        ------
+        ReceiptError
+            A receipt is malformed or modified, or the folder cannot be read.
+        """
+        with self._handle.lock:
+            folder = self._handle.receipts.folder
+            return [folder.read(number) for number in folder.numbers()]
+
+    @property
+    def newest_receipt(self) -> ReceiptRef:
+        """Number and hash of the newest receipt, to note elsewhere; ``(0, "")`` if there are no receipts."""
+        with self._handle.lock, self._handle.reading() as reads:
+            return reads.metadata.head.ref
+
+    # ---- the handle ----
+    def close(self) -> None:
+        """Close the store, and overwrite what the language model has cached of prompts."""
+        self._handle.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def _open(kind: type[Erase], path: Path, parameters_: Mapping[str, Any]) -> Erase:
-    """Open a store whose handle was pickled."""
+    """Open the store of a pickled handle."""
     return kind.open(path, **parameters_)
-
-
-def _outside(receipts: str | PathLike[str], folder: Path) -> Path:
-    path = checks.path("receipts", receipts)
-    if path.resolve().is_relative_to(folder.resolve()):
-        raise ParameterError(
-            f"receipts must name a folder outside {folder}, where they lie if none is named, got {path}"
-        )
-    return path

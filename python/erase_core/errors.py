@@ -92,6 +92,11 @@ def first_line(error: object) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
+def os_reason(error: OSError) -> str:
+    """Return the system's words for what went wrong, without number and path; the message if it has no such words."""
+    return error.strerror or str(error)
+
+
 class EraseError(Exception):
     """Base class of all errors of erase_core."""
 

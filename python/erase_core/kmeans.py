@@ -1,4 +1,4 @@
-"""The estimator: scikit-learn's interface over the compiled core. All arithmetic and all state are the core's."""
+"""`QKMeans`: scikit-learn's interface to the compiled core, which owns the state and does all arithmetic."""
 
 from __future__ import annotations
 
@@ -31,54 +31,56 @@ _Result = TypeVar("_Result")
 class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Quantised k-means that forgets exactly.
 
-    After any sequence of `add` and `remove` the model is, bit for bit, the one that `fit` gives on the rows that
-    remain, with the same ids, parameters and seed: `digest` is equal, whatever the order, the batches and the number of
-    threads were. Centres lie on a lattice with a random phase, so that most small changes of a cluster's mean do not
-    move them; arithmetic is in integers throughout.
+    After any sequence of `add` and `remove`, the model equals, bit for bit, a fresh `fit` on the remaining rows with
+    the same ids, parameters and seed. Order, batches and number of threads make no difference to `digest`. Centres lie
+    on a lattice with a random phase, so most small changes of a cluster's mean do not move them. All arithmetic is in
+    integers.
 
     Parameters
     ----------
     n_clusters : int, default=8
-        Number of clusters, 1 to 65536. If removals leave fewer rows than this, every row is a cluster of its own.
+        Number of clusters, 1 to 65536. If removals leave fewer rows, every row is a cluster of its own.
     epsilon : float, default=1.0
-        Pitch of the lattice, above 0 and at most 3, in units of the largest row norm (rounded up to a power of two)
-        over the square root of the dimension (of 256, if that is more). The first three updates have 4, 3 and 2 times
-        this pitch. Larger: removals are cheaper, clusters worse. See docs/choosing.md.
+        Pitch of the lattice, above 0 and at most 3. The unit is the largest row norm (rounded up to a power of two)
+        divided by the square root of the dimension, or by 16 below 256 dimensions. The first three updates use 4, 3 and
+        2 times this pitch. A larger pitch makes removals cheaper and clusters worse: see docs/choosing.md.
     gamma : float, default=0.2
-        Balance correction, 0 to 1. A cluster of fewer than ``gamma * m / n_clusters`` of the ``m`` rows on the panel is
-        moved only in proportion.
+        Balance correction, 0 to 1. A cluster with fewer than ``gamma * m / n_clusters`` of the ``m`` rows on the panel
+        moves only by the proportion of rows that it has.
     max_iter : int, default=5
-        Number of updates of the centres, 1 to 1024. All of them are run. If they leave the panel's rows farther from
-        their centres than the seeds did, the seeds are the centres.
+        Number of updates of the centres, 1 to 1024. All of them are run. The last centres are kept if they are better
+        for the rows on the panel than the seeds, else the seeds.
     panel : "auto", int or None, default="auto"
-        Number of rows that choose the centres, at least `n_clusters`: those with the smallest random keys. Every row is
-        assigned to the centres and may be an exemplar. A row that is not on the panel moves no centre, so its removal
-        costs the same however many rows there are. ``"auto"``: ``max(1024, 64 * n_clusters)``. None: all rows.
-        Groups of rows that are rare enough to miss a sample of this size get no centre of their own.
+        Number of rows that choose the centres, at least `n_clusters`: those with the smallest random keys, which depend
+        on ids and seed. All rows are assigned to the centres and may be exemplars. A row that is not on the panel moves
+        no centre, so its removal costs the same however many rows there are. "auto": ``max(1024, 64 * n_clusters)``.
+        None: all rows. Groups of rows too small to be on the panel get no centre of their own: see docs/choosing.md.
     projection : None, int or array of shape (m, n_features), default=None
-        Linear map applied to the rows before clustering. An int: random signs drawn from the seed. A matrix, best with
-        orthonormal rows: it must not have been computed from data that may have to be forgotten.
+        Linear map applied to the rows before clustering. An int: a matrix of random signs, drawn from the seed, with
+        that many rows. A matrix: best with orthonormal rows. It must not be computed from data that may have to be
+        forgotten.
     max_norm : float or None, default=None
-        Bound of the rows' Euclidean norms; a row that exceeds it by more than 1.5 % is refused. None: taken from the
-        rows present, rounded up to a power of two; a removal or addition that changes it is as slow as a fit.
-        Give ``1.0`` for normalised embeddings.
+        Largest allowed Euclidean norm of a row. A row that exceeds it by more than 1.5 % is refused. None: the largest
+        norm of the rows present, rounded up to a power of two; an update that changes it is as slow as a fit. Use
+        ``1.0`` for normalised embeddings.
     center : array of shape (n_features,) or None, default=None
-        Subtracted from every row, in `fit` and all other methods, in float64 and before all else; so it is what
-        `max_norm` and `epsilon` count from. For rows that lie far from the origin: see the notes. As a matrix of
-        `projection`, it must not have been computed from data that may have to be forgotten.
+        Subtracted from every row in float64, before anything else, in `fit` and all other methods. So `max_norm` and
+        `epsilon` apply to the centred rows. Use it for rows that lie far from the origin: see the notes. Like a
+        projection matrix, it must not be computed from data that may have to be forgotten.
     random_state : int, numpy.random.RandomState, numpy.random.Generator or None, default=0
-        Seed of every draw, 0 to 2**64 - 1. None draws one at each `fit`; `seed_` and a saved model keep it.
+        Seed of all random draws, 0 to 2**64 - 1. None: a new seed for each `fit`. The seed is kept in `seed_` and in
+        a saved model.
     n_threads : int or None, default=None
-        Threads to use; None for all processors. No influence on results.
+        Number of threads. None: one for each processor. Results do not depend on it.
     cache_bytes : int or None, default=None
-        Memory for scores that make a replay cost what its centres moved by. They take ``4 * n_rows * n_clusters`` bytes
-        for the last assignment, and as much for the panel's rows in each update, as far as they fit. None: in
-        proportion to the rows, and at least 32 MiB. 0 for none. No influence on results.
+        Memory in bytes for cached scores, which make replays faster. Those of the assignment of all rows take
+        ``4 * n_rows * n_clusters`` bytes, and those of one update as much for the rows on the panel; as many as fit are
+        cached. None: in proportion to the rows, at least 32 MiB. 0: no cache. Results do not depend on it.
 
     Attributes
     ----------
     cluster_centers_ : ndarray of shape (n_clusters, n_features or m)
-        Centres, after projection; `center` is added again, so that they lie where the rows do.
+        Centres, after projection. `center` is added back, so they lie among the rows as given.
     labels_ : ndarray of shape (n_rows,)
         Cluster of each row, in the order of `ids_`.
     ids_ : ndarray of int64 or list of str
@@ -86,12 +88,13 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     exemplars_ : list of int, str or None
         For each cluster the id of the row nearest to its centre; None for a cluster without rows.
     inertia_ : float
-        Sum of the squared distances of the rows to their centres, after projection. Of the rows as the model has them,
-        rounded to its fixed point: where `resolution_` is high it may be far from that of the rows as given.
+        Sum of the squared distances of the rows to their centres, after projection and after rounding to fixed point.
+        If `resolution_` is high, it may differ much from the inertia of the rows as given.
     resolution_ : float
-        How coarse the model counts: the lattice's pitch, or 1024 steps of the fixed point if that is more, over the
-        spread of most of the rows, in one coordinate. 1 to 4 for normalised embeddings. Above 256 `fit` gives a
-        `DataWarning`, and so do `add` and `remove` if it was not before. Infinite if most rows are equal.
+        Coarseness of the model relative to its rows: the larger of the lattice's pitch and 1024 steps of the fixed
+        point, divided by the spread of most rows in one coordinate. 1 to 4 for normalised embeddings. `fit` gives a
+        `DataWarning` if it is above 256, `add` and `remove` if they raise it above 256. Infinite if most rows are
+        equal.
     n_iter_ : int
         Number of updates of the centres: `max_iter`, or 0 for a model without rows.
     seed_ : int
@@ -101,13 +104,14 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     Notes
     -----
-    Rows are rounded to 14 bits of the largest norm. So rows close together but far from the origin, or beside one
-    that is much larger, differ in few bits or none: give a `center`, scale by public data, or leave out the large one.
+    Rows are rounded to 14 bits of the largest norm. So rows that are close together but far from the origin, or much
+    smaller than the largest row, may be rounded to nearly equal values. Then give a `center`, scale by public data, or
+    leave out the large row.
 
     Quantised k-means: Ginart, Guan, Valiant and Zou, "Making AI Forget You", NeurIPS 2019, section 4.1. The seeding is
-    greedy k-means++ (Arthur and Vassilvitskii, SODA 2007), each trial drawn as an exponential race so that it can be
-    maintained. The whole algorithm, to the bit, is docs/algorithm.md. For rows near the largest floats the figures in
-    units of the data (centres, inertia, distances) may be infinite; labels, exemplars and digests are right anyway.
+    greedy k-means++ (Arthur and Vassilvitskii, SODA 2007). Each trial is drawn as an exponential race, so that it can
+    be maintained. docs/algorithm.md defines the whole algorithm to the bit. For rows near the largest floats, results
+    in units of the data (centres, inertia, distances) may be infinite; labels, exemplars and digests remain correct.
 
     Examples
     --------
@@ -122,7 +126,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     True
     """
 
-    # What was read from the model since its last change. Not part of the state.
+    # Results read from the model since its last change: a cache, not part of the state.
     _results: dict[str, object]
     _model: Model
 
@@ -159,11 +163,11 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
-            Finite numbers; float32 and float64 are taken as they are.
+            Finite numbers. float32 and float64 are used without conversion.
         y : ignored
         ids : iterable of int or of str, default=None
-            One unique id for each row, in the order of the rows, so not a set; ``0 .. n_rows - 1`` by default. Integers
-            are 64 bits, signed.
+            One unique id for each row, in the order of the rows, so not a set. Integers must fit in 64 bits, signed.
+            None: ``0 .. n_rows - 1``.
 
         Returns
         -------
@@ -174,20 +178,22 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         ParameterError
             A parameter is out of range, or there are fewer rows than clusters.
         DataError
-            ``max_norm`` is exceeded, or there are not as many ids as rows.
-        DuplicateIdError, IdKindError
-            The ids are not unique, or not all integers or all strings, or a set, which has no order.
+            A row exceeds ``max_norm``, or the numbers of rows and ids differ.
+        DuplicateIdError
+            An id is given twice.
+        IdKindError
+            The ids are neither all integers nor all strings, or are a set, which has no order.
         ValueError
             `X` is not a matrix of finite numbers.
         """
         if getattr(y, "ndim", 0) == 2 and np.ndim(X) == 1:
-            raise IdKindError("fit: the rows come first and ids are given by name; call fit(X, ids=ids)")
+            raise IdKindError("fit: ids must be given by name, after the rows. Call fit(X, ids=ids).")
         self._fit(X, ids, at_least=self.n_clusters)
         warn_if_coarse(self._model)
         return self
 
     def _fit(self, X: ArrayLike, ids: Iterable[int] | Iterable[str] | None, *, at_least: int) -> Self:
-        """Fit, to as few rows as the caller allows: a model can come to have fewer than clusters by removals."""
+        """Fit to `at_least` rows or more. After removals, a model may have fewer rows than clusters."""
         with self._unchanged_on_error():
             n_clusters = checks.integer("n_clusters", self.n_clusters, 1, checks.MAX_CLUSTERS)
             rows = self._rows(X, reset=True)
@@ -198,8 +204,8 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
                 rows,
                 checks.id_list(ids, ordered=True),
                 n_clusters=n_clusters,
-                epsilon=checks.ratio("epsilon", self.epsilon, 0, checks.MAX_EPSILON),
-                gamma=checks.ratio("gamma", self.gamma, None, 1),
+                epsilon=checks.epsilon(self.epsilon),
+                gamma=checks.gamma(self.gamma),
                 max_iter=checks.integer("max_iter", self.max_iter, 1, checks.MAX_ITER),
                 panel=checks.panel(self.panel, n_clusters),
                 projection=checks.projection(self.projection, rows.shape[1]),
@@ -233,14 +239,14 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         return in_order_given
 
     def add(self, X: ArrayLike, *misplaced: Never, ids: Iterable[int] | Iterable[str] | None = None) -> UpdateReport:
-        """Add rows, as if they had been there at the fit.
+        """Add rows. The model then equals a fresh fit on all rows.
 
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
         ids : iterable of int or of str, default=None
-            Unique ids that are not in the model, of the kind it has. By default the integers after the largest one
-            present; so an id that was removed may be given again. By name, never by position.
+            Unique ids that are not in the model, of the same type as its ids; only by name. None: the integers after
+            the largest id present, so the id of a removed row may be used again.
 
         Returns
         -------
@@ -249,13 +255,13 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         Raises
         ------
         DuplicateIdError, IdKindError, DataError, ValueError
-            As for `fit`. The model is then as it was.
+            See `fit`. The model is unchanged.
         NotFittedError
             `fit` has not been called.
         """
         model = self._fitted()
         if misplaced:
-            raise IdKindError("add: the rows come first and ids are given by name; call add(X, ids=ids)")
+            raise IdKindError("add: ids must be given by name, after the rows. Call add(X, ids=ids).")
         rows = self._rows(X)
         before = model.resolution
         report = model.add(rows, checks.id_list(ids, ordered=True))
@@ -264,14 +270,14 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         return report
 
     def remove(self, ids: int | str | Iterable[int] | Iterable[str]) -> UpdateReport:
-        """Remove rows, as if they had never been there, and overwrite the memory that held them.
+        """Remove rows, and overwrite the memory that held them. The model then equals a fresh fit on the other rows.
 
-        Removal is never refused: the last row can go too.
+        Even the last row can be removed.
 
         Parameters
         ----------
         ids : int, str, or iterable of either
-            Ids of rows in the model. An id that is named twice counts once.
+            Ids of rows in the model. Repetitions are ignored.
 
         Returns
         -------
@@ -280,9 +286,9 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         Raises
         ------
         UnknownIdError
-            Some ids are not in the model; the message names them, and no row was removed.
+            Some ids are not in the model. The message names them. No row was removed.
         IdKindError
-            The ids are not of the kind that the model has.
+            The ids have another type than those of the model.
         NotFittedError
             `fit` has not been called.
         """
@@ -300,7 +306,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
-            Rows of any norm, also above ``max_norm``.
+            Rows of any norm, even above ``max_norm``.
 
         Returns
         -------
@@ -329,12 +335,14 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         Raises
         ------
         EmptyModelError, NotFittedError
-            As for `predict`.
+            See `predict`.
         """
         return self._fitted().transform(self._rows(X))
 
     def kneighbors(self, X: ArrayLike, n_neighbors: int = 5) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        """Return the rows of the model that are nearest to each row of `X`, by fixed point; ties to the smaller id.
+        """Return the rows of the model that are nearest to each row of `X`, compared in fixed point.
+
+        Ties go to the smaller id.
 
         Parameters
         ----------
@@ -354,7 +362,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         ParameterError
             `n_neighbors` is not from 1 to the number of rows.
         EmptyModelError, NotFittedError
-            As for `predict`.
+            See `predict`.
         """
         model = self._fitted()
         rows = self._rows(X)
@@ -403,22 +411,27 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         Raises
         ------
         EmptyModelError, NotFittedError
-            As for `predict`.
+            See `predict`.
         """
         return -float(np.sum(self._fitted().nearest_square_distances(self._rows(X))))
 
     def digest(self) -> str:
-        """Return the 256-bit hash of the whole state, in hex: equal exactly for equal models.
+        """Return the hash of the whole state, 256 bits in hex, which is equal exactly for equal models.
 
-        It is defined in docs/algorithm.md, section 9. The first call takes a pass over the rows; the others take the
-        same time for any number of rows, also after removals and additions.
+        It is defined in docs/algorithm.md, section 9. The first call takes a pass over the rows. Later calls do not,
+        even after removals and additions.
         """
         return self._fitted().digest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a file, whole or not at all. Equal models give equal bytes.
+        """Write the model to a file, completely or not at all. Equal models give equal bytes.
 
-        The format is docs/file-format.md. It has no names of features, `n_threads` and `cache_bytes`.
+        docs/file-format.md defines the format. Feature names, `n_threads` and `cache_bytes` are not saved.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
         """
         self._fitted().save(checks.path("path", path))
 
@@ -431,7 +444,9 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         Raises
         ------
         ModelFileError
-            The file is not a whole, sound model of this version.
+            The file is not a model file of this version, or is damaged.
+        OSError
+            The file cannot be read.
         """
         limits = checks.n_threads(n_threads), checks.cache_bytes(cache_bytes)
         return cls._around(Model.load(checks.path("path", path), *limits), n_threads, cache_bytes)
@@ -468,12 +483,12 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     @property
     def inertia_(self) -> float:
-        """Sum of the squared distances of the rows, in fixed point, to their centres, after projection."""
+        """Sum of the squared distances of the rows to their centres, after projection and rounding to fixed point."""
         return self._fitted().inertia
 
     @property
     def resolution_(self) -> float:
-        """How coarse the model counts, against the spread of its rows: a warning is due above 256."""
+        """Coarseness of the model relative to the spread of its rows. Above 256, a `DataWarning` is given."""
         return self._fitted().resolution
 
     @property
@@ -499,14 +514,14 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         return cast("NDArray[np.float32] | NDArray[np.float64]", np.require(rows, requirements=["C", "A"]))
 
     def _result(self, name: str, read: Callable[[Model], _Result]) -> _Result:
-        """Return what is read from the model, kept until the next change: some of it takes a sort of all ids."""
+        """Return a result read from the model, cached until the next change: some results sort all ids."""
         model = self._fitted()
         results = self._results
         if name not in results:
             results[name] = read(model)
         result = results[name]
         if isinstance(result, np.ndarray):
-            # Shared by all who ask; nobody may change what the others see.
+            # All callers share this array, so none may modify it.
             result.flags.writeable = False
             return cast("_Result", result)
         return cast("_Result", copy.copy(result))
@@ -519,11 +534,11 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         except BaseException:
             for name in self.__dict__.keys() - before.keys():
                 del self.__dict__[name]
-            # Results are read again: the model may have changed meanwhile.
+            # Drop the cached results: the model may have changed meanwhile.
             self.__dict__.update(before | ({"_results": {}} if "_results" in before else {}))
             raise
 
-    # The model changes in place: a copy that shared it would forget along with the original.
+    # The model changes in place, so a copy must not share it.
     def __copy__(self) -> Self:
         return copy.deepcopy(self)
 

@@ -1,6 +1,6 @@
-"""Model libraries: what differs between their supported versions, how they are kept quiet, and what they keep.
+"""The model libraries (transformers and others): differences between versions, their output, and what they cache.
 
-Differences are found by looking at the library itself (a signature, an attribute), never by its version number.
+Differences are detected by looking at the library itself (a signature, an attribute), never by its version number.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 __all__ = ["cache_keyword", "gguf_progress", "in_fresh_thread", "quiet"]
 
 LOGGERS = ("accelerate", "gguf", "huggingface_hub", "sentence_transformers", "transformers")
-# Whose warnings a user can do nothing about. A deprecated call of ours is reported as a warning in our own code.
+# Warnings of these modules are hidden: users can do nothing about them.
 MODULES = r"(erase_core|accelerate|gguf|huggingface_hub|sentence_transformers|tokenizers|torch|transformers)(\.|$)"
 
 T = TypeVar("T")
@@ -29,16 +29,16 @@ _shown = ExitStack()
 
 
 def cache_keyword(model: Any) -> str:
-    """Return the name of the argument by which a model of transformers takes its keys and values.
+    """Return the name of the argument in which a transformers model receives its cache of keys and values.
 
-    transformers 5.24 renamed ``past_key_values`` to ``cache``; code that comes with a model may still have the old one.
+    transformers 5.24 renamed ``past_key_values`` to ``cache``. Code that comes with a model may still use the old name.
     """
     parameters = inspect.signature(model.forward).parameters
     return "past_key_values" if "past_key_values" in parameters and "cache" not in parameters else "cache"
 
 
 def in_fresh_thread(call: Callable[[], T]) -> T:
-    """Return the result of a call, made in a thread that ends with it.
+    """Return the result of a call that runs in a new thread, which then ends.
 
     Tokenizers keep the words that a thread has seen for as long as the thread lives (tokenizers 0.23).
     """
@@ -48,10 +48,10 @@ def in_fresh_thread(call: Callable[[], T]) -> T:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the libraries' bars, log lines and warnings off the terminal while this lasts.
+    """Hide progress bars, log lines and warnings of the libraries within this context.
 
-    It may be entered by several threads at once: the last one to leave restores what was. Warnings are left alone where
-    the user has asked for them, by ``-W`` or PYTHONWARNINGS.
+    Several threads may enter it at once; the last one to leave restores the original state. Warnings are not hidden if
+    the user has configured them with ``-W`` or PYTHONWARNINGS.
     """
     global _depth
     with _lock:
@@ -68,7 +68,7 @@ def quiet() -> Iterator[None]:
 
 
 def _hide(stack: ExitStack) -> None:
-    """Hide all three; closing the stack shows them again."""
+    """Hide all three. Closing the stack restores them."""
     from transformers.utils import logging as bars
 
     if bars.is_progress_bar_enabled():
@@ -83,21 +83,21 @@ def _hide(stack: ExitStack) -> None:
 
 
 def _drop_filter(ours: Any) -> None:
-    # Another thread may have left `warnings.catch_warnings` meanwhile, and taken it out.
+    # Another thread may have left `warnings.catch_warnings` meanwhile, which removes the filter.
     with suppress(ValueError):
         warnings.filters.remove(ours)  # type: ignore[attr-defined]
 
 
 @contextmanager
 def gguf_progress(bar: Callable[[int], Any]) -> Iterator[None]:
-    """Show the conversion of a GGUF file's tensors on a bar of ours, in place of the one of transformers.
+    """Replace the progress bar that transformers shows during the conversion of a GGUF file.
 
-    That one cannot be switched off: the module uses tqdm directly, and not the switch of transformers.
+    That bar cannot be switched off: the module uses tqdm directly and ignores the setting of transformers.
 
     Parameters
     ----------
     bar : callable
-        Called with the number of tensors. Returns a context manager, which yields what advances the bar.
+        Called with the number of tensors. Returns a context manager, which yields the function that advances the bar.
     """
     from transformers import modeling_gguf_pytorch_utils as module
 

@@ -1,7 +1,8 @@
-"""Copies and pickles of what holds a file, a model or a key open: made again from what it was made of.
+"""Copies and pickles of objects that hold an open file, a model or a key.
 
-A copy that shared an open file would close it for the other one; and a key or an open file cannot be sent to another
-process. So an object here is pickled as its class and the arguments that make it again, and checked to be the same one.
+Two copies must not share an open file: closing one would close the other. And neither an open file nor a key can be
+sent to another process. So such an object is pickled as its class and its arguments. Unpickling creates a new object
+and checks that it is equivalent.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from erase_core.errors import EraseError, NotPicklableError, ParameterError
+from erase_core.errors import EraseError, NotPicklableError, ParameterError, first_line
 
 __all__ = ["Recipe", "Shared", "anywhere", "check_picklable", "make_again"]
 
@@ -21,7 +22,7 @@ Recipe = tuple[Any, tuple[Any, ...]]
 
 
 def anywhere(model: object) -> object:
-    """Return a model's name so that it means the same in another folder: that of a file or folder is absolute."""
+    """Return a model's name in a form that is valid in any working directory: existing paths become absolute."""
     if isinstance(model, (str, os.PathLike)):
         path = Path(model).expanduser()
         return os.path.abspath(path) if path.exists() else model
@@ -29,34 +30,34 @@ def anywhere(model: object) -> object:
 
 
 def make_again(kind: type[Any], arguments: Mapping[str, Any], name: str, expected: str) -> Any:
-    """Return an object of a class that was pickled, if it is the same one still.
+    """Recreate a pickled object, and check that it is equivalent to the original.
 
     Parameters
     ----------
     kind : type
     arguments : mapping of str to object
     name : str
-        The attribute by which one is told from another.
+        The attribute that identifies the object.
     expected : str
-        Its value.
+        The value of this attribute in the original.
 
     Raises
     ------
     ParameterError
-        It has changed since, as where a file was replaced.
+        The new object differs, for example because a model file was replaced.
     """
     again = kind(**arguments)
     found = getattr(again, name)
     if found != expected:
         raise ParameterError(
-            f"the {kind.__name__} that was pickled has the {name} {expected}, but what is loaded here has {found}: "
-            "its files are others; give those of then, or make a new one"
+            f"the pickled {kind.__name__} had the {name} {expected}, but loading it here gives {found}: its files "
+            "have changed. Restore them, or make a new one."
         )
     return again
 
 
 def check_picklable(what: str, thing: object) -> None:
-    """Check that an object of the caller's can be pickled.
+    """Check that an object given by the caller can be pickled.
 
     Raises
     ------
@@ -66,16 +67,15 @@ def check_picklable(what: str, thing: object) -> None:
         pickle.dumps(thing)
     except EraseError:
         raise
-    except Exception as error:  # as many kinds as there are classes
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+    except Exception as error:  # a class may raise anything
         raise NotPicklableError(
-            f"the {what} of this store, {type(thing).__name__}, cannot be pickled ({reason}); give the class a "
-            f"`__reduce__` method, or open the store in the other process with {what}="
+            f"the {what} of this store, {type(thing).__name__}, cannot be pickled ({first_line(error)}). Give the "
+            f"class a `__reduce__` method, or open the store in the other process with {what}=."
         ) from error
 
 
 class Shared:
-    """An object whose copies are itself: nothing that a caller can change is in it."""
+    """Base class of objects that `copy` and `deepcopy` return unchanged, since a caller cannot modify them."""
 
     def __copy__(self) -> Any:
         return self

@@ -1,4 +1,4 @@
-"""Bars and spinners on stderr: shown only on a terminal, and one at a time."""
+"""Progress bars and spinners on stderr. They are shown only on a terminal, one at a time."""
 
 from __future__ import annotations
 
@@ -9,35 +9,39 @@ from typing import Any
 
 __all__ = ["bar", "waiting"]
 
-# The spinner that is shown, if one is. A bar takes its place for as long as the bar lasts.
+# The current spinner, or None. While a bar is shown, the spinner is hidden.
 _spinner: Any = None
 
 
 @contextmanager
 def bar(what: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int], object]]:
-    """Yield the function that advances a bar by a number of steps.
+    """Show a progress bar. Yield the function that advances it by a number of steps.
 
     Parameters
     ----------
     what : str
-        What is being done.
+        The text beside the bar.
     total : int
         Number of steps.
     shown : bool, default=True
-        False: there is no bar, as where stderr is not a terminal.
+        Whether to show the bar. It is never shown if stderr is not a terminal.
     """
-    if not shown or not sys.stderr.isatty():
+    if not shown:
         yield lambda n: None
         return
-    from rich.console import Console
-    from rich.progress import Progress
-
     spinner = _spinner
     if spinner is not None:
-        spinner.stop()
+        spinner.stop()  # first: while it is shown, it stands for stderr, and some versions of rich deny a terminal then
     try:
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(what, total=total)
+        if not sys.stderr.isatty():
+            yield lambda n: None
+            return
+        from rich.console import Console
+        from rich.progress import Progress
+
+        progress = Progress(console=Console(stderr=True), transient=True)
+        task = progress.add_task(what, total=total)
+        with progress:
             yield lambda n: progress.advance(task, n)
     finally:
         if spinner is not None:
@@ -46,7 +50,7 @@ def bar(what: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int]
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Show a spinner while something of unknown length takes place."""
+    """Show a spinner during a task of unknown length."""
     global _spinner
     if not sys.stderr.isatty():
         yield

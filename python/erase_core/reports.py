@@ -1,13 +1,13 @@
-"""What the facade returns: small typed objects that read well and turn into JSON."""
+"""The results of `Erase`: small typed objects that print as a sentence and convert to JSON."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from erase_core.errors import printable
 from erase_core.examples.example import BadRow, counted
-from erase_core.receipts.receipt import Receipt
+from erase_core.receipts.receipt import Receipt, UpdatePath
 
 __all__ = ["ForgetReport", "IngestReport", "Status", "Verification"]
 
@@ -15,35 +15,41 @@ __all__ = ["ForgetReport", "IngestReport", "Status", "Verification"]
 @dataclass(frozen=True)
 class _Report:
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields, for JSON."""
+        """Return the fields as a dict for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class IngestReport(_Report):
-    """What an ingest did.
+    """The result of `Erase.ingest`.
 
     Parameters
     ----------
-    n_added, n_skipped, n_forgotten, n_examples : int
-        Rows that came in, bad rows that were left out, rows left out because they were forgotten, examples in the
-        store now.
+    n_added : int
+        Examples added.
+    n_skipped : int
+        Bad rows left out.
+    n_forgotten : int
+        Rows left out because they were forgotten earlier.
+    n_examples : int
+        Examples in the store now.
     skipped : list of BadRow
+        The bad rows that were left out.
     embedding_seconds, seconds : float
-        Wall-clock time of the embedding, and of all.
+        Wall-clock time of the embedding, and of the whole call.
     n_truncated : int, default=0
-        How many of the inputs that came in have more tokens than the embedding model sees.
+        How many added inputs have more tokens than the embedding model reads.
     longest : int or None, default=None
-        Tokens of the longest of them all; None where the model does not count.
+        Number of tokens of the longest added input. None if the model does not count tokens.
     max_tokens : int or None, default=None
-        Most tokens that the model sees; None where it has no limit, or does not say.
+        Most tokens that the embedding model reads. None if there is no limit, or it is unknown.
     indistinct : list of lists of int or str, default=[]
-        Ids of examples that differ only in what the model does not see: groups with different inputs of that length and
-        the same vector, one of which at least came in now. The clustering cannot tell them apart.
+        Groups of ids whose inputs differ only beyond `max_tokens`, so their vectors are equal and the clustering cannot
+        distinguish them. Each group contains at least one added example.
     notes : tuple of str
-        What the caller should know of the source: see `Reading`.
+        Notes on the source: see `Reading`.
     n_duplicates : int
-        Rows left out because the store has them already.
+        Rows left out because the store contains them already.
     """
 
     n_added: int
@@ -62,18 +68,18 @@ class IngestReport(_Report):
 
     @property
     def n_indistinct(self) -> int:
-        """How many examples look like another one to the embedding model, see `indistinct`."""
+        """Number of examples in `indistinct`: those that the embedding model cannot distinguish from another."""
         return sum(map(len, self.indistinct))
 
     @property
     def unseen(self) -> str:
-        """What the embedding model does not see, in one line; empty if it sees all."""
+        """One line on the inputs that the embedding model truncates; empty if there are none."""
         if not self.n_truncated and not self.indistinct:
             return ""
         inputs = f"{counted(self.n_truncated, 'input')} {'is' if self.n_truncated == 1 else 'are'}"
         alike = f"; {self.n_indistinct} examples differ only beyond that" if self.indistinct else ""
         return (
-            f"{inputs} longer than the {self.max_tokens} tokens that the embedding model sees (the longest has "
+            f"{inputs} longer than the {self.max_tokens} tokens that the embedding model reads (the longest has "
             f"{self.longest}){alike}"
         )
 
@@ -90,33 +96,33 @@ class IngestReport(_Report):
 
 @dataclass(frozen=True)
 class ForgetReport(_Report):
-    """What forgetting did, or would do.
+    """The result of `Erase.forget`: what it removed or, with `dry_run`, would remove.
 
     Parameters
     ----------
     ids : list of int or str
-        Ids of the examples. Empty if nothing that was asked for is there (``on_missing="skip"``).
+        Ids of the removed examples. Empty if none was found (``on_missing="skip"``).
     n_examples : int
         Examples that remain.
     path : {"certified", "replayed", "reseeded"} or None
-        How the clustering was brought up to date; see `UpdateReport`. None if no example is affected.
+        How the clustering was updated: see `UpdateReport`. None if no example was removed.
     before, after : list of int or str
-        Ids of the demonstrations; none of both where they depend on the query.
+        Ids of the demonstrations before and after the removal. Both empty if they depend on the query.
     model_seconds, seconds : float
-        Wall-clock time of the clustering's update, and of all, files included.
+        Wall-clock time of the clustering's update, and of the whole call with all files.
     receipt : Receipt or None
-        The proof; None if nothing was changed.
+        The receipt of the removal. None if nothing was removed.
     dry_run : bool
-        Whether this only says what would change.
+        Whether this is a preview and nothing was changed.
     n_missing : int
-        How many ids or subjects that were asked for are not in the store.
+        How many of the requested ids or subjects are not in the store.
     n_similar : int
-        How many other subjects of the store look like one that was asked for, and keep their examples.
+        How many other subjects in the store look like a requested one. Their examples were not removed.
     """
 
     ids: list[int | str]
     n_examples: int
-    path: Literal["certified", "replayed", "reseeded"] | None
+    path: UpdatePath | None
     before: list[int | str]
     after: list[int | str]
     model_seconds: float
@@ -128,7 +134,7 @@ class ForgetReport(_Report):
 
     @property
     def depends_on_query(self) -> bool:
-        """Whether each query has demonstrations of its own."""
+        """Whether the demonstrations depend on the query."""
         return self.n_examples > 0 and not self.before and not self.after
 
     @property
@@ -137,7 +143,7 @@ class ForgetReport(_Report):
         return sum(id_ not in self.before for id_ in self.after)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields, for JSON; of the receipt its number and hash."""
+        """Return the fields as a dict for JSON; the receipt is its number and hash."""
         receipt = None if self.receipt is None else {"number": self.receipt.number, "hash": self.receipt.hash}
         return {**super().to_dict(), "receipt": receipt}
 
@@ -151,7 +157,7 @@ class ForgetReport(_Report):
             shown = "demonstrations depend on the query" if self.depends_on_query else new
             text += f"; clustering {self.path} in {1e3 * self.model_seconds:.2f} ms, {shown}"
         if self.n_missing:
-            text += f"; {self.n_missing} of what was named {'is' if self.n_missing == 1 else 'are'} not in the store"
+            text += f"; {self.n_missing} of those requested {'is' if self.n_missing == 1 else 'are'} not in the store"
         if self.n_similar:
             others = f"{counted(self.n_similar, 'other subject')} look{'s' if self.n_similar == 1 else ''} alike"
             text += f"; {others} and {'keeps its' if self.n_similar == 1 else 'keep their'} examples"
@@ -160,7 +166,7 @@ class ForgetReport(_Report):
 
 @dataclass(frozen=True)
 class Status(_Report):
-    """What a store holds.
+    """The result of `Erase.status`: the contents of a store.
 
     Parameters
     ----------
@@ -169,21 +175,21 @@ class Status(_Report):
     strategy : str
     n_shots : int
     demonstrations : list of int or str
-        Ids of those in the prompt; empty where they depend on the query.
+        Ids of the demonstrations in the prompt. Empty if they depend on the query.
     embedder : str
-        Identity of the embedding model.
+        Name of the embedding model.
     llm : str
-        The language model that is used unless another is named.
+        Name of the language model in use.
     digest : str
-        Digest of the fitted model; empty for a store without examples.
+        Digest of the fitted model. Empty for a store without examples.
     n_receipts : int
-        Removals so far.
+        Number of receipts, one for each removal.
     receipts : str
-        Folder of their receipts.
+        Folder of the receipts.
     scrubbed : bool
-        Whether the files hold nothing of what was forgotten; if not, the next `open` finishes the removal.
+        Whether the files are free of all removed data. If not, the next `open` finishes the cleanup.
     bytes : int
-        Size of the store's files.
+        Size of the store's files in bytes.
     """
 
     folder: str
@@ -208,29 +214,30 @@ class Status(_Report):
 
 @dataclass(frozen=True)
 class Verification(_Report):
-    """Whether a store is what it should be.
+    """The result of `Erase.verify`: whether a store is consistent, and what was checked.
 
     Parameters
     ----------
     ok : bool
-        Whether nothing of what follows is wrong.
+        Whether no problem was found.
     problems : list of str
-        What is wrong.
+        The problems found.
     n_examples, n_receipts, n_absent : int
-        What was looked at: examples, receipts, and texts and vectors that should be in no file.
+        How many were checked: examples, receipts, and the texts and vectors that must not be in any file.
     public_keys : tuple of str
-        Those that receipts are signed with.
+        The keys that the receipts are signed with.
     keys_are_named : bool
-        Whether keys were named, by one of which each receipt had to be signed. Otherwise anybody's will do.
+        Whether the caller named the keys that may sign receipts. If not, a signature by any key is accepted.
     digest : str
-        Of the model; empty if there are no examples.
+        Digest of the model. Empty if there are no examples.
     snapshot_digest : str
-        Of the snapshot; empty if there is none. It is a cache: another one is no problem.
+        Digest of the snapshot. Empty if there is no snapshot. It is only a cache, so another digest is not a problem.
     scrubbed : bool
-        Whether what was forgotten has been overwritten in the files.
+        Whether all removed data has been overwritten in the files.
     detects_old_copies : bool
-        Whether the receipts lie outside the store's folder, so that a copy of it from before a removal is noticed.
+        Whether the receipts lie outside the store's folder. Only then is an old copy of the whole folder detected.
     seconds : float
+        Wall-clock time of the call.
     """
 
     ok: bool
@@ -249,11 +256,11 @@ class Verification(_Report):
     def __str__(self) -> str:
         if not self.ok:
             return printable("\n".join(["NOT verified:", *self.problems]))
-        absent = "; nothing of what should be absent is in a file" if self.n_absent else ""
-        receipts = f"; {self.n_receipts} receipt{' is' if self.n_receipts == 1 else 's are'} in order"
+        absent = "; nothing that should be absent was found in a file" if self.n_absent else ""
+        receipts = f"; {self.n_receipts} receipt{' is' if self.n_receipts == 1 else 's are'} valid"
         if self.public_keys:
-            named = "named" if self.keys_are_named else "which nobody named"
+            named = "a named key" if self.keys_are_named else "no key was named, so any is accepted"
             receipts += f", signed by {', '.join(key[:16] for key in self.public_keys)} ({named})"
         gives = "gives" if self.n_examples == 1 else "give"
-        present = f"the {counted(self.n_examples, 'example')} present {gives} this very model"
+        present = f"the {counted(self.n_examples, 'example')} {gives} exactly this model"
         return f"verified: {present} ({self.digest[:16] or 'none'}){receipts if self.n_receipts else ''}{absent}"

@@ -1,6 +1,6 @@
-"""When a `QKMeans` is too coarse for its rows to be of use, and the warning that says so.
+"""The warning that the precision of a `QKMeans` is too coarse for its rows.
 
-The figure is the core's, so that it follows the rows as the model does: docs/algorithm.md, section 8.
+The core computes the resolution, so it follows the rows through every update: docs/algorithm.md, section 8.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from erase_core.errors import DataWarning
 
 __all__ = ["COARSE", "warn_if_coarse"]
 
-# Measured on blobs: up to 200 the clusters are those of the same rows about the origin, from 1000 on they are worse. By
-# definition of the figure it means four steps of the fixed point for the spread of a coordinate. Normalised embeddings
-# have 1 to 4, centred data seldom more than 10.
+# Measured on blobs: up to a resolution of 200, clusters are the same as those of centred rows; from 1000 on they are
+# worse. By definition, 256 means that the spread of a coordinate is only four steps of the fixed point. Normalised
+# embeddings have 1 to 4, centred data seldom more than 10.
 COARSE = 256
 
 
 def warn_if_coarse(model: Model, before: float = 0.0) -> None:
-    """Warn of a model that is too coarse for its rows and was not before, at the user's line, not one of scikit-learn.
+    """Warn if a model has become too coarse for its rows. The warning points to the user's line, not into a library.
 
     Parameters
     ----------
     model : Model
     before : float
-        Its resolution before an update, so that only the update that made it coarse warns, not every one that follows.
+        The resolution before the update. If it was too coarse already, no further warning is given.
     """
     if before <= COARSE < model.resolution:
         warnings.warn(
-            "QKMeans: the model's steps are coarse against the spread of the rows: resolution_ is "
-            f"{model.resolution:.3g}, above {COARSE}; give center= if the rows lie far from the origin, leave out or "
-            "clip rows that are much larger than the others, or lower max_norm or epsilon",
+            "QKMeans: the precision is too coarse for the spread of the rows: resolution_ is "
+            f"{model.resolution:.3g}, above {COARSE}. Give center= if the rows lie far from the origin, leave out or "
+            "clip rows that are much larger than the others, or lower max_norm or epsilon.",
             DataWarning,
             stacklevel=_level_of_user(),
         )
 
 
 def _level_of_user() -> int:
-    """Return how many frames above the caller of this function the user's code is: not ours, and not scikit-learn's."""
+    """Return the stack level of the first frame that is neither in this package nor in scikit-learn."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("erase_core.", "sklearn.")):
         level, frame = level + 1, frame.f_back

@@ -1,10 +1,16 @@
-"""What a store was created with: fixed from then on, since the state is a function of it and of the examples."""
+"""The settings of a store. They never change after creation: the state is a function of settings and examples."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
-from typing import Literal, get_args
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeGuard, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from erase_core import checks
 from erase_core.errors import ParameterError
@@ -15,9 +21,38 @@ from erase_core.llm.prompt import Template
 from erase_core.llm.protocol import check_options
 from erase_core.llm.server_options import ServerOptions
 
-__all__ = ["Settings", "Strategy"]
+__all__ = ["GivenSettings", "Settings", "Strategy", "is_name", "name_of"]
+
+if TYPE_CHECKING:
+    from erase_core.embedding.sentence import Embedder
+    from erase_core.llm import LLM
 
 Strategy = Literal["kmeans", "knn", "random"]
+
+
+class GivenSettings(TypedDict, total=False):
+    """Settings of a new store as a caller gives them: see `Settings` for each.
+
+    What is not given has the default of `Settings`. The store itself keeps a matrix as `projection`, such as the one of
+    `principal_axes`. Models may be objects of the caller's own, which `open` needs again.
+    """
+
+    n_shots: int
+    strategy: Strategy
+    seed: int
+    epsilon: float
+    gamma: float
+    max_iter: int
+    panel: Literal["auto"] | int | None
+    projection: int | NDArray[np.float64] | None
+    template: Template | Mapping[str, str] | None
+    options: Iterable[str]
+    embedder: str | PathLike[str] | Embedder | None
+    llm: str | PathLike[str] | LLM | None
+    base_url: str | None
+    chat: bool
+    server: ServerOptions | Mapping[str, object] | None
+    on_control_tokens: OnControlTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,38 +64,38 @@ class Settings:
     n_shots : int, default=8
         Demonstrations in a prompt.
     strategy : {"kmeans", "knn", "random"}, default="kmeans"
-        How they are chosen: the examples nearest to the centres, one prompt for all queries (ERASE); those nearest to
-        each query; or a draw by seed and id.
+        How demonstrations are chosen. "kmeans": the examples nearest to the cluster centres, the same for all queries
+        (ERASE). "knn": the examples nearest to the query. "random": a draw by seed and id.
     seed : int, default=0
-        Seed of every draw, 0 to 2**64 - 1.
+        Seed of all random draws, 0 to 2**64 - 1.
     epsilon, gamma, max_iter, panel
-        As for `QKMeans`.
+        See `QKMeans`.
     projection : int or None, default=None
-        As for `QKMeans`. A matrix of public axes, where there is one, is kept by the store.
+        See `QKMeans`. A projection matrix is not part of the settings; the store keeps it separately.
     template : Template or None, default=None
-        Texts of the prompt; None for the plain ones.
+        Texts of the prompt. None: the default template.
     options : tuple of str, default=()
-        Answers to choose from where a call names none.
+        Answers to choose from if a call gives none.
     embedder : str or None, default=None
-        Hub id or folder of the embedding model; None for the packaged one.
+        Hub id or folder of the embedding model. None: the packaged model.
     llm : str or None, default=None
-        Hub id, folder or GGUF file of the language model, or its name at `base_url`; None for the packaged one.
+        Hub id, folder or GGUF file of the language model, or its name at `base_url`. None: the packaged model.
     base_url : str or None, default=None
         Address of an OpenAI-compatible server, without user name and password.
     chat : bool, default=False
-        Whether the model's chat template is used.
+        Whether to use the model's chat template.
     server : ServerOptions, default=ServerOptions()
-        How the server at `base_url` is asked. Its key is not among them.
+        How to send requests to the server at `base_url`. The server's key is not part of the settings.
     on_control_tokens : {"keep", "refuse"}, default="keep"
-        What to do with control tokens such as ``<|im_start|>`` in examples, queries and options. "keep": they are text
-        like any other. A model in this process is then never given the tokens themselves; a server cannot be kept from
-        reading them as such. "refuse": such an example is not taken in, and such a query is an error. Looked for are
-        the common families, and the tokens of the language model where its tokenizer is at hand.
+        What to do with control tokens such as ``<|im_start|>`` in examples, queries and options. "keep": treat them as
+        ordinary text. A model in this process then never receives the tokens themselves, but a server may still read
+        them as control tokens. "refuse": such examples are not ingested, and such queries raise an error. Both the
+        common families of control tokens and those of the language model, if its tokenizer is available, are detected.
 
     Raises
     ------
     ParameterError
-        A value is none of what is listed.
+        A setting has the wrong type or is out of range.
     """
 
     n_shots: int = 8
@@ -81,13 +116,12 @@ class Settings:
     on_control_tokens: OnControlTokens = "keep"
 
     def __post_init__(self) -> None:
-        # What numpy made is turned into what JSON knows.
+        # The checks turn numpy numbers into Python numbers, which JSON can hold.
         object.__setattr__(self, "n_shots", checks.integer("n_shots", self.n_shots, 1, 1024))
-        if self.strategy not in get_args(Strategy):
-            raise ParameterError(f"strategy must be one of {', '.join(get_args(Strategy))}, got {self.strategy!r}")
+        checks.choice("strategy", self.strategy, get_args(Strategy))
         object.__setattr__(self, "seed", checks.integer("seed", self.seed, 0, 2**64 - 1))
-        checks.ratio("epsilon", self.epsilon, 0, checks.MAX_EPSILON)
-        checks.ratio("gamma", self.gamma, None, 1)
+        checks.epsilon(self.epsilon)
+        checks.gamma(self.gamma)
         for name in ("epsilon", "gamma"):
             object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "max_iter", checks.integer("max_iter", self.max_iter, 1, checks.MAX_ITER))
@@ -105,7 +139,7 @@ class Settings:
             if value is not None and (not isinstance(value, str) or not value.strip()):
                 raise ParameterError(f"{name} must be text that is not blank, or None, got {value!r}")
             if value is not None and (reason := unstorable(value)):
-                raise ParameterError(f"{name} must be text that can be stored, but {value!r} {reason}; rename it")
+                raise ParameterError(f"{name} must be text that can be stored, but {value!r} {reason}. Rename it.")
         if not isinstance(self.chat, bool):
             raise ParameterError(f"chat must be True or False, got {self.chat!r}")
         if not isinstance(self.server, ServerOptions):
@@ -114,22 +148,61 @@ class Settings:
             check_no_credentials(self.base_url)
         checks.choice("on_control_tokens", self.on_control_tokens, get_args(OnControlTokens))
         if self.base_url is not None and self.llm is None:
-            raise ParameterError("llm must name the model that the server at base_url is to run")
+            raise ParameterError("llm must be the name of a model at base_url, got None")
+
+    @classmethod
+    def of(cls, given: GivenSettings) -> Settings:
+        """Return the settings that a caller gives.
+
+        Raises
+        ------
+        ParameterError
+            A value is not one of those listed, or there is no setting of a name.
+        """
+        values: dict[str, Any] = {**given}
+        names = [setting.name for setting in fields(cls)]
+        unknown = [name for name in values if name not in names]
+        if unknown:
+            raise ParameterError(f"{unknown[0]} is not a setting of a store; those are {', '.join(names)}")
+        if not isinstance(values.get("projection"), (int, np.integer)):  # a matrix, which the store keeps
+            values["projection"] = None
+        if isinstance(values.get("template"), Mapping):
+            values["template"] = Template.from_dict(values["template"])
+        if "server" in values:
+            values["server"] = ServerOptions.of(values["server"])
+        for name in {"embedder", "llm"} & values.keys():
+            values[name] = name_of(name, values[name])
+        return cls(**values)
 
     def to_json(self) -> str:
-        """Return the settings as JSON, the same for the same settings."""
+        """Return the settings as JSON. Equal settings give equal text."""
         values = asdict(self)
-        if self.server == ServerOptions():  # so that versions without it read what does not need it
+        if self.server == ServerOptions():  # older versions, which do not know it, can then read the settings
             del values["server"]
         return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
-        """Return the settings that `to_json` wrote."""
+        """Return the settings from the JSON of `to_json`."""
         values = json.loads(text)
         if values["template"] is not None:
             values["template"] = Template.from_dict(values["template"])
-        if values["base_url"] is not None:  # older versions kept a password that was in it
+        if values["base_url"] is not None:  # older versions stored an address with its password
             values["base_url"] = without_credentials(values["base_url"])
         values["server"] = ServerOptions.of(values.get("server"))
         return cls(**{**values, "options": tuple(values["options"])})
+
+
+def is_name(model: object) -> TypeGuard[str | PathLike[str]]:
+    """Whether a model is given as a name or folder, not as an object."""
+    return isinstance(model, (str, PathLike))
+
+
+def name_of(name: str, model: object) -> str | None:
+    """Return the name of a model given by name or folder; None for an object or None."""
+    if is_name(model):
+        # An absolute path stays valid when the store is opened from another working directory.
+        return os.path.abspath(model) if os.path.exists(model) else os.fspath(model)
+    if model is not None and not hasattr(model, "name"):
+        raise ParameterError(f"{name} must be a name, a folder, a model or None, got {model!r}")
+    return None

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import erase_core
 import pytest
 from chat_server import says, serving
 from command_line import answered, check_refused, command, erase, json_of, needs_embedder, shell
@@ -29,10 +30,10 @@ from erase_core.erase import Erase
 from erase_core.examples.reading import read_examples
 from erase_core.store.metadata import CONSTANTS, hash_of
 from small_models import make_model, needs_packaged
-from small_stores import WordEmbedder, contents
+from small_stores import WordEmbedder, contents, parts_of
 from support import HANG
 
-EXAMPLES = Path(output.__file__).parents[1] / "demo" / "examples.jsonl"
+EXAMPLES = Path(erase_core.__file__).parent / "demo" / "examples.jsonl"
 ANSI = "\x1b"
 
 
@@ -80,7 +81,7 @@ def test_the_help_lists_every_exit_code() -> None:
 
 def test_an_unexpected_error_is_named_but_not_quoted(capsys: pytest.CaptureFixture[str]) -> None:
     assert output.run(raising(RuntimeError("a text of the user's"))) == output.BUG
-    assert re.fullmatch(r"error: unexpected RuntimeError; [^\n]*\n", capsys.readouterr().err)
+    assert re.fullmatch(r"error: unexpected RuntimeError. [^\n]*\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -247,9 +248,9 @@ def test_ctrl_c(store: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(command("ingest", rows, "-s", store), stderr=subprocess.PIPE, text=True)
     with open(reader_of(rows, process), "w"):
         process.send_signal(signal.SIGINT)
-    # The pipe is closed by now: a signal that comes between Python's look for one and its read is seen when the read ends.
+    # The pipe is closed by now: a signal that comes just before Python's read is seen when the read ends.
     _, said = process.communicate(timeout=HANG)
-    assert (process.returncode, said) == (130, "interrupted; what the command had not finished has changed nothing\n")
+    assert (process.returncode, said) == (130, "interrupted; unfinished work was not saved\n")
     assert contents(store) == before
 
 
@@ -372,7 +373,7 @@ def test_ctrl_c_is_an_answer(store: Path) -> None:
     before = contents(store)
     code, said, printed = answered("\x03", "forget", "--id", "t-0001", "--store", store)
     assert (code, printed) == (130, "")
-    assert "interrupted; what the command had not finished has changed nothing" in said
+    assert "interrupted; unfinished work was not saved" in said
     assert contents(store) == before
 
 
@@ -390,8 +391,9 @@ def test_a_store_from_nothing(tmp_path: Path) -> None:
     assert json_of("verify", "--store", tmp_path / "store")["ok"] is True
     with Erase.open(tmp_path / "store") as opened:
         assert (opened.settings.seed, opened.settings.options) == (5, ("a", "b"))
-        assert opened._store.constants.axes is not None
-        assert opened._store.constants.axes.shape == (8, 384)
+        axes = parts_of(opened).store.constants.axes
+        assert axes is not None
+        assert axes.shape == (8, 384)
     assert json_of("forget", "--id", "3", "--yes", "--store", tmp_path / "store")["ids"] == [3]
 
 

@@ -67,7 +67,7 @@ def test_receipts_that_are_not_there_or_were_touched(store: Path) -> None:
     folder = store.parent / "receipts"
     newest = json_of("status", "--store", store)
     assert (newest["n_receipts"], newest["receipts"]) == (2, str(folder))
-    check_refused(erase("receipts", "show", 3, "--store", store), 16, "no receipt 3")
+    check_refused(erase("receipts", "show", 3, "--store", store), 16, "does not contain receipt 3")
     check_refused(erase("receipts", "verify", "--folder", folder, "--head", "2"), 2, "--head")
     check_refused(erase("receipts", "list", "--folder", folder, "--receipts", folder), 2, "--folder")
     head = f"2:{json_of('receipts', 'verify', '--store', store)['head']}"
@@ -125,7 +125,7 @@ def test_verify_tells_where_receipts_should_be(tmp_path: Path) -> None:
         made.ingest(some(5))
     verified = erase("verify", "--store", tmp_path / "store")
     assert verified.exit_code == 0
-    assert "note: its receipts lie within the store" in verified.stdout
+    assert "note: the receipts lie within the store" in verified.stdout
 
 
 def test_texts_to_look_for_are_checked(store: Path) -> None:
@@ -189,7 +189,9 @@ def test_public_keys_are_named_by_the_environment(
     monkeypatch.setenv("ERASE_PUBLIC_KEY", "0" * 64)
     for command in (("verify",), ("receipts", "verify")):
         assert not json_of(*command, "--store", store, code=1)["ok"]
-    check_refused(erase("forget", "--id", 2, "--yes", "--store", store, "--signing-key", private), 16, "not one whose")
+    check_refused(
+        erase("forget", "--id", 2, "--yes", "--store", store, "--signing-key", private), 16, "none of the named"
+    )
 
 
 @pytest.mark.parametrize("empty", ["", " \n"])
@@ -212,7 +214,7 @@ def test_a_signature_that_is_only_shown_is_not_said_to_be_checked(
     forget(store, "--id", 2, "--signing-key", private)
     folder = ("--folder", store.parent / "receipts")
     lines = erase("receipts", "list", *folder).stdout.splitlines()
-    assert ["bears a signature" in line for line in lines] == [False, True]
+    assert ["signed (not checked)" in line for line in lines] == [False, True]
     for command in (("list",), ("show", 1)):
         refused = erase("receipts", *command, *folder, "--public-key", public)
         check_refused(refused, 2, "--folder", "--public-key", "erase receipts verify")
@@ -226,7 +228,7 @@ def test_forget_asks_for_the_key_before_it_asks_whether_to_act(
     private, public = keys
     monkeypatch.setenv("ERASE_SIGNING_PASSWORD", "the password")
     command = ("forget", "--id", 1, "--store", store, "--public-key")
-    for arguments, word in (((public,), "--signing-key"), (("0" * 64, "--signing-key", private), "not one whose")):
+    for arguments, word in (((public,), "--signing-key"), (("0" * 64, "--signing-key", private), "none of the named")):
         code, said, printed = answered("n\n", *command, *arguments)
         assert (code, printed, "Forget?" in said, word in said) == (16, "", False, True)
     code, said, _ = answered("y\n", *command, public, "--signing-key", private)

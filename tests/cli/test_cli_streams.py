@@ -112,7 +112,7 @@ def test_a_stream_that_is_named_and_closed_is_an_error(
     """The examples would go nowhere, with the exit code of success."""
     code, said = run(arguments, store, closed)
     if descriptor in closed:
-        assert (code, said) == (2, f"error: FILE: - is {name}, which is closed; name a file\n")
+        assert (code, said) == (2, f"error: FILE: - means {name}, which is closed. Give a file.\n")
     else:
         assert code == (0 if descriptor else 3)  # an empty source
 
@@ -144,7 +144,7 @@ def test_output_that_cannot_be_written_does_not_hide_what_was_done(
         code, said = run(arguments, store, stdout=full)
     assert code == (DONE_UNPRINTED if changed else 13)
     assert re.fullmatch(r"error: [^\n]*No space left on device\n", said)
-    assert ("has done its work" in said, "standard output: No space" in said) == (
+    assert ("is done, but cannot print" in said, "standard output: No space" in said) == (
         changed,
         not changed and "--help" not in arguments,
     )
@@ -156,7 +156,7 @@ def test_output_that_nobody_reads_does_not_hide_what_was_done(store: Path) -> No
     code, said = run(["forget", "--id", "1", "--yes"], store, stdout=writer)
     os.close(writer)
     assert code == DONE_UNPRINTED
-    assert re.fullmatch(r"error: [^\n]*has done its work[^\n]*\n", said)
+    assert re.fullmatch(r"error: [^\n]*is done, but cannot print[^\n]*\n", said)
     assert json_of("status", "--store", store)["n_examples"] == 8
 
 

@@ -236,11 +236,11 @@ def test_a_hub_id_is_read_from_the_cache(
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("/no/such/folder", "there is no folder '/no/such/folder'; give"),
-        (Path("no-such/model"), "there is no folder 'no-such/model'; give"),
-        ("no-such/model", "there is no folder 'no-such/model', and it cannot be had from the Hugging Face hub"),
-        ("no-such-model", "there is no folder 'sentence-transformers/no-such-model', and it cannot be had"),
-        (os.path.dirname(__file__), "is not the folder of an embedding model: it has neither modules.json nor"),
+        ("/no/such/folder", "there is no folder '/no/such/folder'. Give"),
+        (Path("no-such/model"), "there is no folder 'no-such/model'. Give"),
+        ("no-such/model", "there is no folder 'no-such/model', and the Hugging Face hub did not deliver"),
+        ("no-such-model", "there is no folder 'sentence-transformers/no-such-model', and the Hugging Face hub"),
+        (os.path.dirname(__file__), "is not an embedding model: it contains neither modules.json nor"),
     ],
 )
 def test_no_such_model(model: str | Path, message: str) -> None:
@@ -278,7 +278,7 @@ def test_missing_packages(monkeypatch: pytest.MonkeyPatch, package: str, pip: st
         ({"truncate_dim": 0}, "truncate_dim must be an integer from 1 to 24, got 0"),
         ({"truncate_dim": 25}, "truncate_dim must be an integer from 1 to 24, got 25"),
         ({"prompt": 3}, "prompt must be None or a string, got 3"),
-        ({"device": "abacus"}, "device must be one that torch has here, such as 'cpu', got 'abacus'"),
+        ({"device": "abacus"}, "device must be available to torch, such as 'cpu', got 'abacus'"),
         ({"model": 3}, "model must be None, a folder or an id on the Hugging Face hub, got 3"),
     ],
 )
@@ -293,7 +293,7 @@ def test_wrong_parameters(tiny: Path, wrong: dict[str, Any], message: str) -> No
     [
         ("a text", ParameterError, "texts must be a list of strings, got str"),
         (["a", 3], ParameterError, r"texts must be strings, but texts\[1\] is int"),
-        (["a", "b\ud800c"], DataError, r"texts\[1\] is no valid Unicode: surrogates not allowed at character 1"),
+        (["a", "b\ud800c"], DataError, r"texts\[1\] is not valid Unicode: surrogates not allowed at character 1"),
     ],
 )
 def test_what_is_no_text(tiny_embedder: SentenceEmbedder, texts: Any, error: type[Exception], message: str) -> None:

@@ -17,6 +17,7 @@ from erase_core.embedding.model_files import Identity, identity
 from erase_core.embedding.sentence import SentenceEmbedder
 from erase_core.errors import EmbedderError, MissingPackageError
 from erase_core.libraries import quiet
+from small_stores import parts_of
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'erase-core[llm]'")
@@ -196,12 +197,12 @@ def test_of_a_model_on_the_hub_nothing_is_said() -> None:
 def test_a_store_is_made_without_the_model_and_works_with_it(tmp_path: Path) -> None:
     folder = make(tmp_path / "model", truncate_dim=10)
     with Erase.create(tmp_path / "store", embedder=folder, n_shots=2) as erase:
-        assert erase._models._embedder is None
+        assert parts_of(erase).models._embedder is None
         assert erase.status().embedder == loaded(folder).name
         erase.ingest([{"input": "a parcel", "output": "yes"}, {"input": "a refund", "output": "no"}])
         assert len(erase.demonstrations()) == 2
     with Erase.create(tmp_path / "other", embedder=SentenceEmbedder(folder), n_shots=2) as erase:
-        assert (erase._models._identity, erase._models._dim) == loaded(folder)
+        assert (parts_of(erase).models._identity, parts_of(erase).models._dim) == loaded(folder)
 
 
 def test_a_model_that_changed_meanwhile_is_refused(tmp_path: Path) -> None:

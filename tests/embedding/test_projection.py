@@ -88,7 +88,7 @@ def test_files_that_hold_no_texts(tmp_path: Path) -> None:
     for name, message in {
         "absent": "No such file",
         ".": "directory",
-        "empty": "holds no text",
+        "empty": "contains no text",
         "latin": "not a text file in UTF-8",
     }.items():
         with pytest.raises(SourceError, match=message) as caught:

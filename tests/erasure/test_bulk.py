@@ -41,6 +41,7 @@ from small_stores import (
     example,
     fresh,
     new_path,
+    parts_of,
     reopened,
     seen,
     seen_anew,
@@ -56,12 +57,12 @@ def spelled() -> list[Example]:
 
 
 def generation(erase: Erase) -> int:
-    with erase._store.reading() as reads:
+    with parts_of(erase).store.reading() as reads:
         return reads.metadata.generation
 
 
 def n_forgotten(erase: Erase) -> int:
-    with erase._store.reading() as reads:
+    with parts_of(erase).store.reading() as reads:
         return len(reads.all_forgotten())
 
 
@@ -104,7 +105,7 @@ def test_of_several_those_that_are_there_are_forgotten(path: Path) -> None:
         assert (report.ids, report.n_missing) == ([6, 10], 1)
         survivors = [each for each in some(12) if each.id not in (1, 2, 6, 10)]
         assert seen(erase) == seen_anew(path) == fresh(survivors)
-        assert "1 of what was named is not in the store" in str(report)
+        assert "1 of those requested is not in the store" in str(report)
 
 
 def test_a_store_without_examples_has_nothing_to_forget(path: Path) -> None:
@@ -312,7 +313,7 @@ def test_only_an_id_makes_a_duplicate(path: Path) -> None:
         report = erase.ingest(rows, on_duplicate="skip")
         assert report.n_added == 2
         [note] = report.notes
-        assert "by their ids" in note
+        assert "found by id" in note
         assert not erase.ingest(rows).notes
         assert not erase.ingest([{**rows[0], "id": 7}], on_duplicate="skip").notes
         check_refused(erase, lambda: erase.ingest([{**rows[0], "id": "0"}], on_duplicate="skip"), IdKindError)
@@ -321,15 +322,15 @@ def test_only_an_id_makes_a_duplicate(path: Path) -> None:
 
 def test_what_another_handle_takes_in_meanwhile_is_a_duplicate(path: Path) -> None:
     with create(path, some(6)) as erase:
-        embed = erase._models.embedder.embed
+        embed = parts_of(erase).models.embedder.embed
 
         def slowly(texts: Sequence[str], *, progress: bool = False) -> Any:
-            erase._models.embedder.embed = embed  # type: ignore[method-assign]
+            parts_of(erase).models.embedder.embed = embed  # type: ignore[method-assign]
             with reopened(path) as other:
                 other.ingest(some(2, 6))
             return embed(texts, progress=progress)
 
-        erase._models.embedder.embed = slowly  # type: ignore[method-assign]
+        parts_of(erase).models.embedder.embed = slowly  # type: ignore[method-assign]
         report = erase.ingest(some(10), on_duplicate="skip")
         assert (report.n_added, report.n_duplicates, report.n_examples) == (2, 8, 10)
         assert seen(erase) == seen_anew(path) == fresh(some(10))
@@ -348,7 +349,7 @@ def test_the_command_repeats(tmp_path: Path) -> None:
     assert (again["ids"], again["n_missing"], again["receipt"], again["path"]) == ([], 4, None, None)
     result = command(*wanted, "--missing", "skip")
     assert (result.exit_code, result.stdout.count("\n"), result.stderr) == (0, 1, "")
-    assert result.stdout.startswith("0 examples forgotten, 6 remain; 4 of what was named are not in the store")
+    assert result.stdout.startswith("0 examples forgotten, 6 remain; 4 of those requested are not in the store")
     # Nobody is asked where there is nothing to decide, but somebody could have been.
     check_ended(command(*(each for each in wanted if each != "--yes"), "--missing", "skip"), 2, "--yes")
     report = json_of("forget", "--id", "0", "--id", "77", "--yes", "--missing", "skip", "--store", store)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +45,13 @@ from small_stores import (
     example,
     fresh,
     new_path,
+    parts_of,
     refused,
     reopened,
     seen,
     seen_anew,
     some,
+    without_id,
 )
 
 
@@ -153,7 +154,7 @@ def test_what_a_copy_never_had_is_refused_by_it_too(path: Path) -> None:
         erase.forget([50, 52])
         erase.forget(subject="dan")
     with opened(copy, old=True) as erase:
-        unnumbered = replace(example(52, "said once"), id=None)
+        unnumbered = without_id(example(52, "said once"))
         for each in (example(50, "another"), example(99, subject="dan"), unnumbered):
             check_refused(erase, lambda each=each: erase.ingest([each]), ForgottenError)  # type: ignore[misc]
         assert seen(erase) == fresh(some(12))
@@ -319,7 +320,7 @@ def test_an_old_copy_that_cannot_catch_up_is_left_as_it_was(outside: History, mo
     """Another process writes: it says so, and the next to open it goes on."""
     copy = outside.copies[2]
     kept, gone = left(outside, copy)
-    with reopened(copy) as erase, erase._store.writing(), pytest.raises(EraseError, match="is writing"):
+    with reopened(copy) as erase, parts_of(erase).store.writing(), pytest.raises(EraseError, match="is writing"):
         opened(copy, timeout=0.05)
     with reopened(copy) as erase:
         assert len(erase.examples()) == len(kept) + len(gone)

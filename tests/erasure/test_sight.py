@@ -99,7 +99,11 @@ def test_a_model_that_does_not_count_is_not_reported(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("given_counts", "words"),
-    [([1], "1 numbers of tokens for 2"), (None, "no numbers of tokens"), (["a", "b"], "no numbers of tokens")],
+    [
+        ([1], "2 integers, one for each text, got 1"),
+        (None, "must return integers"),
+        (["a", "b"], "must return integers"),
+    ],
 )
 def test_a_model_that_counts_wrongly_is_refused(path: Path, given_counts: Any, words: str) -> None:
     embedder = Short()
@@ -114,11 +118,11 @@ def test_a_model_that_counts_wrongly_is_refused(path: Path, given_counts: Any, w
         ({}, ""),
         (
             {"n_truncated": 1, "longest": 300, "max_tokens": 256},
-            "1 input is longer than the 256 tokens that the embedding model sees (the longest has 300)",
+            "1 input is longer than the 256 tokens that the embedding model reads (the longest has 300)",
         ),
         (
             {"n_truncated": 2, "longest": 300, "max_tokens": 256, "indistinct": [[1, 2], [5, 6, 9]]},
-            "2 inputs are longer than the 256 tokens that the embedding model sees (the longest has 300); "
+            "2 inputs are longer than the 256 tokens that the embedding model reads (the longest has 300); "
             "5 examples differ only beyond that",
         ),
     ],
@@ -148,7 +152,7 @@ def test_the_command_line_prints_one_line(path: Path, tmp_path: Path, monkeypatc
         assert len(result.stdout.splitlines()) == lines
         if lines == 2:
             assert result.stdout.splitlines()[1] == (
-                "2 inputs are longer than the 4 tokens that the embedding model sees (the longest has 6); "
+                "2 inputs are longer than the 4 tokens that the embedding model reads (the longest has 6); "
                 "2 examples differ only beyond that"
             )
 

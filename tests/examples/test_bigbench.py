@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from erase_core.errors import ExampleError, SourceError
-from erase_core.examples.example import Reading
+from erase_core.examples.example import Example, Reading
 from erase_core.examples.reading import read_examples
 from erase_core.llm.prompt import Prompt, Template
 from hypothesis import given
@@ -45,7 +45,7 @@ def read(folder: Path, task: dict[str, Any], **options: Any) -> Reading:
 
 
 def prompt(reading: Reading, query: str) -> Prompt:
-    return Prompt(Template.from_dict(reading.template), tuple(reading.examples), query)
+    return Prompt(Template.from_dict(reading.template), tuple(cast("list[Example]", reading.examples)), query)
 
 
 def test_a_task_becomes_the_prompt_that_its_prefixes_describe(folder: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_bad_example_is_one_bad_row(folder: Path, example: object, field: str 
         ({"task_prefix": None}, "task_prefix must be text, got NoneType"),
         ({"example_output_prefix": 3}, "example_output_prefix must be text, got int"),
         ({"append_choices_to_input": "false"}, "append_choices_to_input must be true or false, got str"),
-        ({"examples": {}}, "is neither a list of objects nor a BIG-bench task"),
+        ({"examples": {}}, "must be a list of objects, or a BIG-bench task"),
         ({"examples": []}, "has no rows"),
     ],
 )

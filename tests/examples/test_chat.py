@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from erase_core.errors import ParameterError
-from erase_core.examples.example import Example
+from erase_core.examples.example import Example, NewExample
 from erase_core.examples.reading import read_examples
 from erase_core.llm.prompt import Template
 from hypothesis import given
@@ -63,13 +63,13 @@ def test_a_file_of_chats_is_read_as_it_is_and_by_any_table(tmp_path: Path) -> No
 def test_what_was_said_before_is_part_of_the_question() -> None:
     more = [{"role": "user", "content": "and the other?"}, {"role": "assistant", "content": "also"}]
     read = read_examples([{"messages": SYSTEM + HELLO + more}], format="openai-chat").examples
-    assert read == [Example(None, "User: where is my parcel?\n\nAssistant: delivery\n\nUser: and the other?", "also")]
+    assert read == [NewExample("User: where is my parcel?\n\nAssistant: delivery\n\nUser: and the other?", "also")]
 
 
 def test_content_may_be_parts_of_text() -> None:
     parts = [{"type": "text", "text": "where is "}, {"type": "text", "text": "my parcel?"}]
     read = read_examples([{"messages": [{"role": "user", "content": parts}, HELLO[1]]}], format="openai-chat").examples
-    assert read == [Example(None, "where is my parcel?", "delivery")]
+    assert read == [NewExample("where is my parcel?", "delivery")]
 
 
 @pytest.mark.parametrize("role", ["system", "developer"])
@@ -84,7 +84,7 @@ def test_a_system_message_that_all_share_is_the_instruction_of_the_template(role
 @pytest.mark.parametrize("other", [HELLO, [{"role": "system", "content": "Another."}, *HELLO]])
 def test_system_messages_that_differ_are_left_out_and_named(other: Chat) -> None:
     read = read_examples([{"messages": SYSTEM + HELLO}, {"messages": other}], format="openai-chat")
-    assert read.examples == [Example(None, "where is my parcel?", "delivery")] * 2
+    assert read.examples == [NewExample("where is my parcel?", "delivery")] * 2
     assert read.template == {}
     assert "differ" in read.notes[0]
 
@@ -96,7 +96,7 @@ BAD: dict[str, tuple[object, str]] = {
     "text": ("hello", "must be a list of messages, got str"),
     "an object": ({"role": "user"}, "must be a list of messages, got dict"),
     "empty": ([], "must end with a message of the assistant"),
-    "no objects": (["hello"], "must hold objects, got str at place 1"),
+    "no objects": (["hello"], "must be a list of objects, got str at position 1"),
     "no answer": (HELLO[:1], "must end with a message of the assistant"),
     "a question at the end": ([*HELLO, HELLO[0]], "must end with a message of the assistant"),
     "no question": (HELLO[1:], "must have a message of the user before the assistant's last one"),
@@ -104,11 +104,14 @@ BAD: dict[str, tuple[object, str]] = {
     "no role": ([{"content": "x"}, *HELLO], "message 1 has another"),
     "an odd role": ([{"role": ["user"], "content": "x"}, *HELLO], "message 1 has another"),
     "a call": ([HELLO[0], CALL], "message 2 calls a tool"),
-    "a refusal": ([HELLO[0], {"role": "assistant", "content": None, "refusal": "no"}], "message 2 has NoneType"),
+    "a refusal": (
+        [HELLO[0], {"role": "assistant", "content": None, "refusal": "no"}],
+        "the content of message 2 is NoneType",
+    ),
     "an image": ([IMAGE, HELLO[1]], "message 1 has a part that is not"),
     "blank": ([{"role": "user", "content": " "}, HELLO[1]], "message 1 is empty"),
-    "a number": ([{"role": "user", "content": 5}, HELLO[1]], "message 1 has int as its content"),
-    "not to be learned": ([HELLO[0], {**HELLO[1], "weight": 0}], "weight is 0"),
+    "a number": ([{"role": "user", "content": 5}, HELLO[1]], "the content of message 1 is int"),
+    "not to be learned": ([HELLO[0], {**HELLO[1], "weight": 0}], "weight of the last message is 0"),
 }
 
 

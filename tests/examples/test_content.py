@@ -40,7 +40,7 @@ def test_gzip_is_read_in_any_format(folder: Path, kind: str) -> None:
     for name in (f"rows.{kind}.gz", f"ROWS.{kind.upper()}.GZ"):
         assert read_examples(written(folder, name, packed)).examples == GOOD_EXAMPLES
     assert read_examples(written(folder, "rows.gz", packed), format=kind).examples == GOOD_EXAMPLES
-    assert "its name does not tell its format" in refused(folder / "rows.gz")
+    assert "the name does not show the format" in refused(folder / "rows.gz")
 
 
 def test_gzip_of_several_parts_is_read_whole(folder: Path) -> None:
@@ -59,7 +59,7 @@ def test_damaged_gzip_is_one_clear_line(folder: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_name_that_wrongly_says_gzip_is_refused(folder: Path, kind: str) -> None:
-    assert "is not gzip" in refused(written(folder, f"plain.{kind}.gz", content(folder, kind)))
+    assert "is not compressed with gzip" in refused(written(folder, f"plain.{kind}.gz", content(folder, kind)))
     assert "is empty" in refused(written(folder, f"empty.{kind}.gz", b""))
 
 
@@ -139,4 +139,4 @@ def test_an_open_file_that_cannot_be_read_is_one_clear_line(folder: Path) -> Non
         read_examples(file)
     assert "format" in refused(io.BytesIO(LINES.encode()))
     odd: Any = type("Odd", (), {"read": lambda self: 5})()
-    assert "gave int, not bytes" in refused(odd, format="csv")
+    assert "returns int, not bytes" in refused(odd, format="csv")

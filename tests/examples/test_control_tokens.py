@@ -122,8 +122,8 @@ def test_a_query_with_one_is_refused(path: Path, strategy: str) -> None:
     with refusing(path, llm=Tokenised(), strategy=strategy) as erase:
         for token in ("<|im_start|>", "</s>", "~~turn~~"):
             for call in (erase.ask, erase.prompt, lambda query: erase.choose(query, ["a", "b"])):
-                check_refused(erase, partial(call, f"late {token}?"), ParameterError, "query must hold no")
-        check_refused(erase, lambda: erase.choose("late?", ["a", "<s>"]), ParameterError, "options must hold no")
+                check_refused(erase, partial(call, f"late {token}?"), ParameterError, "query must not contain")
+        check_refused(erase, lambda: erase.choose("late?", ["a", "<s>"]), ParameterError, "options must not contain")
         assert erase.ask("late?").text
 
 
@@ -181,7 +181,7 @@ def test_the_command_line_refuses(path: Path, tmp_path: Path, monkeypatch: pytes
     assert made.exit_code == 0, made.stderr
     refused = run(app, ["ingest", str(rows), "--store", str(path)])
     assert (refused.exit_code, refused.stdout) == (3, "")
-    assert "rows.jsonl, example 1, field 'input': holds a control token" in refused.stderr
+    assert "rows.jsonl, example 1, field 'input': contains a control token" in refused.stderr
     assert run(app, ["ask", "a </s>", "--store", str(path)]).exit_code == 2
     kept = run(app, ["ingest", str(rows), "--store", str(path), "--on-control-tokens", "keep"])
     assert kept.exit_code == 0, kept.stderr

@@ -146,7 +146,7 @@ def test_a_row_of_another_width_names_the_lines_that_a_quote_joined(folder: Path
     read = read_examples(path, skip_bad=True)
     assert [e.id for e in read.examples] == [3]
     assert [str(bad).removeprefix(f"{path}, ") for bad in read.skipped] == [
-        "line 2: has 3 cells where the header has 4; a quote makes it run on to line 3"
+        "line 2: has 3 cells where the header has 4; a quote extends it to line 3"
     ]
 
 
@@ -268,5 +268,5 @@ def test_customers_numbers_that_pandas_wrote_as_floats_are_those_numbers(tmp_pat
 def test_another_delimiter_is_seen_where_a_label_has_a_comma(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("input;output;name, first\na;b;c\n")
-    with pytest.raises(SourceError, match="separated by ';'; give delimiter=';'"):
+    with pytest.raises(SourceError, match=r"separated by ';'\. Give delimiter=';'"):
         read_examples(path)

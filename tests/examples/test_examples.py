@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from decimal import Decimal
 from enum import Enum
 from types import MappingProxyType
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from erase_core.errors import ExampleError
-from erase_core.examples.example import FIELDS, BadRow, Example, Reading
+from erase_core.examples.example import FIELDS, BadRow, Example, NewExample, Reading
 from erase_core.examples.reading import read_examples
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +36,7 @@ def fault(*rows: object) -> BadRow:
     assert len(reading.examples) == len(rows) - 1
     with pytest.raises(ExampleError) as caught:
         read_examples(rows)
-    assert str(caught.value).startswith(f"{reading.skipped[0]}; ")
+    assert str(caught.value).startswith(f"{reading.skipped[0]}. ")
     return reading.skipped[0]
 
 
@@ -51,8 +50,8 @@ BAD_VALUES: dict[str, tuple[object, str]] = {
     "bytes": (b"yes", "must be text or an integer, got bytes"),
     "a list": (["yes"], "must be text or an integer, got list"),
     "a date": (pd.Timestamp(0), "must be text or an integer, got Timestamp"),
-    "NUL": ("a\0b", "holds a NUL character"),
-    "a lone surrogate": ("ab\ud800", "holds half of a surrogate pair at character 3"),
+    "NUL": ("a\0b", "contains a NUL character"),
+    "a lone surrogate": ("ab\ud800", "contains half of a surrogate pair at character 3"),
 }
 MISSING = {
     "None": None,
@@ -77,8 +76,8 @@ BAD_IDS: dict[str, tuple[object, str]] = {
     "too large": (2**63, "must be an integer from -2**63 to 2**63 - 1"),
     "too small": (-(2**63) - 1, "must be an integer from -2**63 to 2**63 - 1"),
     "of 5000 digits": (10**5000, "must be an integer from -2**63 to 2**63 - 1"),
-    "NUL": ("\0", "holds a NUL character"),
-    "a lone surrogate": ("\udc80", "holds half of a surrogate pair at character 1"),
+    "NUL": ("\0", "contains a NUL character"),
+    "a lone surrogate": ("\udc80", "contains half of a surrogate pair at character 1"),
 }
 
 
@@ -98,7 +97,7 @@ def test_ids_are_64_bit_integers_or_texts(value: object, reason: str) -> None:
 @pytest.mark.parametrize("value", MISSING.values(), ids=MISSING)
 def test_what_stands_for_nothing_is_missing(value: object) -> None:
     absent = dict.fromkeys(["id", "rationale", "subject"], value)
-    assert read_examples([{**GOOD, **absent}]).examples == [Example(None, GOOD["input"], GOOD["output"])]
+    assert read_examples([{**GOOD, **absent}]).examples == [NewExample(GOOD["input"], GOOD["output"])]
     for column in ("input", "output"):
         assert fault(GOOD, {**GOOD, column: value}) == BadRow("tuple", 2, column, "is missing", "row")
 
@@ -169,7 +168,7 @@ def test_a_number_as_subject_is_whole_and_exact(value: object) -> None:
 @given(st.integers(-(10**40), 10**40))
 def test_integers_are_the_texts_that_they_are_in_csv(number: int) -> None:
     row = {"input": number, "output": number, "rationale": number, "subject": number}
-    assert read_examples([row]).examples == [Example(None, *([str(number)] * 4))]
+    assert read_examples([row]).examples == [NewExample(*([str(number)] * 4))]
 
 
 @pytest.mark.parametrize("value", [np.str_("cold"), Word.COLD])
@@ -188,18 +187,18 @@ def test_a_row_has_named_fields(row: object) -> None:
 
 def test_any_mapping_is_a_row_and_its_other_fields_are_ignored() -> None:
     row: Mapping[str, object] = MappingProxyType({**GOOD, "score": NAN, "tags": ["a"], "inputs": 3})
-    assert read_examples([row]).examples == [Example(None, GOOD["input"], GOOD["output"])]
+    assert read_examples([row]).examples == [NewExample(GOOD["input"], GOOD["output"])]
 
 
 # ---- ids together ----
 AT_ODDS: dict[str, tuple[list[object], int, str]] = {
     "one without": ([1, 2, None], 3, "is missing, but row 1 has one"),
     "the first without": ([None, 2, 3], 1, "is missing, but row 2 has one"),
-    "text among integers": ([1, "2", 3], 2, "is text, but that of row 1 is an integer"),
-    "integer among texts": (["1", "2", 3], 3, "is an integer, but that of row 1 is text"),
-    "twice": ([5, 6, 5], 3, "is that of row 1 already"),
-    "twice as a float": ([5, 6, 6.0], 3, "is that of row 2 already"),
-    "twice as text": (["a", "b", "b"], 3, "is that of row 2 already"),
+    "text among integers": ([1, "2", 3], 2, "is text, but the one of row 1 is an integer"),
+    "integer among texts": (["1", "2", 3], 3, "is an integer, but the one of row 1 is text"),
+    "twice": ([5, 6, 5], 3, "must be unique, but row 1 has the same"),
+    "twice as a float": ([5, 6, 6.0], 3, "must be unique, but row 2 has the same"),
+    "twice as text": (["a", "b", "b"], 3, "must be unique, but row 2 has the same"),
 }
 
 
@@ -265,16 +264,16 @@ def test_fields_may_have_any_names_even_those_of_other_fields(examples: list[Exa
 @given(texts, texts, texts)
 def test_a_column_that_is_given_to_one_field_is_not_read_for_another(first: str, second: str, third: str) -> None:
     row = {"subject": first, "output": second, "customer": third}
-    assert read_examples([row], fields={"input": "subject"}).examples == [Example(None, first, second)]
+    assert read_examples([row], fields={"input": "subject"}).examples == [NewExample(first, second)]
     both = {"input": "subject", "subject": "customer"}
-    assert read_examples([row], fields=both).examples == [Example(None, first, second, subject=third)]
+    assert read_examples([row], fields=both).examples == [NewExample(first, second, subject=third)]
 
 
 @given(example_lists(least=2))
 def test_an_example_has_its_fields_under_their_own_names_whatever_columns_are_called(examples: list[Example]) -> None:
     fields = {"input": "id", "output": "subject"}
     assert read_examples(examples, fields=fields).examples == examples
-    same = [replace(example, id=7) for example in examples]
+    same = [Example(7, e.input, e.output, e.rationale, e.subject) for e in examples]
     reading = read_examples(same, fields=fields, skip_bad=True)
     assert reading.examples == same[:1]
     assert {row.field for row in reading.skipped} == {"id"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from erase_core.errors import ExampleError, MissingPackageError
-from erase_core.examples.example import BadRow, Example
+from erase_core.examples.example import BadRow, NewExample
 from erase_core.examples.reading import read_examples
 from made_examples import GOOD, GOOD_EXAMPLES, WRITERS, parquet, pyarrow, refused, written
 
@@ -37,7 +37,7 @@ BAD_LINES = {
     "two objects": (b'{"a": 1} {"a": 2}', "is not JSON: Extra data, character 10"),
     "a list": (b"[1, 2]", "must be an object with named fields, got list"),
     "null": (b"null", "must be an object with named fields, got NoneType"),
-    "deep": (b"[" * 100_000, "is not JSON that can be read: "),
+    "deep": (b"[" * 100_000, "cannot be read as JSON: "),
 }
 
 
@@ -63,9 +63,9 @@ def test_repeated_keys_and_nan_are_taken_as_python_does(folder: Path) -> None:
     [
         (b'[\n{"input": "\xff"}]', "is not UTF-8 in line 2"),
         ('[\n"é",\n{"input": }]'.encode(), "is not JSON in line 3: Expecting value, character 11"),
-        (b'{"input": "a"}\n{"input": "b"}\n', "a file of one object a line is format='jsonl'"),
-        (b'{"input": "a", "output": "b"}', "is neither a list of objects nor a BIG-bench task"),
-        (b"3", "is neither a list of objects nor a BIG-bench task"),
+        (b'{"input": "a"}\n{"input": "b"}\n', "If each line holds one object, give format='jsonl'."),
+        (b'{"input": "a", "output": "b"}', "must be a list of objects, or a BIG-bench task"),
+        (b"3", "must be a list of objects, or a BIG-bench task"),
     ],
 )
 def test_json_of_another_shape_is_refused(folder: Path, content: bytes, words: str) -> None:
@@ -172,11 +172,11 @@ def test_a_missing_id_of_a_csv_file_is_one_bad_row(folder: Path) -> None:
 # ---- tables ----
 def test_a_column_that_is_read_must_not_occur_twice(folder: Path) -> None:
     frame = pd.DataFrame([["a", "b", "c"]], columns=["input", "output", "input"])
-    assert refused(frame) == "DataFrame has more than one column 'input'; rename all but one"
+    assert refused(frame) == "DataFrame has more than one column 'input'. Rename all but one."
     path = written(folder, "twice.csv", b"input,output,input\na,b,c\n")
-    assert refused(path) == f"{path} has more than one column 'input'; rename all but one"
+    assert refused(path) == f"{path} has more than one column 'input'. Rename all but one."
     others = pd.DataFrame([["a", "b", 1, 2]], columns=["input", "output", "x", "x"])
-    assert read_examples(others).examples == [Example(None, "a", "b")]
+    assert read_examples(others).examples == [NewExample("a", "b")]
 
 
 def test_ids_that_pandas_keeps_as_floats_are_integers(folder: Path) -> None:

@@ -64,7 +64,7 @@ def test_the_format_may_be_given_in_place_of_a_name_that_tells_it(folder: Path, 
     path = folder / "rows.data"
     WRITERS[kind](path, GOOD)
     assert read_examples(path, format=kind).examples == GOOD_EXAMPLES
-    assert "its name does not tell its format" in refused(path)
+    assert "the name does not show the format" in refused(path)
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -74,7 +74,7 @@ def test_columns_may_have_other_names_in_any_format(folder: Path, kind: str) -> 
     fields = {"input": "question", "output": "answer"}
     assert read_examples(path, fields=fields).examples == GOOD_EXAMPLES
     found = "only 'question', 'answer', 'rest'"
-    assert refused(path) == f"{path} has no column 'input', {found}; name its columns with fields (--field)"
+    assert refused(path) == f"{path} has no column 'input', {found}. Name its columns with fields (--field)."
     # Even a field that may be missing must be there if it is named: a typing error would lose every subject.
     assert f"has no column 'custmer', {found}" in refused(path, fields={**fields, "subject": "custmer"}, skip_bad=True)
 
@@ -88,7 +88,7 @@ def test_capitals_in_the_name_and_ndjson_are_known(folder: Path) -> None:
 # ---- what cannot be read ----
 def test_paths_that_lead_to_no_file_are_refused(folder: Path) -> None:
     assert refused(folder / "none.jsonl") == f"{str(folder / 'none.jsonl')!r}: no such file"
-    assert refused(folder) == f"{folder} is a folder; give one file of it"
+    assert refused(folder) == f"{folder} is a folder. Give a file in it."
     assert "no such file" in refused("a\0b.jsonl")
     assert "too long" in refused("a" * 5000 + ".jsonl").lower()
 
@@ -114,7 +114,7 @@ def test_a_table_without_rows_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize("source", [None, 3, b"a.jsonl", {"input": ["a"]}, GOOD_EXAMPLES[0]], ids=repr)
 def test_objects_that_are_no_rows_are_refused(source: object) -> None:
     name = type(source).__name__
-    assert refused(source) == f"examples cannot be read from {name}; give a path, a table or an iterable of rows"
+    assert refused(source) == f"examples cannot be read from {name}. Give a path, a table or an iterable of rows."
 
 
 @pytest.mark.parametrize(
@@ -122,12 +122,12 @@ def test_objects_that_are_no_rows_are_refused(source: object) -> None:
     [
         ({"format": "xml"}, "format must be None or one of jsonl, json, csv, tsv, parquet, openai-chat, got 'xml'"),
         ({"format": ["csv"]}, "format must be None or one of"),
-        ({"format": "csv"}, "format is for files, got 'csv' for list"),
+        ({"format": "csv"}, "format is only for files, got 'csv' for list"),
         ({"fields": ["input"]}, "fields must map fields to columns, got list"),
-        ({"fields": {"question": "input"}}, "fields has 'question', which must be one of id, input"),
+        ({"fields": {"question": "input"}}, "fields must have only keys from id, input"),
         ({"fields": {"input": 3}}, "fields must map 'input' to the name of a column, got 3"),
-        ({"fields": {"input": "output"}}, "fields must give each field a column of its own"),
-        ({"fields": {"id": "who", "subject": "who"}}, "fields must give each field a column of its own"),
+        ({"fields": {"input": "output"}}, "fields must assign a different column to each field"),
+        ({"fields": {"id": "who", "subject": "who"}}, "fields must assign a different column to each field"),
     ],
     ids=str,
 )
@@ -141,12 +141,12 @@ def test_a_dataset_is_read_and_of_several_splits_one_is_asked_for() -> None:
     datasets = pytest.importorskip("datasets")
     dataset = datasets.Dataset.from_list(GOOD)
     assert read_examples(dataset).examples == GOOD_EXAMPLES
-    assert "give one split of it" in refused(datasets.DatasetDict({"train": dataset}))
+    assert "Give one of its splits" in refused(datasets.DatasetDict({"train": dataset}))
 
 
 def test_a_dictionary_of_splits_is_refused() -> None:
     splits = type("DatasetDict", (dict,), {})(train=Dataset(GOOD))
-    assert refused(splits) == "examples cannot be read from DatasetDict; give one split of it"
+    assert refused(splits) == "examples cannot be read from DatasetDict. Give one of its splits."
 
 
 # ---- interruptions and imports ----

@@ -115,10 +115,10 @@ def test_a_warm_choice_takes_one_run(small: TransformersLLM) -> None:
         ([], "at least 1 string, got none"),
         ("yes", "a sequence of strings, got str"),
         (None, "a sequence of strings, got NoneType"),
-        (["yes", " "], "not blank, got ' ' at place 1"),
-        (["yes", 3], "got 3 at place 1"),
+        (["yes", " "], "not blank, got ' ' at position 1"),
+        (["yes", 3], "got 3 at position 1"),
         (["yes", "no", "yes"], "unique, got 'yes' twice"),
-        (["yes", "\ud800"], "the one at place 1 holds half of a surrogate pair"),
+        (["yes", "\ud800"], "the one at position 1 contains half of a surrogate pair"),
     ],
 )
 def test_options_are_checked(small: TransformersLLM, options: Any, message: str) -> None:
@@ -176,7 +176,7 @@ def test_an_answer_ends_at_any_of_the_models_end_tokens(folders: Callable[[str],
 @needs_packaged
 def test_the_packaged_model_knows_a_thing_or_two(packaged: TransformersLLM, chatty: TransformersLLM) -> None:
     cities = {"Italy": "Rome", "Spain": "Madrid", "Japan": "Tokyo"}
-    shown = tuple(Example(None, f"What is the capital of {country}?", city) for country, city in cities.items())
+    shown = tuple(Example(1, f"What is the capital of {country}?", city) for country, city in cities.items())
     capital = Prompt(Template(), shown, "What is the capital of France?")
     for llm in (packaged, chatty):
         assert "Paris" in llm.generate(capital).text

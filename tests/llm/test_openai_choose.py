@@ -41,7 +41,7 @@ def test_options_that_differ_only_in_signs_are_told_apart_by_the_exact_answer() 
 
 @pytest.mark.parametrize("said", ["perhaps", "nobody, yesterday", "yes or no", "?!", "I have no idea.", "word " * 100])
 def test_an_answer_that_is_no_option_is_an_error_with_the_servers_words(said: str) -> None:
-    words = re.escape(f"named none of the options with '{said[:20]}")
+    words = re.escape(f"named none of the options with its answer '{said[:20]}")
     with serving(says(said)) as server, pytest.raises(LLMError, match=words) as caught:
         ask(server).choose(PROMPT, OPTIONS)
     assert len(one_line(caught.value)) < 300

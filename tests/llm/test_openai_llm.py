@@ -109,12 +109,12 @@ def test_thoughts_have_tokens_of_their_own() -> None:
     ("behaviour", "kind", "message"),
     [
         (fails(400), ServerError, "status 400, 'it broke'.*knows the model"),
-        (fails(401), ServerError, "status 401.*give the server's api_key"),
+        (fails(401), ServerError, "status 401.*Give the server's api_key"),
         (fails(403), ServerError, "status 403.*api_key that may use this model"),
-        (fails(404), ServerError, "status 404.*check the model's name, and base_url"),
-        (fails(418), ServerError, "status 418.*check base_url"),
-        (fails(429), ServerError, "status 429.*wait, or ask for a higher limit"),
-        (fails(500), ServerError, "status 500.*see the server's log"),
+        (fails(404), ServerError, "status 404.*Check the model's name, and base_url"),
+        (fails(418), ServerError, "status 418.*Check base_url"),
+        (fails(429), ServerError, "status 429.*Wait, or ask for a higher limit"),
+        (fails(500), ServerError, "status 500.*See the server's log"),
         (fails(503, "two\nlines " * 100), ServerError, "status 503, 'two lines"),
         (sends(["no object"], 500), ServerError, "status 500"),
         (lambda _: (502, "text/html", b"<h1>Bad gateway</h1>"), ServerError, "status 502"),
@@ -122,20 +122,20 @@ def test_thoughts_have_tokens_of_their_own() -> None:
         (fails(400, "maximum context length is 8"), PromptTooLongError, "maximum context length is 8"),
         (sends_raw(b"{"), LLMError, "did not answer with JSON"),
         (sends_raw(b"\xff\xfe\x00"), LLMError, "did not answer with JSON"),
-        (sends_raw(b"<html>hello", "text/html"), LLMError, "did not answer with JSON: check base_url"),
+        (sends_raw(b"<html>hello", "text/html"), LLMError, "did not answer with JSON. Check base_url"),
         (sends_raw(b""), LLMError, "did not answer with JSON"),
         (sends_raw(b"null"), LLMError, "answered without a text"),
         (sends([]), LLMError, "answered without a text"),
         (sends({}), LLMError, "answered without a text"),
         (sends({"choices": []}), LLMError, "answered without a text"),
         (sends({"choices": [{"message": None}]}), LLMError, "answered without a text"),
-        (says(None), LLMError, "answered without a text: see whether 'small' is a chat model"),
+        (says(None), LLMError, "answered without a text. Check whether 'small' is a chat model."),
         (says(["yes"]), LLMError, "answered without a text"),
         (says([{"type": "image_url"}]), LLMError, "answered without a text"),
-        (says("", reason="length"), LLMError, "cut off before an answer .*: raise max_tokens"),
-        (says(None, message={"refusal": "I can't."}), LLMError, 'refused to answer, "I can\'t.": ask otherwise'),
-        (says("yes", reason="content_filter"), LLMError, "its content filter stopped it"),
-        (says(None, reason="tool_calls"), LLMError, "asked for a tool"),
+        (says("", reason="length"), LLMError, "cut off before an answer .*. Raise max_tokens"),
+        (says(None, message={"refusal": "I can't."}), LLMError, r'refused to answer \("I can\'t."\). Rephrase'),
+        (says("yes", reason="content_filter"), LLMError, "a content filter stopped it"),
+        (says(None, reason="tool_calls"), LLMError, "requested a tool"),
         (sends({"error": {"message": "no capacity", "code": 503}}), ServerError, "status 503, 'no capacity'"),
         (sends({"error": "no capacity"}), ServerError, "status 200, 'no capacity'"),
         (sends({"object": "error", "message": "broken"}), ServerError, "status 200, 'broken'"),
@@ -186,7 +186,7 @@ def test_a_server_that_is_down_is_named() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     llm = OpenAILLM("small", base_url=f"http://127.0.0.1:{port}/v1", max_retries=0)
-    with pytest.raises(ServerError, match=f"cannot reach http://127.0.0.1:{port}/v1 .*start the server") as caught:
+    with pytest.raises(ServerError, match=f"cannot reach http://127.0.0.1:{port}/v1 .*Start the server") as caught:
         llm.generate(PROMPT)
     one_line(caught.value)
 
@@ -254,7 +254,7 @@ def test_options_and_max_tokens_are_checked_before_a_request() -> None:
 
 def test_a_missing_client_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(MissingPackageError, match=r"openai is not installed: pip install 'erase-core\[openai\]'"):
+    with pytest.raises(MissingPackageError, match=r"openai is not installed. Run `pip install 'erase-core\[openai\]'`"):
         OpenAILLM("small", base_url="http://localhost:8000/v1")
 
 

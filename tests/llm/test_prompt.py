@@ -18,8 +18,8 @@ FIRE = Example(2, "Is fire cold?", "no", rationale="Fire burns.")
 BAD_TEXTS: dict[str, tuple[Any, str]] = {
     "None": (None, "must be text, got NoneType"),
     "a number": (3, "must be text, got int"),
-    "NUL": ("\0", "holds a NUL character"),
-    "a lone surrogate": ("\ud800", "holds half of a surrogate pair"),
+    "NUL": ("\0", "contains a NUL character"),
+    "a lone surrogate": ("\ud800", "contains half of a surrogate pair"),
 }
 
 templates = st.builds(
@@ -78,7 +78,7 @@ def test_an_answer_continues_the_prompt_as_in_a_demonstration(
     template: Template, shown: tuple[Example, ...], query: str, answer: str
 ) -> None:
     asked = Prompt(template, shown, query)
-    answered = Prompt(template, (*shown, Example(None, query, answer)), query)
+    answered = Prompt(template, (*shown, Example(1, query, answer)), query)
     assert answered.shared == f"{asked.text} {answer}"
     assert not asked.text.endswith((" ", "\t")) or not template.output_prefix.strip(" \t")
 
@@ -137,7 +137,7 @@ def test_texts_of_a_template_are_checked(name: str, value: Any, words: str) -> N
 @pytest.mark.parametrize(
     ("texts", "words"),
     [
-        ({"prefix": "Q: "}, "not 'prefix'"),
+        ({"prefix": "Q: "}, "got 'prefix'"),
         ({"stop": ""}, "stop of the template must not be empty"),
         (None, "must be a mapping of names to texts, got NoneType"),
     ],
@@ -184,7 +184,7 @@ def test_a_prompt_that_cannot_fit_is_an_error_that_says_by_how_much(examples: li
     assert fits.demonstrations == ()
     with pytest.raises(PromptTooLongError) as caught:
         fit_budget(examples, query, Template(), bare - 1, lambda prompt: len(prompt.text))
-    assert f"has {bare} tokens without any demonstration, and at most {bare - 1} are allowed" in str(caught.value)
+    assert f"has {bare} tokens without any demonstration, but at most {bare - 1} are allowed" in str(caught.value)
 
 
 @pytest.mark.parametrize("most", [0, -1, 1.5, True, None, "8"], ids=repr)

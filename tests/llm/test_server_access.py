@@ -34,7 +34,7 @@ def test_the_key_is_the_one_given_or_else_the_one_named_or_else_openais(monkeypa
     assert sent_keys(monkeypatch, both, api_key_env="SOME_KEY", api_key="key-2") == {"Bearer key-2"}
     assert sent_keys(monkeypatch, both, api_key="") == {"Bearer none"}
     assert sent_keys(monkeypatch, {}) == {"Bearer none"}
-    with pytest.raises(ParameterError, match="api_key_env names SOME_KEY, which is not set"):
+    with pytest.raises(ParameterError, match="api_key_env names the variable SOME_KEY, which is not set"):
         sent_keys(monkeypatch, {"OPENAI_API_KEY": "key-0"}, api_key_env="SOME_KEY")
 
 
@@ -115,7 +115,7 @@ def test_the_query_of_an_address_is_sent_with_every_request() -> None:
         (f"http://me:{SECRET}@[::1", "must begin with"),
         (f"http://me:{SECRET}@h:port/v1", "must begin with"),
         ("http://h:99999/v1", "must begin with"),
-        ("http://h/v1?a=1&a=2", "each name once"),
+        ("http://h/v1?a=1&a=2", "each name only once"),
         (" http://h/v1", "no white space"),
         ("http://h/v1\n", "no white space"),
         ("http://h\ud800/v1", "no white space and no control characters"),
@@ -144,7 +144,7 @@ def test_an_address_that_cannot_be_used_is_refused_and_its_secrets_are_not_shown
     ],
 )
 def test_a_secret_among_parameters_is_refused_and_not_shown(parameters: dict[str, Any]) -> None:
-    with pytest.raises(ParameterError, match="parameters must hold no secret") as caught:
+    with pytest.raises(ParameterError, match="parameters must contain no secret") as caught:
         OpenAILLM("small", base_url="http://localhost/v1", parameters=parameters)
     assert SECRET not in str(caught.value)
 
@@ -156,6 +156,6 @@ def test_parameters_whose_names_only_resemble_a_secrets_are_taken() -> None:
 
 @pytest.mark.parametrize("end", ["?bearer=", "?jwt=", "?pass=", "?sas=", "?session=", "?access=", ";key=", "/token="])
 def test_a_secret_in_a_query_or_path_is_refused_and_not_shown(end: str) -> None:
-    with pytest.raises(ParameterError, match="base_url must hold no secret") as caught:
+    with pytest.raises(ParameterError, match="base_url must contain no secret") as caught:
         OpenAILLM("small", base_url=f"http://localhost/v1{end}{SECRET}")
     assert SECRET not in str(caught.value)

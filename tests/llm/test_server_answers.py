@@ -97,12 +97,12 @@ def test_parts_of_a_content_are_joined_and_thoughts_among_them_left_out() -> Non
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (body(None, refusal="I cannot."), "refused to answer, 'I cannot.'"),
-        (body([{"type": "refusal", "refusal": "I cannot."}]), "refused to answer, 'I cannot.'"),
+        (body(None, refusal="I cannot."), "refused to answer ('I cannot.')"),
+        (body([{"type": "refusal", "refusal": "I cannot."}]), "refused to answer ('I cannot.')"),
         (body("yes", "refusal"), "refused to answer"),
         (body("yes", "content_filter"), "content filter"),
-        (body(None, "tool_calls", tool_calls=[{}]), "asked for a tool"),
-        (body(None, "stop", tool_calls=[{}]), "asked for a tool"),
+        (body(None, "tool_calls", tool_calls=[{}]), "requested a tool"),
+        (body(None, "stop", tool_calls=[{}]), "requested a tool"),
     ],
 )
 def test_a_refusal_is_a_problem(answer: object, words: str) -> None:
@@ -257,7 +257,7 @@ def test_a_prompt_that_is_too_long_is_known_by_any_servers_words(status: int, sa
         (400, "filtered due to the prompt triggering Azure's content management policy", "content filter"),
         (402, "Insufficient credits", "credit"),
         (422, "no such parameter", "parameters"),
-        (503, "Loading model", "wait"),
+        (503, "Loading model", "Wait"),
     ],
 )
 def test_the_remedy_fits_the_words(status: int, words: str, remedy: str) -> None:

@@ -16,7 +16,7 @@ from erase_core.erase import Erase
 from erase_core.errors import ParameterError
 from erase_core.llm import ServerOptions
 from erase_core.settings import Settings
-from small_stores import WordEmbedder, create, found, refused, some
+from small_stores import WordEmbedder, create, found, parts_of, refused, some
 from typer.testing import CliRunner, Result
 
 pytest.importorskip("openai", reason="needs openai: pip install 'erase-core[openai]'")
@@ -43,7 +43,7 @@ def test_a_key_is_sent_and_kept_nowhere(path: Path, monkeypatch: pytest.MonkeyPa
     with serving(says("yes")) as server:
         with at_server(path, server, api_key=SECRET) as erase:
             erase.ask("what?")
-            assert SECRET not in repr(erase.settings) + repr(vars(erase)) + repr(vars(erase._models))
+            assert SECRET not in repr(erase.settings) + repr(vars(parts_of(erase))) + repr(vars(parts_of(erase).models))
         with Erase.open(path, embedder=EMBEDDER) as erase:
             erase.ask("what?")
         with Erase.open(path, embedder=EMBEDDER, api_key=f"{SECRET}-2") as erase:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 import pytest
 from erase_core import ChainVerification, verify_receipts
 from erase_core.errors import ParameterError, ReceiptError
-from erase_core.receipts.receipt import Receipt
+from erase_core.receipts.chain import judge_chain
+from erase_core.receipts.folder import ReceiptFolder
+from erase_core.receipts.receipt import Receipt, ReceiptRef
 from receipts_by_hand import Fields, Keys, linked, new_keys, sealed
 from small_stores import contents, create, example, new_path, refused, some
 
@@ -126,7 +128,7 @@ def test_a_chain_that_nobody_touched_is_verified(chain: Chain) -> None:
 
 
 def test_a_folder_without_receipts_is_a_chain_without_receipts(path: Path) -> None:
-    refused(lambda: verify_receipts(path), ParameterError, str(path), "no folder")
+    refused(lambda: verify_receipts(path), ParameterError, str(path), "is not a folder")
     path.mkdir()
     (path / "notes.txt").write_text("mine")
     assert kinds(verify_receipts(path, head=(0, ""))) == kinds(verify_receipts(path)) == set()
@@ -200,6 +202,35 @@ def test_receipts_of_any_number_are_judged_at_once(chain: Chain) -> None:
     assert kinds(verify_receipts(chain.folder, head=(2**53, "0" * 64))) == {(2**53, "truncated")}
     shutil.copy(file(chain, 1), file(chain, 0))
     assert judged_by_all(chain) == {(0, "reordered")}
+
+
+# ---- read first, then judged ----
+def test_receipts_are_judged_without_their_files(chain: Chain) -> None:
+    file(chain, 2).write_bytes(b"{}")
+    file(chain, 4).unlink()
+    shutil.copy(file(chain, 1), file(chain, LAST))
+    verification, found = verify_receipts(chain.folder, head=chain.head), ReceiptFolder(chain.folder).collect()
+    shutil.rmtree(chain.folder)
+    assert judge_chain(found, ReceiptRef(*chain.head)) == verification
+    assert kinds(verification) >= {(2, "tampered"), (4, "omitted"), (LAST, "reordered")}
+
+
+@pytest.mark.parametrize("unpublished", [[LAST], [LAST - 1, LAST], [1], range(1, LAST + 1)])
+def test_receipts_that_are_not_published_yet_count_as_if_they_were(chain: Chain, unpublished: Sequence[int]) -> None:
+    folder = ReceiptFolder(chain.folder)
+    published = folder.collect()
+    assert [folder.collect(upto=number) for number in range(LAST + 1)] == [published[:n] for n in range(LAST + 1)]
+    pending = {number: file(chain, number).read_bytes() for number in unpublished}
+    assert folder.collect(pending) == published
+    for number in unpublished:
+        file(chain, number).unlink()
+    assert folder.collect(pending) == published
+    assert kinds(judge_chain(folder.collect(pending), ReceiptRef(*chain.head))) == set()
+
+
+def test_another_receipt_than_the_one_to_be_published_is_found_out(chain: Chain) -> None:
+    found = ReceiptFolder(chain.folder).collect({2: file(chain, 1).read_bytes()})
+    assert kinds(judge_chain(found, ReceiptRef(*chain.head))) == {(2, "tampered")}
 
 
 def test_what_is_no_receipt_is_none(chain: Chain) -> None:

@@ -100,13 +100,13 @@ def test_a_row_that_was_forged_is_told(path: Path) -> None:
         with db:
             forged = (row.output, row.hash_with(row.salt))
             db.execute("UPDATE examples SET output = ?, hash = ? WHERE id = 5", forged)
-        assert "the examples are not those" in str(erase.verify())
+        assert "the examples do not match" in str(erase.verify())
         with db:
             whole = base64.b64decode(lthash(each.hash for each in rows_of(path / DATABASE).values()))
             db.execute("UPDATE facts SET value = ? WHERE name = 'commitment'", (whole,))
         db.close()
         assert [each.output for each in erase.examples() if each.id == 5] == ["forged"]
-        assert "not those that the newest receipt is committed to" in str(erase.verify())
+        assert "do not match the commitments in the newest receipt" in str(erase.verify())
 
 
 # ---- whom it tells of ----

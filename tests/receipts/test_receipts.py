@@ -23,7 +23,7 @@ from receipts_by_hand import (
     new_keys,
     sealed,
 )
-from small_stores import create, new_path, some
+from small_stores import create, new_path, parts_of, some
 
 DATABASE = "examples.sqlite"
 
@@ -42,7 +42,7 @@ def file(keys: Keys) -> Iterator[bytes]:
         receipt = erase.forget([2, 3, 4]).receipt
         assert receipt is not None
         named = replace(receipt, parameters={**receipt.parameters, "embedder": "wörter/5"}, public_key="", signature="")
-        yield named.signed(erase._receipts.signer).to_bytes()
+        yield named.signed(parts_of(erase).receipts.signer).to_bytes()
 
 
 def refusal(content: bytes) -> str:

@@ -18,9 +18,8 @@ from erase_core.commitments import minus
 from erase_core.erase import Erase
 from erase_core.errors import MissingPackageError, OldCopyWarning, ParameterError, ReceiptError
 from erase_core.receipts.signing import Signer, is_signed_by, public_key
-from erase_core.store.store import Store
 from receipts_by_hand import Keys, check_signature, new_keys, sealed, signed
-from small_stores import WordEmbedder, check_refused, contents, create, refused, some
+from small_stores import WordEmbedder, check_refused, contents, create, refused, some, unchecked
 from support import ROOT
 
 
@@ -183,13 +182,13 @@ def test_a_store_whose_receipts_were_written_anew_unsigned_is_told_by_the_key_th
     with Erase.open(path, embedder=WordEmbedder()) as erase:
         assert erase.verify().ok  # nobody can see it from within
         assert erase.verify(known=[noted]).problems == [
-            "receipt 2 is tampered: it is another than the one that was written down"
+            "receipt 2 is tampered: it differs from the one that was written down"
         ]
     with Erase.open(path, embedder=WordEmbedder(), public_keys=keys.public_file) as erase:
         assert [problem[:21] for problem in erase.verify().problems] == [
             f"receipt {number} is unsigned" for number in (1, 2)
         ]
-        refused(lambda: erase.forget(3), ReceiptError, "give the key", "nothing was forgotten")
+        refused(lambda: erase.forget(3), ReceiptError, "Give the key", "nothing was forgotten")
 
 
 def test_who_names_keys_signs_with_one_of_them(path: Path, tmp_path: Path) -> None:
@@ -200,7 +199,7 @@ def test_who_names_keys_signs_with_one_of_them(path: Path, tmp_path: Path) -> No
             erase.forget(erase.examples()[0].id)
             assert erase.verify().ok
     with Erase.open(path, embedder=WordEmbedder(), signing_key=keys.private, public_keys=other.public) as erase:
-        check_key = "whose public key was given"
+        check_key = "belongs to none of the named public keys"
         refused(lambda: erase.forget(9), ReceiptError, check_key, "nothing was forgotten")
         assert len(erase.examples()) == 9
     for bad in (3, ["0" * 63], [b"key"], None):
@@ -220,7 +219,7 @@ def receipts(path: Path, keys: Keys) -> Path:
     with create(path, some(12), receipts=receipts, signing_key=keys.private, public_keys=keys.public) as erase:
         erase.forget(1)
         erase.forget(2)
-        assert f"signed by {keys.public[:16]} (named)" in str(erase.verify())
+        assert f"signed by {keys.public[:16]} (a named key)" in str(erase.verify())
     return receipts
 
 
@@ -245,9 +244,9 @@ def test_a_receipt_that_waits_does_not_hide_the_others(path: Path, receipts: Pat
     content = file.read_bytes()
     put(path, ("INSERT INTO pending VALUES (1, ?)", (content,)))
     file.write_bytes(sealed(signed(json.loads(content), None)))
-    with Erase(Store(path, 1), WordEmbedder(), None, public_keys=frozenset({keys.public})) as erase:
+    with unchecked(path, public_keys=[keys.public]) as erase:
         problems = str(erase.verify())
-        for part in ("receipt 1 is unsigned", "another than the one that is to be published", "knows nothing of"):
+        for part in ("receipt 1 is unsigned", "differs from the one that is to be published", "does not know"):
             assert part in problems
 
 
@@ -265,9 +264,9 @@ def test_a_receipt_without_a_key_is_not_published(path: Path, receipts: Path, ke
         refused(
             lambda key=key: Erase.open(path, embedder=WordEmbedder(), signing_key=key, public_keys=keys.public),  # type: ignore[misc]
             ReceiptError,
-            "receipt 3 was made without a key that counts",
+            "receipt 3 is not signed by a named public key",
         )
-    with Erase(Store(path, 1), WordEmbedder(), None, public_keys=frozenset({keys.public})) as erase:
+    with unchecked(path, public_keys=[keys.public]) as erase:
         assert "receipt 3 is unsigned" in str(erase.verify())
     assert not (receipts / "00000003.json").exists()
 
@@ -284,7 +283,12 @@ def test_nobody_signs_after_a_receipt_without_a_key(path: Path, receipts: Path, 
     )
     named = {"signing_key": keys.private, "public_keys": keys.public}
     with Erase.open(path, embedder=WordEmbedder(), **named) as erase:  # type: ignore[arg-type]
-        refused(lambda: erase.forget(5), ReceiptError, "receipt 3 was made without a key", "nothing was forgotten")
+        refused(
+            lambda: erase.forget(5),
+            ReceiptError,
+            "receipt 3 is not signed by a named public key",
+            "nothing was forgotten",
+        )
         put(path, ("UPDATE facts SET value = ? WHERE name = 'head_hash'", ("0" * 64,)))
         refused(lambda: erase.forget(5), ReceiptError, "is not the store's", "nothing was forgotten")
         assert 5 in [example.id for example in erase.examples()]
@@ -309,6 +313,6 @@ def test_without_receipts_it_is_said_why_a_key_is_needed(path: Path, keys: Keys)
         assert erase.forget(1, dry_run=True).dry_run
     with Erase.open(path, embedder=WordEmbedder(), signing_key=keys.private) as erase:
         erase.forget(1)
-        assert f"signed by {keys.public[:16]} (which nobody named)" in str(erase.verify())
+        assert f"signed by {keys.public[:16]} (no key was named, so any is accepted)" in str(erase.verify())
     for empty in ("", [""], b"key", [keys.public, ""]):
         refused(lambda empty=empty: Erase.open(path, public_keys=empty), ParameterError, "public_keys")  # type: ignore[misc]

@@ -24,15 +24,15 @@ from erase_core.errors import ScrubError, StoreLockedError
 from erase_core.llm.prompt import Prompt, Template
 from erase_core.selection import select_demonstrations
 from erase_core.store.model_cache import ModelTransaction
-from small_stores import QUERIES, Elsewhere, WordEmbedder, create, example, fresh, new_path, seen_anew, some
+from small_stores import QUERIES, Elsewhere, WordEmbedder, create, example, fresh, new_path, parts_of, seen_anew, some
 from support import HANG
 
 Ids = tuple[int, ...]
 ANSWER = re.compile(r"answer (\d+)$", re.MULTILINE)
 # What a verification may say while another process is in the middle of a removal.
 UNFINISHED = (
-    "the files may still hold what was forgotten: a removal is under way, or was interrupted; if this stays, "
-    "open the store again"
+    "the files may still hold removed data: a removal is in progress or was interrupted. If this persists, "
+    "open the store again."
 )
 
 
@@ -112,15 +112,15 @@ def write(path: Path, first: int, rounds: int, ready: Any, results: Any) -> None
 def _write_until_done(erase: Erase, states: list[State], counts: Counter[str], call: Callable[[], object]) -> int:
     """Make a write, again if it was refused; note the state that it left, and return when it was acknowledged."""
     noted: list[tuple[int, int, Ids]] = []
-    announce = type(erase._clustering)._announce.__get__(erase._clustering)
+    announce = type(parts_of(erase).clustering)._announce.__get__(parts_of(erase).clustering)
 
     def note(tx: ModelTransaction) -> None:
         announce(tx)
-        model = erase._clustering._model
+        model = parts_of(erase).clustering._model
         ids: Ids = () if model is None else tuple(int(id_) for id_ in model.ids())
         noted[:] = [(tx.metadata.generation + 1, time.monotonic_ns(), ids)]
 
-    erase._clustering._announce = note  # type: ignore[method-assign]
+    parts_of(erase).clustering._announce = note  # type: ignore[method-assign]
     while (outcome := _outcome(call)) == "refused":
         counts[outcome] += 1
     counts[outcome] += 1
@@ -205,7 +205,7 @@ def anew(path: Path) -> Callable[[Ids, str], str]:
 
     @cache
     def model_of(ids: Ids) -> Any:
-        return erase._clustering.fit(ids, WordEmbedder().embed([example(id_).input for id_ in ids]))
+        return parts_of(erase).clustering.fit(ids, WordEmbedder().embed([example(id_).input for id_ in ids]))
 
     @cache
     def prompt(ids: Ids, query: str) -> str:

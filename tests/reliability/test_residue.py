@@ -39,6 +39,7 @@ from small_stores import (
     example,
     found,
     new_path,
+    parts_of,
     reopened,
     seen,
     some,
@@ -80,7 +81,7 @@ def test_a_removal_that_a_reader_held_up_is_scrubbed_when_the_store_is_opened_ag
     reader = sqlite3.connect(path / FILE, isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM examples").fetchone()
-    erase._store._db.timeout = 0.2
+    parts_of(erase).store._db.timeout = 0.2
     with pytest.raises(ScrubError, match="the removal is done"):
         erase.forget("canary-id")
     assert "canary-id" not in [example.id for example in erase.examples()]
@@ -223,7 +224,7 @@ def test_a_removal_whose_process_is_killed_leaves_nothing_once_the_store_is_open
     counted = len(script.erase.examples()) < len(script.present)
     assert counted == (death != next(iter(DEATHS)))
     if not counted:
-        script.erase.forget(ids)  # type: ignore[arg-type]
+        script.erase.forget(ids)
     script.has_gone(going)
     assert script.found() == set()
     assert script.erase.verify().ok

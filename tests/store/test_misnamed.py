@@ -175,9 +175,9 @@ def test_a_model_in_a_folder_that_no_setting_can_name(tmp_path: Path) -> None:
     (tmp_path / BAD).mkdir()
     create(tmp_path / "store", some(4)).close()
     for name in ("embedder", "llm"):
-        words = ("surrogate", "rename") if name == "llm" else ()
+        words = ("surrogate", "Rename") if name == "llm" else ()
         for options in ({name: tmp_path / BAD}, {name: str(tmp_path / BAD)}):
-            refused(lambda options=options: create(tmp_path / "new", **options), ParameterError, "surrogate", "rename")  # type: ignore[misc]
+            refused(lambda options=options: create(tmp_path / "new", **options), ParameterError, "surrogate", "Rename")  # type: ignore[misc]
             error = ParameterError if name == "llm" else EmbedderError
             refused(lambda options=options: opened(tmp_path / "store", **options), error, *words)  # type: ignore[misc]
 

@@ -46,7 +46,7 @@ def test_a_store_that_was_moved_away_under_a_handle_is_not_written_to(folder: Pa
     create(folder / "store", some(5, 50)).close()
     files = contents(folder)
     for call in (lambda: erase.forget(1), lambda: erase.ingest(some(1, 90)), lambda: erase.prompt("late parcel")):
-        refused(call, StoreError, "moved or replaced", "open it again")
+        refused(call, StoreError, "moved or replaced", "Open it again")
     erase.close()
     assert contents(folder / "store") == {name[6:]: c for name, c in files.items() if name.startswith("store/")}
     with opened(folder / "moved") as moved:
@@ -76,7 +76,7 @@ def test_an_ingest_between_a_removal_and_its_end_does_not_leave_it_open(
 
 def test_an_export_into_the_store_is_refused(folder: Path) -> None:
     erase = create(folder / "store", some(3))
-    refused(lambda: erase.export(folder / "store" / "out.jsonl"), StoreError, "within the store's folder")
+    refused(lambda: erase.export(folder / "store" / "out.jsonl"), StoreError, "inside the store's folder")
     assert erase.export(folder / "out.jsonl") == 3
 
 
@@ -90,10 +90,10 @@ def test_a_folder_of_receipts_that_is_not_mounted_is_noticed(folder: Path, forgo
     (folder / "receipts").rename(folder / "elsewhere")
     (folder / "receipts").mkdir()  # the place where it would be mounted
     for call in (lambda: erase.forget(2), lambda: opened(folder / "store"), lambda: opened(folder / "backup")):
-        refused(call, ReceiptError, str(folder / "receipts"), "its disk is not there", "--receipts")
+        refused(call, ReceiptError, str(folder / "receipts"), "its disk is not mounted", "--receipts")
     assert contents(folder / "receipts") == {}
     (folder / "receipts").rmdir()
-    refused(lambda: opened(folder / "store"), ReceiptError, "is not there")
+    refused(lambda: opened(folder / "store"), ReceiptError, "was not found")
     (folder / "elsewhere").rename(folder / "receipts")
     erase.forget(2)
     assert erase.verify().ok
@@ -228,7 +228,7 @@ def test_a_text_that_a_page_splits_is_found(path: Path, length: int) -> None:
     for start in starts:
         erase.ingest([example(7, ("".join(words)[:start] + trace).ljust(9600, "."))], on_forgotten="allow")
         n_split += not any(trace.encode() in each for each in contents(path / "store").values())
-        assert "number 1 of what should be absent, as UTF-8" in str(erase.verify(absent=[trace]))
+        assert "number 1 of the texts and vectors that should be absent, as UTF-8" in str(erase.verify(absent=[trace]))
         erase.forget(7)
         assert erase.verify(absent=[trace]).ok
     assert n_split
@@ -241,7 +241,7 @@ def test_what_is_found_bears_the_number_of_what_was_looked_for(path: Path) -> No
     verification = erase.verify(absent=looked_for)
     assert verification.n_absent == 3
     assert verification.problems
-    assert {problem.split(" of what")[0].split()[-1] for problem in verification.problems} == {"2"}
+    assert {problem.split(" of the texts")[0].split()[-1] for problem in verification.problems} == {"2"}
     assert any("as UTF-8" in problem for problem in verification.problems)
     assert any("as its vector as float32" in problem for problem in verification.problems)
 
@@ -249,7 +249,7 @@ def test_what_is_found_bears_the_number_of_what_was_looked_for(path: Path) -> No
 @pytest.mark.parametrize("text", ["0000", "aaaa", "------", "7" * 127, "7" * 128, "7" * 300, "1 1 "])
 def test_a_text_of_one_letter_is_found(path: Path, text: str) -> None:
     erase = create(path, [*some(3), example(77, f"call {text} please"), example(78, "late", subject=text)])
-    assert "number 1 of what should be absent, as UTF-8" in str(erase.verify(absent=[text]))
+    assert "number 1 of the texts and vectors that should be absent, as UTF-8" in str(erase.verify(absent=[text]))
     erase.forget([77, 78])
     # The first receipt follows one whose hash is zeros.
     assert [problem for problem in erase.verify(absent=[text]).problems if "/receipts/" not in problem] == []
@@ -260,7 +260,7 @@ def test_an_export_is_found_that_lies_beside(path: Path, text: str) -> None:
     erase = create(path / "store", [*some(3), example(77, text)], receipts=path / "receipts")
     erase.export(path / "receipts" / "export.jsonl")
     erase.forget(77)
-    assert "export.jsonl holds number 1" in str(erase.verify(absent=[text]))
+    assert "export.jsonl contains number 1" in str(erase.verify(absent=[text]))
     (path / "receipts" / "export.jsonl").unlink()
     assert erase.verify(absent=[text]).ok
 
@@ -275,7 +275,9 @@ def test_a_vector_is_found_as_it_is_given(path: Path) -> None:
         "float32": vector.astype(np.float32).tobytes(),
     }.items():
         (path / "dump-shm").write_bytes(b"before" + content + b"after")
-        assert f"dump-shm holds number 1 of what should be absent, as {name}, at" in str(erase.verify(absent=[vector]))
+        assert f"dump-shm contains number 1 of the texts and vectors that should be absent, as {name}, at" in str(
+            erase.verify(absent=[vector])
+        )
     (path / "dump-shm").unlink()
     assert erase.verify(absent=[vector]).ok
     refused(lambda: erase.verify(absent=[np.zeros(8)]), ParameterError, "zeros")

@@ -29,6 +29,7 @@ from small_stores import (
     example,
     fresh,
     new_path,
+    parts_of,
     refused,
     reopened,
     seen,
@@ -211,7 +212,7 @@ def test_a_damaged_vector_is_told_by_verify_and_is_an_error_where_it_is_needed(
         else:
             refused(erase.verify, StoreError, "damaged")
     (path / SNAPSHOT).unlink()
-    refused(lambda: seen(reopened(path)), StoreError, "damaged", "restore a backup")
+    refused(lambda: seen(reopened(path)), StoreError, "damaged", "Restore a backup")
 
 
 # ---- the snapshot ----
@@ -317,8 +318,8 @@ class FailsAtTheEnd:
 @pytest.mark.parametrize("others", [(), ("ROLLBACK",)])
 def test_a_write_whose_end_failed_is_not_said_to_have_changed_nothing(path: Path, others: tuple[str, ...]) -> None:
     erase = create(path, some(12))
-    erase._store._db._connection = FailsAtTheEnd(erase._store._db._connection, *others)  # type: ignore[assignment]
-    refused(lambda: erase.forget(1), UncertainError, "disk I/O error", "shows when the store is opened again")
+    parts_of(erase).store._db._connection = FailsAtTheEnd(parts_of(erase).store._db._connection, *others)  # type: ignore[assignment]
+    refused(lambda: erase.forget(1), UncertainError, "disk I/O error", "Open the store again to see")
     with Erase.open(path, embedder=WordEmbedder(), llm=CountingLLM()) as again:
         assert 1 not in [example.id for example in again.examples()]
         assert seen(again) == fresh([example for example in some(12) if example.id != 1])

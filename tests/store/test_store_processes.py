@@ -31,6 +31,7 @@ from small_stores import (
     create,
     found,
     fresh,
+    parts_of,
     refused,
     reopened,
     seen,
@@ -228,25 +229,25 @@ def test_a_reader_sees_nothing_of_a_write_until_it_counts(path: Path) -> None:
     before = fresh(some(12))
     with reopened(path) as reader:
         assert seen(reader) == before
-        with erase._clustering.writing() as tx:
-            erase._clustering.remove(tx, [1, 2])
+        with parts_of(erase).clustering.writing() as tx:
+            parts_of(erase).clustering.remove(tx, [1, 2])
             tx.delete([1, 2])
             snapshot = contents(path)["model.qkm"]
             assert seen(reader) == seen_anew(path) == before
             assert contents(path)["model.qkm"] == snapshot
-        erase._removals.finish()
+        parts_of(erase).removals.finish()
         assert seen(reader) == seen_anew(path) == seen(erase) == fresh(erase.examples()) != before
         assert contents(path)["model.qkm"] == snapshot
 
 
 def test_what_is_read_within_one_reading_is_of_one_moment(path: Path) -> None:
     erase = create(path, some(12))
-    with erase._store.reading() as reads:
+    with parts_of(erase).store.reading() as reads:
         assert len(reads) == 12
         with reopened(path) as other:
             other.ingest(some(3, 100))
         assert len(reads) == 12
-    with erase._store.reading() as reads:
+    with parts_of(erase).store.reading() as reads:
         assert len(reads) == 15
 
 
@@ -294,8 +295,8 @@ def test_a_write_that_is_interrupted_after_any_step_changes_nothing(
     snapshot = contents(path)["model.qkm"]
     with monkeypatch.context() as patch:
         if owner is Model:
-            model: Any = Failing(erase._clustering._model, step, error)  # type: ignore[arg-type]
-            patch.setattr(erase._clustering, "_model", model)
+            model: Any = Failing(parts_of(erase).clustering._model, step, error)  # type: ignore[arg-type]
+            patch.setattr(parts_of(erase).clustering, "_model", model)
         else:
             patch.setattr(owner, step, then_fail)
         refused(lambda: write(erase, name), type(error))

@@ -199,7 +199,7 @@ class Script:
         if len(going) == 1 and going[0].subject is not None:
             self.erase.forget(subject=going[0].subject)
         else:
-            self.erase.forget([example.id for example in going])  # type: ignore[misc]
+            self.erase.forget([example.id for example in going])
         self.has_gone(going)
 
     def disturb(self) -> None:

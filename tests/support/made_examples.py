@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from erase_core.errors import SourceError
-from erase_core.examples.example import Example
+from erase_core.examples.example import FIELDS, AnyExample, Example, NewExample
 from erase_core.examples.reading import read_examples
 from hypothesis import strategies as st
 
@@ -23,7 +22,7 @@ parquet: Any = import_module("pyarrow.parquet")
 Rows = list[dict[str, Any]]
 
 GOOD: Rows = [{"input": "Is ice cold?", "output": "yes"}, {"input": "Is fire cold?", "output": "no"}]
-GOOD_EXAMPLES = [Example(None, row["input"], row["output"]) for row in GOOD]
+GOOD_EXAMPLES = [NewExample(row["input"], row["output"]) for row in GOOD]
 
 # What separates cells and lines somewhere, and what is easily taken for nothing or for a number.
 AWKWARD = [
@@ -53,7 +52,7 @@ texts = texts.filter(lambda text: bool(text.strip()))
 
 
 @st.composite
-def example_lists(draw: st.DrawFn, least: int = 1, most: int = 6) -> list[Example]:
+def example_lists(draw: st.DrawFn, least: int = 1, most: int = 6) -> list[AnyExample]:
     """Examples with ids that agree, or without any."""
     optional = st.one_of(st.none(), texts)
     size = draw(st.integers(least, most))
@@ -61,12 +60,13 @@ def example_lists(draw: st.DrawFn, least: int = 1, most: int = 6) -> list[Exampl
     kinds = [st.integers(-(2**63), 2**63 - 1), texts.map("#{}".format)]
     some_ids = st.one_of(*(st.lists(kind, unique=True, min_size=size, max_size=size) for kind in kinds))
     drawn = draw(st.one_of(st.just([None] * size), some_ids))
-    return [Example(id_, draw(texts), draw(texts), draw(optional), draw(optional)) for id_ in drawn]
+    fields = [(draw(texts), draw(texts), draw(optional), draw(optional)) for _ in drawn]
+    return [NewExample(*each) if id_ is None else Example(id_, *each) for id_, each in zip(drawn, fields, strict=True)]
 
 
-def rows(examples: Sequence[Example]) -> Rows:
+def rows(examples: Sequence[AnyExample]) -> Rows:
     """Examples as rows with all fields."""
-    return [asdict(example) for example in examples]
+    return [{name: getattr(example, name) for name in FIELDS} for example in examples]
 
 
 def write_jsonl(path: Path, rows: Rows) -> None:
@@ -117,6 +117,10 @@ class Dataset:
         return iter(self._rows)
 
 
+def _without_id(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "id"}
+
+
 def objects(rows: Rows) -> dict[str, object]:
     """The same rows as each kind of source that is no file."""
     return {
@@ -125,7 +129,7 @@ def objects(rows: Rows) -> dict[str, object]:
         "dataset": Dataset(rows),
         "list": rows,
         "generator": (row for row in rows),
-        "examples": [Example(**row) for row in rows],
+        "examples": [Example(**row) if row.get("id") is not None else NewExample(**_without_id(row)) for row in rows],
     }
 
 

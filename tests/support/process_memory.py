@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,19 @@ def regions(pid: int) -> Iterator[Region]:
             if match is None or match[3].startswith("[v"):
                 continue
             start, end = int(match[1], 16), int(match[2], 16)
-            memory.seek(start)
-            yield from _used(Region(start, match[3] or "anonymous", memory.read(end - start)))
+            yield from _used(Region(start, match[3] or "anonymous", readable(memory, start, end)))
+
+
+def readable(memory: BinaryIO, start: int, end: int) -> bytes:
+    """The memory between two addresses; zeros for guard pages, which nobody can write to, and which give an error."""
+    memory.seek(start)
+    try:
+        return memory.read(end - start)
+    except OSError:
+        if end - start <= PAGE:
+            return bytes(end - start)
+        middle = start + (end - start) // (2 * PAGE) * PAGE
+        return readable(memory, start, middle) + readable(memory, middle, end)
 
 
 def content(pid: int, start: int, size: int) -> bytes:

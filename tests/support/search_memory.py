@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from erase_core import QKMeans
 from numpy.typing import NDArray
+from process_memory import readable
 
 DIM = 64
 LANES = 16
@@ -51,8 +52,7 @@ def occurrences(row: NDArray[np.int64]) -> int:
             if match is None or "[v" in line:
                 continue
             start, end = (int(address, 16) for address in match.groups())
-            memory.seek(start)
-            block = memory.read(end - start)
+            block = readable(memory, start, end)
             # A plain row may begin at any even address, one in a block at any multiple of 4.
             for offset, stride in ((0, 1), (2, 1), (0, LANES)):
                 words = np.frombuffer(block, "<u4", offset=offset, count=(len(block) - offset) // 4)

@@ -21,13 +21,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from erase_core.calls.handle import Handle
+from erase_core.calls.opening import Keys, open_store, use_models
 from erase_core.erase import Erase
 from erase_core.errors import EraseError
-from erase_core.examples.example import Example
+from erase_core.examples.example import Example, NewExample
 from erase_core.llm import Answer, Choice
 from erase_core.llm.prompt import Prompt
 from erase_core.store.model_cache import ModelTransaction
-from erase_core.store.store import Store
 from numpy.typing import NDArray
 
 Id = int | str
@@ -95,10 +96,15 @@ class CountingLLM:
 
 
 # ---- stores ----
-def example(id_: Id | None, text: str | None = None, subject: str | None = None) -> Example:
+def example(id_: Id, text: str | None = None, subject: str | None = None) -> Example:
     """An example whose fields follow from its id."""
     text = f"{WORDS[hash_of(id_) % len(WORDS)]} number {id_}" if text is None else text
     return Example(id_, text, f"answer {id_}", subject=subject)
+
+
+def without_id(example: Example) -> NewExample:
+    """The same example, for a store to number."""
+    return NewExample(example.input, example.output, example.rationale, example.subject)
 
 
 def hash_of(value: object) -> int:
@@ -120,7 +126,23 @@ def create(path: Path, examples: Sequence[Example] = (), **settings: Any) -> Era
 
 def reopened(path: Path, timeout: float = 0.05) -> Erase:
     """A handle on a store, which does not wait long for others."""
-    return Erase(Store(path, timeout=timeout), WordEmbedder(), CountingLLM())
+    return unchecked(path, CountingLLM(), timeout=timeout)
+
+
+def unchecked(
+    path: Path, llm: CountingLLM | None = None, *, timeout: float = 1, public_keys: Sequence[str] = ()
+) -> Erase:
+    """A handle on a store as it lies there: nothing is recovered, and old copies are not noticed."""
+    keys = Keys(None, public_keys)
+    options: Any = {"embedder": None, "api_key": None, "server": None, "receipts": None}
+    handle = open_store(path, keys, llm=llm, timeout=timeout, **options)
+    use_models(handle, WordEmbedder(), llm)
+    return Erase(handle)
+
+
+def parts_of(erase: Erase) -> Handle:
+    """What a facade works with. A test looks there for what no call shows, such as locks, or a model that is loaded."""
+    return erase._handle
 
 
 @contextmanager
@@ -271,7 +293,7 @@ class Serving:
 
     def begin_write(self) -> None:
         assert self.erase is not None
-        self._writing = self.erase._store.writing()
+        self._writing = parts_of(self.erase).store.writing()
         self._writing.__enter__()
 
     def end_write(self) -> None:
@@ -287,13 +309,13 @@ class Serving:
     def die_before_commit(self) -> None:
         """Let the next write end the process when the snapshot is written and the rows are not yet committed."""
         assert self.erase is not None
-        save = self.erase._clustering._announce
+        save = parts_of(self.erase).clustering._announce
 
         def announce(tx: ModelTransaction) -> None:
             save(tx)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        self.erase._clustering._announce = announce  # type: ignore[method-assign]
+        parts_of(self.erase).clustering._announce = announce  # type: ignore[method-assign]
 
 
 def _serve(connection: Connection) -> None:

@@ -344,9 +344,9 @@ def outcome(fit: Any) -> object:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_it_refuses_what_is_not_finite(value: float) -> None:
     params = Params(**Config(d=2).core())
-    with pytest.raises(DataError, match="not finite"):
+    with pytest.raises(DataError, match="must be finite"):
         fitted(np.array([[1.0, 2.0], [value, 0.0]]), [1, 2], params)
-    with pytest.raises(DataError, match="not finite"):
+    with pytest.raises(DataError, match="must be finite"):
         fitted(np.ones((2, 2)), [1, 2], dataclasses.replace(params, projection=np.array([[1.0, value]])))
 
 

@@ -1,7 +1,7 @@
-"""The command `erase`: what can be done with a store, from a shell. Each command is a call of `Erase`.
+"""The command line `erase`: each command calls a method of `Erase` and prints its result.
 
-How results are shown and errors become exit codes is terminal.py's business. What is slow to import, and that is what
-a command works with, is imported when it runs.
+Printing results and turning errors into exit codes is left to `output`. Modules that are slow to import are imported
+when a command runs.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from erase_core.cli.options import (
     PublicKeys,
     Receipts,
     Store,
+    known_receipt,
     lines_of,
-    noted,
     open_store,
     server_options,
     stdin_bytes,
@@ -52,15 +52,18 @@ __all__ = ["app", "main"]
 
 INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
-Query = Annotated[str, typer.Argument(metavar="QUERY", help="The question.")]
+Query = Annotated[str, typer.Argument(metavar="QUERY", help="The question to answer.")]
+Shots = Annotated[int, typer.Option(help="Number of demonstrations in a prompt.")]
 DEFAULT_AXES = 64
-CONTROL_TOKENS = "Control tokens such as <|im_start|> in what others wrote: keep (as text) or refuse"
+CONTROL_TOKENS = (
+    "What to do with control tokens such as <|im_start|> in examples, questions and options: keep (as text) or refuse"
+)
 
 
 app = typer.Typer(
     cls=output.Commands,
-    help="Examples that adapt a language model by its prompt, and that can be forgotten exactly.\n\n"
-    "Any command that opens a copy of a store from before a removal does that removal again, by the receipts.",
+    help="Keep examples that adapt a language model through its prompt, and forget them exactly.\n\n"
+    "If a command opens a copy of a store from before a removal, it does the removal again, using the receipts.",
     epilog=output.exit_codes_help(),
     add_completion=False,
     rich_markup_mode=None,
@@ -88,39 +91,49 @@ def _common(
 @app.command()
 def init(
     store: Store = STORE,
-    shots: Annotated[int, typer.Option(help="Demonstrations in a prompt.")] = 8,
-    strategy: Annotated[str, typer.Option(help="How they are chosen: kmeans, knn or random.")] = "kmeans",
-    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
-    epsilon: Annotated[float, typer.Option(help="Pitch of the centres' lattice.")] = 1.0,
-    projection: Annotated[int | None, typer.Option(help="Cluster in so many random directions.")] = None,
-    public_texts: Annotated[Path | None, typer.Option(help="Cluster along axes of these texts, one a line.")] = None,
-    axes: Annotated[int | None, typer.Option(help=f"How many such axes; {DEFAULT_AXES} by default.")] = None,
+    shots: Shots = 8,
+    strategy: Annotated[str, typer.Option(help="How to choose demonstrations: kmeans, knn or random.")] = "kmeans",
+    seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 0,
+    epsilon: Annotated[float, typer.Option(help="Pitch of the lattice of the centres.")] = 1.0,
+    projection: Annotated[
+        int | None, typer.Option(help="Cluster after projection to this number of random directions.")
+    ] = None,
+    public_texts: Annotated[
+        Path | None,
+        typer.Option(help="Cluster along the principal axes of public texts: a file with one text on each line."),
+    ] = None,
+    axes: Annotated[
+        int | None, typer.Option(help=f"Number of axes of --public-texts; {DEFAULT_AXES} by default.")
+    ] = None,
     embedder: Annotated[str | None, typer.Option(help="Embedding model: hub id or folder.")] = None,
-    llm: Annotated[str | None, typer.Option(help="Language model: hub id, folder, GGUF file, or name there.")] = None,
-    base_url: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server.")] = None,
+    llm: Annotated[
+        str | None, typer.Option(help="Language model: hub id, folder, GGUF file, or its name at --base-url.")
+    ] = None,
+    base_url: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible model server.")] = None,
     server: Options = None,
     llm_parameter: Parameters = None,
     api_key_env: KeyVariable = None,
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
-    on_control_tokens: Annotated[
-        str, typer.Option(help=f"{CONTROL_TOKENS}: in examples, questions and options.")
-    ] = "keep",
-    option: Annotated[list[str] | None, typer.Option(help="An answer to choose from; repeat it.")] = None,
-    task: Annotated[Path | None, typer.Option(help="A BIG-bench task; its prompt texts and options are used.")] = None,
+    on_control_tokens: Annotated[str, typer.Option(help=f"{CONTROL_TOKENS}.")] = "keep",
+    option: Annotated[list[str] | None, typer.Option(help="An answer that `choose` may give; may be repeated.")] = None,
+    task: Annotated[
+        Path | None, typer.Option(help="A BIG-bench task file: use its prompt texts and its options.")
+    ] = None,
     stop: Annotated[
         str | None,
-        typer.Option(help=r"Text at which an answer ends, \n by default; \n\n for answers of several lines."),
+        typer.Option(help=r"Text at which an answer ends: \n by default; use \n\n if answers have several lines."),
     ] = None,
     receipts: Annotated[
-        Path | None, typer.Option(envvar="ERASE_RECEIPTS", help="Where receipts go: best outside the store.")
+        Path | None,
+        typer.Option(envvar="ERASE_RECEIPTS", help="Folder for receipts. It should lie outside the store."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a store. Without --embedder and --llm it uses the packaged models."""
+    """Create a store. Without --embedder and --llm, it uses the packaged models."""
     if projection is not None and public_texts is not None:
-        raise ParameterError("give either --projection or --public-texts")
+        raise ParameterError("--projection and --public-texts exclude each other. Give only one of them.")
     if axes is not None and public_texts is None:
-        raise ParameterError("--axes are those of --public-texts, which is missing")
+        raise ParameterError("--axes is only for --public-texts, which is missing. Give both, or neither.")
     from erase_core.erase import Erase
     from erase_core.examples.reading import read_examples
 
@@ -129,12 +142,12 @@ def init(
     if stop is not None:
         template["stop"] = unescaped(stop)
 
-    with waiting("Making the store"):
+    with waiting("Creating the store"):
         along = _axes(public_texts, axes or DEFAULT_AXES, embedder) if public_texts else projection
         erase = Erase.create(
             store,
             n_shots=shots,
-            strategy=cast("Strategy", strategy),  # which is checked there
+            strategy=cast("Strategy", strategy),  # `create` checks these values
             seed=seed,
             epsilon=epsilon,
             projection=along,
@@ -145,7 +158,7 @@ def init(
             base_url=base_url,
             chat=chat,
             server=server_options(server, llm_parameter, api_key_env),
-            on_control_tokens=cast("OnControlTokens", on_control_tokens),  # which is checked there
+            on_control_tokens=cast("OnControlTokens", on_control_tokens),
             receipts=receipts,
         )
     with erase:
@@ -159,7 +172,7 @@ def ingest(
         str,
         typer.Argument(
             metavar="FILE",
-            help="JSONL, CSV, TSV, Parquet, or a BIG-bench task, also compressed as .gz; - for standard input.",
+            help="A file of JSONL, CSV, TSV or Parquet, or a BIG-bench task, plain or as .gz; - for standard input.",
         ),
     ],
     store: Store = STORE,
@@ -167,10 +180,13 @@ def ingest(
         str | None,
         typer.Option(
             "--format",
-            help="Format, where the name does not show it: jsonl, json, csv, tsv, parquet; or openai-chat.",
+            help="Format of the file: jsonl, json, csv, tsv, parquet or openai-chat; by default, by its name.",
         ),
     ] = None,
-    field: Annotated[list[str] | None, typer.Option(help="Column of a field: input=question; repeat it.")] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=COLUMN", help="Column of a field, such as input=question; may be repeated."),
+    ] = None,
     delimiter: Annotated[
         str | None, typer.Option(help=r"Character between the cells of CSV or TSV; \t for a tab.")
     ] = None,
@@ -179,20 +195,22 @@ def ingest(
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that are wrong, and list them.")] = False,
     forgotten: Annotated[
-        str, typer.Option(help="What to do with examples that were forgotten: refuse, skip or allow.")
+        str, typer.Option(help="What to do with examples that were forgotten earlier: refuse, skip or allow.")
     ] = "refuse",
     on_control_tokens: Annotated[
-        str | None, typer.Option(help=f"{CONTROL_TOKENS}; the store's choice by default.")
+        str | None, typer.Option(help=f"{CONTROL_TOKENS}; by default, the setting of the store.")
     ] = None,
     duplicate: Annotated[
         str,
-        typer.Option(help="What to do with examples that the store has with the same id and content: refuse or skip."),
+        typer.Option(
+            help="What to do with examples that the store has already, with the same id and content: refuse or skip."
+        ),
     ] = "refuse",
     receipts: Receipts = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add the examples of a file: all of them, or none if one is wrong."""
+    """Add the examples of a file to the store: all of them, or none if one is wrong."""
     with open_store(store, receipts, public_key) as erase:
         report = erase.ingest(
             file if file != "-" else stdin_bytes("FILE"),
@@ -201,8 +219,8 @@ def ingest(
             skip_bad=skip_bad,
             delimiter="\t" if delimiter == r"\t" else delimiter,
             quotechar=quotechar,
-            on_forgotten=cast("OnForgotten", forgotten),  # which is checked there
-            on_control_tokens=cast("OnControlTokens | None", on_control_tokens),  # likewise
+            on_forgotten=cast("OnForgotten", forgotten),  # `ingest` checks these values
+            on_control_tokens=cast("OnControlTokens | None", on_control_tokens),
             on_duplicate=cast("OnDuplicate", duplicate),
             progress=True,
         )
@@ -232,7 +250,7 @@ def ask(
     with notes(), waiting("Asking"), open_store(store, receipts, public_key, llm=llm, server=options) as erase:
         answer = erase.ask(query, max_tokens=max_tokens)
     if answer.cut_off:
-        output.note(f"the answer was cut off after {max_tokens} tokens; raise --max-tokens to see the rest")
+        output.note(f"the answer was cut off after {max_tokens} tokens. Raise --max-tokens to see the rest.")
     show(asdict(answer), [answer.text], as_json=as_json)
 
 
@@ -241,7 +259,7 @@ def choose(
     query: Query,
     options: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[OPTION]...", help="Answers to choose from; by default those of the store."),
+        typer.Argument(metavar="[OPTION]...", help="Answers to choose from; by default, the options of the store."),
     ] = None,
     store: Store = STORE,
     llm: Model = None,
@@ -268,7 +286,7 @@ def prompt(
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the prompt of a question."""
+    """Print the prompt for a question."""
     with open_store(store, receipts, public_key) as erase:
         made = erase.prompt(query)
     ids = [example.id for example in made.demonstrations]
@@ -280,10 +298,10 @@ def prompt(
 def status(
     store: Store = STORE, receipts: Receipts = None, public_key: PublicKeys = None, as_json: AsJson = False
 ) -> None:
-    """Print what the store holds."""
+    """Print the contents and settings of the store."""
     with open_store(store, receipts, public_key) as erase:
         found = erase.status()
-    shown = ", ".join(map(str, found.demonstrations)) or "none, or chosen for each question"
+    shown = ", ".join(map(str, found.demonstrations)) or "none, or a choice for each question"
     rows = {
         "store": found.folder,
         "examples": f"{found.n_examples}, of {counted(found.n_subjects, 'subject')}",
@@ -296,7 +314,7 @@ def status(
         "size": f"{found.bytes / 1e6:.2f} MB",
     }
     if not found.scrubbed:
-        rows["files"] = "may still hold what was forgotten; the next command finishes the removal"
+        rows["files"] = "may still hold removed data; the next command finishes the cleanup"
     show(found.to_dict(), [f"{name:<16} {value}" for name, value in rows.items()], as_json=as_json)
 
 
@@ -305,13 +323,13 @@ def verify(
     store: Store = STORE,
     absent: Annotated[
         list[str] | None,
-        typer.Option(help="A text that no file of the store may hold, as text or as its vector; repeat it."),
+        typer.Option(help="A text that no file of the store may contain, as text or as its vector; may be repeated."),
     ] = None,
     absent_from: Annotated[
         Path | None,
         typer.Option(
-            help="A file with such texts, one a line; blank lines are ignored; - for standard input. A text of several "
-            "lines is searched for line by line."
+            help="A file with such texts, one on each line; - for standard input. Blank lines are ignored. A text of "
+            "several lines is searched line by line."
         ),
     ] = None,
     known: Known = None,
@@ -319,17 +337,17 @@ def verify(
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit the model again by a second implementation and compare; check examples, receipts and files."""
+    """Check the store: compare its model with a fit by a second implementation; check examples, receipts and files."""
     from erase_core.verify.scan import SHORTEST
 
     texts = [*(absent or ()), *(lines_of("--absent-from", absent_from, SHORTEST) if absent_from is not None else ())]
-    receipts_noted = [noted("--known", each) for each in known or ()]
+    known_receipts = [known_receipt("--known", each) for each in known or ()]
     with waiting("Verifying"), open_store(store, receipts, public_key) as erase:
-        verification = erase.verify(texts, known=receipts_noted)
+        verification = erase.verify(texts, known=known_receipts)
     lines = [str(verification)]
     if not verification.detects_old_copies:
         lines.append(
-            "note: its receipts lie within the store, so an older copy of the whole folder would not be noticed"
+            "note: the receipts lie within the store, so an old copy of the whole folder would not be detected"
         )
     show(verification.to_dict(), lines, as_json=as_json)
     if not verification.ok:
@@ -344,9 +362,9 @@ def export(
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write all examples to a file as JSON lines, which `ingest` reads."""
+    """Write all examples to a new file as JSON lines, which `ingest` can read."""
     if file == "-" and as_json:
-        raise ParameterError("--json and - both write to standard output; leave --json out, or name a file")
+        raise ParameterError("--json and - both write to standard output. Leave --json out, or name a file.")
     with open_store(store, receipts, public_key) as erase:
         count = erase.export(stdout_bytes() if file == "-" else file)
     if file == "-":
@@ -358,13 +376,15 @@ def export(
 
 @app.command()
 def demo(
-    store: Annotated[Path | None, typer.Option("--store", "-s", help="Folder to keep the store in.")] = None,
-    questions: Annotated[int, typer.Option(help="Test questions to answer by each selection.")] = 25,
-    shots: Annotated[int, typer.Option(help="Demonstrations in a prompt.")] = 10,
+    store: Annotated[
+        Path | None, typer.Option("--store", "-s", help="Folder to keep the store in; by default, it is deleted.")
+    ] = None,
+    questions: Annotated[int, typer.Option(help="Number of test questions to answer with each strategy.")] = 25,
+    shots: Shots = 10,
     seed: Annotated[int, typer.Option(help="Seed of the store and of the sample of questions.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Ingest 320 shipped examples, answer, forget a customer, and prove it. Takes a minute."""
+    """Run a demonstration (about a minute): ingest 320 examples, answer, forget a customer, and prove it."""
     from erase_core.demo import run_demo
 
     outcome = run_demo(store, n_questions=questions, n_shots=shots, seed=seed, quiet=as_json)
@@ -393,7 +413,7 @@ def _axes(texts: Path, count: int, embedder: str | None) -> NDArray[np.float64]:
 def _fields(given: Sequence[str]) -> dict[str, str]:
     for text in given:
         if "=" not in text:
-            raise ParameterError(f"--field must look like input=question, got {text!r}")
+            raise ParameterError(f"--field must have the form FIELD=COLUMN, such as input=question, got {text!r}")
     return dict(text.split("=", 1) for text in given)
 
 

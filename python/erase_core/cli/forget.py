@@ -1,4 +1,4 @@
-"""The command `erase forget`: which examples are meant, the question before, and what is shown of the removal."""
+"""The command `erase forget`: reads ids or subjects, asks for confirmation, and prints the result."""
 
 from __future__ import annotations
 
@@ -29,48 +29,53 @@ INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 def forget(
     store: Store = STORE,
-    id_: Annotated[list[str] | None, typer.Option("--id", help="Id of an example; repeat it.")] = None,
+    id_: Annotated[
+        list[str] | None, typer.Option("--id", help="Forget the example with this id; may be repeated.")
+    ] = None,
     ids_from: Annotated[
-        Path | None, typer.Option(help="A file with ids, one a line; blank lines are ignored; - for standard input.")
+        Path | None,
+        typer.Option(help="A file with ids, one on each line; - for standard input. Blank lines are ignored."),
     ] = None,
     subject: Annotated[
-        list[str] | None, typer.Option(help="Forget all examples about this subject; repeat it.")
+        list[str] | None, typer.Option(help="Forget all examples about this subject; may be repeated.")
     ] = None,
     subject_from: Annotated[
-        Path | None, typer.Option(help="A file that holds one subject and nothing else; - for standard input.")
+        Path | None, typer.Option(help="A file that contains one subject and nothing else; - for standard input.")
     ] = None,
     subjects_from: Annotated[
         Path | None,
-        typer.Option(help="A file with subjects, one a line; blank lines are ignored; - for standard input."),
+        typer.Option(help="A file with subjects, one on each line; - for standard input. Blank lines are ignored."),
     ] = None,
     missing: Annotated[
-        str, typer.Option(help="What to do with ids or subjects that the store does not have: refuse or skip.")
+        str, typer.Option(help="What to do if an id or subject is not in the store: refuse or skip.")
     ] = "refuse",
     match: Annotated[
         str,
         typer.Option(
-            help="How subjects are compared: exact, or normalised, which ignores case, kind and number of spaces, "
+            help="How to compare subjects: exact; or normalised, which ignores case, kind and number of spaces, "
             "form of accents, and invisible characters."
         ),
     ] = "exact",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Only show what would change. An old copy is brought up to date even so."),
+        typer.Option(
+            "--dry-run", help="Show what would change, but forget nothing. An old copy is brought up to date anyway."
+        ),
     ] = False,
     signing_key: Key = None,
     receipts: Receipts = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forget examples as if they had never been there. Shows what will change, asks, and writes a receipt."""
+    """Forget examples exactly, as if they had never been added. Shows what will change, asks, and writes a receipt."""
     of_ids, of_subjects = id_ is not None or ids_from is not None, subject is not None or subjects_from is not None
     if sum((of_ids, of_subjects, subject_from is not None)) != 1:
         raise ParameterError(
-            "give --id or --ids-from (or both), --subject or --subjects-from (or both), or --subject-from"
+            "forget needs --id or --ids-from (or both), or --subject or --subjects-from (or both), or --subject-from"
         )
     if not (yes or dry_run or (output.is_terminal() and STDIN not in (ids_from, subject_from, subjects_from))):
-        raise ParameterError("forget asks before it acts, and nobody can answer here; give --yes or --dry-run")
+        raise ParameterError("forget cannot ask for confirmation without a terminal. Give --yes or --dry-run.")
     given = [*(id_ or ()), *(lines_of("--ids-from", ids_from) if ids_from is not None else ())]
     subjects = None if of_ids else _subjects(subject, subject_from, subjects_from)
     _check_utf8("--id", id_ or ())
@@ -81,14 +86,14 @@ def forget(
             return erase.forget(
                 _ids(erase, given) if of_ids else None,
                 subject=subjects,
-                on_missing=cast("OnMissing", missing),  # which is checked there
+                on_missing=cast("OnMissing", missing),  # `forget` checks these values
                 match=cast("Match", match),
                 dry_run=dry_run,
             )
 
         if dry_run or not yes:
             report = forget_them(dry_run=True)
-        # Where nothing is to be forgotten there is nothing to ask.
+        # If there is nothing to forget, do not ask.
         if not dry_run and (yes or not report.ids or _agreed(erase, report)):
             report = _forget(forget_them, as_json=as_json)
     declined = report.dry_run and not dry_run
@@ -97,14 +102,14 @@ def forget(
 
 
 def _check_utf8(option: str, texts: Sequence[str]) -> None:
-    """Refuse arguments in another encoding: they could match nothing, and would be skipped as missing."""
+    """Refuse arguments that are not in UTF-8. They could match nothing, and would be skipped as missing."""
     for text in texts:
         if any("\udc80" <= sign <= "\udcff" for sign in text):
-            raise ParameterError(f"{option}: {text!r} is not in UTF-8; give it in that encoding")
+            raise ParameterError(f"{option}: {text!r} is not in UTF-8. Give it in that encoding.")
 
 
 def _ids(erase: Erase, given: Sequence[str]) -> Sequence[int | str]:
-    """Return ids as the store has them: those that are written as integers are, if its own are integers."""
+    """Return ids in the type of the store: texts of integers become integers if the store's ids are integers."""
     integers = {text: int(text) for text in given if INTEGER.fullmatch(text)}
     if integers and erase.id_type is int:
         return [integers.get(text, text) for text in given]
@@ -118,19 +123,19 @@ def _subjects(named: Sequence[str] | None, file: Path | None, files: Path | None
 
 
 def _forget(forget: Callable[[], ForgetReport], *, as_json: bool) -> ForgetReport:
-    """Forget; show what counts already if it cannot be brought to its end."""
+    """Forget. If the removal is committed but its cleanup fails, show the report before the error."""
     try:
         with output.uninterrupted():
             return forget()
     except ScrubError as error:
         if error.report is not None:
-            with suppress(OSError, KeyboardInterrupt):  # what the error says matters more
+            with suppress(OSError, KeyboardInterrupt):  # the error below is more important
                 show(error.report.to_dict(), _changes(error.report), as_json=as_json)
         raise
 
 
 def _agreed(erase: Erase, report: ForgetReport) -> bool:
-    """Ask, once it is sure that a missing key or wrong receipts will not stop the removal."""
+    """Ask for confirmation. Check keys and receipts first, so that a confirmed removal does not fail for them."""
     erase.check_may_forget()
     print(*_changes(report), "Forget? [y/N] ", sep="\n", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,6 +1,6 @@
-"""Options that several commands of `erase` have, and what they stand for: an open store, a file's lines, a receipt.
+"""Options that several commands share, and their values: an open store, lines of a file, a known receipt.
 
-What a command does with them is the business of cli.py and cli_receipts.py.
+The commands are in `app`, `forget` and `receipts`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import typer
 
 from erase_core.cli import streams
 from erase_core.cli.output import notes
-from erase_core.errors import ParameterError
+from erase_core.errors import ParameterError, os_reason
 
 if TYPE_CHECKING:
     from erase_core.erase import Erase
@@ -37,8 +37,8 @@ __all__ = [
     "PublicKeys",
     "Receipts",
     "Store",
+    "known_receipt",
     "lines_of",
-    "noted",
     "open_store",
     "server_options",
     "stdin_bytes",
@@ -47,33 +47,33 @@ __all__ = [
     "unescaped",
 ]
 
-# Where a file's name stands, and what stands for standard input.
+# "-" as a file name means standard input.
 STDIN = Path("-")
 STORE = Path("store")
 PUBLIC_KEYS = "ERASE_PUBLIC_KEY"
-NOTED = re.compile(r"([1-9][0-9]{0,17}):([0-9A-Fa-f]{64})|0:(0{64})?")
+KNOWN_RECEIPT = re.compile(r"([1-9][0-9]{0,17}):([0-9A-Fa-f]{64})|0:(0{64})?")
 
 Store = Annotated[Path, typer.Option("--store", "-s", envvar="ERASE_STORE", help="Folder of the store.")]
 Receipts = Annotated[
     Path | None,
-    typer.Option("--receipts", envvar="ERASE_RECEIPTS", help="Folder of the store's receipts, if they were moved."),
+    typer.Option("--receipts", envvar="ERASE_RECEIPTS", help="Folder of the store's receipts, if it was moved."),
 ]
 Key = Annotated[
     Path | None,
     typer.Option(
         "--signing-key",
         envvar="ERASE_SIGNING_KEY",
-        help="Ed25519 key (PEM) to sign with; password in ERASE_SIGNING_PASSWORD.",
+        help="Ed25519 private key (PEM) to sign receipts; its password is read from ERASE_SIGNING_PASSWORD.",
     ),
 ]
 
 
 def _named_keys(keys: list[str] | None) -> list[str] | None:
-    """Refuse keys that are named by nothing, which would be no check."""
+    """Refuse an empty list of keys in the environment, and empty keys: they would check nothing."""
     if not keys and PUBLIC_KEYS in os.environ:
-        raise ParameterError(f"{PUBLIC_KEYS} is set but empty; name the public keys there, or unset it")
+        raise ParameterError(f"{PUBLIC_KEYS} is set but empty. Put the public keys into it, or unset it.")
     if not all(key.strip() for key in keys or ()):
-        raise ParameterError("--public-key must be a key in hex or a PEM file, got nothing; name it, or leave it out")
+        raise ParameterError("--public-key must be a key in hex or a PEM file, got ''. Give a key, or leave it out.")
     return keys
 
 
@@ -83,22 +83,22 @@ PublicKeys = Annotated[
         "--public-key",
         envvar=PUBLIC_KEYS,
         callback=_named_keys,
-        help="Key, in hex or as a PEM file, that may sign receipts; each must be signed by one; repeat it. In the "
-        "variable keys are separated by white space; name a file with blanks in its name by the option.",
+        help="Public key, in hex or as a PEM file; may be repeated. Each receipt must be signed by one of the keys. "
+        "The variable separates keys by white space, so a file name with blanks must be given as an option.",
     ),
 ]
 Known = Annotated[
     list[str] | None,
-    typer.Option(help="A receipt that was written down and must be found: NUMBER:HASH; repeat it."),
+    typer.Option(metavar="NUMBER:HASH", help="A receipt that was written down and must be found; may be repeated."),
 ]
-Model = Annotated[str | None, typer.Option("--llm", help="Language model instead of the store's.")]
+Model = Annotated[str | None, typer.Option("--llm", help="Language model to use instead of the store's.")]
 Options = Annotated[
     list[str] | None,
     typer.Option(
         "--server",
         metavar="NAME=VALUE",
-        help="How the model server is asked: timeout (seconds), max_retries, context_length, thinking_tokens; "
-        "repeat it.",
+        help="Option for requests to the model server: timeout (seconds), max_retries, context_length or "
+        "thinking_tokens; may be repeated.",
     ),
 ]
 Parameters = Annotated[
@@ -106,8 +106,8 @@ Parameters = Annotated[
     typer.Option(
         "--llm-parameter",
         metavar="NAME=VALUE",
-        help="Further parameters for the server: reasoning_effort=low; null leaves a parameter out: "
-        "temperature=null; repeat it.",
+        help="Further parameter of requests, such as reasoning_effort=low; may be repeated. null removes a default "
+        "parameter: temperature=null.",
     ),
 ]
 KeyVariable = Annotated[
@@ -115,7 +115,7 @@ KeyVariable = Annotated[
     typer.Option(
         "--api-key-env",
         metavar="NAME",
-        help="Environment variable that holds the server's key; OPENAI_API_KEY by default. The key is not stored.",
+        help="Environment variable with the server's key; OPENAI_API_KEY by default. The key is not stored.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -130,7 +130,7 @@ def open_store(
     signing_key: Path | None = None,
     server: Mapping[str, object] | None = None,
 ) -> Erase:
-    """Open a store; what there is to note then is shown on stderr."""
+    """Open a store. Warnings are shown on stderr."""
     from erase_core.erase import Erase
 
     with notes():
@@ -147,11 +147,11 @@ def open_store(
 def server_options(
     options: Sequence[str] | None, parameters: Sequence[str] | None, key_variable: str | None
 ) -> dict[str, object] | None:
-    """Return what was said of a model server, by the names of `ServerOptions`; None if nothing was."""
+    """Return the options for a model server by the names of `ServerOptions`; None if there are none."""
     named = _values("--server", options or ())
     kept = [name for name in named if name in ("parameters", "api_key_env")]
     if kept:
-        raise ParameterError(f"--server must not have {kept[0]}; give --llm-parameter or --api-key-env")
+        raise ParameterError(f"--server must not have {kept[0]}. Use --llm-parameter or --api-key-env instead.")
     if parameters:
         named["parameters"] = _values("--llm-parameter", parameters)
     if key_variable is not None:
@@ -160,18 +160,18 @@ def server_options(
 
 
 def unescaped(text: str) -> str:
-    r"""Return a text with line breaks for ``\n`` and ``\r`` in it, tabs for ``\t``, and ``\`` for ``\\``."""
+    r"""Return a text with the escapes ``\n``, ``\r``, ``\t`` and ``\\`` replaced."""
     signs = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
     return re.sub(r"\\([ntr\\])", lambda match: signs[match[1]], text)
 
 
 def _values(option: str, given: Sequence[str]) -> dict[str, object]:
-    """Return names and values, these as JSON, or as they are if they are not JSON."""
+    """Return the values by their names. A value is parsed as JSON if possible; otherwise it is text."""
     values: dict[str, object] = {}
     for text in given:
         name, mark, value = text.partition("=")
-        if not mark or not name:  # not shown: it may be a key
-            raise ParameterError(f"{option} must look like NAME=VALUE; put a name and = before the value")
+        if not mark or not name:  # the value is not shown: it may be a key
+            raise ParameterError(f"{option} must have the form NAME=VALUE. Put a name and = before the value.")
         try:
             values[name] = json.loads(value)
         except (ValueError, RecursionError):
@@ -188,38 +188,38 @@ def _signer(key: Path | None) -> Signer | None:
     return Signer(key, None if password is None else os.fsencode(password))
 
 
-def noted(option: str, text: str) -> ReceiptRef:
-    """Return a receipt's number and hash as an option names them; no receipt at all is ``0:``."""
+def known_receipt(option: str, text: str) -> ReceiptRef:
+    """Return number and hash of a receipt from the text of an option. ``0:`` means no receipt."""
     from erase_core.receipts.receipt import ReceiptRef
 
-    if not NOTED.fullmatch(text):
-        raise ParameterError(f"{option} must be a number, a colon and 64 hexadecimal digits, got {text!r}")
+    if not KNOWN_RECEIPT.fullmatch(text):
+        raise ParameterError(f"{option} must be NUMBER:HASH with a hash of 64 hexadecimal digits, got {text!r}")
     number, _, hash_ = text.partition(":")
     return ReceiptRef(int(number), hash_)
 
 
 def stdin_bytes(name: str) -> BinaryIO:
-    """Return standard input, for what an argument or an option names by ``-``."""
+    """Return standard input as a binary stream. `name` is the argument or option that has the value ``-``."""
     if sys.stdin is None or "stdin" in streams.closed:
-        raise ParameterError(f"{name}: - is standard input, which is closed; name a file")
+        raise ParameterError(f"{name}: - means standard input, which is closed. Give a file.")
     return sys.stdin.buffer
 
 
 def stdout_bytes() -> BinaryIO:
-    """Return standard output, for what ``-`` names."""
+    """Return standard output as a binary stream."""
     if sys.stdout is None or "stdout" in streams.closed:
-        raise ParameterError("FILE: - is standard output, which is closed; name a file")
+        raise ParameterError("FILE: - means standard output, which is closed. Give a file.")
     sys.stdout.flush()
     return sys.stdout.buffer
 
 
 def text_of(option: str, file: Path) -> str:
-    """Return the text of a file that an option names, or of standard input."""
+    """Return the text of a file given as an option, or of standard input."""
     try:
         content = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
     except OSError as error:
         name = "standard input cannot be read" if file == STDIN else file
-        raise ParameterError(f"{option}: {name}: {error.strerror or error}") from error
+        raise ParameterError(f"{option}: {name}: {os_reason(error)}") from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -227,7 +227,7 @@ def text_of(option: str, file: Path) -> str:
 
 
 def lines_of(option: str, file: Path, shortest: int = 0) -> list[str]:
-    """Return the lines of such a text, which must have so many bytes; blank ones do not count."""
+    """Return the lines of a file given as an option. Blank lines are ignored; others need at least `shortest` bytes."""
     lines = {
         number: line.removesuffix("\r")
         for number, line in enumerate(text_of(option, file).split("\n"), 1)
@@ -236,6 +236,6 @@ def lines_of(option: str, file: Path, shortest: int = 0) -> list[str]:
     for number, line in lines.items():
         if len(line.encode()) < shortest:
             raise ParameterError(
-                f"{option}: {file}: line {number} must have at least {shortest} bytes; leave it out, or add to it"
+                f"{option}: {file}: line {number} must have at least {shortest} bytes. Remove it, or make it longer."
             )
     return list(lines.values())

@@ -1,6 +1,6 @@
-"""What commands print, where, and how they end: results on stdout, all else on stderr, an exit code for each ending.
+"""Output and exit codes of commands: results go to stdout, everything else to stderr.
 
-What the commands do is cli.py's business.
+What the commands do is left to `app`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ __all__ = [
     "uninterrupted",
 ]
 
-# The one class that all of Click's errors of usage have in common, wherever typer has Click from.
+# Click's base class of usage errors. typer may vendor Click, so it is found through typer.
 UsageError = cast("type[Exception]", typer.BadParameter.__base__)
 
 
 class Ending(NamedTuple):
-    """How a command may end: its exit code, what that means, and the errors that lead there."""
+    """An exit code, its meaning, and the errors that lead to it."""
 
     code: int
     meaning: str
@@ -47,14 +47,14 @@ class Ending(NamedTuple):
 
 FILES, INTERRUPTED, BUG = 13, 130, 14
 OURS = (errors.OldCopyWarning, errors.ScrubWarning, errors.StopWarning)
-# Of an error's classes the most special one counts, so StoreLockedError before StoreError.
+# The most specific class of an error counts: StoreLockedError before StoreError.
 ENDINGS = (
     Ending(0, "done"),
     Ending(1, "verification failed"),
     Ending(2, "wrong usage", (UsageError, errors.ParameterError, errors.NotPicklableError)),
     Ending(3, "bad input data", (errors.SourceError, errors.DataError, errors.DuplicateIdError, errors.IdKindError)),
     Ending(4, "unknown id or subject", (errors.UnknownIdError, errors.UnknownSubjectError)),
-    Ending(5, "no store, or a damaged one", (errors.StoreError, errors.ModelFileError, errors.EmptyModelError)),
+    Ending(5, "no store, or a damaged store", (errors.StoreError, errors.ModelFileError, errors.EmptyModelError)),
     Ending(6, "store of another version", (errors.StoreVersionError,)),
     Ending(7, "store locked by another process", (errors.StoreLockedError,)),
     Ending(8, "embedding model", (errors.EmbedderError,)),
@@ -64,24 +64,24 @@ ENDINGS = (
     Ending(12, "missing package", (errors.MissingPackageError,)),
     Ending(FILES, "file or disk", (OSError,)),
     Ending(BUG, "unexpected error", (Exception,)),
-    Ending(15, "forgotten, but the files may still hold it", (errors.ScrubError,)),
-    Ending(16, "receipts missing, changed, or of another store", (errors.ReceiptError,)),
-    Ending(17, "examples that were forgotten are to come in again", (errors.ForgottenError,)),
-    Ending(18, "the disk failed at the end of a write", (errors.UncertainError,)),
+    Ending(15, "removal done, but files may still hold removed data", (errors.ScrubError,)),
+    Ending(16, "receipts missing, modified, or of another store", (errors.ReceiptError,)),
+    Ending(17, "examples to ingest were forgotten earlier", (errors.ForgottenError,)),
+    Ending(18, "unknown whether done: the disk failed at the end of a write", (errors.UncertainError,)),
     Ending(19, "done, but the result could not be printed", (streams.Unprinted,)),
     Ending(INTERRUPTED, "interrupted", (KeyboardInterrupt,)),
     Ending(141, "output not read to its end", (BrokenPipeError,)),
 )
 CODES = {error: ending.code for ending in ENDINGS for error in ending.errors}
-# What SQLite says of files, as opposed to what is in them.
+# SQLite's messages about access to files, as opposed to their contents.
 FILE_TROUBLE = ("disk is full", "disk I/O error", "readonly database", "unable to open database file")
 
 
 class Commands(TyperGroup):
-    """A group of commands that end as it is described here, not as Click has it."""
+    """A group of commands whose errors and exit codes are those of this module instead of Click's."""
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> NoReturn:
-        """Run the command that the arguments name, and exit."""
+        """Run the command given by the arguments, and exit."""
 
         def command() -> None:
             with self.make_context("erase", list(sys.argv[1:] if args is None else args)) as context:
@@ -91,12 +91,12 @@ class Commands(TyperGroup):
 
 
 def exit_codes_help() -> str:
-    r"""Return the exit codes as lines, which Click leaves as they are because of the ``\b``."""
+    r"""Return the table of exit codes. The ``\b`` stops Click from rewrapping it."""
     return "\n".join(["\b", "Exit codes:", *(f"{ending.code:>5}  {ending.meaning}" for ending in ENDINGS)])
 
 
 def run(command: Callable[[], object]) -> int:
-    """Run a command, say on stderr in one line what went wrong, and return the exit code.
+    """Run a command and return its exit code. An error is shown as one line on stderr.
 
     Parameters
     ----------
@@ -105,11 +105,11 @@ def run(command: Callable[[], object]) -> int:
     Returns
     -------
     int
-        One of `ENDINGS`. With ERASE_DEBUG set in the environment an unexpected error is raised instead.
+        One of `ENDINGS`. If ERASE_DEBUG is set in the environment, an unexpected error is raised instead.
     """
     try:
         streams.prepare()
-        if not sys.warnoptions:  # warnings of other packages are for developers, who ask for them by -W
+        if not sys.warnoptions:  # warnings of other packages are for developers, who can use -W
             warnings.simplefilter("ignore")
         code = 0
         try:
@@ -133,13 +133,13 @@ def show(result: Mapping[str, Any], lines: Iterable[str], *, as_json: bool, done
 
 
 def is_terminal() -> bool:
-    """Return whether there is someone who sees stderr and may answer."""
+    """Return whether stdin and stderr are a terminal, so that a user can answer a question."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Keep Ctrl-C from ending what has begun, so that an interrupted command has changed nothing."""
+    """Ignore Ctrl-C within this context, so that an interrupted command has changed nothing."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -149,7 +149,7 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def notes() -> Iterator[None]:
-    """Show warnings of ours within as lines on stderr."""
+    """Show warnings of erase_core within this context as lines on stderr."""
     with warnings.catch_warnings(record=True) as caught:
         for kind in OURS:
             warnings.simplefilter("always", kind)
@@ -160,8 +160,8 @@ def notes() -> Iterator[None]:
 
 
 def note(text: str) -> None:
-    """Show a line on stderr that is no error."""
-    with suppress(OSError):  # which is no reason to leave undone what the command is to do
+    """Show a note on stderr."""
+    with suppress(OSError):  # the command must continue even if stderr cannot be written
         print(f"note: {text}", file=sys.stderr, flush=True)
 
 
@@ -174,11 +174,11 @@ def _code(error: BaseException) -> int:
 
 
 def _line(error: BaseException, code: int) -> str:
-    """Return what to say of an error. Only errors whose messages are meant for readers speak for themselves."""
+    """Return the line to print for an error. Messages of unexpected errors are not shown."""
     if isinstance(error, BrokenPipeError):
         return ""
     if code == INTERRUPTED:
-        return "interrupted; what the command had not finished has changed nothing\n"
+        return "interrupted; unfinished work was not saved\n"
     if isinstance(error, UsageError):
         text = error.format_message()  # type: ignore[attr-defined]
     elif isinstance(error, (errors.EraseError, streams.Unprinted)):
@@ -186,5 +186,5 @@ def _line(error: BaseException, code: int) -> str:
     elif isinstance(error, OSError):
         text = (f"{error.filename}: " if error.filename else "") + (error.strerror or type(error).__name__)
     else:
-        text = f"unexpected {type(error).__name__}; set ERASE_DEBUG=1 to see where, and report it"
+        text = f"unexpected {type(error).__name__}. Set ERASE_DEBUG=1 to see where, and report it."
     return f"error: {''.join(sign if sign.isprintable() else ' ' for sign in text)}\n"

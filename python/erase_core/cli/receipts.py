@@ -1,4 +1,4 @@
-"""The commands `erase receipts ...`: list, show, verify. With a folder of receipts at hand they need no store."""
+"""The commands `erase receipts list`, `show` and `verify`. With --folder, they need no store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erase_core.cli.options import STORE, AsJson, Known, PublicKeys, Receipts, Store, noted, open_store
+from erase_core.cli.options import STORE, AsJson, Known, PublicKeys, Receipts, Store, known_receipt, open_store
 from erase_core.cli.output import note, show
 from erase_core.errors import ParameterError, ReceiptError
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Receipts of removals.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, show and verify the receipts of removals.", no_args_is_help=True, rich_markup_mode=None)
 
-Folder = Annotated[Path | None, typer.Option("--folder", help="Receipts by themselves, without their store.")]
+Folder = Annotated[Path | None, typer.Option("--folder", help="Folder of receipts, to read them without their store.")]
 
 
 @app.command("list")
@@ -32,13 +32,13 @@ def list_(
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print a line for each receipt."""
+    """Print one line for each receipt."""
     found = _receipts(context, folder, store, receipts, public_key)
     all_ = [found.read(number) for number in found.numbers()]
     lines = [
         f"{each.number:>6}  {each.time}  {len(each.rows)} by {each.scope}, {each.n_after} "
         f"remain{'s' if each.n_after == 1 else ''}, {each.path}"
-        f"{', bears a signature' if each.signature else ''}  {each.hash[:16]}"
+        f"{', signed (not checked)' if each.signature else ''}  {each.hash[:16]}"
         for each in all_
     ]
     show({"receipts": [each.to_dict() for each in all_]}, lines or ["no receipts"], as_json=as_json)
@@ -47,7 +47,7 @@ def list_(
 @app.command("show")
 def show_(
     context: typer.Context,
-    number: Annotated[int, typer.Argument(help="Which one.")],
+    number: Annotated[int, typer.Argument(help="Number of the receipt.")],
     folder: Folder = None,
     store: Store = STORE,
     receipts: Receipts = None,
@@ -57,7 +57,7 @@ def show_(
     """Print a receipt."""
     found = _receipts(context, folder, store, receipts, public_key)
     if number not in found.numbers():
-        raise ReceiptError(f"{found.path} holds no receipt {number}")
+        raise ReceiptError(f"{found.path} does not contain receipt {number}")
     receipt = found.read(number).to_dict()
     lines = [f"{name:<18} {_short(value)}" for name, value in receipt.items()]
     show(receipt, lines, as_json=as_json)
@@ -72,24 +72,25 @@ def verify(
     head: Annotated[
         str | None,
         typer.Option(
-            help="The newest receipt as it was written down: NUMBER:HASH, or 0: if there are no receipts yet."
+            metavar="NUMBER:HASH",
+            help="The newest receipt, as it was written down; 0: if there were no receipts yet.",
         ),
     ] = None,
     known: Known = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that receipts form a chain that nobody has touched."""
+    """Check that the receipts form a complete and unmodified chain."""
     from erase_core.receipts.chain import verify_receipts
 
-    named = None if head is None else noted("--head", head)
-    earlier = [noted("--known", each) for each in known or ()]
+    named = None if head is None else known_receipt("--head", head)
+    earlier = [known_receipt("--known", each) for each in known or ()]
     path, newest = _place(context, folder, store, receipts, public_key)
     newest = named or newest
     verification = verify_receipts(path, head=newest, known=earlier, public_keys=public_key or ())
     lines = [str(verification)]
     if newest is None and verification.ok:
-        lines.append("note: without the store or --head nobody sees whether the newest receipts are missing")
+        lines.append("note: without the store or --head, missing newest receipts cannot be detected")
     show(verification.to_dict(), lines, as_json=as_json)
     if not verification.ok:
         raise typer.Exit(1)
@@ -98,19 +99,19 @@ def verify(
 def _receipts(
     context: typer.Context, folder: Path | None, store: Path, receipts: Path | None, public_keys: Sequence[str] | None
 ) -> ReceiptFolder:
-    """Return receipts that are only shown: by themselves they are not checked by any key."""
+    """Return the receipts to list or show. With --folder, their signatures are not checked."""
     from erase_core.receipts.folder import ReceiptFolder
 
     if folder is not None and _is_given(context, "public_key"):
         raise ParameterError(
-            "--folder and --public-key go together only in `erase receipts verify`, which checks receipts; leave out "
-            "--public-key"
+            "--public-key has no effect with --folder here: only `erase receipts verify` checks signatures. Leave out "
+            "--public-key."
         )
     return ReceiptFolder(_place(context, folder, store, receipts, public_keys)[0])
 
 
 def _is_given(context: typer.Context, option: str) -> bool:
-    """Whether an option stands on the command line, not in the environment."""
+    """Whether an option is given on the command line, not by the environment."""
     source = context.get_parameter_source(option)
     return source is not None and source.name == "COMMANDLINE"
 
@@ -118,10 +119,10 @@ def _is_given(context: typer.Context, option: str) -> bool:
 def _place(
     context: typer.Context, folder: Path | None, store: Path, receipts: Path | None, public_keys: Sequence[str] | None
 ) -> tuple[Path, ReceiptRef | None]:
-    """Return where receipts lie and, if there is a store, number and hash of its newest."""
+    """Return the folder of receipts and, if there is a store, number and hash of its newest receipt."""
     if folder is not None:
         if _is_given(context, "receipts"):
-            raise ParameterError("give either --folder, which needs no store, or --receipts")
+            raise ParameterError("--folder and --receipts exclude each other. Give --folder to read without a store.")
         return folder, None
     from erase_core.receipts.folder import ReceiptFolder
 

@@ -1,6 +1,6 @@
-"""The demo: 320 messages of an online shop's customers, ten intents, and what `erase demo` does with them.
+"""The demo of `erase demo`: 320 messages of an online shop's customers with ten intents.
 
-The messages and the 140 test questions were made up for this; no customer is real.
+The messages and the 140 test questions are invented; no customer is real.
 """
 
 from erase_core.demo.run import Outcome, run_demo

@@ -1,4 +1,4 @@
-"""What the demo did and found, as data."""
+"""The results of the demo, as data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Outcome", "Rebuilt", "Score"]
 
 @dataclass(frozen=True)
 class Score:
-    """How many questions were answered rightly with a selection of examples, and in how many seconds."""
+    """How many questions were answered correctly with one selection of demonstrations, and in how many seconds."""
 
     selection: str
     n_right: int
@@ -22,7 +22,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A store built from the survivors alone, beside the one that forgot: all that is compared, and seconds."""
+    """The comparison with a store built only from the remaining examples, and the seconds that building it took."""
 
     digest: str
     digests_equal: bool
@@ -32,7 +32,7 @@ class Rebuilt:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the demo did and found."""
+    """The results of the demo."""
 
     folder: str
     n_shots: int
@@ -49,10 +49,10 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether all that is to be equal is, and nothing was left behind."""
+        """Whether all comparisons are equal, and no trace of the forgotten texts was found."""
         same = self.rebuilt.digests_equal and self.rebuilt.prompts_equal
         return self.verification.ok and same and self.n_traces == 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields and whether all is well, for JSON."""
+        """Return the fields and `ok` as a dict for JSON."""
         return {"ok": self.ok, **asdict(self)}

@@ -1,4 +1,4 @@
-"""What the demo does: ingest, answer, forget a customer, prove it. How that looks is screen.py's business."""
+"""The steps of the demo: ingest, answer, forget a customer, prove it. Printing is left to `screen`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from erase_core.demo.outcome import Outcome, Rebuilt, Score
 from erase_core.demo.screen import Screen
 from erase_core.embedding.sentence import Embedder, SentenceEmbedder
 from erase_core.erase import Erase
-from erase_core.examples.example import Example
+from erase_core.examples.example import AnyExample
 from erase_core.examples.reading import read_examples
 from erase_core.llm import LLM, TransformersLLM
 from erase_core.progress import waiting
@@ -27,7 +27,7 @@ from erase_core.verify.scan import forms_of_text, search
 __all__ = ["Outcome", "Score", "run_demo"]
 
 DATA = Path(__file__).parent
-# Which examples stand in the prompt, and the strategy that chooses them.
+# The demonstrations in the prompt, and the strategy that selects them.
 SELECTIONS: dict[str, Strategy | None] = {
     "none": None,
     "random": "random",
@@ -37,7 +37,7 @@ SELECTIONS: dict[str, Strategy | None] = {
 
 
 class Remembering:
-    """An embedder that computes no vector twice. A vector is a function of its text, so nothing else changes."""
+    """An embedder with a cache. A vector depends only on its text, so the cache changes no result."""
 
     def __init__(self, embedder: Embedder) -> None:
         self.name, self.dim, self._embedder = embedder.name, embedder.dim, embedder
@@ -51,12 +51,12 @@ class Remembering:
 
 
 class Demo:
-    """The steps of the demo, on data and models that they share.
+    """The steps of the demo, with shared data and models.
 
     Parameters
     ----------
     folder : Path
-        Where stores are made.
+        Folder for the stores.
     n_shots, seed : int
     screen : Screen
     """
@@ -65,13 +65,13 @@ class Demo:
         self.folder, self.n_shots, self.seed, self.screen = folder, n_shots, seed, screen
         self.examples = read_examples(DATA / "examples.jsonl").examples
         self.options = sorted({example.output for example in self.examples})
-        with waiting("Loading the models; the first time this takes half a minute longer"):
+        with waiting("Loading the models; the first time, this takes half a minute longer"):
             self.embedder = SentenceEmbedder()
             self.llm: LLM = TransformersLLM()
         self.remembering = Remembering(self.embedder)
 
     def new_store(self, folder: Path, strategy: Strategy, embedder: Embedder | None = None) -> Erase:
-        """Make a store."""
+        """Create a store."""
         return Erase.create(
             folder,
             n_shots=self.n_shots,
@@ -82,8 +82,8 @@ class Demo:
             llm=self.llm,
         )
 
-    def score(self, main: Erase, selection: str, questions: Sequence[Example]) -> Score:
-        """Answer questions with a selection of examples in the prompt."""
+    def score(self, main: Erase, selection: str, questions: Sequence[AnyExample]) -> Score:
+        """Answer questions with one selection of demonstrations."""
         strategy = SELECTIONS[selection]
         with ExitStack() as stack:
             if strategy == "kmeans":
@@ -101,7 +101,7 @@ class Demo:
         return Score(selection, n_right, len(questions), seconds)
 
     def rebuild(self, main: Erase, subject: str, question: str) -> Rebuilt:
-        """Build a store that never saw the subject, with vectors computed anew, and compare."""
+        """Build a store that never contained the subject, with newly computed vectors, and compare the two stores."""
         survivors = [example for example in self.examples if example.subject != subject]
         start = perf_counter()
         with self.new_store(self.folder / "rebuilt", "kmeans", self.embedder) as other:
@@ -119,23 +119,23 @@ class Demo:
 def run_demo(
     folder: Path | None = None, *, n_questions: int = 25, n_shots: int = 10, seed: int = 0, quiet: bool = False
 ) -> Outcome:
-    """Run the demo and print what it finds.
+    """Run the demo and print its results.
 
     Parameters
     ----------
     folder : Path or None, default=None
-        Where to keep the store. None: a temporary folder, gone at the end.
+        Folder to keep the store in. None: a temporary folder, deleted at the end.
     n_questions : int, default=25
-        Size of the sample of the test questions, at most 140.
+        Size of the sample of test questions, at most 140.
     n_shots, seed : int
-        As for `Erase`; the sample is drawn by the seed too.
+        See `Settings`. The seed also draws the sample of questions.
     quiet : bool, default=False
         Print nothing.
 
     Raises
     ------
     ParameterError
-        There are fewer questions.
+        `n_questions` is out of range.
     EraseError
         A model or the store cannot be used.
     """
@@ -180,7 +180,7 @@ def run_demo(
     return outcome
 
 
-def _traces(folder: Path, gone: Sequence[Example]) -> int:
-    """Return how many of the forgotten texts stand in any file of a folder."""
+def _traces(folder: Path, gone: Sequence[AnyExample]) -> int:
+    """Return how many of the forgotten texts are in a file of a folder."""
     files = [file for file in folder.rglob("*") if file.is_file()]
     return len({finding.number for finding in search(files, [forms_of_text(example.input) for example in gone])})

@@ -1,4 +1,4 @@
-"""How the demo looks: a few aligned tables, 100 columns wide; without colours and bars where it is not a terminal."""
+"""The output of the demo: aligned tables, 100 columns wide. Colours and progress bars appear only on a terminal."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class Screen:
     """
 
     def __init__(self, *, quiet: bool) -> None:
-        # In a pipe rich would take 80 columns.
+        # In a pipe, rich would use 80 columns.
         self._console = Console(quiet=quiet, highlight=False, markup=False)
         self._console.width = min(self._console.width, WIDTH) if self._console.is_terminal else WIDTH
         self._n_steps = 0
 
     def track(self, things: Sequence[T], what: str) -> Iterable[T]:
-        """Go through things, with a bar on a terminal."""
+        """Iterate over things, with a progress bar on a terminal."""
         console = Console(stderr=True)
         return track(things, what, console=console, transient=True) if console.is_terminal else things
 
     def ingested(self, report: IngestReport, status: Status) -> None:
-        """Print what the store holds."""
+        """Print the contents of the store."""
         self._step(
             "A store",
             f"{report.n_added} messages of {status.n_subjects} customers of a shop, ten intents; "
@@ -54,16 +54,16 @@ class Screen:
 
     def demonstrations(self, shown: Sequence[Example]) -> None:
         """Print the examples in the prompt."""
-        self._step("The prompt", f"of each of {len(shown)} clusters the message nearest to the centre")
+        self._step("The prompt", f"the message nearest to the centre of each of {len(shown)} clusters")
         table = _table("id", "customer", "intent", "message")
         for example in shown:
             table.add_row(str(example.id), example.subject, example.output, _clip(example.input, 58))
         self._print(table)
 
     def scores(self, scores: Sequence[Score], model: str) -> None:
-        """Print how many questions were answered rightly by each selection."""
+        """Print how many questions were answered correctly with each selection."""
         n = scores[0].n_questions
-        self._step("Answers", f"{n} test messages drawn by the seed; which of the ten intents has each?")
+        self._step("Answers", f"{n} random test messages; which of the ten intents does each have?")
         table = _table("examples in the prompt", "right", "share", "seconds each")
         for score in scores:
             share = f"{score.n_right / n:.0%}"
@@ -71,14 +71,14 @@ class Screen:
         self._print(table)
         # Two standard errors of a share are at most one over the root of the number.
         self._print(Text(f"{model}, on this machine. An illustration, not a benchmark:", style="dim"))
-        self._print(Text(f"the model is small, and {n} questions tell a share to +-{n**-0.5:.0%} only.", style="dim"))
+        self._print(Text(f"the model is small, and {n} questions give a share only to +-{n**-0.5:.0%}.", style="dim"))
 
     def forgotten(
         self, subject: str, report: ForgetReport, before: Sequence[Example], after: Sequence[Example]
     ) -> None:
-        """Print the demonstrations before and after, side by side, the changed ones marked."""
+        """Print the demonstrations before and after the removal side by side, with changes marked."""
         self._step(
-            "An erasure request", f"{subject}, {len(report.ids)} messages, of which the prompt shows {_shown(report)}"
+            "An erasure request", f"{subject}, {len(report.ids)} messages, {_shown(report)} of them in the prompt"
         )
         table = _table("", "before", "", "", "", "after", "", "")
         for left, right in zip_longest(before, after):
@@ -89,14 +89,14 @@ class Screen:
         self._print(table)
 
     def proof(self, outcome: Outcome) -> None:
-        """Print what shows that nothing is left, and what it cost."""
+        """Print the proof that nothing is left, and the cost of the removal."""
         rebuilt, report = outcome.rebuilt, outcome.forgotten
         same = {True: "equal", False: "DIFFERENT"}
-        self._step("Proof", f"compared by ==, {'bit for bit' if outcome.ok else 'and it FAILED'}")
+        self._step("Proof", "compared bit for bit, with ==" if outcome.ok else "compared bit for bit, and it FAILED")
         self._rows(
             {
                 "a second implementation of the model": f"every byte {same[outcome.verification.ok]}",
-                "a store built from them alone": f"digest {same[rebuilt.digests_equal]}, "
+                "a new store without the customer": f"digest {same[rebuilt.digests_equal]}, "
                 f"prompt {same[rebuilt.prompts_equal]}",
                 "its digest": rebuilt.digest[:48],
                 "forgotten texts in the store's files": f"{outcome.n_traces} of {len(report.ids)}",
@@ -105,7 +105,7 @@ class Screen:
                 ),
             }
         )
-        self._step("Cost", f"of forgetting; the whole demo took {outcome.seconds:.0f} s")
+        self._step("Cost", f"time to forget; the whole demo took {outcome.seconds:.0f} s")
         self._rows(
             {
                 "in the clustering": f"{1e6 * report.model_seconds:.0f} microseconds ({report.path})",
@@ -140,7 +140,7 @@ def _table(*columns: str) -> Table:
 
 
 def _half(example: Example | None, mark: str, style: str, *, marked: bool) -> list[Text]:
-    """Return one side of a row: a mark, and what is shown of an example."""
+    """Return one side of a row: a mark, and some fields of an example."""
     if example is None:
         return [Text()] * 4
     cells = [mark if marked else " ", str(example.id), example.output, _clip(example.input, 22)]

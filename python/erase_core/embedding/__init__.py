@@ -1,1 +1,1 @@
-"""Texts to vectors: the embedding model, how it is found and loaded, projections."""
+"""Embedding: turns texts into vectors, finds and loads embedding models, and computes projections."""

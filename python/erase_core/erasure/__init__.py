@@ -1,1 +1,1 @@
-"""What comes in and what goes: admission, requests, removals."""
+"""What may be added and what is removed: admission, requests, removals, recovery."""

@@ -1,20 +1,19 @@
-"""Which examples may come in, and under which ids: nothing that was forgotten, unless someone wants just that."""
+"""Which examples may be added, and with which ids: none that was forgotten, unless the caller allows it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import compress, count, islice
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from erase_core.checks import MAX_ID
 from erase_core.commitments import Tokens
 from erase_core.errors import DataError, ForgottenError, IdKindError
-from erase_core.examples.example import Example, counted
+from erase_core.examples.example import AnyExample, Example, NewExample, counted
 from erase_core.store.reads import Reads
-from erase_core.store.rows import MAX_ID
 
 __all__ = ["Admission", "OnDuplicate", "OnForgotten", "notes_of_duplicates"]
 
@@ -23,7 +22,7 @@ OnDuplicate = Literal["refuse", "skip"]
 
 
 class Admission:
-    """One ingest's dealing with what was forgotten, and with what is there already.
+    """Decides, for one ingest, about examples that were forgotten or are in the store already.
 
     Parameters
     ----------
@@ -33,9 +32,9 @@ class Admission:
     Attributes
     ----------
     tokens : set of bytes
-        By which examples were known that are taken in all the same.
+        Tokens of forgotten examples that are added again; they are no longer refused.
     n_duplicates : int
-        How many examples were left out because the store has them already.
+        Number of examples left out because the store contains them already.
     """
 
     def __init__(self, on_forgotten: OnForgotten, on_duplicate: OnDuplicate) -> None:
@@ -43,8 +42,8 @@ class Admission:
         self.tokens: set[bytes] = set()
         self.n_duplicates = 0
 
-    def admits(self, reads: Reads, examples: Sequence[Example]) -> NDArray[np.bool_]:
-        """Return which of the examples may come in.
+    def admits(self, reads: Reads, examples: Sequence[AnyExample]) -> NDArray[np.bool_]:
+        """Return which of the examples may be added.
 
         Returns
         -------
@@ -54,7 +53,7 @@ class Admission:
         ------
         ForgottenError
         """
-        # What is there has not been forgotten, so that the order of both looks does not matter.
+        # No example in the store is a forgotten one, so the order of the two checks does not matter.
         there = reads.duplicates(examples) if self._skips_duplicates else set()
         self.n_duplicates += len(there)
         admitted = np.array([example.id not in there for example in examples], dtype=np.bool_)
@@ -63,7 +62,7 @@ class Admission:
         known = [_tokens(tokens, example) for example in new]
         gone = reads.forgotten(token for each in known for token in each)
         if self._on_forgotten == "allow":
-            # An example that is there again is no longer forgotten, whatever it is known by.
+            # An example that is added again is no longer forgotten: neither by its id nor by its content.
             self.tokens |= gone | reads.forgotten(tokens.of_content(example) for example in new)
             return admitted
         admitted[admitted] = [not gone.intersection(each) for each in known]
@@ -71,44 +70,44 @@ class Admission:
         if refused and self._on_forgotten == "refuse":
             raise ForgottenError(
                 f"{refused} of {counted(len(new), 'example')} {'was' if refused == 1 else 'were'} forgotten, or "
-                f"{'is' if refused == 1 else 'are'} about a subject that was; nothing was "
-                'ingested; leave them out with on_forgotten="skip" (--forgotten skip), or take them in again with '
-                '"allow"'
+                f"{'is' if refused == 1 else 'are'} about a subject that was; nothing was ingested. Leave them out by "
+                'on_forgotten="skip" (--forgotten skip), or add them again by "allow".'
             )
         return admitted
 
-    def numbered(self, reads: Reads, examples: Sequence[Example]) -> list[Example]:
-        """Return examples with ids: those they bring, or integers after the largest, without those that were forgotten.
+    def numbered(self, reads: Reads, examples: Sequence[AnyExample]) -> list[Example]:
+        """Return the examples with ids: their own, or integers after the largest id, except forgotten ones.
 
         Raises
         ------
         IdKindError
-            The store's ids are text, and examples bring none.
+            The store's ids are text, and examples have no ids.
         DataError
-            There are not so many integers.
+            There are not enough integers left.
         """
-        if not examples or examples[0].id is not None:
-            return list(examples)
+        new = [example for example in examples if isinstance(example, NewExample)]
+        if not new:
+            return [example for example in examples if isinstance(example, Example)]
         largest = reads.largest_id()
         if isinstance(largest, str):
-            raise IdKindError("the store's ids are text, so every example needs an `id`")
+            raise IdKindError("the store's ids are text, but some examples have no id. Give every example an `id`.")
         ids: list[int] = []
         candidates = count(0 if largest is None else largest + 1)
-        while len(ids) < len(examples):
-            ids += _not_forgotten(reads, list(islice(candidates, len(examples) - len(ids))))
+        while len(ids) < len(new):
+            ids += _not_forgotten(reads, list(islice(candidates, len(new) - len(ids))))
         if ids[-1] > MAX_ID:
             raise DataError(
-                f"{counted(len(examples), 'example')} cannot be numbered on from the largest id, {largest}; ids end at "
-                "2**63 - 1, so give every example an `id`"
+                f"{counted(len(new), 'example')} cannot be numbered after the largest id, {largest}: ids end at "
+                "2**63 - 1. Give every example an `id`."
             )
-        return [replace(example, id=id_) for id_, example in zip(ids, examples, strict=True)]
+        return [example.numbered(id_) for id_, example in zip(ids, new, strict=True)]
 
 
-def notes_of_duplicates(examples: Sequence[Example], on_duplicate: OnDuplicate) -> tuple[str, ...]:
-    """Return what to say where duplicates were to be skipped, but no example has an id by which it could be one."""
+def notes_of_duplicates(examples: Sequence[AnyExample], on_duplicate: OnDuplicate) -> tuple[str, ...]:
+    """Return a note if duplicates should be skipped, but cannot be found because the examples have no ids."""
     if on_duplicate == "refuse" or not examples or examples[0].id is not None:
         return ()
-    return ("duplicates are found by their ids, and these examples have none: all came in; give each an `id`",)
+    return ("duplicates are found by id, but these examples have no ids, so all were added. Give each an `id`.",)
 
 
 def _not_forgotten(reads: Reads, ids: Sequence[int]) -> list[int]:
@@ -117,6 +116,6 @@ def _not_forgotten(reads: Reads, ids: Sequence[int]) -> list[int]:
     return [id_ for id_, token in tokens.items() if token not in gone]
 
 
-def _tokens(tokens: Tokens, example: Example) -> list[bytes]:
+def _tokens(tokens: Tokens, example: AnyExample) -> list[bytes]:
     own = tokens.of_content(example) if example.id is None else tokens.of_id(example.id)
     return [own] if example.subject is None else [own, tokens.of_subject(example.subject)]

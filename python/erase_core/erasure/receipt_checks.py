@@ -1,4 +1,4 @@
-"""Whether a store and its receipts belong together: before something is removed, published, or removed again."""
+"""Checks that a store and its receipts belong together, before a removal, its repetition, and the publishing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from erase_core.errors import ReceiptError
+from erase_core.fs.status import exists, is_file
 from erase_core.receipts.folder import ReceiptFolder
 from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt
 from erase_core.receipts.signing import Signer, is_signed_by
@@ -19,22 +20,22 @@ FOLDER = "receipts"
 
 
 class StoreReceipts:
-    """The receipts of a store, and by which keys they are signed.
+    """The receipts of a store, and the keys that sign them.
 
     Parameters
     ----------
     store : Store
     moved : Path or None, default=None
-        Where the receipts lie; None for where the store says.
+        Folder of the receipts, if they were moved. None: the folder that the store names.
     signer : Signer or None, default=None
     public_keys : frozenset of str, default=()
-        If there are any, one of them must have signed each receipt.
+        If given, one of them must have signed each receipt.
 
     Attributes
     ----------
     folder : ReceiptFolder
     are_outside : bool
-        Whether they lie outside the store's folder.
+        Whether the receipts are outside the store's folder.
     """
 
     def __init__(
@@ -51,39 +52,42 @@ class StoreReceipts:
         self.folder = ReceiptFolder(path)
 
     def newest(self) -> int:
-        """Return the number of the newest receipt that is published; 0 if there is none."""
+        """Return the number of the newest published receipt; 0 without receipts."""
         return max(self.folder.numbers(), default=0)
 
     def check_may_remove(self, reads: Reads) -> None:
-        """Check that something may be removed.
+        """Check that the receipts allow a removal.
 
         Raises
         ------
         ReceiptError
-            The store is older than its receipts, or its receipts are signed and there is no key.
+            The store is older than its receipts, a receipt is missing or invalid, or a key is missing.
         """
         head = reads.metadata.head
         self._check_newest(reads)
         if self.signer is None and (head.public_key or self.public_keys):
             signed = "the receipts of this store are signed" if head.public_key else "public keys are named"
             raise ReceiptError(
-                f"{self.store_folder}: {signed}; give the key to sign with (signing_key, --signing-key); nothing was "
-                "forgotten"
+                f"{self.store_folder}: {signed}, but there is no key to sign with; nothing was forgotten. Give the key "
+                "(signing_key, --signing-key)."
             )
         if self.signer and self.public_keys and self.signer.public_key not in self.public_keys:
             raise ReceiptError(
-                f"{self.store_folder}: the key given to sign with is not one whose public key was given; nothing was "
-                "forgotten"
+                f"{self.store_folder}: the signing key belongs to none of the named public keys; nothing was "
+                "forgotten. Give the key of one of them, or name its public key too (public_keys, --public-key)."
             )
         self.check_pending(reads)
         if self.public_keys and head.number and not reads.pending():
             newest = self.folder.read(head.number)
             if newest.hash != head.hash:
-                raise ReceiptError(f"{self.folder.file(head.number)} is not the store's; nothing was forgotten")
+                raise ReceiptError(
+                    f"{self.folder.file(head.number)} is not the store's receipt; nothing was forgotten. Restore the "
+                    "receipts of this store."
+                )
             self._check_signed(newest)
 
     def check_pending(self, reads: Reads) -> None:
-        """Check that what is to be published is signed by a key that counts, if keys are named.
+        """Check that the pending receipts are signed by one of the public keys, if there are any.
 
         Raises
         ------
@@ -93,81 +97,84 @@ class StoreReceipts:
             self._check_signed(Receipt.from_bytes(content))
 
     def check_there(self, reads: Reads) -> None:
-        """Check that a folder outside is the store's: it has its mark, and the newest receipt that was published."""
+        """Check that a receipts folder outside is the store's: it has the store's name and newest published receipt."""
         if not self.are_outside:
             return
         published = reads.metadata.head.number - len(reads.pending())
         theirs = self.folder.owner != reads.constants.name
-        if theirs or (published > 0 and not self.folder.file(published).exists()):
-            what = "is not the folder of this store's receipts" if theirs else f"has not the receipt {published}"
+        if theirs or (published > 0 and not exists(self.folder.file(published))):
+            what = "is not the receipts folder of this store" if theirs else f"does not contain receipt {published}"
             raise ReceiptError(
-                f"{self.folder.path} {what}: it is another folder, or its disk is not there; bring the receipts "
-                "back, or name their folder (--receipts); if they are lost for good, name one within the store, "
-                f"{self.store_folder / FOLDER}; nothing was changed"
+                f"{self.folder.path} {what}: it is another folder, or its disk is not mounted; nothing was changed. "
+                "Restore the receipts, or name their folder (--receipts). If they are lost, name the folder "
+                f"{self.store_folder / FOLDER} instead."
             )
 
     def are_newer(self, head: Head, newest: int) -> bool:
-        """Whether there are receipts that the store does not know; see that the newest that it knows is the same there.
+        """Whether there are receipts that the store does not know. Checks the newest receipt that it knows.
 
         Raises
         ------
         ReceiptError
-            It is another one.
+            That receipt is not the store's.
         """
-        if head.number and self.folder.file(head.number).is_file():
+        if head.number and is_file(self.folder.file(head.number)):
             known = self.folder.read(head.number)
             if (known.store, known.hash) != (self._constants.name, head.hash):
                 raise ReceiptError(
-                    f"{self.folder.file(head.number)} is not the store's receipt {head.number}: these are another "
-                    "store's receipts, or the store is a copy from before a removal that was used without them"
+                    f"{self.folder.file(head.number)} is not the store's receipt {head.number}: the receipts are of "
+                    "another store, or the store is an old copy in which something was forgotten without them. Restore "
+                    "the receipts of this store."
                 )
         return newest > head.number
 
     def missed(self, head: Head) -> list[Receipt]:
-        """Return the receipts that the store does not know, each seen to follow from the one before.
+        """Return the receipts that the store does not know. Each is checked to follow from the one before.
 
         Raises
         ------
         ReceiptError
-            One is missing, or does not follow, or is not signed by a key that counts.
+            A receipt is missing, does not follow, or is not signed by an accepted key.
         """
         previous, missed = head.hash or NO_PREDECESSOR, []
         for number in range(head.number + 1, self.newest() + 1):
-            if not self.folder.file(number).exists():
-                raise ReceiptError(f"{self.folder.file(number)} is missing, though there are later receipts")
-            receipt = self.folder.read(number)
-            told = (receipt.number, receipt.store, receipt.previous, receipt.is_balanced)
-            if told != (number, self._constants.name, previous, True):
+            if not exists(self.folder.file(number)):
                 raise ReceiptError(
-                    f"{self.folder.file(number)} does not follow from the receipt that the store knows as its "
-                    "newest: these are another store's receipts, or some were exchanged"
+                    f"{self.folder.file(number)} is missing, but there are later receipts. Restore the missing receipt."
+                )
+            receipt = self.folder.read(number)
+            stated = (receipt.number, receipt.store, receipt.previous, receipt.is_balanced)
+            if stated != (number, self._constants.name, previous, True):
+                raise ReceiptError(
+                    f"{self.folder.file(number)} does not follow from the newest receipt that the store knows: the "
+                    "receipts are of another store, or some were exchanged. Restore the receipts of this store."
                 )
             previous = receipt.hash
             missed.append(receipt)
-        # Without named keys the newest signature is enough, which covers all before it: keys may have been rotated.
+        # Without public keys, the newest signature is enough: it covers all receipts before, and keys may have changed.
         keys = self.public_keys or {head.public_key, self.signer.public_key if self.signer else ""} - {""}
         for receipt in (missed if self.public_keys else missed[-1:]) if keys else ():
             if not _is_signed(receipt, keys):
                 raise ReceiptError(
-                    f"{self.folder.file(receipt.number)} is not signed by a key that counts: one that was given "
-                    "(public_keys, --public-key), or else that of the receipts that the store knows; nothing was "
-                    "removed"
+                    f"{self.folder.file(receipt.number)} is not signed by an accepted key; nothing was removed. "
+                    "Accepted are the named public keys or, without any, the signing key and the key that the store "
+                    "knows. Name the right ones (public_keys, --public-key), or restore the receipt."
                 )
         return missed
 
     def _check_newest(self, reads: Reads) -> None:
         self.check_there(reads)
-        if self.folder.file(reads.metadata.head.number + 1).exists():
+        if exists(self.folder.file(reads.metadata.head.number + 1)):
             raise ReceiptError(
-                f"{self.store_folder} is older than its receipts in {self.folder.path}: a copy from before a "
-                "removal; open it again, which removes what they tell of; nothing was forgotten"
+                f"{self.store_folder} is older than its receipts in {self.folder.path}: it is a copy from before a "
+                "removal; nothing was forgotten. Open it again, which does that removal again."
             )
 
     def _check_signed(self, receipt: Receipt) -> None:
         if not _is_signed(receipt, self.public_keys):
             raise ReceiptError(
-                f"{self.store_folder}: receipt {receipt.number} was made without a key that counts (public_keys, "
-                "--public-key); nothing was forgotten, and nothing published"
+                f"{self.store_folder}: receipt {receipt.number} is not signed by a named public key; nothing was "
+                "forgotten or published. If you trust its key, name it too (public_keys, --public-key)."
             )
 
 

@@ -1,7 +1,7 @@
-"""Removals that stay done: what a crash cut short is finished, and what an old copy brings back is removed again.
+"""Recovery when a store is opened: finishes interrupted removals, and does removals again that an old copy lacks.
 
-Whoever opens the store after a crash goes on where it ended. A store that is older than its receipts is a copy from
-before a removal: what they tell of is removed from it again.
+A store that is older than its receipts is a copy from before a removal. The removals that its receipts record are then
+done again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.erasure.removal import Removals, head_of
 from erase_core.errors import ReceiptError
 from erase_core.fs import locks
+from erase_core.fs.status import exists, is_dir
 from erase_core.store.model_cache import Clustering
 from erase_core.store.store import Store
 
@@ -17,7 +18,7 @@ __all__ = ["Recovery"]
 
 
 class Recovery:
-    """What is to be done when a store is opened.
+    """The recovery of a store that is opened.
 
     Parameters
     ----------
@@ -31,7 +32,7 @@ class Recovery:
         self._store, self._clustering, self._receipts, self._removals = store, clustering, receipts, removals
 
     def finish_what_others_left(self) -> None:
-        """Finish removals whose process was killed or held up; not those that another process is about to finish.
+        """Finish removals whose process was killed or blocked, unless another process is finishing them.
 
         Raises
         ------
@@ -46,25 +47,25 @@ class Recovery:
                 self._removals.finish()
 
     def catch_up(self) -> int | None:
-        """Remove again what receipts tell of that the store does not know: it is a copy from before.
+        """Do again the removals that receipts record but the store does not know. It is then an old copy.
 
         Returns
         -------
         int or None
-            How many examples; None if the store is no older than its receipts.
+            Number of examples removed; None if the store is not older than its receipts.
 
         Raises
         ------
         ReceiptError
-            The receipts are not there, or not the store's, or some are missing or changed.
+            Receipts are missing or modified, or belong to another store.
         """
         path = self._receipts.folder.path
-        if not path.is_dir():
-            if not (self._receipts.are_outside or path.exists()):
+        if not is_dir(path):
+            if not (self._receipts.are_outside or exists(path)):
                 return None
             raise ReceiptError(
-                f"{self._store.folder}: the folder of its receipts, {path}, is not there, so that nobody can tell "
-                "whether this is a copy from before a removal; bring it back, or name it (--receipts)"
+                f"{self._store.folder}: the receipts folder {path} was not found. Without it, a copy from before a "
+                "removal cannot be detected. Restore the folder, or name it if it was moved (--receipts)."
             )
         with self._store.reading() as reads:
             self._receipts.check_there(reads)
@@ -72,21 +73,21 @@ class Recovery:
             return None
         with self._clustering.writing() as tx:
             missed = self._receipts.missed(tx.metadata.head)
-            if not missed:  # another process has been faster
+            if not missed:  # another process has done it
                 return None
             tokens = {bytes.fromhex(token) for receipt in missed for token in receipt.tokens}
-            # By token those that came in again while the receipts were not there.
+            # Tokens find examples that were added again, with a new hash, while the receipts were missing.
             ids = tx.known_by({bytes.fromhex(row) for receipt in missed for row in receipt.rows}, tokens)
             if ids:
                 self._clustering.remove(tx, ids)
                 tx.delete(ids)
-            # Of what came in and was removed after the copy was made, too.
+            # All tokens, also those of examples that were added and removed after the copy was made.
             tx.remember(tokens)
             tx.set_head(head_of(missed[-1]), is_current=False)
         return len(ids)
 
     def _is_outdated(self) -> bool:
-        # In this order: who removes something just now writes it to the store first.
+        # In this order, because a removal in progress is written to the store before its receipt is published.
         newest = self._receipts.newest()
         with self._store.reading() as reads:
             head = reads.metadata.head

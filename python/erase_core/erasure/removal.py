@@ -1,8 +1,7 @@
-"""A removal, so that it is done and proven.
+"""A removal and its receipt.
 
-In this order: the transaction (rows, model, commitments, the receipt and what is remembered of it); the files written
-anew; the receipt published; that noted. Where a removal ended too early: recovery.py; what is checked before it:
-receipt_checks.py.
+The order is: commit the transaction (rows, model, commitments, tokens, pending receipt), rewrite the files, publish the
+receipt, record that. For interrupted removals, see recovery.py; for the checks before a removal, receipt_checks.py.
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from erase_core._core import Model, UpdateReport, __version__
 from erase_core.erasure.receipt_checks import StoreReceipts
-from erase_core.errors import ReceiptError, ScrubError, StoreLockedError
+from erase_core.errors import ReceiptError, ScrubError, StoreLockedError, os_reason
 from erase_core.fs import locks
-from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt
+from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt, Scope
 from erase_core.store.metadata import Head
 from erase_core.store.model_cache import FILE as SNAPSHOT
 from erase_core.store.model_cache import Clustering, ModelTransaction
@@ -28,12 +27,12 @@ from erase_core.store.store import Store
 
 __all__ = ["Removals", "head_of"]
 
-# Written anew, cut off, or overwritten and replaced, before the receipt is published.
+# Files that are rewritten, truncated, or overwritten and replaced before the receipt is published.
 REWRITTEN = (FILE, f"{FILE}-wal", SNAPSHOT)
 
 
 class State(NamedTuple):
-    """What a receipt says of the store before and after: number of examples, commitments to them and to the model."""
+    """What a receipt records of the store before and after: the number of examples, and the commitments."""
 
     n: int
     commitment: str
@@ -55,7 +54,7 @@ class Removals:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep others from removing within, and from finishing what is removed here.
+        """Prevent others from removing anything during the block, and from finishing the removals of this handle.
 
         Raises
         ------
@@ -65,15 +64,22 @@ class Removals:
         with locks.exclusive(folder, self._store.timeout) as is_alone:
             if not is_alone:
                 raise StoreLockedError(
-                    f"{folder}: {locks.describe_holder(folder, locks.FOLDER)} is writing to the store; try again when "
-                    "it has ended"
+                    f"{folder}: {locks.describe_holder(folder, locks.FOLDER)} is writing to the store. Try again when "
+                    "it has finished."
                 )
             yield
 
     def remove(
         self, tx: ModelTransaction, ids: Sequence[int | str], subjects: Sequence[str] | None
     ) -> tuple[UpdateReport, Model | None, Receipt]:
-        """Remove examples: those of ids, which are all of some subjects if these are named.
+        """Remove examples in a transaction, and store the receipt as pending.
+
+        Parameters
+        ----------
+        tx : ModelTransaction
+        ids : sequence of int or str
+        subjects : sequence of str or None
+            The subjects whose examples these are, if the request named subjects.
 
         Returns
         -------
@@ -81,12 +87,12 @@ class Removals:
         model : Model or None
             None if no example is left.
         receipt : Receipt
-            To be published by `finish`.
+            `finish` publishes it.
 
         Raises
         ------
         ReceiptError
-            As for `StoreReceipts.check_may_remove`; or the store is damaged, so that its receipt would be none.
+            See `StoreReceipts.check_may_remove`; or the store is damaged, so its receipt would be invalid.
         """
         # forget 4: the receipts
         self._receipts.check_may_remove(tx)
@@ -95,10 +101,10 @@ class Removals:
         update, model = self._clustering.remove(tx, ids)
         # forget 6: the examples
         hashes, tokens = tx.delete(ids, subjects or ())
-        scope: Literal["ids", "subject"] = "ids" if subjects is None else "subject"
+        scope: Scope = "ids" if subjects is None else "subject"
         # forget 7: the receipt, pending
         receipt = self._receipt(tx, before, _state(tx), scope, hashes, tokens, update)
-        # A store that was damaged behind our back must not publish what nobody can read.
+        # If another program damaged the store, the receipt may be malformed. Such a receipt must not be published.
         Receipt.from_bytes(receipt.to_bytes())
         tx.append_receipt(head_of(receipt), receipt.to_bytes())
         return update, model, receipt
@@ -108,7 +114,7 @@ class Removals:
         reads: Reads,
         before: State,
         after: State,
-        scope: Literal["ids", "subject"],
+        scope: Scope,
         rows: Iterable[bytes],
         tokens: Iterable[bytes],
         update: UpdateReport,
@@ -141,16 +147,16 @@ class Removals:
         ).signed(self._receipts.signer)
 
     def finish(self) -> None:
-        """See that nothing of what was removed is left in the files, then publish the receipts.
+        """Rewrite the files so that no removed data is left in them, then publish the receipts.
 
         Raises
         ------
         ScrubError
-            Files may still hold what was removed, or receipts could not be published; the next `open` finishes it.
+            Files may still hold removed data, or a receipt was not published. The next `open` finishes the removal.
         """
         # forget 9: the files
         newest, pending = self._store.scrub()
-        # forget 11: the note, when 10 is done
+        # forget 11: the record in the store, after 10
         with self._store.settling(newest, pending):
             # forget 10: the receipts
             self._publish(pending)
@@ -158,14 +164,14 @@ class Removals:
     def _publish(self, pending: Sequence[tuple[int, bytes]]) -> None:
         try:
             for number, content in pending:
-                Receipt.from_bytes(content)  # what nobody can read is not published
+                Receipt.from_bytes(content)  # a malformed receipt is not published
                 self._receipts.folder.publish(number, content, new_folder=not self._receipts.are_outside)
         except (OSError, ReceiptError) as error:
             path = self._receipts.folder.path
-            text = (error.strerror if isinstance(error, OSError) else None) or error
+            text = os_reason(error) if isinstance(error, OSError) else error
             raise ScrubError(
-                f"{path}: the removal is done and gone from the store's files, but its receipt cannot be written "
-                f"({text}); mend that, then open the store again, which publishes it"
+                f"{path}: the removal is done and the files are rewritten, but its receipt cannot be written ({text}). "
+                "Solve this, then open the store again, which publishes the receipt."
             ) from error
 
 
@@ -175,5 +181,5 @@ def _state(reads: Reads) -> State:
 
 
 def head_of(receipt: Receipt) -> Head:
-    """Return what the store knows of a receipt that is its newest."""
+    """Return what the store keeps of its newest receipt."""
     return Head(receipt.number, receipt.hash, receipt.public_key)

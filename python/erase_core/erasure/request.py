@@ -1,6 +1,6 @@
-"""What `forget` is asked for: which examples are meant, and what becomes of those that are not there.
+"""A request to `forget`: which examples it names, and what happens with those that are missing.
 
-How subjects are compared is left to subjects.py, the removal to removals.py.
+For the comparison of subjects, see subjects.py; for the removal, removal.py.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ OnMissing = Literal["refuse", "skip"]
 
 
 class Going(NamedTuple):
-    """The examples that are to be removed.
+    """The examples to remove.
 
     Parameters
     ----------
     ids : list of int or str
     subjects : list of str or None
-        The subjects that they are all about, as the store has them; None if ids were asked for.
+        The subjects whose examples these are, as spelled in the store; None if the request names ids.
     n_missing : int
-        How many ids or subjects that were asked for are not there.
+        How many of the requested ids or subjects are not in the store.
     n_similar : int
-        How many other subjects look like those asked for.
+        How many other subjects in the store look like a requested one.
     """
 
     ids: list[int | str]
@@ -51,7 +51,7 @@ class Going(NamedTuple):
         *,
         dry_run: bool = False,
     ) -> ForgetReport:
-        """Return the report of their removal; without an update, that nothing was to be removed."""
+        """Return the report of the removal. An `update` of None means that there was nothing to remove."""
         return ForgetReport(
             ids=self.ids,
             n_examples=n_examples,
@@ -74,7 +74,7 @@ class Request:
     ----------
     ids : int, str, iterable of either, or None
     subject : str, iterable of str, or None
-        Either this or `ids` is given.
+        Either `subject` or `ids` must be given.
     on_missing : {"refuse", "skip"}
     match : {"exact", "normalised"}
         How subjects are compared.
@@ -82,7 +82,7 @@ class Request:
     Raises
     ------
     ParameterError, IdKindError
-        Neither or both are given, or nothing is named.
+        Neither or both are given, or a value is empty or invalid.
     """
 
     def __init__(
@@ -93,11 +93,13 @@ class Request:
         match: Match,
     ) -> None:
         if (ids is None) == (subject is None):
-            raise ParameterError("give either ids or a subject")
+            raise ParameterError(
+                f"forget needs either ids or a subject, got {'neither' if ids is None else 'both'}. Give one of them."
+            )
         checks.choice("on_missing", on_missing, get_args(OnMissing))
         checks.choice("match", match, get_args(Match))
         if match != "exact" and subject is None:
-            raise ParameterError(f"match is for subjects, got {match!r} with ids; leave it out")
+            raise ParameterError(f"match is only for subjects, got {match!r} with ids. Leave it out.")
         self._skip, self._match = on_missing == "skip", match
         self._ids = None if ids is None else checks.distinct_ids(ids)
         self._subjects = None if subject is None else checks.distinct_texts("subject", subject)
@@ -106,16 +108,16 @@ class Request:
 
     @property
     def skips(self) -> bool:
-        """Whether what is not there is left out, so that there may be nothing to remove."""
+        """Whether missing ids and subjects are skipped, so there may be nothing to remove."""
         return self._skip
 
     def going(self, reads: Reads) -> Going:
-        """Return what is to be removed.
+        """Return the examples to remove.
 
         Raises
         ------
         UnknownIdError, UnknownSubjectError
-            Something is not there, and is not to be skipped.
+            An id or subject is not in the store, and is not to be skipped.
         """
         if self._ids is not None:
             known = reads.known(self._ids) if self._skip else self._ids
@@ -141,7 +143,7 @@ def _unknown(reads: Reads, missing: list[str], n_similar: int) -> str:
     if n_similar:
         verb = "looks" if n_similar == 1 else "look"
         hint = (
-            f"; {counted(n_similar, 'subject')} of the store {verb} alike but for case, spaces, accents or characters "
-            'that are not shown: take them with match="normalised" (--match normalised)'
+            f". {counted(n_similar, 'subject')} of the store {verb} the same except for case, spaces, accents or "
+            'invisible characters. Include them by match="normalised" (--match normalised).'
         )
-    return f"{text}{already}{hint}; nothing was forgotten"
+    return f"{text}{already}; nothing was forgotten{hint}"

@@ -1,6 +1,6 @@
-"""What an embedding model sees of texts: how many are longer than its limit, and which examples look the same to it.
+"""What an embedding model reads of texts: how many exceed its limit, and which examples it cannot distinguish.
 
-Vectors are compared, not texts: two examples with the same vector cannot be told apart by the clustering.
+Vectors are compared, not texts, because the clustering cannot distinguish two examples with the same vector.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from erase_core.embedding.sentence import Embedder
 from erase_core.errors import EmbedderError
+from erase_core.examples.example import counted
 from erase_core.store.reads import Reads
 
 __all__ = ["count_tokens", "indistinct", "limit_of"]
@@ -21,19 +22,19 @@ Id = int | str
 
 
 def limit_of(embedder: Embedder) -> int | None:
-    """Return the most tokens of a text that an embedding model sees; None if it has no limit or does not say."""
+    """Return how many tokens of a text an embedding model reads; None if there is no limit or it is unknown."""
     limit = getattr(embedder, "max_tokens", None)
     counts = isinstance(limit, (int, np.integer)) and callable(getattr(embedder, "count_tokens", None))
     return int(cast("int", limit)) if counts and not isinstance(limit, bool) else None
 
 
 def count_tokens(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.int64]:
-    """Return the number of tokens of each text, zeros where the model has no limit or does not say.
+    """Return the number of tokens of each text; zeros if the model has no limit or it is unknown.
 
     Raises
     ------
     EmbedderError
-        What it returns are not numbers, or not as many.
+        The model does not return one integer for each text.
     """
     if limit_of(embedder) is None:
         return np.zeros(len(texts), dtype=np.int64)
@@ -41,27 +42,30 @@ def count_tokens(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.int64]:
     try:
         counts = np.array(given, dtype=np.int64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise EmbedderError(f"the embedding model {embedder.name} gave no numbers of tokens: {error}") from error
+        raise EmbedderError(
+            f"count_tokens of the embedding model {embedder.name} must return integers: {error}"
+        ) from error
     if counts.shape != (len(texts),):
         raise EmbedderError(
-            f"the embedding model {embedder.name} gave {counts.size} numbers of tokens for {len(texts)} texts"
+            f"count_tokens of the embedding model {embedder.name} must return {counted(len(texts), 'integer')}, one "
+            f"for each text, got {counts.size}"
         )
     return counts
 
 
 def indistinct(reads: Reads, ids: Collection[Id]) -> list[list[Id]]:
-    """Return groups of examples that have the same vector, but not the same input.
+    """Return groups of examples with the same vector but different inputs.
 
     Parameters
     ----------
     reads : Reads
     ids : collection of int or str
-        One of these is in each group.
+        Each group contains at least one of them.
 
     Returns
     -------
     list of lists of ids
-        All of the store's examples with that vector, by ascending id.
+        Each group has all examples of the store with one vector, by ascending id.
     """
     if not ids:
         return []

@@ -1,8 +1,8 @@
-"""Which stored subjects are meant by one that is asked for: the same text, or one that looks the same.
+"""Finds the stored subjects that a request means: those with the same text, or those that look the same.
 
-People write a name in many ways that cannot be told apart on a screen: accents as one character or two, capitals,
-spaces that are doubled or of another width, characters that are not shown at all. Pure functions of texts; which
-examples a subject has is read by store.py.
+A name can be written in many ways that look alike: with accents as one character or two, with capitals, with double or
+wide spaces, or with invisible characters. These are pure functions of texts; the stored subjects are read in
+store/reads.py.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ __all__ = ["Found", "Match", "find", "normalised"]
 Match = Literal["exact", "normalised"]
 
 # Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt): zero-width characters, joiners, marks of
-# direction, soft hyphens, variation selectors, tags. Controls are not shown either, but for those that are white space.
+# direction, soft hyphens, variation selectors, tags. Then the control characters that are not white space.
 INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
     "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
     "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]"
 )
-# A pattern without dots, which is white space to the eye but not to Unicode.
+# Braille pattern blank. It looks like white space, but Unicode does not count it as such.
 BLANK = "\u2800"
 
 
 class Found(NamedTuple):
-    """What was found of the subjects that were asked for.
+    """The result of `find`.
 
     Parameters
     ----------
     ids : list of int or str
-        Ids of all their examples, each once.
+        Ids of the examples of the subjects found, each once.
     spellings : list of str
-        The subjects as the store has them.
+        The subjects found, as spelled in the store.
     missing : list of str
-        Those asked for that no example has.
+        Requested subjects that no example has.
     similar : list of str
-        Further subjects of the store that look like one that was asked for.
+        Further subjects of the store that look like a requested one.
     """
 
     ids: list[int | str]
@@ -49,11 +49,11 @@ class Found(NamedTuple):
 
 
 def normalised(subject: str) -> str:
-    """Return what all texts share that look like this one.
+    """Return the form that a subject shares with all subjects that look like it.
 
-    Without characters that are not shown; white space as one space, none at the ends; without case and with composed
-    accents (canonical caseless matching, section 3.13 of the Unicode Standard). Nothing else is equated: digits of
-    another width, or letters of another alphabet, are others.
+    Invisible characters are dropped, white space becomes one space and is dropped at the ends, case is folded, and
+    accents are composed (canonical caseless matching, section 3.13 of the Unicode Standard). Nothing else is equated:
+    digits of another width and letters of another alphabet stay different.
     """
     if not subject.isascii():
         subject = unicodedata.normalize("NFD", subject.replace(BLANK, " "))
@@ -62,7 +62,7 @@ def normalised(subject: str) -> str:
 
 
 def find(stored: Mapping[str, Sequence[int | str]], wanted: Sequence[str], match: Match) -> Found:
-    """Find subjects among those of a store.
+    """Find the requested subjects among those of a store.
 
     Parameters
     ----------

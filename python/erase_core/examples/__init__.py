@@ -1,1 +1,1 @@
-"""Examples: what one is, and reading them from files, tables and chats."""
+"""Examples: their fields, and how they are read from files, tables and chats."""

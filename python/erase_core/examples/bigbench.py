@@ -1,6 +1,6 @@
-"""BIG-bench task JSON: what its examples become as rows, and its prefixes as a prompt template.
+"""BIG-bench tasks in JSON: converts their examples to rows, and their prefixes to a prompt template.
 
-Files are sources.py's business, and so are the rows from here on. The format: github.com/google/BIG-bench, docs/doc.md.
+Does not read files: see `content` and `formats`. The format is defined in docs/doc.md of github.com/google/BIG-bench.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from erase_core.examples.example import RowFault
 
 __all__ = ["Task", "read_task"]
 
-# Keys of the file, and what BIG-bench takes where they are absent.
+# Keys of the file, and the values that BIG-bench assumes if they are absent.
 _DEFAULTS = {
     "task_prefix": "",
     "example_input_prefix": "\nQ: ",
@@ -27,7 +27,7 @@ _DEFAULTS = {
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Rows, options and template of a task, as `Reading` has them; a fault stands in the place of its row."""
+    """Rows, options and template of a task: see `Reading`. A bad row is replaced by its fault."""
 
     rows: list[object]
     options: tuple[str, ...]
@@ -40,18 +40,18 @@ def read_task(task: Mapping[str, object], examples: list[object], columns: Mappi
     Parameters
     ----------
     task : mapping
-        The content of the file.
+        The contents of the file.
     examples : list
-        Its examples.
+        The examples of the task.
     columns : mapping of str to str
-        The column of each field, as `example_of` takes it.
+        The column of each field: see `example_of`.
     name : str
-        The file, for messages.
+        Name of the file, for messages.
 
     Raises
     ------
     SourceError
-        A key of the task is not of its type.
+        A key of the task has a value of the wrong type.
     """
     texts = {key: _text(task, key, name) for key in _DEFAULTS}
     append = task.get("append_choices_to_input", True)
@@ -77,7 +77,7 @@ def _text(task: Mapping[str, object], key: str, name: str) -> str:
 
 
 def _stop(task: Mapping[str, object], name: str) -> dict[str, str]:
-    """Return the text at which BIG-bench cuts answers, if the task has one."""
+    """Return the text at which BIG-bench cuts answers, by its name in the template, if the task has one."""
     stop = task.get("stop_string")
     if stop is not None and not isinstance(stop, str):
         raise SourceError(f"{name}: stop_string must be text or null, got {type(stop).__name__}")
@@ -85,7 +85,7 @@ def _stop(task: Mapping[str, object], name: str) -> dict[str, str]:
 
 
 def _row(example: object, columns: Mapping[str, str], choice_prefix: str | None) -> object:
-    """Return an example with its best answer, or the fault."""
+    """Return an example as a row with its best answer, or a fault."""
     if not isinstance(example, Mapping):
         return example
     row = dict(example)
@@ -103,15 +103,15 @@ def _row(example: object, columns: Mapping[str, str], choice_prefix: str | None)
         return RowFault("target_scores", "has no best option, all scores are equal")
     row[columns["output"]] = max(options, key=lambda option: scores[option])
     text = row.get(columns["input"])
-    # A blank input stays blank, so that it is refused as one.
+    # A blank input stays blank, so that it is refused later.
     if choice_prefix is not None and isinstance(text, str) and text.strip():
-        # Sorted, where BIG-bench shuffles: the text must be a function of this example alone.
+        # BIG-bench shuffles the options. Here they are sorted: the text must depend only on this example.
         row[columns["input"]] = text + "".join(choice_prefix + option for option in options)
     return row
 
 
 def _is_number(value: object) -> bool:
-    if isinstance(value, Decimal):  # which a float would have rounded
+    if isinstance(value, Decimal):  # the reader keeps a number as Decimal if a float would round it
         return True
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
 

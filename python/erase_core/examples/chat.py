@@ -1,7 +1,8 @@
-"""Chats as OpenAI's fine-tuning takes them: rows with `messages`, each of which becomes a question and its answer.
+"""Chats in the format of OpenAI's fine-tuning: each row has `messages`, which become a question and its answer.
 
-An example is made of its own row alone: its answer is the last message, its question what the user and the assistant
-said before. The system's message is left out, since a prompt has one for all examples: it is offered as a template.
+Each example depends only on its own row. The answer is the last message; the question is what the user and the
+assistant said before. The system message is left out, since a prompt has only one for all examples. It becomes the
+instruction of the template.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ CHAT = "openai-chat"
 MESSAGES = "messages"
 SYSTEM = {"system", "developer"}
 TURNS = {"user": "User", "assistant": "Assistant"}
-# Two are enough to know that they differ.
+# Two different system messages are enough to know that they differ.
 MOST_SYSTEMS = 2
 
 
 def check_fields(fields: Iterable[str]) -> None:
-    """Refuse columns for what comes from the messages.
+    """Refuse columns for input and output, which come from the messages.
 
     Raises
     ------
@@ -32,17 +33,17 @@ def check_fields(fields: Iterable[str]) -> None:
     named = [name for name in ("input", "output") if name in fields]
     if named:
         raise ParameterError(
-            f"fields has {named[0]!r}, which comes from {MESSAGES!r} in the format {CHAT!r}; leave it out"
+            f"fields must not have {named[0]!r}, which comes from {MESSAGES!r} in the format {CHAT!r}. Leave it out."
         )
 
 
 def as_examples(rows: Rows, columns: Mapping[str, str]) -> Rows:
-    """Return rows with the columns of an input and an output in place of messages.
+    """Return rows with columns for input and output in place of the messages.
 
     Parameters
     ----------
     rows : Rows
-        Rows of chats. Their template and their notes are complete when the new rows have been read.
+        Rows of chats. Their template and notes are complete only after all new rows have been read.
     columns : mapping of str to str
         The column of each field.
     """
@@ -74,7 +75,7 @@ def _numbered(rows: Rows, columns: Mapping[str, str], systems: set[str], made: R
             "the system message, the same in all rows, is left out; to use it, create a store with this `template`"
         )
     elif systems:
-        made.notes.append("system messages, which differ between rows, are left out; give an instruction by `template`")
+        made.notes.append("system messages differ between rows and are left out; give an instruction in `template`")
 
 
 def _parts(messages: object) -> tuple[str, str, str]:
@@ -95,7 +96,7 @@ def _parts(messages: object) -> tuple[str, str, str]:
     if not spoken or spoken[-1][0] != "assistant":
         raise RowFault(MESSAGES, "must end with a message of the assistant")
     if listed[-1].get("weight") == 0:
-        raise RowFault(MESSAGES, "must end with an answer to learn from, but its weight is 0")
+        raise RowFault(MESSAGES, "must end with an answer to learn from, but the weight of the last message is 0")
     *before, (_, answer) = spoken
     if not any(role == "user" for role, _ in before):
         raise RowFault(MESSAGES, "must have a message of the user before the assistant's last one")
@@ -106,11 +107,11 @@ def _parts(messages: object) -> tuple[str, str, str]:
 
 def _turn(place: int, message: object) -> tuple[str, str]:
     if not isinstance(message, Mapping):
-        raise RowFault(MESSAGES, f"must hold objects, got {type(message).__name__} at place {place}")
+        raise RowFault(MESSAGES, f"must be a list of objects, got {type(message).__name__} at position {place}")
     role = message.get("role")
     if not isinstance(role, str) or (role not in SYSTEM and role not in TURNS):
         raise RowFault(
-            MESSAGES, f"must have the roles system, developer, user and assistant; message {place} has another"
+            MESSAGES, f"must have only the roles system, developer, user and assistant; message {place} has another"
         )
     if message.get("tool_calls") or message.get("function_call"):
         raise RowFault(MESSAGES, f"must be text; message {place} calls a tool")
@@ -126,10 +127,10 @@ def _text(place: int, content: object) -> str:
             part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None for part in content
         ]
         if not all(isinstance(part, str) for part in parts):
-            raise RowFault(MESSAGES, f"must be text; message {place} has a part that is not")
+            raise RowFault(MESSAGES, f"must be text; message {place} has a part that is not text")
         text = "".join(str(part) for part in parts)
     else:
-        raise RowFault(MESSAGES, f"must be text; message {place} has {type(content).__name__} as its content")
+        raise RowFault(MESSAGES, f"must be text; the content of message {place} is {type(content).__name__}")
     if not text.strip():
         raise RowFault(MESSAGES, f"must be text; message {place} is empty")
     return text

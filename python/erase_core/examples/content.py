@@ -1,6 +1,7 @@
-"""The bytes of a source: a file or an open stream, decompressed if it is gzip; other formats are recognised and named.
+"""The bytes of a source: a file or an open stream, decompressed if necessary.
 
-The rows in them are read by formats.py.
+Recognises files in unsupported formats by their first bytes, and names the format in the error. Reading rows from the
+bytes is left to `formats`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from erase_core.errors import SourceError, first_line
+from erase_core.fs.status import exists, is_dir
 
 __all__ = ["Content", "content_of", "is_stream"]
 
 HEAD = 256
-# First bytes of formats that are often taken for text, or named wrongly; longer ones first.
+# First bytes of formats that are often mistaken for text or have a wrong suffix; longer ones first.
 SIGNATURES = (
     (codecs.BOM_UTF32_LE, "text in UTF-32", "save it as UTF-8"),
     (codecs.BOM_UTF32_BE, "text in UTF-32", "save it as UTF-8"),
@@ -48,11 +50,11 @@ class Content:
     Parameters
     ----------
     name : str
-        For messages.
+        Name of the source, for messages.
     suffix : str
-        The end of its name that tells the format, in lower case, without ``.gz``; empty if there is none.
+        Suffix of the name in lower case, without ``.gz``; empty if there is none.
     source : Path or bytes
-        A file, or what a stream held.
+        A file, or the contents of a stream.
     """
 
     name: str
@@ -61,17 +63,17 @@ class Content:
 
     @contextmanager
     def opened(self, *, text: bool = True) -> Iterator[BinaryIO]:
-        """Open it, decompressed.
+        """Open the source as a stream of decompressed bytes.
 
         Parameters
         ----------
         text : bool, default=True
-            Refuse what is not text in UTF-8, as far as its first bytes show.
+            Refuse a source whose first bytes show that it is not text in UTF-8.
 
         Raises
         ------
         SourceError
-            It is not text, or it is damaged gzip.
+            The source is not text, or is damaged gzip.
         OSError
             The file cannot be read.
         """
@@ -79,10 +81,10 @@ class Content:
             is_gzip = raw.peek(2)[:2] == b"\x1f\x8b"
             by_name = isinstance(self.source, Path) and self.source.suffix.lower() == ".gz"
             if by_name and not raw.peek(1):
-                raise SourceError(f"{self.name} is empty; gzip has a header in any case, so fetch it again")
+                raise SourceError(f"{self.name} is empty, but even an empty gzip file has a header. Download it again.")
             if by_name and not is_gzip:
-                raise SourceError(f"{self.name} is not gzip, as its name says; rename it")
-            # A stream has no name that could say so.
+                raise SourceError(f"{self.name} is not compressed with gzip, although its name ends in .gz. Rename it.")
+            # A stream need not have a name, so only its bytes count.
             if by_name or (is_gzip and isinstance(self.source, bytes)):
                 with self._decompressed(raw) as stream:
                     if text:
@@ -94,7 +96,7 @@ class Content:
             yield cast("BinaryIO", raw)
 
     def read(self, *, text: bool = True) -> bytes:
-        """Return all of it, decompressed. Errors are those of `opened`."""
+        """Return all decompressed bytes. Errors are those of `opened`."""
         with self.opened(text=text) as stream:
             return stream.read()
 
@@ -109,7 +111,7 @@ class Content:
             with gzip.GzipFile(fileobj=raw, mode="rb") as stream:
                 yield stream
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise SourceError(f"{self.name} is damaged gzip: {first_line(error)}; fetch it again") from None
+            raise SourceError(f"{self.name} is damaged gzip: {first_line(error)}. Fetch it again.") from None
 
     def _check(self, head: bytes) -> None:
         found = next(((what, do) for start, what, do in SIGNATURES if head.startswith(start)), None)
@@ -118,28 +120,28 @@ class Content:
         elif found is None and _alternates_with_nul(head):
             found = ("text in UTF-16", "save it as UTF-8")
         if found is not None:
-            raise SourceError(f"{self.name} is {found[0]}; {found[1]}")
+            raise SourceError(f"{self.name} is {found[0]}. {found[1][0].upper()}{found[1][1:]}.")
 
 
 def is_stream(source: object) -> bool:
-    """Whether an object is an open file or the like."""
+    """Whether an object is an open file or another readable stream."""
     return callable(getattr(source, "read", None))
 
 
 def content_of(source: str | os.PathLike[str] | IO[str] | IO[bytes]) -> Content:
-    """Return a file's content, or all of a stream's.
+    """Return the content of a file or stream. A stream is read to its end.
 
     Raises
     ------
     SourceError
-        There is no such file, or the stream cannot be read.
+        The file does not exist, or the stream cannot be read.
     """
     if isinstance(source, (str, os.PathLike)):
         path = Path(os.fsdecode(source))
-        if not path.exists():
+        if not exists(path):
             raise SourceError(f"{str(path)!r}: no such file")
-        if path.is_dir():
-            raise SourceError(f"{path} is a folder; give one file of it")
+        if is_dir(path):
+            raise SourceError(f"{path} is a folder. Give a file in it.")
         return Content(str(path), _suffix(path), path)
     given = getattr(source, "name", None)
     name = given if isinstance(given, str) and given else type(source).__name__
@@ -147,13 +149,17 @@ def content_of(source: str | os.PathLike[str] | IO[str] | IO[bytes]) -> Content:
     try:
         read = source.read()
     except UnicodeDecodeError:
-        raise SourceError(f"{name} is not in UTF-8, or not opened as such; open it in binary mode") from None
-    except (OSError, ValueError) as error:  # a closed file is a ValueError
+        raise SourceError(
+            f"{name} cannot be decoded: it is not UTF-8, or not opened as UTF-8. Open it in binary mode."
+        ) from None
+    except (OSError, ValueError) as error:  # reading a closed file raises ValueError
         raise SourceError(f"{name} cannot be read: {first_line(error)}") from error
     if isinstance(read, str):
         read = read.encode("utf-8", "surrogatepass")
     if not isinstance(read, (bytes, bytearray, memoryview)):
-        raise SourceError(f"{name} cannot be read: it gave {type(read).__name__}, not bytes; open it in binary mode")
+        raise SourceError(
+            f"{name} cannot be read: it returns {type(read).__name__}, not bytes. Open it in binary mode."
+        )
     return Content(name, _suffix(Path(name)), bytes(read))
 
 
@@ -162,6 +168,6 @@ def _suffix(path: Path) -> str:
 
 
 def _alternates_with_nul(head: bytes) -> bool:
-    """Whether these are ASCII characters in UTF-16 without a mark."""
+    """Whether these bytes are ASCII characters in UTF-16 without a byte order mark."""
     even, odd = head[: len(head) // 2 * 2 : 2], head[1::2]
     return len(head) >= 4 and ((not any(odd) and all(even)) or (not any(even) and all(odd)))

@@ -1,7 +1,7 @@
-"""Control tokens as they are written: the common families, and texts refused that hold one.
+"""Control tokens in texts: finds those of the common families, and refuses texts that contain one.
 
-A control token is text to which a model gives a meaning of its own: it begins a turn, ends one, or marks thoughts.
-Only texts are looked at here. What a tokenizer makes of them is left to plain_tokens.py.
+A control token has a special meaning for a model: it begins or ends a turn, for example, or marks thoughts. This module
+looks only at texts. See `erase_core.tokenizing` for tokenizers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from os import PathLike, fspath
 from typing import Literal
 
 from erase_core.errors import ExampleError, ParameterError
-from erase_core.examples.example import BadRow, Example, Reading
+from erase_core.examples.example import AnyExample, BadRow, Reading
 
 __all__ = ["FAMILIES", "OnControlTokens", "check_texts", "find_control_token", "without_control_tokens"]
 
@@ -34,7 +34,7 @@ _BRACKETED = (
     "THINK|IMG|IMG_BREAK|IMG_END|PREFIX|MIDDLE|SUFFIX|BOS|EOS|CLS|SEP|PAD|MASK|UNK|gMASK|sMASK|unused[0-9]+|"
     "control_[0-9]+"
 )
-# By the form that is shown to a user.
+# Patterns by the form that messages show.
 FAMILIES = {
     "<|...|>": r"<[|\uff5c][^<>\n]{1,64}[|\uff5c]>",
     "<|...>": r"<[|\uff5c][a-z_]{1,32}>",
@@ -48,7 +48,7 @@ FAMILIES = {
     "<extra_id_0>, <unused0>, <SPECIAL_0> and the like": r"<(?:extra_id|unused|reserved|SPECIAL|special|seed)[_:\w]*>",
     "### Instruction:": r"^\#{2,3} ?(?:Instruction|Response|Input|System|User|Assistant|Human)s?:",
 }
-# Of these only tokens by their full name are found.
+# These patterns list full tokens, so messages may show the token itself.
 _LISTED = (
     "[INST], [SEP] and the like",
     "<<SYS>>",
@@ -60,16 +60,20 @@ _FAMILIES = {form: re.compile(pattern, re.IGNORECASE | re.MULTILINE) for form, p
 
 
 def find_control_token(text: str, known: Collection[str] = ()) -> str | None:
-    """Return how to name the first control token that is found in a text, or None.
+    """Return a description of the first control token in a text for messages, or None.
 
     Parameters
     ----------
     text : str
     known : collection of str, default=()
-        Control tokens of a tokenizer that is at hand. The common families are looked for, too. Of a token that is in no
-        list only the form is named, since it may be a person's name in brackets.
+        Control tokens of the tokenizer, if it is available, in addition to the common families.
+
+    Returns
+    -------
+    str or None
+        The token itself if it is listed or known. Otherwise only its form, since it may be a person's name in brackets.
     """
-    # Some tokenizers compare by compatibility: the full-width form of a token is that token to them.
+    # Some tokenizers normalise by compatibility, which turns the full-width form of a token into the token.
     forms = list(dict.fromkeys((text, unicodedata.normalize("NFKC", text))))
     for form, pattern in _FAMILIES.items():
         for found in filter(None, map(pattern.search, forms)):
@@ -79,12 +83,12 @@ def find_control_token(text: str, known: Collection[str] = ()) -> str | None:
 
 
 def written_markers(text: str) -> set[str]:
-    """Return the control tokens of the families in a text, as they are written there."""
+    """Return all control tokens of the common families in a text, as written."""
     return {found.group() for pattern in _FAMILIES.values() for found in pattern.finditer(text)}
 
 
 def check_texts(name: str, texts: Collection[str], known: Collection[str]) -> None:
-    """Refuse texts that hold a control token.
+    """Refuse texts that contain a control token.
 
     Raises
     ------
@@ -93,23 +97,23 @@ def check_texts(name: str, texts: Collection[str], known: Collection[str]) -> No
     for text in texts:
         if found := find_control_token(text, known):
             raise ParameterError(
-                f"{name} must hold no control token, since the store was created with on_control_tokens='refuse', "
-                f"but holds {found}; take it out"
+                f"{name} must not contain a control token, since the store was created with "
+                f"on_control_tokens='refuse', got {found}. Remove it."
             )
 
 
 def without_control_tokens(reading: Reading, source: object, known: Collection[str], *, skip_bad: bool) -> Reading:
-    """Return what was read without the examples that hold a control token in a text that a prompt shows.
+    """Return a reading without the examples that contain a control token in input, output or rationale.
 
     Parameters
     ----------
     reading : Reading
     source : object
-        What was read, for the name of it.
+        The source of the reading, for its name in messages.
     known : collection of str
         See `find_control_token`.
     skip_bad : bool
-        Whether such examples are left out; if not, the first of them is an error.
+        Whether to leave such examples out. If not, the first of them raises an error.
 
     Raises
     ------
@@ -121,17 +125,17 @@ def without_control_tokens(reading: Reading, source: object, known: Collection[s
     if bad and not skip_bad:
         more = f" (and {len(bad) - 1} more such examples)" if len(bad) > 1 else ""
         raise ExampleError(
-            f"{bad[0]}{more}; take it out, leave such examples out with skip_bad, or take it in as text with "
-            "on_control_tokens='keep'"
+            f"{bad[0]}{more}. Remove it, skip such examples with skip_bad, or accept it as text with "
+            "on_control_tokens='keep'."
         )
     kept = [example for place, example in enumerate(reading.examples) if place not in faults]
     return replace(reading, examples=kept, skipped=[*reading.skipped, *bad])
 
 
-def _fault(example: Example, known: Collection[str]) -> tuple[str, str] | None:
-    """Return the field of an example that holds a control token, and what is wrong with it."""
+def _fault(example: AnyExample, known: Collection[str]) -> tuple[str, str] | None:
+    """Return the first field of an example that contains a control token, and the reason; None if there is none."""
     for field in ("input", "output", "rationale"):
         text = getattr(example, field)
         if text is not None and (found := find_control_token(text, known)):
-            return field, f"holds a control token, {found}"
+            return field, f"contains a control token, {found}"
     return None

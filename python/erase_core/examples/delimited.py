@@ -1,7 +1,8 @@
-"""CSV, TSV and their relatives: cells between delimiters, with or without quotes.
+"""CSV, TSV and similar formats: cells between delimiters, with or without quotes.
 
-A stray quote can join the rows of two people, and a quoted cell may rightly run over several lines. Which of both it is
-cannot be known for sure: what looks like a stray quote is refused, and the caller can say what the quotes mean.
+A quoted cell may contain line breaks. But a stray quote has the same form, and would join the rows of two people. The
+two cases cannot be distinguished with certainty. So a likely stray quote is refused, and the caller can say what quotes
+mean.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from erase_core.checks import MAX_ID, MIN_ID
 from erase_core.errors import ParameterError, SourceError
 from erase_core.examples.content import Content
 from erase_core.examples.example import RowFault, unstorable
@@ -25,16 +27,16 @@ DELIMITED = {"csv": ",", "tsv": "\t"}
 QUOTE = '"'
 INTEGER = r"0|-?[1-9][0-9]{0,18}"
 FLOAT = r"(0|-?[1-9][0-9]*)\.0"
-# As pandas and spreadsheets write a number that they have as a float, and Java: 1.5E10.
+# The form in which pandas and spreadsheets write large floats, and Java: 1.5E10.
 SCIENTIFIC = r"-?[0-9](?:(?:[.,][0-9]+)?[eE]\+|[.,][0-9]+[eE])[0-9]+"
 ROUNDED = "is written as a float, which may have been rounded; write it as an integer or as text"
-# Excel's way to name the delimiter in the first line.
+# Excel may name the delimiter in the first line.
 NAMED_DELIMITER = re.compile(r"sep=([,;\t|])\r?\n?")
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What separates cells, and what encloses them.
+    """The characters that separate and enclose cells.
 
     Parameters
     ----------
@@ -43,7 +45,7 @@ class Dialect:
     quotechar : str
         One character; empty if quotes are part of the text.
     is_named : bool
-        Whether the caller named the quotes, so that nothing about them is doubtful.
+        Whether the caller gave the quotechar, so that the meaning of quotes is certain.
     """
 
     delimiter: str
@@ -52,35 +54,35 @@ class Dialect:
 
     @property
     def options(self) -> dict[str, object]:
-        """The arguments of csv.reader."""
+        """The arguments for `csv.reader`."""
         if not self.quotechar:
             return {"delimiter": self.delimiter, "quoting": csv.QUOTE_NONE}
         return {"delimiter": self.delimiter, "quotechar": self.quotechar, "strict": True}
 
 
 def dialect_of(kind: str | None, delimiter: object, quotechar: object) -> Dialect | None:
-    """Return the dialect of a format; None if it has none.
+    """Return the dialect of a format; None if the format has no delimiters.
 
     Raises
     ------
     ParameterError
-        `delimiter` or `quotechar` is not one character, or the format has neither.
+        `delimiter` or `quotechar` is not one character, or is given for a format without delimiters.
     """
     for name, value in (("delimiter", delimiter), ("quotechar", quotechar)):
         if value is None:
             continue
         if kind not in DELIMITED:
             raise ParameterError(
-                f"{name} is for CSV and TSV, got {value!r} for {kind or 'another source'}; leave it out"
+                f"{name} is only for CSV and TSV, got {value!r} for {kind or 'another source'}. Leave it out."
             )
-        empty = "empty for none, or " if name == "quotechar" else ""
+        empty = "empty for no quoting, or " if name == "quotechar" else ""
         is_one = isinstance(value, str) and (len(value) == 1 or (bool(empty) and not value))
         if not isinstance(value, str) or not is_one or value in {"\r", "\n"} or unstorable(value):
             raise ParameterError(f"{name} must be one character, {empty}None for the format's own, got {value!r}")
     if kind not in DELIMITED:
         return None
     chosen = str(delimiter or DELIMITED[kind])
-    # TSV has no quotes: IANA, text/tab-separated-values.
+    # TSV has no quoting: IANA, text/tab-separated-values.
     quotes = ("" if kind == "tsv" else QUOTE) if quotechar is None else str(quotechar)
     if chosen == quotes:
         raise ParameterError(f"delimiter and quotechar must differ, got {chosen!r} for both")
@@ -88,18 +90,20 @@ def dialect_of(kind: str | None, delimiter: object, quotechar: object) -> Dialec
     try:
         csv.reader([], **dialect.options)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        raise ParameterError(f"delimiter {chosen!r} with quotechar {quotes!r} is not possible: {error}") from None
+        raise ParameterError(
+            f"delimiter {chosen!r} and quotechar {quotes!r} cannot be used together: {error}"
+        ) from None
     return dialect
 
 
 def _likely_delimiter(label: str, delimiter: str) -> str | None:
-    """Return what seems to separate the columns of a header that was read as one column."""
+    """Return the likely delimiter of a header that was read as a single column."""
     counts = {each: label.count(each) for each in ",;\t|" if each != delimiter and each in label}
     return max(counts, key=lambda each: counts[each]) if counts else None
 
 
 def _delimiter_of_columns(header: Sequence[str], columns: Mapping[str, str], delimiter: str) -> str | None:
-    """Return what separates the columns of a header that has the needed ones by it, but not by its own delimiter."""
+    """Return the delimiter by which a header has the needed columns, if it does not have them by the given one."""
     needed = {columns["input"], columns["output"]}
     if needed <= set(header):
         return None
@@ -114,13 +118,13 @@ def read_delimited(content: Content, columns: Mapping[str, str], dialect: Dialec
     ----------
     content : Content
     columns : mapping of str to str
-        The column of each field that is to be read.
+        The column of each field.
     dialect : Dialect
 
     Raises
     ------
     SourceError
-        The quotes do not fit together, or seem to join several rows.
+        Quotes are unbalanced, or seem to join several rows.
     """
     with content.opened() as stream:
         records, dialect = _records(content.name, stream, dialect)
@@ -142,7 +146,7 @@ def read_delimited(content: Content, columns: Mapping[str, str], dialect: Dialec
 # ---- records ----
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """The cells of a record, its first line, and its lines as they are in the file."""
+    """A record: the number of its first line, its cells, and its raw lines."""
 
     line: int
     cells: list[str]
@@ -150,7 +154,7 @@ class _Record:
 
 
 def _records(name: str, stream: BinaryIO, dialect: Dialect) -> tuple[list[_Record], Dialect]:
-    """Return the records that are not blank; bytes that are not UTF-8 become surrogates."""
+    """Return the records that are not blank, and the dialect. Bytes that are not UTF-8 become surrogates."""
     records = []
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     lines = _Remembered(text)
@@ -178,7 +182,7 @@ def _records(name: str, stream: BinaryIO, dialect: Dialect) -> tuple[list[_Recor
 
 
 class _Remembered:
-    """Lines, which are remembered until they are taken."""
+    """An iterator over lines that remembers them until `taken` is called."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines, self._taken = iter(lines), list[str]()
@@ -192,14 +196,14 @@ class _Remembered:
         return line
 
     def after(self, first: str) -> Iterator[str]:
-        """Yield a line that was looked at already, and then all others."""
+        """Yield a line that was read already, and then all others."""
         if first:
             self._taken.append(first)
             yield first
         yield from self
 
     def taken(self) -> list[str]:
-        """Return the lines since this was last asked."""
+        """Return the lines read since the last call."""
         taken, self._taken = self._taken, []
         return taken
 
@@ -220,16 +224,16 @@ def _not_csv(name: str, line: int, lines: Sequence[str], dialect: Dialect, error
         if likely and dialect.delimiter not in lines[0]:
             return _other_delimiter(name, likely)
     return (
-        f"{name}, line {line} is not CSV: {error}; write a quote within quotes twice, or give quotechar='' "
-        "(--quotechar '') if quotes are part of the text"
+        f"{name}, line {line} is not CSV: {error}. Write a quote within quotes twice, or give quotechar='' "
+        "(--quotechar '') if quotes are part of the text."
     )
 
 
 def _check_quotes(name: str, records: Sequence[_Record], columns: Mapping[str, str], dialect: Dialect) -> None:
-    """Refuse a cell over several lines that a stray quote may have begun.
+    """Refuse a cell over several lines if a stray quote may have begun it.
 
-    That is so if each of the lines is a whole row by itself, or if another cell has a quote within it but none around
-    it: a writer that encloses cells in quotes does not do that.
+    This is likely if each of the lines is a complete row by itself, or if another cell contains a quote but is not
+    enclosed in quotes. A program that encloses cells in quotes does not write such cells.
     """
     over_lines = [record for record in records[1:] if len(record.lines) > 1]
     if not over_lines or dialect.is_named:
@@ -240,33 +244,33 @@ def _check_quotes(name: str, records: Sequence[_Record], columns: Mapping[str, s
     joined = [record for record in over_lines if _are_rows(record.lines, len(header), needed, id_, dialect)]
     stray = _first_stray(records, dialect) if not joined else None
     if joined:
-        reason = "and each of these lines is a row by itself"
+        reason = "but each of these lines is a row by itself"
     elif stray is not None:
-        reason = f"but line {stray} has a quote in a cell without quotes around it"
+        reason = f"but line {stray} has a stray quote: in a cell that is not enclosed in quotes"
     else:
         return
     first = (joined or over_lines)[0]
     last = first.line + len(first.lines) - 1
     raise SourceError(
-        f"{name}, line {first.line}: a quoted cell runs on to line {last}, {reason}; remove the "
-        f"stray quote, or give quotechar={dialect.quotechar!r} if the cell is meant so, quotechar='' if quotes are "
-        "part of the text (--quotechar)"
+        f"{name}, line {first.line}: a quoted cell extends to line {last}, {reason}. Remove the "
+        f"stray quote, or give quotechar={dialect.quotechar!r} if the cell has several lines, quotechar='' if quotes "
+        "are part of the text (--quotechar)."
     )
 
 
 def _are_rows(lines: Sequence[str], width: int, needed: Sequence[int], id_: int | None, dialect: Dialect) -> bool:
-    """Whether each line is a row if quotes mean nothing: as wide as the header, and not blank where no row may be."""
+    """Whether each line is a complete row if quotes are ignored: right number of cells, required cells not blank."""
     rows = [line.rstrip("\r\n").split(dialect.delimiter) for line in lines]
     if any(len(cells) != width for cells in rows):
         return False
-    # Of the rows between the first and the last any may be bad, and joined all the same.
+    # Only the first and last row are checked: those between may be bad rows.
     if not all(cells[i].strip().strip(dialect.quotechar).strip() for cells in (rows[0], rows[-1]) for i in needed):
         return False
     return id_ is None or len({re.fullmatch(INTEGER, cells[id_]) is None for cells in (rows[0], rows[-1])}) == 1
 
 
 def _first_stray(records: Iterable[_Record], dialect: Dialect) -> int | None:
-    """Return the line of the first record with a quote in a cell that has none around it."""
+    """Return the line of the first record with a quote in a cell that is not enclosed in quotes."""
     quote, delimiter = re.escape(dialect.quotechar), re.escape(dialect.delimiter)
     cell = f"(?:{quote}[^{quote}]*(?:{quote}{quote}[^{quote}]*)*{quote}|[^{quote}{delimiter}\r\n]*)"
     whole = re.compile(f"{cell}(?:{delimiter}{cell})*[\r\n]*")
@@ -285,25 +289,25 @@ def _notes_of_quotes(numbered: Iterable[tuple[int, object]], columns: Mapping[st
         return []
     cells_are = "1 cell is" if count == 1 else f"{count} cells are"
     return [
-        f"{cells_are} in quotes, which are part of the text, since TSV has no quoting; if they only enclose it, give "
-        "quotechar='\"' (--quotechar '\"')"
+        f"{cells_are} in quotes, which are read as part of the text, since TSV has no quoting; if the quotes only "
+        "enclose the text, give quotechar='\"' (--quotechar '\"')"
     ]
 
 
 def _other_delimiter(name: str, likely: str) -> str:
-    # repr, so that a tab is seen; the command line reads \t as one.
-    return f"{name}: its columns seem to be separated by {likely!r}; give delimiter={likely!r} (--delimiter {likely!r})"
+    # repr makes a tab visible; the command line reads \t as a tab.
+    return f"{name}: columns seem to be separated by {likely!r}. Give delimiter={likely!r} (--delimiter {likely!r})."
 
 
 # ---- rows ----
 def _row(record: _Record, header: list[str], columns: Mapping[str, str], dialect: Dialect) -> object:
-    """Return the cells that are fields by their columns, or the fault."""
+    """Return the cells of the fields by their columns, or a fault."""
     cells = record.cells
     if re.search(r"[\udc80-\udcff]", "".join(cells)):
         return RowFault(None, "is not UTF-8")
     if len(cells) != len(header):
         last = record.line + len(record.lines) - 1
-        hint = "" if len(record.lines) < 2 else f"; a quote makes it run on to line {last}"
+        hint = "" if len(record.lines) < 2 else f"; a quote extends it to line {last}"
         if not dialect.is_named and not dialect.quotechar and any(cell.startswith(QUOTE) for cell in cells):
             hint = "; if quotes enclose cells, give quotechar='\"' (--quotechar '\"')"
         return RowFault(None, f"has {len(cells)} cells where the header has {len(header)}{hint}")
@@ -315,13 +319,13 @@ def _row(record: _Record, header: list[str], columns: Mapping[str, str], dialect
 
 
 def _make_ids_integers(numbered: list[tuple[int, object]], column: str) -> None:
-    """Turn ids into integers if all are written as such; put a fault in the place of a row whose id was rounded."""
+    """Turn ids into integers if all are written as integers. Replace a row whose id may be rounded by a fault."""
     for row, id_ in _converted(numbered, column, _ids):
         row[column] = id_
 
 
 def _make_subjects_integers(numbered: list[tuple[int, object]], column: str) -> None:
-    """Take off the ".0" that pandas adds to customers' numbers where one is missing, as in a frame of floats."""
+    """Remove the ".0" that pandas adds to customers' numbers if one is missing, as in a frame of floats."""
     for row, subject in _converted(numbered, column, lambda texts: _floats(texts) or texts):
         row[column] = str(subject)
 
@@ -329,7 +333,7 @@ def _make_subjects_integers(numbered: list[tuple[int, object]], column: str) -> 
 def _converted(
     numbered: list[tuple[int, object]], column: str, convert: Callable[[list[str]], Sequence[int | str | None]]
 ) -> Iterator[tuple[dict[str, object], int | str]]:
-    """Yield each row that has a column with its new value; put a fault in the place of a row that has none."""
+    """Yield each row that has the column, with its converted value. Replace a row whose value is None by a fault."""
     places = [i for i, (_, row) in enumerate(numbered) if isinstance(row, dict) and column in row]
     texts = [str(numbered[i][1][column]) for i in places]  # type: ignore[index]
     for i, value in zip(places, convert(texts), strict=True):
@@ -341,21 +345,21 @@ def _converted(
 
 
 def _ids(texts: list[str]) -> Sequence[int | str | None]:
-    """Return texts as integers if all are ones of 64 bits; None for one that was a float and may have been rounded."""
+    """Return texts as integers if all are 64-bit integers. None for an id that is a float and may be rounded."""
     if all(re.fullmatch(INTEGER, text) for text in texts):
         integers = [int(text) for text in texts]
-        return integers if all(-(2**63) <= integer < 2**63 for integer in integers) else texts
-    # Pandas adds ".0" where an id is missing.
+        return integers if all(MIN_ID <= integer <= MAX_ID for integer in integers) else texts
+    # Pandas adds ".0" to all ids of a column if one is missing.
     return _floats(texts) or [None if re.fullmatch(SCIENTIFIC, text) else text for text in texts]
 
 
 def _floats(texts: list[str]) -> Sequence[int | None]:
-    """Return texts as integers if all are written as whole floats, None for a rounded one; nothing if not all are."""
+    """Return texts as integers, None for a rounded one, if all are written as whole floats; otherwise nothing."""
     if not all(re.fullmatch(f"{SCIENTIFIC}|{FLOAT}", text) for text in texts):
         return []
     return [None if re.fullmatch(SCIENTIFIC, text) else _exact(text[:-2]) for text in texts]
 
 
 def _exact(digits: str) -> int | None:
-    """Return the integer, if no other one has the same float."""
+    """Return the integer, or None if another integer has the same float."""
     return int(digits) if len(digits) <= 17 and abs(int(digits)) < 2**53 else None

@@ -1,6 +1,6 @@
-"""What an example is: its fields, what each may hold, and ids that agree with one another.
+"""Examples and their checks: the type of each field, and ids that are consistent with one another.
 
-How rows are found in files and tables is sources.py's business; numbering examples without ids is the store's.
+Reading rows from files and tables is left to `reading`; numbering examples without ids is left to the store.
 """
 
 from __future__ import annotations
@@ -12,9 +12,36 @@ from numbers import Integral, Real
 
 import numpy as np
 
-__all__ = ["BadRow", "Example", "Reading"]
+from erase_core.checks import MAX_ID, MIN_ID
+
+__all__ = ["AnyExample", "BadRow", "Example", "NewExample", "Reading"]
 
 FIELDS = ("id", "input", "output", "rationale", "subject")
+
+
+@dataclass(frozen=True, slots=True)
+class NewExample:
+    """A question with its answer, without an id: a store numbers it when it is ingested.
+
+    Parameters
+    ----------
+    input, output, rationale, subject
+        As for `Example`.
+    """
+
+    input: str
+    output: str
+    rationale: str | None = None
+    subject: str | None = None
+
+    @property
+    def id(self) -> None:
+        """There is no id yet."""
+        return None
+
+    def numbered(self, id_: int) -> Example:
+        """Return the example with an id."""
+        return Example(id_, self.input, self.output, self.rationale, self.subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +50,8 @@ class Example:
 
     Parameters
     ----------
-    id : int, str or None
-        Unique; integers are 64 bits, signed. None only until a store has numbered the example.
+    id : int or str
+        Unique. Integers must fit in 64 bits, signed.
     input : str
         The question.
     output : str
@@ -35,27 +62,30 @@ class Example:
         The person or customer that the example is about. One subject may have many examples.
     """
 
-    id: int | str | None
+    id: int | str
     input: str
     output: str
     rationale: str | None = None
     subject: str | None = None
 
 
+AnyExample = Example | NewExample
+
+
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that is no example.
+    """A row that is not a valid example.
 
     Parameters
     ----------
     source : str
-        The file as it was given, or the type of another source.
+        The file name as given, or the type of another source.
     line : int
-        Where the row begins, counted from 1: a line of JSONL and CSV, a row of anything else.
+        Where the row begins, counted from 1: the line in JSONL and CSV, the row in other sources.
     field : str or None
-        The column at fault, by the source's name for it; None if it is the whole row.
+        The invalid column, by its name in the source. None if the whole row is invalid.
     reason : str
-        What is wrong, to be read after the field.
+        What is wrong; completes a sentence that begins with the field.
     unit : str, default="line"
         What `line` counts: "line" or "row".
     """
@@ -73,25 +103,24 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read from a source.
+    """The result of `read_examples`.
 
     Parameters
     ----------
-    examples : list of Example
-        In the order of the source.
+    examples : list of Example or of NewExample
+        In the order of the source: all of them with ids, or all without.
     skipped : list of BadRow
-        Rows that were left out, in the order of the source.
+        Bad rows that were left out, in the order of the source.
     options : tuple of str
-        The answers to choose from, sorted, where all examples of a BIG-bench task share them; else empty.
+        The answers to choose from, sorted, if all examples of a BIG-bench task share them; otherwise empty.
     template : dict of str to str
-        The prompt template that a BIG-bench task or the system message of chats brings, for `Template.from_dict`; else
+        The prompt template of a BIG-bench task, or of the system message of chats, for `Template.from_dict`; otherwise
         empty.
     notes : tuple of str
-        What the caller should know, as sentences: columns that look like a field but are not read, an index of pandas
-        that is not read, and the like.
+        Hints for the caller as sentences: for example, columns that look like a field but are not read.
     """
 
-    examples: list[Example]
+    examples: Sequence[AnyExample]
     skipped: list[BadRow]
     options: tuple[str, ...] = ()
     template: dict[str, str] = field(default_factory=dict)
@@ -99,52 +128,53 @@ class Reading:
 
 
 class RowFault(Exception):  # noqa: N818 -- never leaves the package: it becomes a BadRow
-    """A row is no example: the column at fault, None for the whole row, and the reason."""
+    """A row is not a valid example: the invalid column (None: the whole row) and the reason."""
 
     def __init__(self, column: str | None, reason: str) -> None:
         super().__init__(column, reason)
         self.column, self.reason = column, reason
 
 
-def example_of(row: object, columns: Mapping[str, str]) -> Example:
+def example_of(row: object, columns: Mapping[str, str]) -> AnyExample:
     """Return a row as a checked example.
 
     Parameters
     ----------
-    row : mapping or Example
+    row : mapping, Example or NewExample
     columns : mapping of str to str
-        The column of each field that is to be read. An Example has its fields under their own names.
+        The column of each field. Ignored for an Example or a NewExample.
 
     Raises
     ------
     RowFault
-        The row is no example.
+        The row is not a valid example.
     """
-    if isinstance(row, Example):
+    if isinstance(row, AnyExample):
         columns = {name: name for name in FIELDS}
         row = {name: getattr(row, name) for name in FIELDS}
     if not isinstance(row, Mapping):
         raise RowFault(None, f"must be an object with named fields, got {type(row).__name__}")
-    return Example(
-        id=_id(row, columns.get("id")),
-        input=_required(row, columns["input"]),
-        output=_required(row, columns["output"]),
-        rationale=_text(row, columns.get("rationale")),
-        subject=_subject(row, columns.get("subject")),
+    id_ = _id(row, columns.get("id"))
+    texts = (
+        _required(row, columns["input"]),
+        _required(row, columns["output"]),
+        _text(row, columns.get("rationale")),
+        _subject(row, columns.get("subject")),
     )
+    return NewExample(*texts) if id_ is None else Example(id_, *texts)
 
 
-def id_faults(rows: Sequence[tuple[int, Example]], unit: str) -> dict[int, str]:
-    """Return the lines whose ids do not agree with those of the others, each with the reason.
+def id_faults(rows: Sequence[tuple[int, AnyExample]], unit: str) -> dict[int, str]:
+    """Return the lines with inconsistent ids, each with the reason.
 
-    Either no row has an id or every row has; all are of the kind of the first; each occurs once.
+    Either all rows have an id or none; all ids have the type of the first; all ids are unique.
 
     Parameters
     ----------
-    rows : sequence of (int, Example)
-        Examples and the lines they come from.
+    rows : sequence of (int, Example or NewExample)
+        Lines and their examples.
     unit : str
-        What the lines are called.
+        What messages call a line: "line" or "row".
     """
     first = next(((line, example.id) for line, example in rows if example.id is not None), None)
     if first is None:
@@ -155,34 +185,34 @@ def id_faults(rows: Sequence[tuple[int, Example]], unit: str) -> dict[int, str]:
         if example.id is None:
             faults[line] = f"is missing, but {unit} {first[0]} has one"
         elif type(example.id) is not type(first[1]):
-            faults[line] = f"is {_kind(example.id)}, but that of {unit} {first[0]} is {_kind(first[1])}"
+            faults[line] = f"is {_kind(example.id)}, but the one of {unit} {first[0]} is {_kind(first[1])}"
         elif example.id in seen:
-            faults[line] = f"is that of {unit} {seen[example.id]} already"
+            faults[line] = f"must be unique, but {unit} {seen[example.id]} has the same"
         else:
             seen[example.id] = line
     return faults
 
 
 def counted(n: int, noun: str) -> str:
-    """Return a number with its noun: ``"1 example"``, ``"2 examples"``; "y" at its end becomes "ies"."""
+    """Return a number with its noun in the right form: ``"1 example"``, ``"2 examples"``, ``"2 queries"``."""
     if n == 1:
         return f"1 {noun}"
     return f"{n} {noun[:-1]}ies" if noun.endswith("y") else f"{n} {noun}s"
 
 
 def unstorable(text: str) -> str | None:
-    """Return why a text can be neither stored nor tokenized, or None if it can."""
+    """Return why a text can be neither stored nor tokenised; None if it can."""
     if "\0" in text:
-        return "holds a NUL character"
+        return "contains a NUL character"
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        return f"holds half of a surrogate pair at character {error.start + 1}"
+        return f"contains half of a surrogate pair at character {error.start + 1}"
     return None
 
 
 def _value(row: Mapping[str, object], column: str | None) -> object:
-    """Return what a column holds; None for all that stands for nothing: NaN, and pandas' NA and NaT."""
+    """Return the value of a column; None for missing values such as NaN and pandas' NA and NaT."""
     value = None if column is None else row.get(column)
     if isinstance(value, Decimal) and value.is_nan():
         return None
@@ -192,21 +222,21 @@ def _value(row: Mapping[str, object], column: str | None) -> object:
 
 
 def _text(row: Mapping[str, object], column: str | None) -> str | None:
-    """Return the text of a column; an integer is the text that it would be in CSV."""
+    """Return the text of a column. An integer becomes its text in CSV."""
     value = _value(row, column)
     if value is None:
         return None
     if isinstance(value, Integral) and not isinstance(value, bool):
         try:
             return str(int(value))
-        except ValueError:  # Python's own bound
+        except ValueError:  # Python limits the digits of such a conversion
             raise RowFault(column, "has too many digits") from None
     if not isinstance(value, str):
         raise RowFault(column, f"must be text or an integer, got {type(value).__name__}")
     reason = unstorable(value) if value.strip() else "is empty"
     if reason:
         raise RowFault(column, reason)
-    return str.__str__(value)  # of numpy.str_ and the like, the plain text
+    return str.__str__(value)  # turns numpy.str_ and other subclasses into plain str
 
 
 def _required(row: Mapping[str, object], column: str) -> str:
@@ -217,7 +247,7 @@ def _required(row: Mapping[str, object], column: str) -> str:
 
 
 def _subject(row: Mapping[str, object], column: str | None) -> str | None:
-    """Return the subject: a text, or a whole number as text, since a table may keep customers' numbers as floats."""
+    """Return the subject as text. Whole floats are accepted: a table may hold customer numbers as floats."""
     value = _value(row, column)
     if isinstance(value, (float, np.floating, Decimal)):
         return str(_whole(value, column, "text or an integer"))
@@ -234,16 +264,16 @@ def _id(row: Mapping[str, object], column: str | None) -> int | str | None:
             raise RowFault(column, reason)
         return str.__str__(value)
     whole = _whole(value, column, "an integer or text")
-    if not -(2**63) <= whole < 2**63:
+    if not MIN_ID <= whole <= MAX_ID:
         raise RowFault(column, "must be an integer from -2**63 to 2**63 - 1")
     return whole
 
 
 def _whole(value: object, column: str | None, wanted: str) -> int:
-    """Return the integer that a number is, if it cannot have been another one before it was stored in its type.
+    """Return a number as an integer. Refuse a float that may be a rounded integer.
 
-    A table keeps a column of integers as floats once one of them is missing. From 2**53 on, or 2**24 in 32 bits, other
-    integers have the same float.
+    Tables turn a column of integers into floats if one value is missing. From 2**53 on (2**24 for 32 bits), several
+    integers share one float.
     """
     kind = type(value).__name__
     if isinstance(value, Integral) and not isinstance(value, bool):

@@ -1,6 +1,6 @@
-"""The formats of examples: which there are, JSON, and a writer. CSV is in delimited.py, Parquet in tables.py.
+"""The file formats of examples: the list of formats, a reader for JSON and JSON lines, and a writer.
 
-What makes a row an example is examples.py's business.
+CSV is left to `delimited`, Parquet to `tables`, and the checks of examples to `example`.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ def read_content(
     columns : mapping of str to str
         The column of each field.
     wanted : sequence of str
-        All columns that are read.
+        All columns to read.
     dialect : Dialect or None
-        Of CSV and TSV.
+        For CSV and TSV; otherwise None.
 
     Raises
     ------
     SourceError
-        It is not of its format.
+        The content does not have the given format.
     MissingPackageError
-        Parquet is to be read, and pyarrow is not installed.
+        The content is Parquet, and pyarrow is not installed.
     """
     if dialect is not None:
         return read_delimited(content, columns, dialect)
@@ -77,19 +77,19 @@ def _json(source: Content, columns: Mapping[str, str]) -> Rows:
     raw = source.read().removeprefix(codecs.BOM_UTF8)
     content = _parsed(raw) if raw.strip() else []
     if isinstance(content, RowFault):
-        hint = "; a file of one object a line is format='jsonl'" if "Extra data" in content.reason else ""
+        hint = ". If each line holds one object, give format='jsonl'." if "Extra data" in content.reason else ""
         raise SourceError(f"{name} {content.reason}{hint}")
     if isinstance(content, list):
         return Rows(name, enumerate(content, 1))
     examples = content.get("examples") if isinstance(content, dict) else None
     if not isinstance(content, dict) or not isinstance(examples, list):
-        raise SourceError(f"{name} is neither a list of objects nor a BIG-bench task, which has a list 'examples'")
+        raise SourceError(f"{name} must be a list of objects, or a BIG-bench task, which has a list 'examples'")
     task = read_task(content, examples, columns, name)
     return Rows(name, enumerate(task.rows, 1), options=task.options, template=task.template)
 
 
 def _parsed(content: bytes) -> object:
-    """Return the JSON, or what is wrong with it; of repeated keys the last counts, as everywhere in Python."""
+    """Return the value of a JSON text, or a fault. Of repeated keys the last one counts, as in `json.loads`."""
     try:
         return json.loads(content.decode(), parse_float=_number)
     except UnicodeDecodeError as error:
@@ -97,43 +97,43 @@ def _parsed(content: bytes) -> object:
     except json.JSONDecodeError as error:
         place = _in_line(content, len(error.doc[: error.pos].encode()))
         return RowFault(None, f"is not JSON{place}: {error.msg}, character {error.colno}")
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a list in a list in a list ...
-        return RowFault(None, f"is not JSON that can be read: {first_line(error)}")
+    except (ValueError, RecursionError) as error:  # a number with thousands of digits, or lists nested too deeply
+        return RowFault(None, f"cannot be read as JSON: {first_line(error)}")
 
 
 def _number(text: str) -> float | Decimal:
-    """Return a number with a decimal point or an exponent; one that only rounding would make whole is not made so."""
+    """Return a number with a decimal point or an exponent: a Decimal if a float would round it to an integer."""
     number = float(text)
     if number.is_integer() and abs(number) < 2**53:
         try:
             exact = Decimal(text)
-        except InvalidOperation:  # an exponent beyond all bounds, so next to nothing
+        except InvalidOperation:  # an exponent beyond the limits of Decimal: nearly 0
             return TINY
         return number if exact == number else exact
     return number
 
 
 def _in_line(content: bytes, place: int) -> str:
-    """Name the line of a byte, where there is more than one."""
+    """Return a phrase with the line of a byte; empty if there is only one line."""
     line = content.count(b"\n", 0, place) + 1
     return f" in line {line}" if b"\n" in content.rstrip() else ""
 
 
 # ---- writing ----
 def json_lines(examples: Iterable[Example]) -> Iterator[bytes]:
-    """Yield examples as lines of JSON in UTF-8; fields that are empty are left out."""
+    """Yield examples as lines of JSON in UTF-8. Fields that are None are left out."""
     for example in examples:
         row = {name: value for name, value in asdict(example).items() if value is not None}
         yield json.dumps(row, ensure_ascii=False).encode() + b"\n"
 
 
 def write_jsonl(target: Path | BinaryIO, examples: Iterable[Example]) -> None:
-    """Write examples to a new file, or to an open one, as JSON lines.
+    """Write examples as JSON lines to a new file or to an open stream.
 
     Raises
     ------
     OSError
-        The file is there, or cannot be written; then it is not left half written.
+        The file exists or cannot be written. A partly written file is deleted.
     """
     if not isinstance(target, Path):
         target.writelines(json_lines(examples))
@@ -145,5 +145,5 @@ def write_jsonl(target: Path | BinaryIO, examples: Iterable[Example]) -> None:
     except OSError as error:
         if not isinstance(error, FileExistsError):
             with suppress(OSError):
-                target.unlink()  # it was not there before
+                target.unlink()  # this call created it
         raise

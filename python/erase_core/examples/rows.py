@@ -1,7 +1,7 @@
-"""What a reader of examples hands over: rows with their numbers, and what else the source says.
+"""The output of the readers of examples: numbered rows, with options, template and notes of the source.
 
-A fault of one row is handed over in its place, so that a caller can read on behind it; what makes the whole source
-unreadable is raised.
+A bad row is replaced by its fault, so that the caller can continue with the next row. If the whole source is
+unreadable, a reader raises an error.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ __all__ = ["Rows", "unique_labels"]
 
 @dataclass
 class Rows:
-    """Rows by their lines. A row is a mapping, an Example or a fault; anything else is refused later.
+    """Numbered rows. A row is a mapping, an example or a fault; anything else is refused later.
 
     Parameters
     ----------
     name : str
-        The source, for messages.
+        Name of the source, for messages.
     numbered : iterable of (int, object)
-        Line or row, counted from 1, and the row.
+        Each row with its number, counted from 1.
     unit : {"row", "line"}, default="row"
-        What is counted.
+        What the numbers count.
     labels : sequence, default=()
-        The columns, where the source knows them before its rows.
+        Names of the columns, if the source knows them before its rows.
     options, template
         See `Reading`.
     notes : list of str
-        What the caller should know. Complete only when the rows have been read.
+        See `Reading`. Complete only after all rows have been read.
     """
 
     name: str
@@ -45,14 +45,15 @@ class Rows:
 
 
 def unique_labels(labels: Iterable[Any], name: str, wanted: Collection[str]) -> list[Any]:
-    """Return a table's labels; one that is read must not occur twice.
+    """Return the column names of a table. A column to read must be unique.
 
     Raises
     ------
     SourceError
+        A wanted column occurs twice.
     """
     listed = list(labels)
     twice = [column for column in wanted if listed.count(column) > 1]
     if twice:
-        raise SourceError(f"{name} has more than one column {twice[0]!r}; rename all but one")
+        raise SourceError(f"{name} has more than one column {twice[0]!r}. Rename all but one.")
     return listed

@@ -1,7 +1,7 @@
-"""Tables in memory, and Parquet: frames by narwhals, which is imported when one is read, and datasets of Hugging Face.
+"""Tables in memory and Parquet files: data frames through narwhals, and datasets of Hugging Face.
 
-A column's own type counts: a narrow float stays one, so that an id which it may have rounded is refused; and the number
-of a class becomes its name.
+narwhals is imported only when a table is read. The type of a column matters: a float32 stays a float32, so that a
+possibly rounded id is refused; and the number of a class label becomes its name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from erase_core.examples.rows import Rows, unique_labels
 
 __all__ = ["read_parquet", "read_table"]
 
-# Attributes by which the class of a table is recognised: asking the object itself may run a query.
+# Attributes that identify the class of a table. They are looked up on the class: on the object, they may run a query.
 TABLE = ("columns", "column_names", "__arrow_c_stream__", "__arrow_c_array__")
 NARROW: dict[str, Callable[[Any], object]] = {
     **dict.fromkeys(("Float16", "float16", "halffloat"), np.float16),
@@ -33,24 +33,24 @@ Convert = Callable[[Any], object]
 
 
 def read_table(source: object, wanted: Collection[str], id_column: str | None) -> Rows | None:
-    """Read a table; return None for any other object.
+    """Return the rows of a table; None for any other object.
 
     Parameters
     ----------
     source : object
-        What narwhals knows (pandas, polars, pyarrow, DuckDB, lazy frames and more), what exports Arrow data, or a
-        ``datasets.Dataset``.
+        A table that narwhals supports (pandas, polars, pyarrow, DuckDB, lazy frames and more), an object that exports
+        Arrow data, or a ``datasets.Dataset``.
     wanted : collection of str
-        Columns that are read where they exist.
+        Columns to read if they exist.
     id_column : str or None
-        The one with the ids.
+        The column of the ids.
 
     Raises
     ------
     SourceError
-        A wanted column occurs twice, or the table's own engine fails.
+        A wanted column occurs twice, or the engine of the table fails.
     MissingPackageError
-        A package is missing that hands over the table's rows.
+        Reading the table needs a package that is not installed.
     """
     kind = type(source)
     if any(each.__module__.split(".")[0] == "datasets" for each in kind.__mro__) and hasattr(kind, "features"):
@@ -58,7 +58,7 @@ def read_table(source: object, wanted: Collection[str], id_column: str | None) -
     if isinstance(source, (str, bytes, list, tuple, dict)) or not any(hasattr(kind, name) for name in TABLE):
         return None
     if not hasattr(kind, "columns") and (hasattr(kind, "dtype") or hasattr(kind, "type")):
-        return None  # one column, whose values may be rows
+        return None  # a single column, whose values may be rows
     import narwhals.stable.v2 as nw
 
     if nw.dependencies.is_pandas_like_dataframe(source):
@@ -72,8 +72,10 @@ def read_table(source: object, wanted: Collection[str], id_column: str | None) -
         return None
     try:
         table = _package("pyarrow", kind.__name__).table(source)
-    except (TypeError, ValueError) as error:  # an array that is no table
-        raise SourceError(f"examples cannot be read from {kind.__name__}: {first_line(error)}; give a table") from error
+    except (TypeError, ValueError) as error:  # an Arrow array that is not a table
+        raise SourceError(
+            f"examples cannot be read from {kind.__name__}: {first_line(error)}. Give a table."
+        ) from error
     return _arrow(table, kind.__name__, wanted)
 
 
@@ -85,7 +87,7 @@ def read_parquet(content: Content, wanted: Collection[str]) -> Rows:
     MissingPackageError
         pyarrow is not installed.
     SourceError
-        It is not Parquet that can be read, or a wanted column occurs twice.
+        The file is not valid Parquet, or a wanted column occurs twice.
     """
     pyarrow, parquet = (_package(name, content.name) for name in ("pyarrow", "pyarrow.parquet"))
     try:
@@ -96,7 +98,7 @@ def read_parquet(content: Content, wanted: Collection[str]) -> Rows:
             rows = _arrow(table, content.name, wanted)
             rows.numbered = list(rows.numbered)
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise SourceError(f"{content.name} is not Parquet that can be read: {first_line(error)}") from None
+        raise SourceError(f"{content.name} cannot be read as Parquet: {first_line(error)}") from None
     rows.labels = labels
     return rows
 
@@ -106,12 +108,12 @@ def _package(name: str, source: str) -> Any:
         return import_module(name)
     except ImportError:
         package = name.split(".")[0]
-        raise MissingPackageError(f"{source}: reading it needs {package}; pip install {package}") from None
+        raise MissingPackageError(f"{source}: reading it needs {package}. Run `pip install {package}`.") from None
 
 
 # ---- frames ----
 def _frame(frame: Any, name: str, wanted: Collection[str], convert: Mapping[str, Convert] | None = None) -> Rows:
-    """Return the rows of a frame of narwhals, a lazy one collected."""
+    """Return the rows of a narwhals frame. A lazy frame is collected."""
     labels = list(_run(frame.collect_schema, name).names())
     found = [column for column in wanted if column in labels]
     if not found:
@@ -124,20 +126,20 @@ def _frame(frame: Any, name: str, wanted: Collection[str], convert: Mapping[str,
 
 
 def _run(query: Callable[[], Any], name: str) -> Any:
-    """Return what a table's own engine answers."""
+    """Return the result of a query by the table's own engine."""
     try:
         return query()
     except ImportError:
-        raise MissingPackageError(f"{name}: reading it needs pyarrow; pip install pyarrow") from None
-    except Exception as error:  # each engine has errors of its own
+        raise MissingPackageError(f"{name}: reading it needs pyarrow. Run `pip install pyarrow`.") from None
+    except Exception as error:  # each engine has its own errors
         kind = type(error).__name__
-        raise SourceError(f"{name} cannot be read: its engine failed with {kind}; run the query yourself") from error
+        raise SourceError(f"{name} cannot be read: its engine failed with {kind}. Run the query yourself.") from error
 
 
 def _width(column: Any) -> Convert | None:
-    """Return the type of a column of narrow floats, whose values Python would show as wide ones."""
+    """Return the type of a column of float16 or float32, which Python would convert to float64; otherwise None."""
     name = str(column.dtype)
-    if name in {"Categorical", "Enum", "Unknown"}:  # of floats, perhaps; other libraries have only categories of text
+    if name in {"Categorical", "Enum", "Unknown"}:  # the categories of pandas may be floats
         with suppress(Exception):
             name = str(np.asarray(column.to_native()).dtype)
     return NARROW.get(name)
@@ -155,7 +157,7 @@ def _named(rows: Iterator[Sequence[Any]], names: Sequence[str], converts: Sequen
 
 
 def _converted(value: Any, convert: Convert) -> Any:
-    """Return a value in its column's own type, or the fault; what stands for nothing stays as it is."""
+    """Return a value in the type of its column, or a fault. Missing values stay unchanged."""
     try:
         return value if value != value else convert(value)
     except RowFault as fault:
@@ -165,7 +167,7 @@ def _converted(value: Any, convert: Convert) -> Any:
 
 
 def _pandas(native: Any, wanted: Collection[str], id_column: str | None) -> Rows:
-    """Read a frame with an index, which may hold the ids."""
+    """Return the rows of a pandas frame, whose index may hold the ids."""
     import narwhals.stable.v2 as nw
 
     name = type(native).__name__
@@ -180,7 +182,7 @@ def _pandas(native: Any, wanted: Collection[str], id_column: str | None) -> Rows
         which = f" {', '.join(map(repr, named))}" if named else ""
         how = f"give fields={{'id': {named[0]!r}}}" if named else "call reset_index() and give fields={'id': 'index'}"
         notes.append(
-            f"the index{which} of the {name} is not read, and examples are numbered; if it holds the ids, {how}"
+            f"the index{which} of the {name} is not read, and examples are numbered; if it contains the ids, {how}"
         )
     found = [column for column in wanted if column in labels]
     if not found:
@@ -193,7 +195,7 @@ def _pandas(native: Any, wanted: Collection[str], id_column: str | None) -> Rows
 
 
 def _is_default(index: Any) -> bool:
-    """Whether an index only counts the rows."""
+    """Whether an index only numbers the rows."""
     return index.names == [None] and index.nlevels == 1 and list(index) == list(range(len(index)))
 
 
@@ -211,7 +213,7 @@ def _arrow(table: Any, name: str, wanted: Collection[str]) -> Rows:
 
 
 def _class_names(metadata: bytes | None) -> dict[str, list[str]]:
-    """Return the names of the classes that `datasets` notes in the schema of a file, by columns."""
+    """Return the class names that `datasets` writes into the schema of a file, by column."""
     with suppress(ValueError, KeyError, TypeError, AttributeError):
         features = json.loads(metadata or b"{}")["info"]["features"]
         labels = {name: feature for name, feature in features.items() if isinstance(feature, dict)}
@@ -223,7 +225,7 @@ def _class_name(names: Sequence[str], value: Any) -> object:
     if isinstance(value, str):
         return value
     number = int(value)
-    if number == -1:  # a row without a label, by convention
+    if number == -1:  # by convention, a row without a label
         return None
     if not 0 <= number < len(names):
         raise RowFault(None, f"must be a class from 0 to {len(names) - 1}, got {number}")
@@ -232,7 +234,7 @@ def _class_name(names: Sequence[str], value: Any) -> object:
 
 # ---- datasets ----
 def _dataset(dataset: Any, wanted: Collection[str]) -> Rows:
-    """Read a dataset of Hugging Face, in whatever format it gives its rows."""
+    """Return the rows of a Hugging Face dataset, whatever its output format is."""
     name = type(dataset).__name__
     features = dict(dataset.features or {})
     labels = list(dataset.column_names or features)
@@ -240,7 +242,7 @@ def _dataset(dataset: Any, wanted: Collection[str]) -> Rows:
     if labels and not found:
         return Rows(name, (), labels=labels)
     plain = dataset.with_format(None)
-    if not labels:  # a stream that does not know its columns before its rows
+    if not labels:  # a streaming dataset may not know its columns before its rows
         return Rows(name, enumerate(plain, 1))
     converts = [_feature(features.get(column)) for column in found]
     rows = ([row.get(column) for column in found] for row in plain.select_columns(found))

@@ -1,6 +1,7 @@
-"""Columns that are not read but look like a subject, an id or a rationale: they are named, so that none is lost unseen.
+"""Notes on columns that are not read but look like a subject, an id or a rationale.
 
-Without its subject an example cannot be forgotten by the person it is about, and without its id not by the id.
+Without a subject, an example cannot be forgotten by subject; without its id, not by its id. So a caller should know
+about such columns.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ IDENTIFIERS = (
 STANDALONE = (
     "email|mail|emailaddress|fullname|firstname|lastname|surname|username|userid|login|phone|phonenumber|ssn|iban"
 )
-# The column in which pandas keeps an index without a name.
+# The column in which pandas writes an index without a name.
 INDEX = re.compile(r"__index_level_\d+__")
 SUBJECT = re.compile(rf"(data|end|from|to|the|is|my)?({PERSONS})s?({IDENTIFIERS})*|{STANDALONE}")
 MOST = 5
@@ -31,12 +32,12 @@ _SEVERAL = ("columns {} look like the {} but are", "one")
 
 
 def notes_of_unread(labels: Iterable[object], columns: Mapping[str, str]) -> list[str]:
-    """Return a note for each field that no row has, if columns look like it.
+    """Return a note for each field that is not read if an unread column looks like it.
 
     Parameters
     ----------
     labels : iterable
-        The columns that the source has.
+        The columns of the source.
     columns : mapping of str to str
         The column of each field that is read.
     """

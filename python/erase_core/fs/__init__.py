@@ -1,1 +1,1 @@
-"""Files: durable writes, reading a file that SQLite has open, locks."""
+"""The file system: durable writes, locks, and reading files that SQLite has open."""

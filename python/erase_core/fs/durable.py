@@ -1,4 +1,4 @@
-"""Files that outlast a crash: written whole or not at all, and on the disk when the call returns."""
+"""Durable writes: a file is written completely or not at all, and is on the disk when the call returns."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["discard", "make_folder", "move_new", "sync_folder", "write_new"]
+from erase_core.fs.status import exists, is_dir
+
+__all__ = ["discard", "make_folder", "move_new", "partial_of", "partials_left", "sync_folder", "write_new"]
 
 BLOCK = 2**20
 
 
+def partials_left(folder: Path, name: str) -> list[Path]:
+    """Return the partial files of any process in a folder: of the file with this name, or of those that match it."""
+    return list(folder.glob(f"{name}.partial-*"))
+
+
 def write_new(file: Path, content: bytes) -> None:
-    """Write a file that is not there yet, whole or not at all, and durably.
+    """Write a new file durably, completely or not at all.
 
     Raises
     ------
     FileExistsError
-        It is there.
+        The file exists.
     OSError
-        It cannot be written.
+        The file cannot be written.
     """
-    partial = file.with_name(f"{file.name}.partial-{os.getpid()}")
+    partial = partial_of(file)
     try:
         with open(partial, "wb") as stream:
             stream.write(content)
@@ -34,41 +41,50 @@ def write_new(file: Path, content: bytes) -> None:
         raise
 
 
+def partial_of(file: Path) -> Path:
+    """Return the name under which this process writes a file until it is complete."""
+    return file.with_name(f"{file.name}.partial-{os.getpid()}")
+
+
 def move_new(partial: Path, file: Path) -> None:
-    """Give a file its name, durably, unless the name is taken.
+    """Rename a complete file durably, unless the new name exists.
 
     Raises
     ------
     FileExistsError
+        The new name exists.
+    OSError
+        The file cannot be renamed.
     """
     try:
-        # A rename would replace what another process has put there in the meantime.
+        # A rename would replace a file that another process has created meanwhile.
         os.link(partial, file)
     except FileExistsError:
         raise
     except OSError:  # a file system without links
-        if file.exists():
-            raise FileExistsError(f"{file} is there already") from None
+        if exists(file):
+            raise FileExistsError(f"{file} exists already") from None
         partial.rename(file)
-    with suppress(OSError):  # whoever comes next removes it
+    with suppress(OSError):  # the next process that opens the store removes it
         partial.unlink(missing_ok=True)
     try:
         sync_folder(file.parent)
     except BaseException:
-        # It is there durably or not at all.
+        # The name was not made durable, so it must not stay.
         with suppress(OSError):
             file.unlink()
         raise
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, durably, for nobody else to look into; nothing if it is there.
+    """Make a folder and its parents durably, accessible to the owner only. An existing folder is left as it is.
 
     Raises
     ------
     OSError
+        A folder cannot be made.
     """
-    if folder.is_dir():
+    if is_dir(folder):
         return
     make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -76,26 +92,27 @@ def make_folder(folder: Path) -> None:
 
 
 def discard(file: Path) -> None:
-    """Overwrite a file with zeros, which whoever still has it open sees too, and unlink it.
+    """Overwrite a file with zeros, and delete it. Processes that still have it open see the zeros, too.
 
     Raises
     ------
     FileNotFoundError
-        It is not there.
+        The file does not exist.
     OSError
+        The file cannot be written or deleted.
     """
     with open(file, "r+b") as stream:
         for start in range(0, size := os.fstat(stream.fileno()).st_size, BLOCK):
             stream.write(bytes(min(BLOCK, size - start)))
         stream.flush()
-        # Of a file that is unlinked the system writes nothing any more.
+        # Sync before the file is deleted: the system may never write the zeros of a deleted file to the disk.
         os.fsync(stream.fileno())
     file.unlink()
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: those that came, and those that went."""
-    if os.name == "nt":  # which opens no folders
+    """Make the creation and deletion of names in a folder durable."""
+    if os.name == "nt":  # Windows cannot open folders
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -1,6 +1,6 @@
-"""Language models that answer a prompt: one protocol, a model in this process, a model behind a server.
+"""Language models: the protocol, a model in this process, and a model behind a server.
 
-Importing this package loads neither torch nor transformers nor openai: they are imported when a model is made.
+Importing this package does not import torch, transformers or openai; creating a model does.
 """
 
 from erase_core.llm.openai import OpenAILLM

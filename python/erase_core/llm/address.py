@@ -1,6 +1,6 @@
-"""The address of a model server, split into what may be shown and kept, and what may not.
+"""The address of a model server, split into a public part and credentials.
 
-A user name and password go into one header, in memory only. Errors of this module never repeat what may be a secret.
+User name and password are kept only in memory, and sent only in a header. Errors never show what may be a secret.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from erase_core.examples.example import unstorable
 
 __all__ = ["Address", "check_no_credentials", "without_credentials"]
 
-ADVICE = "leave it out there and give api_key"
-# Names of query parameters whose values are secrets: they would be written into logs of requests.
+ADVICE = "Leave it out, and give api_key"
+# Names of query parameters whose values are secrets. Query parameters often appear in logs.
 SECRET_NAME = re.compile(
     r"key|token|secret|passw|pwd|auth|credential|bearer|jwt|session|access|^(sig|signature|code|pass|sas|subscription)$"
 )
@@ -24,16 +24,16 @@ SECRET_NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server is.
+    """The address of a server.
 
     Attributes
     ----------
     url : str
-        The address without credentials and without query.
+        The address without credentials and query.
     query : dict of str to str
-        What is sent with every request, such as an ``api-version``.
+        Query parameters of every request, such as an ``api-version``.
     credentials : str or None
-        User name and password with a colon between them, as they are. They are not part of the repr.
+        User name and password, decoded and separated by a colon. They are not part of the repr.
     """
 
     url: str
@@ -42,38 +42,38 @@ class Address:
 
     @classmethod
     def of(cls, base_url: object) -> Address:
-        """Read an address.
+        """Parse an address.
 
         Raises
         ------
         ParameterError
-            It is not the address of an HTTP server, or holds a secret in its query.
+            This is not the address of an HTTP server, or its query contains a secret.
         """
         parts = _split(base_url)
         if "@" in parts.path + parts.query + parts.fragment:
-            # A password with a slash in it is split in the middle: its end would be sent as part of the path.
-            raise ParameterError("base_url must have no @ after the host; write %40 for one in a password or a path")
+            # A slash in a password ends the host, so the rest of the password would be sent as part of the path.
+            raise ParameterError("base_url must have no @ after the host. Write @ in a password or path as %40.")
         if parts.fragment:
-            raise ParameterError("base_url must have no fragment, the part from # on; leave it out")
+            raise ParameterError("base_url must have no fragment, which is the part from # on. Leave it out.")
         if any(SECRET_NAME.search(name.lower()) for name in re.findall(r"([\w.-]+)=", parts.path)):
-            raise ParameterError(f"base_url must hold no secret, but its path seems to have one; {ADVICE}")
+            raise ParameterError(f"base_url must contain no secret, but its path seems to have one. {ADVICE}.")
         user, at, host = parts.netloc.rpartition("@")
         url = f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
         return cls(url, _query(parts.query), unquote(user) if at else None)
 
     @property
     def authorization(self) -> str | None:
-        """The header that the credentials stand for."""
+        """The value of the header for the credentials."""
         return None if self.credentials is None else "Basic " + b64encode(self.credentials.encode()).decode()
 
     @property
     def shown(self) -> str:
-        """The address as part of a model's name."""
+        """The address without its scheme, as part of a model's name."""
         return self.url.partition("://")[2]
 
 
 def check_no_credentials(base_url: str) -> None:
-    """Refuse an address that holds a user name or a password, since a store would keep it.
+    """Refuse an address with a user name or password, since a store would keep it.
 
     Raises
     ------
@@ -81,12 +81,12 @@ def check_no_credentials(base_url: str) -> None:
     """
     if "@" in base_url:
         raise ParameterError(
-            f"base_url must hold no user name and no password, since a store keeps it; {ADVICE}, or bring an OpenAILLM"
+            f"base_url must have no user name and no password, since a store keeps it. {ADVICE}, or give an OpenAILLM."
         )
 
 
 def without_credentials(base_url: str) -> str:
-    """Return an address without the user name and password that a store of an older version may have kept."""
+    """Return an address without user name and password, which stores of older versions may contain."""
     scheme, mark, rest = base_url.partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}" if mark else base_url
@@ -97,7 +97,7 @@ def _split(base_url: object) -> SplitResult:
         shown = "None" if base_url is None else type(base_url).__name__
         raise ParameterError(f"base_url must begin with http:// or https:// and a host, got {shown}")
     if any(sign.isspace() or not sign.isprintable() for sign in base_url) or unstorable(base_url):
-        raise ParameterError("base_url must have no white space and no control characters; take them out")
+        raise ParameterError("base_url must have no white space and no control characters. Remove them.")
     try:
         parts = urlsplit(base_url)
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -113,7 +113,7 @@ def _query(text: str) -> dict[str, str]:
     pairs = parse_qsl(text, keep_blank_values=True)
     for name, _ in pairs:
         if SECRET_NAME.search(name.lower()):
-            raise ParameterError(f"base_url must hold no secret, but its query has {name!r}; {ADVICE}")
+            raise ParameterError(f"base_url must contain no secret, but its query has {name!r}. {ADVICE}.")
     if len(dict(pairs)) < len(pairs):
-        raise ParameterError("base_url must have each name once in its query; leave out what is there twice")
+        raise ParameterError("base_url must have each name only once in its query. Leave out repeated names.")
     return dict(pairs)

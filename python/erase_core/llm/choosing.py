@@ -1,6 +1,6 @@
-"""The ways in which a server can be asked for one of several options: what is sent, and how the reply is read.
+"""The ways to ask a server for one of several options: what to send, and how to read the reply.
 
-The surest way comes first: an answer that can be nothing but an option. Pure functions; who tries them is `openai`.
+The most reliable way comes first: it constrains the answer to the options. Pure functions; `openai` tries the ways.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from erase_core.llm.protocol import FoundBy
 
 __all__ = ["WAYS", "Found", "Way"]
 
-# OpenAI gives no more alternatives of a token; some servers give no more than 5.
+# OpenAI returns at most 20 alternatives of a token; some servers only 5.
 MAX_LABELS = 20
 FEW = 5
-# Of the probability of the first token this much must be that of labels, or else the model answers something else.
+# The letters must have at least this share of the first token's probability. Otherwise the model answers differently.
 LEAST_MASS = 0.5
 ONE_OF = "Answer with exactly one of the following, word for word, and with nothing else:"
 LETTER_OF = "Answer with the letter of exactly one of the following, and with nothing else:"
@@ -29,7 +29,7 @@ LETTER_OF = "Answer with the letter of exactly one of the following, and with no
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An option, its score beside those of the others, and how it was found: see `Choice`."""
+    """The chosen option, the scores of all options, and how the option was found: see `Choice`."""
 
     option: str
     scores: dict[str, float]
@@ -44,13 +44,13 @@ class Way:
     ----------
     name : str
     fields : callable
-        What is sent beside the messages; None where the way is not one for these options.
+        Returns the fields to send in addition to the messages; None if the way does not work for these options.
     question : callable
-        The text of the last turn, of the query's text and the options.
+        Returns the text of the last message for a query and its options.
     read : callable
-        The option that a reply names, of the reply, the options and the query's text; or None.
+        Returns the option that a reply names, or None, from the reply, the options and the text of the query.
     max_tokens : callable
-        Most tokens that the reply needs.
+        Returns the most tokens that a reply needs.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Way:
 
 
 def by_text(reply: Reply, options: Sequence[str], query: str = "") -> Found | None:
-    """Return the option that a free answer is, as text or as JSON."""
+    """Return the option that a free answer names, as text or as JSON, or None."""
     if reply.cut_off and reply.text not in options:
         return None
     option = named(reply.text, options, query) or named_in_json(reply.text, options)
@@ -69,9 +69,9 @@ def by_text(reply: Reply, options: Sequence[str], query: str = "") -> Found | No
 
 
 def label_scores(first_token: Mapping[str, float], options: Sequence[str]) -> dict[str, float] | None:
-    """Return the log-probability of each option's letter as the first token; None if the model answers otherwise.
+    """Return the log-probability of each option's letter as the first token; None if the model answers differently.
 
-    An option whose letter is not among the tokens given gets the least value given, which its own does not exceed.
+    A letter that the server does not return gets the lowest value that it returns, which is an upper bound.
     """
     labels = _labels(options)
     found: dict[str, float] = {}
@@ -105,7 +105,7 @@ def _certain(option: str, options: Sequence[str], by: FoundBy) -> Found:
 
 
 def _labels(options: Sequence[str]) -> Sequence[str]:
-    """Return a letter for each option: the options themselves where they are letters, so that no letter means two."""
+    """Return a letter for each option. Options that are letters are their own letters, so no letter is ambiguous."""
     letters = all(len(option) == 1 and option in ascii_uppercase for option in options)
     return options if letters else ascii_uppercase[: len(options)]
 
@@ -125,7 +125,7 @@ def _string_schema(options: Sequence[str]) -> dict[str, Any]:
 
 
 def _object_schema(options: Sequence[str]) -> dict[str, Any]:
-    # OpenAI takes no schema but that of an object.
+    # OpenAI accepts only the schema of an object.
     answer = {"type": "string", "enum": list(options)}
     return _schema(
         {"type": "object", "properties": {"answer": answer}, "required": ["answer"], "additionalProperties": False}
@@ -133,7 +133,7 @@ def _object_schema(options: Sequence[str]) -> dict[str, Any]:
 
 
 def _guided(options: Sequence[str]) -> dict[str, Any]:
-    """Return the parameters of vLLM, by its new and its old name, and of llama.cpp before it had schemas."""
+    """Return the parameters of vLLM (new and old name), and of llama.cpp before it supported schemas."""
     grammar = "root ::= " + " | ".join(json.dumps(option, ensure_ascii=False) for option in options)
     return {
         "structured_outputs": {"choice": list(options)},
@@ -163,11 +163,11 @@ def _lettered(query: str, options: Sequence[str]) -> str:
 
 
 def _room(options: Sequence[str]) -> int:
-    # No tokenizer makes more tokens than bytes; the rest is for quotes, a name and spaces.
+    # No tokenizer makes more tokens than bytes. The rest is for quotes, a key and spaces.
     return max(len(json.dumps(option)) for option in options) + 48
 
 
-# Constrained answers are asked for with the prompt as it is, so that it ends like its demonstrations.
+# Ways that constrain the answer keep the prompt unchanged, so that it ends like its demonstrations.
 WAYS = (
     Way("response_format", _string_schema, _plain, _by_json, _room),
     Way("response_format with an object", _object_schema, _plain, _by_json, _room),

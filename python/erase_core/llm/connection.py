@@ -1,6 +1,6 @@
-"""Requests to one OpenAI-compatible server: what is sent, what the server does not take, and its errors as ours.
+"""Requests to one OpenAI-compatible server: builds them, adapts them to the server, and translates its errors.
 
-Holds the secrets of a request, and keeps them out of every error. What replies mean is in `answers` and `choosing`.
+Holds the secrets of a request, and keeps them out of all errors. Replies are interpreted by `answers` and `choosing`.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from erase_core.llm.server_options import ServerOptions, check_key, key_from
 
 __all__ = ["Connection", "ConstraintRefusedError"]
 
-# Sent where there is no key; an empty one would make the client search the environment.
+# Sent if there is no key. With an empty key, the client would search the environment.
 NO_KEY = "none"
 NORMAL_ENDS = {"", "stop", "eos", "eos_token", "end_turn", "stop_sequence", "length"}
-# Marks a body that is not JSON; None is JSON's null.
+# Marks a body that is not JSON. None would be JSON's null.
 NO_JSON = object()
-# Seconds to wait at most for the server's list of models, which is not needed for an answer.
+# Most seconds to wait for the server's list of models, which is not essential.
 PATIENCE = 5.0
 
 
 class ConstraintRefusedError(Exception):
-    """A server refused a request with fields that constrain its answer.
+    """A server refused a request whose fields constrain the answer.
 
     Attributes
     ----------
     error : EraseError
-        What to raise if nothing else is to be tried.
+        The error to raise if there is no other way to try.
     """
 
     def __init__(self, error: EraseError) -> None:
@@ -42,14 +42,14 @@ class ConstraintRefusedError(Exception):
 
 
 class Connection:
-    """A model at a server, and what was learned of it: parameters that it does not take.
+    """A connection to a model at a server. It remembers the parameters that the server does not accept.
 
     Parameters
     ----------
     model : str
     address : Address
     api_key : str or None
-        None: that of the environment, unless the address has credentials.
+        None: the key from the environment, unless the address has credentials.
     options : ServerOptions
     """
 
@@ -59,7 +59,7 @@ class Connection:
         key = check_key(api_key)
         if key is None and address.credentials is None:
             key = key_from(options.api_key_env)
-        # What a server may repeat of a request, and nobody else is to read.
+        # A server may repeat these in its replies, but they must not appear in errors.
         credentials = address.credentials or ""
         secrets = (key, credentials, credentials.partition(":")[2], (address.authorization or "").partition(" ")[2])
         self._secrets = sorted({each for each in secrets if each}, key=len, reverse=True)
@@ -67,24 +67,26 @@ class Connection:
         self._refused: set[str] = set()
 
     def ask(self, messages: list[dict[str, str]], max_tokens: int, fields: Mapping[str, Any]) -> Reply:
-        """Return the server's reply. What it does not take is left out, now and from then on.
+        """Return the server's reply. A parameter that the server refuses is left out in this and later requests.
 
         Parameters
         ----------
         messages : list of dict
         max_tokens : int
-            Most tokens of the answer; those of thoughts come on top.
+            Most tokens of the answer, not counting thoughts.
         fields : mapping
-            What is sent besides, to constrain the answer.
+            Further fields of the request, which constrain the answer.
 
         Raises
         ------
-        ServerError, PromptTooLongError
-            The server is down, too slow, or refuses.
+        ServerError
+            The server is unreachable, too slow, or refuses the request.
+        PromptTooLongError
+            The prompt is too long for the model.
         LLMError
-            Its answer is not JSON, or it says that the model refuses.
+            The reply is not JSON, or the model refuses to answer.
         ConstraintRefusedError
-            It refuses, and the reason may be `fields`.
+            The server refuses the request, perhaps because of `fields`.
         """
         while True:
             body = self._body(max_tokens, fields)
@@ -101,12 +103,12 @@ class Connection:
             self._refused.add(refused)
 
     def context(self) -> int | None:
-        """Return the tokens of the model's context by the server's list of models; None if that does not say it.
+        """Return the model's context length in tokens from the server's list of models; None if it is not listed.
 
         Raises
         ------
         ServerError
-            The server is down, or too slow.
+            The server is unreachable or too slow.
         """
         client = self._client.with_options(timeout=min(self._options.timeout, PATIENCE), max_retries=0)
         try:
@@ -116,23 +118,23 @@ class Connection:
         return context_in(said, self._model)
 
     def no_text(self, reply: Reply) -> LLMError:
-        """Return the error of a reply without a text."""
+        """Return the error for a reply without a text."""
         if reply.cut_off and (reply.thought or self._options.thinking_tokens):
-            said = "ended in its thoughts, before an answer (finish_reason length)"
+            said = "was cut off within its thoughts, before an answer (finish_reason length)"
             given = self._options.thinking_tokens
-            return LLMError(f"{self.name} {said}: raise thinking_tokens, now {given}, to 2048 or more")
+            return LLMError(f"{self.name} {said}. Raise thinking_tokens, now {given}, to 2048 or more.")
         if reply.cut_off:
             said = "was cut off before an answer (finish_reason length)"
-            return LLMError(f"{self.name} {said}: raise max_tokens, or thinking_tokens if it is a thinking model")
+            return LLMError(f"{self.name} {said}. Raise max_tokens, or thinking_tokens if it is a thinking model.")
         if reply.thought:
-            return LLMError(f"{self.name} gave thoughts, but no answer: raise thinking_tokens, or turn thoughts off")
+            return LLMError(f"{self.name} gave thoughts, but no answer. Raise thinking_tokens, or turn thoughts off.")
         if reply.reason not in NORMAL_ENDS:
             said = self.quoted(reply.reason)
-            return LLMError(f"{self.name} ended without an answer (finish_reason {said}): see the server's log")
-        return LLMError(f"{self._url} answered without a text: see whether {self._model!r} is a chat model")
+            return LLMError(f"{self.name} ended without an answer (finish_reason {said}). See the server's log.")
+        return LLMError(f"{self._url} answered without a text. Check whether {self._model!r} is a chat model.")
 
     def quoted(self, said: str) -> str:
-        """Return a server's words for an error: one line, not too long, without the secrets of the request."""
+        """Return words of the server as a quotation for an error: one short line, without secrets of the request."""
         return repr(one_line(self._hidden(said)))
 
     def _chat(self, messages: Any, body: dict[str, Any]) -> Callable[[], Any]:
@@ -140,13 +142,13 @@ class Connection:
         return lambda: create(model=self._model, messages=messages, extra_body=body)
 
     def _not_taken(self, body: Mapping[str, Any], refusal: Refusal) -> str | None:
-        """Return the parameter of ours that the server does not take; what the caller set is the caller's."""
+        """Return the default parameter that the server does not accept, or None. Parameters set by the caller stay."""
         about = {"max_tokens": refusal.refuses_max_tokens, "temperature": refusal.refuses_temperature}
         own = [name for name in about if name in body and name not in self._options.parameters]
         return next((name for name in own if about[name]), None)
 
     def _body(self, max_tokens: int, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what is sent beside model and messages."""
+        """Return the fields of a request in addition to model and messages."""
         most = max_tokens + self._options.thinking_tokens
         bound = "max_completion_tokens" if "max_tokens" in self._refused else "max_tokens"
         body: dict[str, Any] = {"temperature": 0.0, bound: most}
@@ -156,7 +158,7 @@ class Connection:
         return {name: value for name, value in body.items() if value is not None}
 
     def _call(self, send: Callable[[], Any]) -> tuple[Refusal | None, object]:
-        """Return a refusal and no JSON, or no refusal and the JSON of a response."""
+        """Send a request. Return the refusal and None, or None and the JSON of the reply."""
         import openai
 
         try:
@@ -164,16 +166,16 @@ class Connection:
         except openai.APITimeoutError:
             wait = f"{self._options.timeout:g} s"
             raise ServerError(
-                f"{self._url} did not answer within {wait}: see whether it is busy, or raise timeout"
+                f"{self._url} did not answer within {wait}. Check whether it is busy, or raise timeout."
             ) from None
         except openai.APIStatusError as error:
             return refusal_in(_json(error.response.text), error.status_code), None
         except (openai.OpenAIError, ValueError) as error:  # ValueError: not a host name
             reason = self._hidden(one_line(error.__cause__ or error))
-            raise ServerError(f"cannot reach {self._url} ({reason}): start the server, or check base_url") from None
+            raise ServerError(f"cannot reach {self._url} ({reason}). Start the server, or check base_url.") from None
         said = _json(text)
         if said is NO_JSON:
-            raise LLMError(f"{self._url} did not answer with JSON: check base_url, which most often ends in /v1")
+            raise LLMError(f"{self._url} did not answer with JSON. Check base_url, which usually ends in /v1.")
         return refusal_in(said), said
 
     def _error(self, refusal: Refusal) -> EraseError:
@@ -181,12 +183,12 @@ class Connection:
         reason = f"status {refusal.status}{words}"
         if refusal.is_too_long:
             return PromptTooLongError(
-                f"the prompt is too long for {self.name} ({reason}): use fewer or shorter demonstrations"
+                f"the prompt is too long for {self.name} ({reason}). Use fewer or shorter demonstrations."
             )
-        return ServerError(f"{self._url} refused the request for {self._model!r} ({reason}): {refusal.remedy}")
+        return ServerError(f"{self._url} refused the request for {self._model!r} ({reason}). {refusal.remedy}.")
 
     def _hidden(self, said: str) -> str:
-        """Return a server's words without the secrets of the request."""
+        """Return words of the server without the secrets of the request."""
         for secret in self._secrets:
             said = said.replace(secret, "***")
         return said
@@ -196,7 +198,7 @@ def _client(address: Address, key: str, options: ServerOptions) -> Any:
     try:
         import openai
     except ImportError:
-        raise MissingPackageError("openai is not installed: pip install 'erase-core[openai]'") from None
+        raise MissingPackageError("openai is not installed. Run `pip install 'erase-core[openai]'`.") from None
     try:
         return openai.OpenAI(
             base_url=address.url,
@@ -206,12 +208,12 @@ def _client(address: Address, key: str, options: ServerOptions) -> Any:
             default_query=dict(address.query) or None,
             default_headers={"Authorization": address.authorization} if address.authorization else None,
         )
-    except Exception as error:  # httpx has errors of its own for hosts and ports; which httpx, depends on the client
-        raise ParameterError(f"base_url cannot be used ({one_line(error)}): check host and port") from None
+    except Exception as error:  # httpx has its own errors for hosts and ports, and the client may vendor it
+        raise ParameterError(f"base_url cannot be used ({one_line(error)}). Check host and port.") from None
 
 
 def _json(text: str) -> object:
-    """Return decoded JSON that can be printed; `NO_JSON` if it is not JSON, or nested beyond reason."""
+    """Return decoded JSON that can be printed; `NO_JSON` if it is not JSON, or is nested too deeply."""
     try:
         return cleaned(json.loads(text))
     except (ValueError, RecursionError):

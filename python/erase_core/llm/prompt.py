@@ -1,7 +1,7 @@
-"""Prompts: what is sent to a language model for a query and its demonstrations, as text and as chat messages.
+"""Prompts: a query with its demonstrations, as text and as chat messages for a language model.
 
-Pure functions of their arguments. Which examples are demonstrations, and in which order, is decided elsewhere; tokens
-are counted by whoever has the tokenizer.
+Pure functions of their arguments. Choosing and ordering demonstrations is left to `erase_core.selection`, counting
+tokens to the language models.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 from erase_core import checks
 from erase_core.errors import ParameterError, PromptTooLongError
 from erase_core.examples.example import Example, counted, unstorable
-from erase_core.tokens import Part
+from erase_core.tokenizing import Part
 
 __all__ = ["Prompt", "Template", "check_query", "fit_budget"]
 
@@ -25,22 +25,22 @@ class Template:
     Parameters
     ----------
     instruction : str, default=""
-        What to do; before everything else.
+        Text at the beginning of the prompt.
     input_prefix : str, default="Q: "
         Before each input.
     output_prefix : str, default="A: "
-        Before each output, on a line of its own, which it may itself begin: ``"\nA: "`` is the same. Spaces and tabs at
-        its end are replaced by one space before an answer, and dropped where the answer is still to come.
+        Before each output, on a new line: ``"A: "`` and ``"\nA: "`` have the same effect. Spaces and tabs at its end
+        become one space before an answer, and are dropped at the end of the prompt.
     separator : str, default="\n\n"
         Between instruction, demonstrations and query.
     stop : str, default="\n"
-        Text at which an answer ends. For answers of several lines it is one that none of them has in it: ``"\n\n"``,
-        or ``"###"`` if there are blank lines in them.
+        Text at which an answer ends. If answers have several lines, use a text that none of them contains: ``"\n\n"``,
+        or ``"###"`` if they contain blank lines.
 
     Raises
     ------
     ParameterError
-        A text is not one, holds what no tokenizer takes, or `stop` is empty.
+        A text is not a string, cannot be tokenised, or `stop` is empty.
     """
 
     instruction: str = ""
@@ -53,33 +53,33 @@ class Template:
         for name, value in asdict(self).items():
             _check_text(f"{name} of the template", value)
         if not self.stop:
-            raise ParameterError("stop of the template must not be empty, since every answer would end at once")
+            raise ParameterError("stop of the template must not be empty, since every answer would end immediately")
 
     def to_dict(self) -> dict[str, str]:
-        """Return the texts by their names."""
+        """Return the texts as a dict."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, texts: Mapping[str, str]) -> Template:
-        """Return the template of texts by their names; those that are absent are the default ones.
+        """Return a template with the given texts, and the default for all others.
 
         Raises
         ------
         ParameterError
-            It is no mapping, or a name is none of a template's.
+            `texts` is not a mapping, or has a name that a template does not have.
         """
         names = [field.name for field in fields(cls)]
         if not isinstance(texts, Mapping):
-            raise ParameterError(f"a template must be a mapping of names to texts, got {type(texts).__name__}")
+            raise ParameterError(f"template must be a mapping of names to texts, got {type(texts).__name__}")
         unknown = [name for name in texts if name not in names]
         if unknown:
-            raise ParameterError(f"a template has {', '.join(names)}, but not {unknown[0]!r}")
+            raise ParameterError(f"template must have only the names {', '.join(names)}, got {unknown[0]!r}")
         return cls(**texts)
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    r"""A query after its demonstrations.
+    r"""A prompt: demonstrations and a query.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class Prompt:
     Raises
     ------
     ParameterError
-        The query is empty, or holds what no tokenizer takes; or the demonstrations are a set, which has no order.
+        The query is empty or cannot be tokenised, or the demonstrations are a set, which has no order.
 
     Examples
     --------
@@ -111,20 +111,20 @@ class Prompt:
 
     @property
     def shared(self) -> str:
-        """What is the same for every query, up to the end of the last demonstration.
+        """The part that all queries share: up to the end of the last demonstration.
 
-        The separator after it is left to the query's part: tokenizers tend to split before white space, not after it.
+        The separator after it belongs to the query's part: tokenizers tend to split before white space, not after it.
         """
         return "".join(part.text for part in self.shared_parts)
 
     @property
     def text(self) -> str:
-        """The whole prompt; an answer continues it after one space."""
+        """The whole prompt as text. An answer continues it after one space."""
         return "".join(part.text for part in self.parts)
 
     @property
     def shared_parts(self) -> list[Part]:
-        """The parts of `shared`: those of the template, and those given by the demonstrations."""
+        """The parts of `shared`: texts of the template, and given texts of the demonstrations."""
         instruction = self.template.instruction
         parts = [Part(instruction, given=False)] if instruction else []
         for example in self.demonstrations:
@@ -136,14 +136,14 @@ class Prompt:
 
     @property
     def parts(self) -> list[Part]:
-        """The parts of `text`: those of the template, and those given by the demonstrations and the query."""
+        """The parts of `text`: texts of the template, and given texts of the demonstrations and the query."""
         shared = self.shared_parts
         separator = [Part(self.template.separator, given=False)] if shared else []
         return [*shared, *separator, *self._question(self.query)]
 
     @property
     def shared_messages(self) -> list[dict[str, str]]:
-        """The messages before the query: the instruction as the system's, then the demonstrations as turns."""
+        """The messages before the query: the instruction as system message, then the demonstrations as turns."""
         instruction = self.template.instruction
         messages = [{"role": "system", "content": instruction}] if instruction else []
         for example in self.demonstrations:
@@ -153,12 +153,12 @@ class Prompt:
 
     @property
     def messages(self) -> list[dict[str, str]]:
-        """The whole prompt as chat messages, each with its role and its content; prefixes are not in them."""
+        """The whole prompt as chat messages with role and content. They do not contain the prefixes."""
         return [*self.shared_messages, {"role": "user", "content": self.query}]
 
     @property
     def n_cut_answers(self) -> int:
-        """How many demonstrations have an answer with the template's stop in it: a model's own is cut there."""
+        """Number of demonstrations whose answer contains the template's stop, at which a model's answer is cut."""
         return sum(self.template.stop in _answer(example).strip() for example in self.demonstrations)
 
     def _question(self, text: str) -> list[Part]:
@@ -177,27 +177,27 @@ def fit_budget(
     *,
     keep: Literal["first", "last"] = "first",
 ) -> Prompt:
-    """Return the prompt with as many demonstrations as fit, dropped one by one from the end that is not to be kept.
+    """Return the prompt with as many demonstrations as fit into a number of tokens.
 
     Parameters
     ----------
     demonstrations : sequence of Example
-        In their canonical order.
+        In the order in which they are shown.
     query : str
     template : Template
     max_tokens : int
-        Most tokens that the prompt may have, at least 1.
+        Most tokens of the prompt, at least 1.
     count : callable
-        Number of tokens of a prompt.
+        Returns the number of tokens of a prompt.
     keep : {"first", "last"}, default="first"
-        Which demonstrations matter most.
+        Which demonstrations to keep. Others are dropped from the other end.
 
     Raises
     ------
     PromptTooLongError
-        The prompt does not fit without any demonstration either.
+        The prompt does not fit even without demonstrations.
     ParameterError
-        `max_tokens` is no positive integer, or the query is empty.
+        `max_tokens` is not a positive integer, or the query is empty.
     """
     checks.integer("max_tokens", max_tokens, 1, 2**31 - 1)
     _check_order(demonstrations)
@@ -209,8 +209,8 @@ def fit_budget(
             return prompt
     are = "is" if max_tokens == 1 else "are"
     raise PromptTooLongError(
-        f"the prompt has {counted(tokens, 'token')} without any demonstration, and at most {max_tokens} {are} allowed; "
-        "shorten the query or the template's instruction"
+        f"the prompt has {counted(tokens, 'token')} without any demonstration, but at most {max_tokens} {are} allowed. "
+        "Shorten the query or the template's instruction."
     )
 
 
@@ -221,7 +221,7 @@ def _answer(example: Example) -> str:
 
 
 def check_query(query: object) -> None:
-    """Check that something can be a query: a text with more than white space.
+    """Check that a query is text with more than white space.
 
     Raises
     ------
@@ -229,13 +229,13 @@ def check_query(query: object) -> None:
     """
     _check_text("query", query)
     if isinstance(query, str) and not query.strip():
-        raise ParameterError("query must hold more than white space")
+        raise ParameterError("query must contain more than white space")
 
 
 def _check_order(demonstrations: object) -> None:
     if checks.is_unordered(demonstrations):
         raise ParameterError(
-            f"demonstrations must be in an order, got a {type(demonstrations).__name__}, which has none; give a list"
+            f"demonstrations must have an order, got a {type(demonstrations).__name__}, which has none. Give a list."
         )
 
 
@@ -244,4 +244,4 @@ def _check_text(name: str, value: object) -> None:
         raise ParameterError(f"{name} must be text, got {type(value).__name__}")
     reason = unstorable(value)
     if reason:
-        raise ParameterError(f"{name} {reason}; take it out")
+        raise ParameterError(f"{name} {reason}. Remove it.")

@@ -1,4 +1,4 @@
-"""What a language model does for the layers above, and the checks of arguments that every implementation shares."""
+"""The protocol of language models, and the argument checks that all implementations share."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Answer:
     Attributes
     ----------
     text : str
-        The answer, cut at the template's stop string, without space around it.
+        The answer, cut at the template's stop, without space around it.
     n_prompt_tokens : int
-        Tokens of the prompt.
+        Number of tokens of the prompt.
     n_tokens : int
-        Tokens generated.
+        Number of generated tokens.
     seconds : float
-        Wall time of the call.
+        Wall-clock time of the call.
     cut_off : bool, default=False
-        Whether `max_tokens` ended it, so that the rest is missing.
+        Whether `max_tokens` ended the answer, so that its rest is missing.
     """
 
     text: str
@@ -52,20 +52,21 @@ class Choice:
     Attributes
     ----------
     option : str
-        The option with the highest score, the first of them on a tie.
+        The option with the highest score. On a tie, the first one.
     scores : dict of str to float
-        One number for every option, the higher the better; `found_by` says what it is. Compare scores within a choice
-        only.
+        The score of each option; higher is better. `found_by` says how scores are defined. Scores of different choices
+        cannot be compared.
     seconds : float
-        Wall time of the call.
+        Wall-clock time of the call.
     found_by : {"scoring", "constraint", "logprobs", "text"}, default="scoring"
-        How the option was found, and so what the scores are:
+        How the option was found, which defines the scores:
 
-        - "scoring": each option was scored by the model; its mean log-probability a token.
-        - "constraint": the server was to answer with nothing but an option; 1.0 for that one, 0.0 for the others.
-        - "logprobs": the options were given letters; the log-probability of an option's letter as the first token of
-          the answer. For a letter that the server does not list it is the least value that it does.
-        - "text": the server answered freely, with the option itself; 1.0 for that one, 0.0 for the others.
+        - "scoring": the model scored each option. The score is the mean log-probability per token.
+        - "constraint": the answer of the server was constrained to the options. The score is 1.0 for the chosen option,
+          0.0 for the others.
+        - "logprobs": each option was given a letter. The score is the log-probability of the letter as the first token
+          of the answer. A letter that the server does not return gets the lowest value that it returns.
+        - "text": the server answered freely with an option. The score is 1.0 for that option, 0.0 for the others.
     """
 
     option: str
@@ -75,56 +76,58 @@ class Choice:
 
 
 class LLM(Protocol):
-    """A language model that answers prompts. Its methods may be called from several threads.
+    """The protocol of language models. Methods may be called from several threads.
 
-    It may have an attribute `control_tokens`: the strings that its tokenizer does not take as text. A store that
-    refuses control tokens looks for these, too.
+    A model may also have an attribute `control_tokens`: the strings that its tokenizer reads as control tokens. A store
+    that refuses control tokens then refuses these, too.
     """
 
     @property
     def name(self) -> str:
-        """Name of the model, with what tells its weights or its server from others of that name."""
+        """Name of the model, including a hash of its weights or the address of its server."""
 
     @property
     def context_length(self) -> int | None:
-        """Most tokens of prompt and answer together; None if not known."""
+        """Most tokens of prompt and answer together; None if unknown."""
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """Return the number of tokens of a prompt, or an estimate that is rather too high."""
+        """Return the number of tokens of a prompt, or an estimate that is rarely too low."""
 
     def generate(self, prompt: Prompt, *, max_tokens: int = 64) -> Answer:
-        """Return the model's answer, the same one each time as far as the model allows."""
+        """Return the model's answer: always the same one, as far as the model allows."""
 
     def choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
         """Return the option that the model prefers."""
 
     def forget(self) -> None:
-        """Overwrite and drop what was kept of earlier prompts."""
+        """Overwrite and drop everything kept of earlier prompts."""
 
 
 def check_options(options: object) -> tuple[str, ...]:
-    """Return the options of a choice, checked: one or more strings, no two the same, none blank."""
+    """Return the checked options of a choice: one or more strings, all different and not blank."""
     if isinstance(options, (str, bytes)) or not isinstance(options, Iterable):
         raise ParameterError(f"options must be a sequence of strings, got {type(options).__name__}")
-    if is_unordered(options):  # of options that score the same the first one is chosen
+    if is_unordered(options):  # on a tie of scores, the first option is chosen
         raise ParameterError(
-            f"options must be in an order, got a {type(options).__name__}, which has none; give a list"
+            f"options must have an order, got a {type(options).__name__}, which has none. Give a list."
         )
     checked = tuple(options)
     if not checked:
         raise ParameterError("options must have at least 1 string, got none")
     for place, option in enumerate(checked):
         if not isinstance(option, str) or not option.strip():
-            raise ParameterError(f"options must be strings that are not blank, got {option!r} at place {place}")
+            raise ParameterError(f"options must be strings that are not blank, got {option!r} at position {place}")
         if reason := unstorable(option):
-            raise ParameterError(f"options must be text that a tokenizer takes, but the one at place {place} {reason}")
+            raise ParameterError(
+                f"options must be text that can be tokenised, but the one at position {place} {reason}"
+            )
         if option in checked[:place]:
             raise ParameterError(f"options must be unique, got {option!r} twice")
     return checked
 
 
 def check_max_tokens(max_tokens: object) -> int:
-    """Return the bound of an answer's tokens."""
+    """Return the checked `max_tokens` of an answer."""
     return integer("max_tokens", max_tokens, 1, MAX_TOKENS)
 
 
@@ -133,5 +136,5 @@ def check_room(n_prompt: int, n_answer: int, context_length: int | None) -> None
     if context_length is not None and n_prompt + n_answer > context_length:
         raise PromptTooLongError(
             f"the prompt has {counted(n_prompt, 'token')} and the answer may have {n_answer}, together more than the "
-            f"model's context of {context_length}: use fewer or shorter demonstrations, or fewer tokens for the answer"
+            f"model's context of {context_length}. Use fewer or shorter demonstrations, or a smaller max_tokens."
         )

@@ -1,7 +1,8 @@
-"""Log-probabilities of continuations of a prompt, many of them in one run of the model.
+"""Log-probabilities of continuations of a prompt, many in one run of the model.
 
-The continuations stand one behind the other after what is left of the prompt; a mask lets each see the prompt and
-itself only, and their positions all begin where the prompt ends. So nothing is padded and no keys are copied.
+The input is the rest of the prompt, followed by all continuations. A mask lets each continuation attend only to the
+prompt and itself, and the positions of each begin at the end of the prompt. So nothing is padded and no keys are
+copied.
 """
 
 from __future__ import annotations
@@ -14,23 +15,23 @@ import torch
 
 from erase_core.llm.prefix_cache import PrefixCache
 
-# Most tokens of continuations in a run, and of the prompt before them: bounds the memory for logits and masks.
+# Most tokens of continuations in a run, and of the prompt before them. This limits the memory for logits and masks.
 MAX_PACK = 256
 
 
 def score(cache: PrefixCache, rest: list[int], continuations: Sequence[list[int]], *, packed: bool) -> list[float]:
-    """Return the mean log-probability a token of every continuation.
+    """Return the mean log-probability per token of each continuation.
 
     Parameters
     ----------
     cache : PrefixCache
-        Holds what comes before `rest`; afterwards `rest` has been added.
+        Contains the tokens before `rest`. This function adds `rest`.
     rest : list of int
         Tokens between the cache and the continuations, at least one.
     continuations : sequence of lists of int
         At least one token each.
     packed : bool
-        Whether the model heeds a mask and positions that are not its own. If not, there is a run for each continuation.
+        Whether the model accepts a custom mask and positions. If not, each continuation takes a run of its own.
     """
     base = cache.length + len(rest)
     means: list[float] = []
@@ -38,7 +39,7 @@ def score(cache: PrefixCache, rest: list[int], continuations: Sequence[list[int]
         cache.run(rest[:-1])
         rest = rest[-1:]
     first: Any = None
-    # A continuation's last token is predicted, but never fed.
+    # The last token of a continuation is predicted, but never an input.
     for pack in _packs([tokens[:-1] for tokens in continuations], MAX_PACK if packed else 0):
         head = rest if first is None else []
         logits = _run(cache, head, pack) if head or any(pack) else first[:0]
@@ -55,7 +56,7 @@ def score(cache: PrefixCache, rest: list[int], continuations: Sequence[list[int]
 
 
 def _packs(fed: list[list[int]], most: int) -> Iterator[list[list[int]]]:
-    """Split into runs of at most `most` tokens, or of one continuation."""
+    """Yield the continuations in groups of at most `most` tokens, or of one continuation."""
     pack: list[list[int]] = []
     for tokens in fed:
         if pack and sum(map(len, pack)) + len(tokens) > most:
@@ -66,13 +67,13 @@ def _packs(fed: list[list[int]], most: int) -> Iterator[list[list[int]]]:
 
 
 def _run(cache: PrefixCache, head: list[int], pack: list[list[int]]) -> Any:
-    """Return the logits after the head's last token, if there is a head, and after every token of the pack."""
+    """Return the logits after the last token of the head, if there is one, and after each token of the pack."""
     tokens = [*head, *chain.from_iterable(pack)]
     rows = range(max(len(head) - 1, 0), len(tokens))
-    if sum(map(bool, pack)) <= 1:  # an ordinary sequence, which any causal model can run
+    if sum(map(bool, pack)) <= 1:  # an ordinary sequence needs no custom mask
         return cache.run(tokens, rows=rows)
     model, past = cache.model, cache.length
-    # 0 is the head, which all see; i the i-th continuation.
+    # 0: the head, visible to all; i: the i-th continuation.
     owner = torch.tensor([0] * len(head) + [i for i, part in enumerate(pack, 1) for _ in part], device=model.device)
     seen = ((owner[:, None] == owner) | (owner == 0)).tril()
     mask = torch.zeros(len(tokens), past + len(tokens), dtype=model.dtype, device=model.device)

@@ -1,6 +1,6 @@
-"""What model servers say when they do not answer: their words found in a body, and what is wrong by them.
+"""Error replies of model servers: finds the message in a body, and classifies it.
 
-Pure functions. The words are those of OpenAI, vLLM, SGLang, TGI, llama.cpp, Ollama, LM Studio and of providers.
+Pure functions. They know the messages of OpenAI, vLLM, SGLang, TGI, llama.cpp, Ollama, LM Studio and providers.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 __all__ = ["Refusal", "refusal_in"]
 
 REMEDIES = {
-    400: "see whether the server knows the model and its parameters",
-    401: "give the server's api_key, or put it into OPENAI_API_KEY",
-    402: "add credit at the provider",
-    403: "give an api_key that may use this model",
-    404: "check the model's name, and base_url, which most often ends in /v1",
-    422: "see whether the server knows the model and its parameters",
-    429: "wait, or ask for a higher limit",
-    503: "wait until the server is ready, or see its log",
-    529: "wait, or use another server",
+    400: "Check whether the server knows the model and its parameters",
+    401: "Give the server's api_key, or put it into OPENAI_API_KEY",
+    402: "Add credit at the provider",
+    403: "Give an api_key that may use this model",
+    404: "Check the model's name, and base_url, which usually ends in /v1",
+    422: "Check whether the server knows the model and its parameters",
+    429: "Wait, or ask for a higher limit",
+    503: "Wait until the server is ready, or see its log",
+    529: "Wait, or use another server",
 }
 TOO_LONG_KINDS = re.compile(r"context_length|exceed_context|context_window|string_above_max_length|request_too_large")
 LIMIT = (
@@ -48,7 +48,7 @@ TOO_LONG = re.compile(
     ),
     re.IGNORECASE | re.DOTALL,
 )
-# Statuses with which servers refuse too long a prompt; 413 means nothing else.
+# Statuses with which servers refuse a prompt that is too long. 413 means only that.
 TOO_LONG_STATUSES = (200, 400, 413, 422, 424, 500)
 UNKNOWN = re.compile(
     r"unsupported|not support|unrecognized|unknown|unexpected|not permitted|deprecated|not available|extra inputs|"
@@ -70,13 +70,13 @@ class Refusal:
     Attributes
     ----------
     status : int
-        Of HTTP, or what an answer with status 200 gives in its place.
+        The HTTP status, or the status in the body of a reply with status 200.
     message : str
-        Its words; empty if it has none. What it repeats of the request is not among them.
+        The server's message without quotations of the request; empty if there is none.
     kind : str
-        Its codes and types of the error.
+        The server's codes and types of the error.
     parameter : str
-        The parameter that it is about, if the server names one.
+        The parameter that caused the error, if the server names it.
     """
 
     status: int
@@ -91,25 +91,25 @@ class Refusal:
             return False
         if self.status == 413 or TOO_LONG_KINDS.search(self.kind):
             return True
-        # These words are about the length of the answer, not of the prompt.
+        # Such a message is about the length of the answer, not of the prompt.
         answer_only = "completion tokens" in self.message and "context" not in self.message
         return not answer_only and bool(TOO_LONG.search(self.message))
 
     @property
     def is_about_constraint(self) -> bool:
-        """Whether the server may only lack the way in which a choice was asked for."""
+        """Whether the reason may be that the server does not support this way to constrain an answer."""
         return self.status in (400, 415, 422, 501) or (
             self.status in (403, 404, 424, 500) and bool(CONSTRAINTS.search(f"{self.message} {self.kind}"))
         )
 
     @property
     def refuses_temperature(self) -> bool:
-        """Whether the server does not take a temperature, or not that of 0 (TGI: it must be strictly positive)."""
+        """Whether the server does not accept a temperature, or not 0 (TGI: it must be strictly positive)."""
         return self._is_about("temperature")
 
     @property
     def refuses_max_tokens(self) -> bool:
-        """Whether the server does not know `max_tokens`; its value may be another matter."""
+        """Whether the server does not know `max_tokens`, as opposed to refusing its value."""
         return self._is_about("max_tokens") and bool(UNKNOWN.search(f"{self.message} {self.kind}"))
 
     def _is_about(self, parameter: str) -> bool:
@@ -119,16 +119,16 @@ class Refusal:
 
     @property
     def remedy(self) -> str:
-        """What to do."""
+        """What the user can do, as a sentence without its full stop."""
         if self.status in (400, 403, 422) and FILTERED.search(f"{self.message} {self.kind}"):
-            return "its content filter stopped the request; ask otherwise, or use another model"
+            return "Its content filter stopped the request: change the question, or use another model"
         if self.status in (400, 422, 500) and NO_SYSTEM.search(self.message):
-            return "use a template without an instruction, which is sent as the system's message"
-        return REMEDIES.get(self.status, "see the server's log" if self.status >= 500 else "check base_url and llm")
+            return "Use a template without an instruction, which is sent as the system message"
+        return REMEDIES.get(self.status, "See the server's log" if self.status >= 500 else "Check base_url and llm")
 
 
 def refusal_in(body: object, status: int = 200) -> Refusal | None:
-    """Return why a server did not answer; None if its body, sent with status 200, is not an error."""
+    """Return why a server did not answer; None if a body with status 200 is not an error."""
     if isinstance(body, list) and len(body) == 1:  # as Google does
         (body,) = body
     if status == 200 and not _is_error(body):
@@ -176,10 +176,10 @@ def _error(body: object) -> object:
 
 
 def _message(said: object) -> tuple[str, str]:
-    """Return the words of an error, and the parameter that FastAPI says they are about."""
+    """Return the message of an error, and the parameter that it is about, if FastAPI names one."""
     if isinstance(said, str):
         return said, ""
-    if isinstance(said, list) and said:  # of which the field `input` repeats the request
+    if isinstance(said, list) and said:  # FastAPI's list of errors, whose field `input` would repeat the request
         first = said[0]
         place = first.get("loc") if isinstance(first, dict) else None
         return _message(first)[0], str(place[-1]) if isinstance(place, list) and place else ""

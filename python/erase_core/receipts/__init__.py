@@ -1,1 +1,1 @@
-"""Receipts of removals: one, a folder of them in a chain, signatures."""
+"""Receipts of removals: their contents, the folder that holds them, the chain that they form, and signatures."""

@@ -1,40 +1,41 @@
-"""Whether receipts form a chain that nobody has touched: the rules. Their files: folder.py; what one says: receipt.py.
+"""Verification of a chain of receipts. It does not need the store.
 
-Nothing here needs the store that the receipts are of.
+The rules are pure functions: `ReceiptFolder.collect` reads the receipts first. Nothing here needs the store that the
+receipts are of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
-from types import MappingProxyType
 from typing import Any
 
 from erase_core import checks
 from erase_core.errors import ParameterError, ReceiptError, printable
+from erase_core.fs.status import exists, is_dir
 from erase_core.receipts import signing
-from erase_core.receipts.folder import ReceiptFolder
+from erase_core.receipts.folder import FoundReceipt, ReceiptFolder
 from erase_core.receipts.problem import Problem
 from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt, ReceiptRef, as_receipt_ref
 
-__all__ = ["ChainVerification", "verify_chain", "verify_receipts"]
+__all__ = ["ChainVerification", "judge_chain", "verify_receipts"]
 
 
 @dataclass(frozen=True)
 class ChainVerification:
-    """Whether receipts form a chain that nobody has touched.
+    """The result of verifying a chain of receipts: whether it is complete and unmodified.
 
     Parameters
     ----------
     ok : bool
         Whether there are no problems.
     n_receipts : int
-        How many files of receipts are there.
+        Number of receipts found, valid or not.
     head : str
-        Hash of the newest, in hex; empty if there is none, or it is not there or was changed.
+        Hash of the newest receipt, in hex. Empty if there are no receipts, or the newest is missing or modified.
     public_keys : tuple of str
-        Those that receipts are signed with.
+        Keys by which receipts are signed.
     problems : tuple of Problem
     """
 
@@ -68,94 +69,106 @@ def verify_receipts(
     known: Iterable[tuple[int, str]] = (),
     public_keys: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
 ) -> ChainVerification:
-    """Verify a folder of receipts, without the store that they are of.
+    """Verify a folder of receipts, without their store.
 
     Parameters
     ----------
     folder : path
     head : (int, str) or None, default=None
-        Number and hash (64 hexadecimal digits) of the newest receipt, as the store or whoever wrote it down knows
-        them. Without it nobody can see that receipts are missing at the end, or, if they are not signed, that all were
-        written anew.
+        Number and hash (64 hexadecimal digits) of the newest receipt, from the store or from a note. Without it,
+        receipts missing at the end cannot be detected, nor, if receipts are not signed, a chain that was replaced as a
+        whole.
     known : iterable of (int, str), default=()
-        Number and hash of receipts that were written down earlier, and must be among them; newer ones may follow.
+        Number and hash of receipts that were written down earlier. They must be present; newer receipts may follow.
     public_keys : str, path or iterable of them, default=()
-        Keys, in hex or as PEM files, one of which must have signed each receipt. Without any, signatures are checked by
-        the keys that receipts bring.
+        Keys, in hex or as PEM files. Each receipt must be signed by one of them. Without keys, signatures are checked
+        by the keys in the receipts themselves.
 
     Raises
     ------
     ParameterError
-        There is no such folder, or a key is none.
+        The folder does not exist, or a key is invalid.
     MissingPackageError
         Receipts are signed, and the package cryptography is not installed.
     """
     path = checks.path("folder", folder)
     newest = None if head is None else as_receipt_ref("head", head)
     noted = [as_receipt_ref("known", each) for each in checks.several("known", known)]
-    if not path.is_dir() and (path.exists() or newest is None or newest.number):
-        raise ParameterError(f"{path} is no folder")
-    return verify_chain(ReceiptFolder(path), newest, noted, signing.as_public_keys(public_keys))[0]
+    if not is_dir(path) and (exists(path) or newest is None or newest.number):
+        raise ParameterError(f"{path} is not a folder")
+    keys = signing.as_public_keys(public_keys)
+    return judge_chain(ReceiptFolder(path).collect(), newest, noted, keys)
 
 
-def verify_chain(
-    folder: ReceiptFolder,
+def judge_chain(
+    found: Sequence[FoundReceipt],
     head: ReceiptRef | None,
     known: Collection[ReceiptRef] = (),
     keys: frozenset[str] = frozenset(),
-    *,
-    pending: Mapping[int, bytes] = MappingProxyType({}),
-    upto: int | None = None,
-) -> tuple[ChainVerification, list[Receipt]]:
-    """Verify receipts as `verify_receipts` does, and return the sound ones too.
+) -> ChainVerification:
+    """Judge receipts as `verify_receipts` does. Reads no files.
 
-    Those that are not published yet count as if they were; those beyond a number do not count, if one is given.
+    Parameters
+    ----------
+    found : sequence of FoundReceipt
+        As `ReceiptFolder.collect` returns them.
+    head, known, keys
+        See `verify_receipts`.
+
+    Raises
+    ------
+    MissingPackageError
+        Receipts are signed, and the package cryptography is not installed.
     """
-    numbers = [number for number in sorted({*folder.numbers(), *pending}) if upto is None or number <= upto]
     noted = {*known, *([head] if head else ())}
-    last = max([*numbers, *(ref.number for ref in noted)], default=0)
-    problems: list[Problem] = []
-    found: dict[int, Receipt] = {}
-    for before, number in zip([0, *numbers], numbers, strict=False):
-        # One problem for all of a gap, which may be of any size.
-        if number > before + 1:
-            others = f" ({number - before - 1} in all)" if number > before + 2 else ""
-            problems.append(Problem(before + 1, "omitted", f"it is missing, though there are later ones{others}"))
-        problems += _problems(folder, pending, number, found, keys)
-    problems += _of_noted(found, max(numbers, default=0), noted, head)
-    verification = ChainVerification(
+    newest = found[-1].number if found else 0
+    in_place = {each.number: receipt for each in found if (receipt := each.in_place)}
+    problems = [*_of_receipts(found, in_place, keys), *_of_noted(in_place, newest, noted, head)]
+    last = max([newest, *(ref.number for ref in noted)])
+    return ChainVerification(
         ok=not problems,
-        n_receipts=len(numbers),
-        head=found[last].hash if last in found else "",
-        public_keys=tuple(sorted({receipt.public_key for receipt in found.values() if receipt.public_key})),
+        n_receipts=len(found),
+        head=in_place[last].hash if last in in_place else "",
+        public_keys=tuple(sorted({receipt.public_key for receipt in in_place.values() if receipt.public_key})),
         problems=tuple(problems),
     )
-    return verification, list(found.values())
 
 
-def _problems(
-    receipts: ReceiptFolder, pending: Mapping[int, bytes], number: int, found: dict[int, Receipt], keys: frozenset[str]
+def _of_receipts(
+    found: Sequence[FoundReceipt], in_place: Mapping[int, Receipt], keys: frozenset[str]
 ) -> Iterator[Problem]:
-    """Yield what is wrong with one receipt; add it to those that were found."""
-    try:
-        published = number not in pending or receipts.file(number).exists()
-        receipt = receipts.read(number) if published else Receipt.from_bytes(pending[number])
-    except ReceiptError as error:
-        yield Problem(number, "tampered", str(error))
+    """Yield the problems of each receipt, and of gaps between receipts."""
+    store = next((receipt.store for receipt in in_place.values()), "")
+    before = 0
+    for each in found:
+        number = each.number
+        # One problem for a whole gap, since it may be very large.
+        if number > before + 1:
+            others = f" ({number - before - 1} in all)" if number > before + 2 else ""
+            yield Problem(before + 1, "omitted", f"it is missing, but there are later ones{others}")
+        yield from _of_receipt(each, in_place.get(number - 1), store, keys)
+        before = number
+
+
+def _of_receipt(found: FoundReceipt, before: Receipt | None, store: str, keys: frozenset[str]) -> Iterator[Problem]:
+    """Yield the problems of one receipt, given the receipt before it and the store of the first."""
+    number, receipt = found.number, found.receipt
+    if isinstance(receipt, ReceiptError):
+        yield Problem(number, "tampered", str(receipt))
         return
-    if published and receipt.to_bytes() != pending.get(number, receipt.to_bytes()):
-        yield Problem(number, "tampered", "it is another than the one that is to be published")
+    if found.is_replaced:
+        yield Problem(number, "tampered", "it differs from the one that is to be published")
     if receipt.number != number:
-        yield Problem(number, "reordered", f"it says that it is receipt {receipt.number}")
+        yield Problem(number, "reordered", f"its own number is {receipt.number}")
         return
-    found[number] = receipt
-    before = found.get(number - 1)
     if (before or number == 1) and receipt.previous != (before.hash if before else NO_PREDECESSOR):
-        yield Problem(number, "tampered", "it does not follow from the one before: one of both was replaced")
-    if receipt.store != next(iter(found.values())).store:
-        yield Problem(number, "foreign", f"it is of the store {receipt.store}, unlike the first")
+        yield Problem(number, "tampered", "it does not continue the previous receipt: one of the two was replaced")
+    if receipt.store != store:
+        yield Problem(number, "foreign", f"it belongs to the store {receipt.store}, unlike the first receipt")
     if not receipt.is_balanced:
-        yield Problem(number, "unbalanced", "what was there before is not what was left and what was removed")
+        yield Problem(
+            number, "unbalanced", "the examples before the removal are not the remaining and the removed ones"
+        )
     yield from _of_signature(receipt, keys)
 
 
@@ -164,22 +177,22 @@ def _of_signature(receipt: Receipt, keys: frozenset[str]) -> Iterator[Problem]:
         if keys:
             yield Problem(receipt.number, "unsigned", "it has no signature")
     elif not signing.is_signed_by(receipt.public_key, receipt.signature, receipt.message):
-        yield Problem(receipt.number, "forged", "its signature is not that of its key")
+        yield Problem(receipt.number, "forged", "its signature does not match its key")
     elif keys and receipt.public_key not in keys:
         yield Problem(
-            receipt.number, "forged", f"it is signed by {receipt.public_key}, which is none of the keys given"
+            receipt.number, "forged", f"it is signed by {receipt.public_key}, which is not one of the given keys"
         )
 
 
 def _of_noted(
-    found: dict[int, Receipt], last: int, noted: Collection[ReceiptRef], head: ReceiptRef | None
+    found: Mapping[int, Receipt], last: int, noted: Collection[ReceiptRef], head: ReceiptRef | None
 ) -> Iterator[Problem]:
-    """Yield what is not as somebody noted it: that a receipt is there, and that one is the last."""
+    """Yield where the chain contradicts the receipts that were written down: missing, different or later ones."""
     beyond = [ref.number for ref in noted if ref.number > last]
     if beyond:
-        yield Problem(max(beyond), "truncated", f"the newest there is receipt {last}, not {max(beyond)}")
+        yield Problem(max(beyond), "truncated", f"the newest receipt found is {last}, not {max(beyond)}")
     for ref in sorted(noted):
         if ref.number in found and found[ref.number].hash != ref.hash:
-            yield Problem(ref.number, "tampered", "it is another than the one that was written down")
+            yield Problem(ref.number, "tampered", "it differs from the one that was written down")
     if head and last > head.number:
-        yield Problem(last, "newer", f"receipt {head.number} was named as the newest, and there are later ones")
+        yield Problem(last, "newer", f"receipt {head.number} was named as the newest, but there are later ones")

@@ -1,4 +1,4 @@
-"""One thing that `verify` or `verify_receipts` finds wrong."""
+"""A problem found by `verify` or `verify_receipts`."""
 
 from __future__ import annotations
 
@@ -15,22 +15,29 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a chain of receipts, or with a store.
+    """A problem of a chain of receipts, or of a store.
 
     Parameters
     ----------
     number : int or None
-        The receipt; None if it is the store that something is wrong with.
+        Number of the receipt; None for a problem of the store.
     kind : str
-        ``tampered``: it, or the one before, is not what was written. ``reordered``: it stands in another's place.
-        ``omitted``: it is missing between others. ``truncated``: it is missing at the end. ``newer``: it follows the
-        one that was named as the newest. ``forged``: its signature is not that of its key, or not of one that was
-        named. ``unsigned``: it has none, though keys were named.
-        ``foreign``: it is of another store than the first. ``unbalanced``: before is not after and what was removed.
-        Of a store: what it is that is not as it should be, its ``model``, ``examples``, list of what was ``forgotten``,
-        ``files``, or ``receipts`` as it knows them.
+        Of a receipt:
+
+        - ``tampered``: the receipt or the one before it was modified or replaced.
+        - ``reordered``: the receipt is in the place of another one.
+        - ``omitted``: the receipt is missing, but there are later ones.
+        - ``truncated``: the receipt is missing at the end.
+        - ``newer``: the receipt follows the one that was named as the newest.
+        - ``forged``: the signature does not match its key, or the key is not one of the named ones.
+        - ``unsigned``: keys were named, but the receipt has no signature.
+        - ``foreign``: the receipt belongs to another store than the first one.
+        - ``unbalanced``: the examples before the removal are not the remaining and the removed ones.
+
+        Of a store, the part that is wrong: ``model``, ``examples``, ``forgotten`` (the list of what was forgotten),
+        ``files``, or ``receipts`` (what the store knows about them).
     text : str
-        A sentence that says what was found.
+        A sentence that describes the problem.
     """
 
     number: int | None

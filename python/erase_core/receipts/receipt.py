@@ -1,8 +1,7 @@
-"""A receipt: what one removal did, in canonical JSON without ids or texts, bound to the receipt before it.
+"""A receipt: a record of one removal in canonical JSON, without ids or texts, linked to the previous receipt.
 
-Its keyed hashes are pseudonymous data (docs/guarantees.md).
-
-Receipts as files: folder.py; whether all of them fit together: chain.py. The form is described in docs/receipts.md.
+Its keyed hashes are pseudonymous data (docs/guarantees.md). The format is described in docs/receipts.md. For the files
+of receipts, see folder.py; for the verification of the chain, chain.py.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ HASH = re.compile(r"[0-9a-f]{64}")
 TOKEN = re.compile(r"[0-9a-f]{32}")
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 NO_PREDECESSOR = "0" * 64
-# Beyond this other JSON readers lose digits.
+# Other JSON readers lose digits of larger integers.
 MAX_INTEGER = 2**53 - 1
 
 
 class ReceiptRef(NamedTuple):
-    """A receipt by its number and hash, as it is written down outside of the store.
+    """Number and hash of a receipt, to be written down outside the store.
 
     Parameters
     ----------
@@ -48,44 +47,44 @@ class ReceiptRef(NamedTuple):
 
 @dataclass(frozen=True)
 class Receipt:
-    """What one removal did.
+    """A record of one removal.
 
     Parameters
     ----------
     number : int
-        Receipts of a store are numbered from 1.
+        The receipts of a store are numbered from 1.
     store : str
-        What tells the store from others: 32 hexadecimal digits.
+        Unique name of the store: 32 hexadecimal digits.
     time : str
-        When, in UTC, to the second: ``2026-11-21T18:00:00Z``.
+        Time of the removal in UTC, to the second: ``2026-11-21T18:00:00Z``.
     scope : {"ids", "subject"}
-        What was asked for: examples by id, or all about a subject.
+        How the examples were requested: by id, or by subject.
     rows : tuple of str
-        Commitments to the examples that were removed, ascending: the hash of each with its salt, in hex. The salts are
-        gone with the examples, so that they tell nothing.
+        Commitments to the removed examples, ascending: the hash of each with its salt, in hex. The salts were deleted
+        with the examples, so the hashes reveal nothing.
     tokens : tuple of str
-        Keyed hashes of what must not come in again, ascending: ids and contents of the examples, and the subject if one
-        was named. Only the store has the key.
+        Keyed hashes of what must not be ingested again, ascending: ids and contents of the examples, and the subject
+        if the request had one. Only the store has the key.
     n_before, n_after : int
-        Examples in the store.
+        Number of examples in the store, before and after the removal.
     commitment_before, commitment_after : str
         Commitments to all examples (LtHash16, in base64): the second plus `rows` is the first.
     model_before, model_after : str
-        Commitments to the digest of the fitted model, each with a salt that is gone as soon as the model is another.
+        Commitments to the digest of the fitted model. The salt of each is deleted when the model changes.
     path : {"certified", "replayed", "reseeded"}
-        How the clustering was brought up to date; see `UpdateReport`.
+        How the clustering was updated; see `UpdateReport`.
     parameters : dict of str to str
-        Of the clustering, and the embedding model's name.
+        Parameters of the clustering, and the name of the embedding model.
     software : dict of str to str
-        Versions.
+        Versions of the software.
     rewritten : tuple of str
-        The store's files that were written anew before the receipt was published.
+        Files of the store that were rewritten before the receipt was published.
     previous : str
-        Hash of the receipt before; zeros for the first.
+        Hash of the previous receipt; zeros for the first.
     public_key, signature : str
-        Ed25519, in hex; empty if it is not signed.
+        Ed25519, in hex; empty if the receipt is not signed.
     version : int, default=1
-        Of this form.
+        Version of the format.
     """
 
     number: int
@@ -111,7 +110,7 @@ class Receipt:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of everything else in the receipt, in hex: what the next receipt, and the store, know it by."""
+        """SHA-256 of all other fields, in hex. The next receipt and the store contain it."""
         return hashlib.sha256(_canonical(asdict(self))).hexdigest()
 
     @property
@@ -121,66 +120,68 @@ class Receipt:
 
     @property
     def message(self) -> bytes:
-        """What is signed: everything but hash and signature."""
+        """The signed bytes: all fields but hash and signature."""
         return _canonical(asdict(replace(self, signature="")))
 
     @property
     def is_balanced(self) -> bool:
-        """Whether what was there before is what was there after and the rows that were removed."""
+        """Whether the examples before the removal are the remaining and the removed ones."""
         before, after = (base64.b64decode(c) for c in (self.commitment_before, self.commitment_after))
         whole = commitments.plus(after, (bytes.fromhex(row) for row in self.rows)) == before
         return whole and self.n_before == self.n_after + len(self.rows)
 
     def signed(self, signer: Signer | None) -> Receipt:
-        """Return the receipt with a signature."""
+        """Return the receipt with a signature; unchanged without a signer."""
         if signer is None:
             return self
         receipt = replace(self, public_key=signer.public_key, signature="")
         return replace(receipt, signature=signer.sign(receipt.message))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the receipt as it stands in its file."""
+        """Return the fields of the receipt's file."""
         return {**asdict(self), "hash": self.hash}
 
     def to_bytes(self) -> bytes:
-        """Return the receipt's file: canonical JSON (RFC 8785), and a line's end."""
+        """Return the contents of the receipt's file: canonical JSON (RFC 8785) and a line break."""
         return _canonical(self.to_dict()) + b"\n"
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Receipt:
-        """Read a receipt's file.
+        """Read a receipt from the contents of its file.
 
         Raises
         ------
         ReceiptError
-            It is none, or was changed: by a single byte too.
+            The contents are not a receipt, or were changed, if only by a single byte.
         """
         try:
             values = json.loads(content.decode(), parse_float=_refuse, parse_constant=_refuse)
         except (ValueError, RecursionError):
-            raise ReceiptError("it is no JSON that a receipt consists of") from None
+            raise ReceiptError("it is not valid JSON for a receipt") from None
         names = {each.name for each in fields(cls)}
         if not isinstance(values, dict) or set(values) != names | {"hash"}:
             raise ReceiptError("its fields are not those of a receipt")
-        told = values.pop("hash")
+        stated = values.pop("hash")
         if values["version"] != VERSION:
-            raise ReceiptError(f"it is of version {values['version']!r:.20}; this one reads {VERSION}")
+            raise ReceiptError(
+                f"it has version {values['version']!r:.20}, but this software reads only version {VERSION}"
+            )
         _check(values)
         receipt = cls(**{**values, **{name: tuple(values[name]) for name in ("rows", "tokens", "rewritten")}})
-        if told != receipt.hash:
-            raise ReceiptError("it was changed: its hash is not that of what it says")
+        if stated != receipt.hash:
+            raise ReceiptError("it was changed: its hash does not match its fields")
         if content != receipt.to_bytes():
-            raise ReceiptError("it was changed: it is not written as a receipt is")
+            raise ReceiptError("it was changed: it is not in canonical JSON")
         return receipt
 
 
 def as_receipt_ref(name: str, given: object) -> ReceiptRef:
-    """Return number and hash of a receipt as somebody noted them; the hash in small letters.
+    """Return number and hash of a receipt, given by the caller as a pair. The hash is returned in lower case.
 
     Raises
     ------
     ParameterError
-        `given` is something else.
+        `given` is not such a pair.
     """
     number, hash_ = given if isinstance(given, (tuple, list)) and len(given) == 2 else (None, None)
     if type(number) is int and number >= 0 and isinstance(hash_, str):
@@ -191,7 +192,7 @@ def as_receipt_ref(name: str, given: object) -> ReceiptRef:
 
 
 def _check(values: dict[str, Any]) -> None:
-    """Check the form of every field, so that nothing else than a receipt is ever taken for one."""
+    """Check type and format of every field, so that nothing but a receipt is ever accepted as one."""
     sound = {
         "number": _is_count(values["number"]) and values["number"] > 0,
         "n_before": _is_count(values["n_before"]),
@@ -215,7 +216,7 @@ def _check(values: dict[str, Any]) -> None:
         sound[name] = isinstance(values[name], dict) and _texts([*values[name], *values[name].values()])
     for name, good in sound.items():
         if not good:
-            raise ReceiptError(f"its {name} is not what a receipt says there")
+            raise ReceiptError(f"its field {name} is invalid")
 
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:
@@ -223,7 +224,7 @@ def _matches(pattern: re.Pattern[str], value: object) -> bool:
 
 
 def _hashes(values: object, pattern: re.Pattern[str]) -> bool:
-    """Whether this is a list of hashes, each once and in order."""
+    """Whether a value is a sorted list of different hashes."""
     return isinstance(values, list) and all(_matches(pattern, v) for v in values) and values == sorted(set(values))
 
 

@@ -1,4 +1,4 @@
-"""Ed25519 signatures of receipts, by the package cryptography. Keys are the caller's: read, used, never stored."""
+"""Ed25519 signatures of receipts, with the package cryptography. Keys belong to the caller and are never stored."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from string import hexdigits
 from typing import Any
 
 from erase_core import checks
-from erase_core.errors import MissingPackageError, NotPicklableError, ParameterError
+from erase_core.errors import MissingPackageError, NotPicklableError, ParameterError, os_reason
 from erase_core.pickling import Recipe, Shared, make_again
 
 __all__ = ["Signer", "as_public_keys", "as_signer", "is_signed_by", "public_key"]
 
 
 class Signer(Shared):
-    """A private key.
+    """A private key that signs receipts.
 
-    It is pickled as the name of its file, never the key itself; with a password not at all.
+    A pickle contains the path of the key's file, never the key itself. A signer with a password cannot be pickled.
 
     Parameters
     ----------
     key : path
         A file with an Ed25519 private key in PEM form, as ``openssl genpkey -algorithm ed25519`` writes it.
     password : bytes or None, default=None
-        Of a key that is encrypted.
+        Password of an encrypted key.
 
     Raises
     ------
     ParameterError
-        The file holds no such key.
+        The file cannot be read, or does not contain such a key.
     MissingPackageError
         The package cryptography is not installed.
     """
@@ -43,7 +43,9 @@ class Signer(Shared):
         try:
             loaded = _package("serialization").load_pem_private_key(content, password)
         except (TypeError, ValueError) as error:
-            raise ParameterError(f"{name} holds no private key in PEM form that can be read: {error}") from None
+            raise ParameterError(
+                f"{name} does not contain a private key in PEM form that can be read: {error}"
+            ) from None
         self._key = _of_kind(loaded, "Ed25519PrivateKey", name)
         self.public_key = _hex(self._key.public_key())
         self._file, self._has_password = os.path.abspath(name), password is not None
@@ -51,8 +53,8 @@ class Signer(Shared):
     def __reduce__(self) -> Recipe:
         if self._has_password:
             raise NotPicklableError(
-                "a Signer with a password is not pickled, since the password would be in the pickle; make it in the "
-                "other process"
+                "a Signer with a password cannot be pickled, since the pickle would contain the password. Make the "
+                "Signer in the other process."
             )
         return make_again, (type(self), {"key": self._file}, "public_key", self.public_key)
 
@@ -62,12 +64,12 @@ class Signer(Shared):
 
 
 def as_signer(key: str | PathLike[str] | Signer | None) -> Signer | None:
-    """Return what signs: nothing for None."""
+    """Return a signer for a key file; a signer or None is returned as it is."""
     return key if key is None or isinstance(key, Signer) else Signer(key)
 
 
 def as_public_keys(given: str | PathLike[str] | Iterable[str | PathLike[str]]) -> frozenset[str]:
-    """Return one or several public keys in hex. See `public_key`."""
+    """Return one public key, or an iterable of them, in hex. See `public_key`."""
     several = [given] if isinstance(given, (str, PathLike)) else given
     if not isinstance(several, Iterable) or isinstance(several, bytes) or "" in several:
         raise ParameterError(f"public_keys must be keys in hex or files, got {given!r}")
@@ -80,12 +82,12 @@ def public_key(key: str | PathLike[str]) -> str:
     Parameters
     ----------
     key : str or path
-        The key itself as 64 hexadecimal digits, or a file with it in PEM form (``openssl pkey -pubout``).
+        The key as 64 hexadecimal digits, or a file with the key in PEM form (``openssl pkey -pubout``).
 
     Raises
     ------
     ParameterError
-        It is neither.
+        `key` is neither.
     """
     name = os.fspath(checks.path("public_keys", key))
     if len(name) == 64 and all(digit in hexdigits for digit in name):
@@ -94,12 +96,12 @@ def public_key(key: str | PathLike[str]) -> str:
     try:
         loaded = _package("serialization").load_pem_public_key(content)
     except (TypeError, ValueError) as error:
-        raise ParameterError(f"{name} holds no public key in PEM form: {error}") from None
+        raise ParameterError(f"{name} does not contain a public key in PEM form: {error}") from None
     return _hex(_of_kind(loaded, "Ed25519PublicKey", name))
 
 
 def is_signed_by(key: str, signature: str, message: bytes) -> bool:
-    """Whether a signature, in hex, is that of a message by the owner of a public key, in hex."""
+    """Whether a signature of a message was made with the private key for a public key. Signature and key are in hex."""
     ed25519 = _package("asymmetric.ed25519")
     try:
         ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(bytes.fromhex(signature), message)
@@ -113,7 +115,7 @@ def _package(name: str) -> Any:
         return import_module(f"cryptography.hazmat.primitives.{name}")
     except ImportError as error:
         raise MissingPackageError(
-            "signatures need the package cryptography; install it with `pip install cryptography`"
+            "signatures need the package cryptography. Install it with `pip install cryptography`."
         ) from error
 
 
@@ -121,12 +123,12 @@ def _read(name: str) -> bytes:
     try:
         return Path(name).read_bytes()
     except OSError as error:
-        raise ParameterError(f"{name}: {error.strerror or error}") from error
+        raise ParameterError(f"{name}: {os_reason(error)}") from error
 
 
 def _of_kind(key: Any, kind: str, name: str) -> Any:
     if not isinstance(key, getattr(_package("asymmetric.ed25519"), kind)):
-        raise ParameterError(f"{name} holds a key of another kind; receipts are signed with Ed25519")
+        raise ParameterError(f"{name} contains a key of another type. Give an Ed25519 key.")
     return key
 
 

@@ -1,1 +1,1 @@
-"""The store: a folder with a SQLite file that is the truth about examples, and the model derived from it."""
+"""The store: a folder with a SQLite file of all examples, and a snapshot of the model derived from them."""

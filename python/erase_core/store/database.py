@@ -1,12 +1,11 @@
-"""One SQLite file: opened as it should be, written in transactions, and rewritten so that nothing deleted stays.
+"""The store's SQLite file: opens and checks it, writes transactions, and rewrites it so that no deleted data remains.
 
-What stands in it is store.py's business. One process writes at a time, any number read. Everything deleted is
-overwritten (`secure_delete`); after a removal the file is written anew and its log cut off.
+For its contents, see reads.py and transaction.py. One process at a time may write, and any number may read. Deleted
+data is overwritten (`secure_delete`). After a removal, the file is rewritten and its log truncated.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 import weakref
@@ -16,26 +15,27 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from erase_core.errors import ScrubError, StoreError, StoreLockedError, StoreVersionError, UncertainError
+from erase_core.errors import ScrubError, StoreError, StoreLockedError, StoreVersionError, UncertainError, os_reason
 from erase_core.fs import handles
-from erase_core.fs.durable import move_new, sync_folder
+from erase_core.fs.durable import move_new, partial_of, sync_folder
 from erase_core.fs.locks import READERS, WRITER, describe_holder
+from erase_core.fs.status import exists
 from erase_core.store.schema import APPLICATION_ID, MIN_SQLITE, PRAGMAS, SCHEMA, SCHEMA_VERSION
 
 __all__ = ["Change", "Database", "needs_access"]
 
-# Executes a statement for each of some rows of values. Had from `Database.writing` and `Database.amending`.
+# Executes a statement once for each row of values. `Database.writing` and `Database.amending` yield it.
 Change = Callable[[str, Iterable[Iterable[object]]], None]
 
-# What SQLite says where a file or a folder cannot be opened or written.
+# Parts of SQLite's messages for a file or folder that cannot be opened or written.
 NO_ACCESS = ("readonly database", "unable to open database file")
 
 
 def needs_access(folder: Path) -> str:
-    """Return what a store needs that cannot be written to, to be read after what is wrong."""
+    """Return the advice for a store without write access, as sentences to put after the error."""
     return (
-        f"a store needs write access to the folder {folder} and to the files in it, for reading too, since its log is "
-        "written there: give this user that access, or copy the folder to where there is"
+        f"A store needs write access to the folder {folder} and to the files in it, even for reading, since its log is "
+        "written there. Give this user write access, or copy the folder to a place where this user has it."
     )
 
 
@@ -51,7 +51,7 @@ class Database:
     Raises
     ------
     StoreError
-        It is no store's file, or a damaged one.
+        The file is not a store's file, or is damaged.
     StoreVersionError
         Another version of erase_core wrote it.
     """
@@ -59,15 +59,14 @@ class Database:
     def __init__(self, file: Path, timeout: float) -> None:
         self.file, self.timeout = file, timeout
         try:
-            # One that is never closed is let go of by the garbage collector.
             self._key = handles.hold(file)
         except OSError as error:
-            raise StoreError(f"{file}: {error.strerror or error}; {needs_access(file.parent)}") from error
-        self._let_go = weakref.finalize(self, handles.release, self._key)
+            raise StoreError(f"{file}: {os_reason(error)}. {needs_access(file.parent)}") from error
+        release = weakref.finalize(self, handles.release, self._key)
         try:
             with self.errors():
-                # Any thread may use it; the facade lets one at a time.
-                # No statements are kept, since each would keep the values that were bound to it last.
+                # Any thread may use the connection; the facade admits one at a time.
+                # Statements are not cached, since each would keep the values that were last bound to it.
                 self._connection = sqlite3.connect(
                     file, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=0
                 )
@@ -79,34 +78,38 @@ class Database:
                 self._connection.close()
                 raise
         except BaseException:
-            self._let_go()
+            release()
             raise
+        release.detach()
+        # The garbage collector closes the file if nobody does.
+        self._close = weakref.finalize(self, _close, self._connection, self._key)
 
     @staticmethod
     def create(file: Path, metadata: Iterable[tuple[str, object]]) -> None:
-        """Make a store's file: there as a whole or not at all.
+        """Create a store's file, completely or not at all.
 
         Raises
         ------
         StoreError
             SQLite is too old.
         OSError, sqlite3.Error
-            The file cannot be written, or is there already.
+            The file cannot be written, or exists already.
         """
         if sqlite3.sqlite_version_info < MIN_SQLITE:
-            raise StoreError(f"a store needs SQLite 3.37 or later, and this Python has {sqlite3.sqlite_version}")
-        partial = file.with_name(f"{file.name}.partial-{os.getpid()}")
+            raise StoreError(f"a store needs SQLite 3.37 or later, but this Python has {sqlite3.sqlite_version}")
+        partial = partial_of(file)
         db = sqlite3.connect(partial, isolation_level=None)
         try:
-            # SQLite makes the file durable itself when a transaction ends.
+            # SQLite itself makes the file durable when a transaction ends.
             db.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};")
             db.executescript(SCHEMA)
             db.execute("BEGIN")
             db.executemany("INSERT INTO facts VALUES (?, ?)", metadata)
             db.execute("COMMIT")
-            # Those who open it first, all at once, need not change it. Not before, or its log would have to come along.
+            # Set here, so that processes that open the new file at the same time need not change it. Set last, since
+            # otherwise the log would have to be moved along with the file.
             if db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
-                raise sqlite3.OperationalError("it has no write-ahead log")
+                raise sqlite3.OperationalError("the file system does not support a write-ahead log")
             db.close()
             move_new(partial, file)
         finally:
@@ -116,9 +119,8 @@ class Database:
                     left.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._connection.close()
-        self._let_go()
+        """Close the file."""
+        self._close()
 
     def one(self, query: str, values: Iterable[object] = (), default: Any = ()) -> Any:
         """Return the first row of a query."""
@@ -133,19 +135,19 @@ class Database:
     def each(self, query: str) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query."""
         with self.errors():
-            # `yield from` would close the cursor too, when the generator is collected: perhaps after the connection.
+            # `yield from` would also close the cursor when the generator is collected, perhaps after the connection.
             for row in self._connection.execute(query):  # noqa: UP028
                 yield row
 
     @property
     def busy(self) -> bool:
-        """Whether this is within `reading`, `locked` or `writing`."""
+        """Whether a `reading`, `locked` or `writing` block is active."""
         with self.errors():
             return self._connection.in_transaction
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Read everything within as of one moment."""
+        """Make all reads in the block see the same state."""
         if self.busy:
             yield
             return
@@ -159,12 +161,12 @@ class Database:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep others from writing within, if nobody writes now, without writing to the file.
+        """Prevent other processes from writing during the block. Nothing is written to the file.
 
         Raises
         ------
         StoreLockedError
-            Another process writes.
+            Another process is writing.
         """
         try:
             with self.errors():
@@ -180,16 +182,16 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Change]:
-        """Write everything within, or nothing: it counts when this ends without an error.
+        """Write in one transaction, which is committed when the block ends without an error.
 
         Raises
         ------
         StoreLockedError
-            Another process writes, and did not end within the timeout.
+            Another process is writing, and did not finish within the timeout.
         StoreError
             The file cannot be written.
         UncertainError
-            The disk failed at the very end.
+            The disk failed during the commit.
         """
         with self.errors():
             self._connection.execute("BEGIN IMMEDIATE")
@@ -199,31 +201,31 @@ class Database:
             self._check_still_there()
             self._commit()
         except BaseException:
-            with suppress(StoreError):  # what went wrong first is what to tell of
+            with suppress(StoreError):  # report the first error
                 self._roll_back()
             raise
 
     def rewrite(self) -> None:
-        """Write the file anew, cut the write-ahead log off, and see that it is.
+        """Rewrite the file, truncate the write-ahead log, and check that it is empty.
 
-        What is deleted is overwritten where it was, but SQLite has copied rows from page to page before, as its trees
-        grew and shrank, and leaves the copies. So only a file that is written anew holds nothing but what is there.
+        Deleted rows are overwritten in place. But SQLite copies rows between pages as its trees grow and shrink, and
+        leaves the old copies. So only a rewritten file is free of deleted rows.
 
         Raises
         ------
         ScrubError
-            Another process wrote, or read from before, for longer than the timeout; or the disk is full.
+            Another process wrote, or read an earlier state, for longer than the timeout; or the disk is full.
         """
         deadline = time.monotonic() + self.timeout
         with self.scrubbing():
             self._patiently("VACUUM", deadline)
             self._cut_log(deadline)
-            # A name that was given up before may not come back with the power.
+            # A deleted name must not reappear after a power failure.
             sync_folder(self.file.parent)
 
     @contextmanager
     def amending(self) -> Iterator[Change]:
-        """Write within, after `rewrite`, and cut the log off again.
+        """Write in one transaction after `rewrite`, and truncate the log again.
 
         Raises
         ------
@@ -237,7 +239,7 @@ class Database:
 
     @contextmanager
     def scrubbing(self) -> Iterator[None]:
-        """Turn errors within, where a removal counts already, into those that say so."""
+        """Convert errors in the block to `ScrubError`, which says that the removal is committed already."""
         try:
             yield
         except ScrubError:
@@ -245,12 +247,12 @@ class Database:
         except (sqlite3.Error, StoreError, OSError) as error:
             text = str(error).replace("; nothing was changed", "")
             raise ScrubError(
-                f"{self.file.parent}: the removal is done, but its files may still hold what was removed ({text}); "
-                "make room, or end the other process, and open the store again, which finishes the removal"
+                f"{self.file.parent}: the removal is done, but files may still hold the removed data ({text}). "
+                "Free disk space, or end the other process, and open the store again, which finishes the removal."
             ) from error
 
     def values(self) -> Iterator[tuple[str, bytes]]:
-        """Yield every text and blob of every table, whole, with its place: SQLite splits what is long in its file."""
+        """Yield every text and blob of every table with its place, unsplit: in its file, SQLite splits long values."""
         for (table,) in self.all("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"):
             columns = [row[1] for row in self.all(f"PRAGMA table_info({table})")]
             for row in self.each(f"SELECT * FROM {table}"):
@@ -260,29 +262,29 @@ class Database:
                         yield f"{self.file} ({table}.{column})", content
 
     def is_sound(self) -> bool:
-        """Whether SQLite finds its own structures whole: trees, indexes, constraints."""
+        """Whether SQLite finds its trees, indexes and constraints intact."""
         return self.all("PRAGMA integrity_check") == [("ok",)]
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn the database's errors into ours."""
+        """Convert errors of the database to `StoreError`."""
         try:
             yield
-        except UnicodeDecodeError as error:  # the database's message quotes what is damaged
+        except UnicodeDecodeError as error:  # the database's message quotes the damaged text
             raise StoreError(f"{self.file} is damaged or not a store") from error
-        except OverflowError as error:  # a number at SQLite's end
+        except OverflowError as error:  # an integer that SQLite cannot hold
             raise StoreError(f"{self.file} is damaged or not a store: {error}") from error
         except sqlite3.Error as error:
             text = " ".join(str(error).split())
             if isinstance(error, sqlite3.ProgrammingError) and "closed" in text:
-                raise StoreError(f"{self.file.parent} has been closed here; open it again") from error
+                raise StoreError(f"{self.file.parent} has been closed here. Open it again.") from error
             if _is_locked(error):
                 raise StoreLockedError(
-                    f"{self.file.parent}: {describe_holder(self._shm, WRITER)} is writing to the store; "
-                    "try again when it has ended"
+                    f"{self.file.parent}: {describe_holder(self._shm, WRITER)} is writing to the store. "
+                    "Try again when it has finished."
                 ) from error
             if isinstance(error, sqlite3.OperationalError):
-                advice = f"; {needs_access(self.file.parent)}" if any(each in text for each in NO_ACCESS) else ""
+                advice = f". {needs_access(self.file.parent)}" if any(each in text for each in NO_ACCESS) else ""
                 raise StoreError(f"{self.file}: {text}; nothing was changed{advice}") from error
             raise StoreError(f"{self.file} is damaged or not a store: {text}") from error
 
@@ -302,17 +304,17 @@ class Database:
             time.sleep(0.01)
 
     def _check_still_there(self) -> None:
-        """Check that the file was not moved away, or another put in its place, since it was opened."""
+        """Check that the file has not been moved or replaced since it was opened."""
         with suppress(OSError):
             if handles.key_of(self.file) == self._key:
                 return
-        raise StoreError(f"{self.file.parent} was moved or replaced while it was open here; open it again")
+        raise StoreError(f"{self.file.parent} was moved or replaced while it was open here. Open it again.")
 
     def _patiently(self, statement: str, deadline: float) -> list[tuple[Any, ...]]:
-        """Execute a statement, again where another process is in the way: SQLite itself does not wait for all locks."""
+        """Execute a statement, and retry while another process blocks it: SQLite itself does not wait for all locks."""
         while (rows := self._unless_locked(statement)) is None:
             if time.monotonic() > deadline:
-                raise StoreLockedError(f"{describe_holder(self._shm, WRITER)} writes to it")
+                raise StoreLockedError(f"{describe_holder(self._shm, WRITER)} is writing to it")
             time.sleep(0.01)
         return rows
 
@@ -329,40 +331,40 @@ class Database:
             try:
                 self._connection.execute("COMMIT")
             except sqlite3.OperationalError as error:
-                # A disk that is full took no commit; of one that could not be synced nobody knows what it has.
+                # A full disk has not taken the commit. After another error, it is unknown whether the disk has it.
                 if _is_locked(error) or "full" in str(error):
                     raise
                 raise UncertainError(
-                    f"{self.file}: {error}; whether the write counts shows when the store is opened again"
+                    f"{self.file}: {error}. Open the store again to see whether the write counts."
                 ) from error
 
     def _check_kind(self) -> None:
-        """Look before anything is written: the file may be another program's."""
+        """Check that this is a store's file, before anything is written: it may be another program's."""
         if self.one("PRAGMA application_id")[0] != APPLICATION_ID:
             raise StoreError(f"{self.file} is not a store of erase_core")
         version = self.one("PRAGMA user_version")[0]
         if version > SCHEMA_VERSION:
             raise StoreVersionError(
                 f"{self.file.parent} was written by a newer version of erase_core (store version {version}, "
-                f"this one knows {SCHEMA_VERSION}); upgrade with `pip install --upgrade erase-core`"
+                f"this one reads {SCHEMA_VERSION}). Upgrade with `pip install --upgrade erase-core`."
             )
         if version < SCHEMA_VERSION:
             raise StoreVersionError(
                 f"{self.file.parent} was written by an older version of erase_core (store version {version}, "
-                f"this one reads {SCHEMA_VERSION}); export its examples with that version, and ingest them into a new "
-                "store, which will not know what was forgotten here: keep the receipts"
+                f"this one reads {SCHEMA_VERSION}). Export its examples with that version, and ingest them into a new "
+                "store. The new store will not know what was forgotten here, so keep the receipts."
             )
         if self.all(TABLES) != _expected_tables():
             raise StoreError(f"{self.file} is damaged or not a store: its tables are not those of a store")
 
     def _roll_back(self) -> None:
-        # Some errors have ended the transaction already.
+        # Some errors end the transaction themselves.
         with self.errors():
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
 
-# Triggers and views among them: a file from elsewhere could bring some.
+# Includes triggers and views, which a file from another source could contain.
 TABLES = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
 
 
@@ -379,5 +381,11 @@ def _is_locked(error: sqlite3.Error) -> bool:
     return "locked" in str(error) or "busy" in str(error)
 
 
+def _close(connection: sqlite3.Connection, key: handles.Key) -> None:
+    """Close a file. SQLite comes first: see `handles.release`."""
+    connection.close()
+    handles.release(key)
+
+
 def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0
+    return file.stat().st_size if exists(file) else 0

@@ -1,7 +1,6 @@
 """Store metadata: what a store was created with (`Constants`), and its current state (`Metadata`).
 
-Names and values in a table. What never changes is protected by a hash of its own; what changes is checked against what
-it tells of.
+A table of names and values. A hash protects the constants. The current state is checked against the data it describes.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Head(NamedTuple):
 
 
 def _storable(path: Path) -> str | bytes:
-    """Return a path as text or, since SQLite's text is UTF-8, as the bytes of a name that is not."""
+    """Return a path as text; as bytes if it is not valid UTF-8, since text in SQLite must be."""
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError:
@@ -61,14 +60,14 @@ def _storable(path: Path) -> str | bytes:
 
 
 def new_name() -> str:
-    """Draw what tells a new store from all others."""
+    """Draw the name of a new store, which differs from those of all others."""
     return secrets.token_hex(16)
 
 
 def new_metadata(
     name: str, settings: Settings, embedder: str, dim: int, axes: NDArray[np.float64] | None, receipts: Path | None
 ) -> list[tuple[str, object]]:
-    """Return the metadata of a new store, as `Store.create` describes them."""
+    """Return the names and values for a new store. See `Store.create` for the parameters."""
     constants = {
         "store": name,
         "settings": settings.to_json(),
@@ -94,7 +93,7 @@ def new_metadata(
 
 
 class _Values:
-    """Values by their names, each seen to be of its kind."""
+    """Access to the values by their names. Each value's type is checked."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -119,7 +118,7 @@ class _Values:
 
 
 class Constants(_Values):
-    """What a store was created with.
+    """The values with which a store was created. They never change.
 
     Parameters
     ----------
@@ -128,12 +127,12 @@ class Constants(_Values):
     Raises
     ------
     StoreError
-        What never changes has changed.
+        A constant was changed.
     """
 
     def __init__(self, db: Database) -> None:
         super().__init__(db)
-        # Read once: some are asked for with every row.
+        # Read once: some are needed for every row.
         self._constants: dict[str, Any] = {}
         for name in CONSTANTS:
             self._constants[name] = super()._value(name)
@@ -142,12 +141,12 @@ class Constants(_Values):
 
     @property
     def name(self) -> str:
-        """What tells the store from others: 32 hexadecimal digits, drawn when it was created."""
+        """The store's unique name: 32 hexadecimal digits, drawn when it was created."""
         return str(self._value("store"))
 
     @property
     def settings(self) -> Settings:
-        """What the store was created with."""
+        """The settings with which the store was created."""
         text = self._value("settings")
         try:
             return Settings.from_json(text)
@@ -156,7 +155,7 @@ class Constants(_Values):
 
     @property
     def embedder(self) -> str:
-        """Identity of the embedding model."""
+        """Name of the embedding model."""
         return str(self._value("embedder"))
 
     @property
@@ -166,7 +165,7 @@ class Constants(_Values):
 
     @property
     def axes(self) -> NDArray[np.float64] | None:
-        """The public axes of the projection, if there are any."""
+        """The public axes of the projection; None without a projection by axes."""
         blob = self._value("axes")
         if blob is None:
             return None
@@ -176,7 +175,7 @@ class Constants(_Values):
 
     @property
     def receipts(self) -> Path | None:
-        """Folder of the receipts, if it is not within the store's."""
+        """Folder of the receipts; None if it is inside the store's folder."""
         folder = self._value("receipts")
         return None if folder is None else Path(os.fsdecode(folder) if isinstance(folder, bytes) else str(folder))
 
@@ -190,21 +189,21 @@ class Constants(_Values):
 
 
 class Metadata(_Values):
-    """The current state of a store. Had from `Reads`."""
+    """The current state of a store. See `Reads.metadata`."""
 
     @property
     def generation(self) -> int:
-        """How often the store was written to."""
+        """Number of transactions that wrote to the store."""
         return self._number("generation")
 
     @property
     def digest(self) -> str:
-        """Digest of the model that belongs to the examples; empty where there are none."""
+        """Digest of the model of the examples; empty for a store without examples."""
         return str(self._value("digest"))
 
     @property
     def model_commitment(self) -> str:
-        """The commitment to that digest."""
+        """The commitment to the digest of the model."""
         return commitments.model_commitment(self.digest, self._blob("model_salt", 32))
 
     @property
@@ -224,30 +223,30 @@ class Metadata(_Values):
 
     @property
     def head_is_current(self) -> bool:
-        """Whether nothing was written since the newest receipt, so that the model is still the one that it tells of."""
+        """Whether nothing was written since the newest receipt, so it describes the current model."""
         return bool(self._value("head_is_current"))
 
     @property
     def is_scrubbed(self) -> bool:
-        """Whether `scrub` and `settling` have ended since the last removal: not so if they were held up, or killed."""
+        """Whether `scrub` and `settling` finished after the last removal. False if they were blocked or killed."""
         return bool(self._value("scrubbed"))
 
 
 class WritableMetadata(Metadata):
-    """The current state of a store, to be changed. Had from `WriteTransaction`."""
+    """The current state of a store, which can be changed. See `WriteTransaction.metadata`."""
 
     def __init__(self, db: Database, change: Change) -> None:
         super().__init__(db)
         self._change = change
 
     def set(self, **values: object) -> None:
-        """Change some values by their names in the table."""
+        """Change values, given by their names in the table."""
         self._change("UPDATE facts SET value = ? WHERE name = ?", [(value, name) for name, value in values.items()])
 
 
 def damage(file: Path, name: str) -> StoreError:
-    """Return the error that a store's file does not tell something."""
-    return StoreError(f"{file} is damaged: it does not tell its {name}; restore a backup")
+    """Return the error for a store's file in which something is missing or invalid."""
+    return StoreError(f"{file} is damaged: cannot read its {name}. Restore a backup.")
 
 
 def hash_of(values: Mapping[str, object]) -> str:

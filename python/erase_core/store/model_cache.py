@@ -1,12 +1,11 @@
-"""The fitted model of a store: derived from it, kept in memory and as a snapshot beside it.
+"""The fitted model of a store: kept in memory, and as a snapshot file in the store's folder.
 
-The snapshot is a cache. It is taken only if its digest is the one that the store tells, and otherwise made anew from
-the vectors. It is replaced before a write counts, while no other process can write: so a removal that counts has never
-left a snapshot behind that holds the row. One that was damaged, or left by a process that was killed, is replaced by
-whoever finds it and can keep others from writing meanwhile.
+The snapshot is a cache. It is used only if its digest is the one in the store; otherwise the model is fitted again from
+the vectors. It is replaced before a write is committed, while no other process can write. So after a committed removal
+no snapshot contains the removed row. A snapshot that is damaged, or was left by a killed process, is replaced by the
+next process that finds it and can lock the store.
 
-The model is the core's own, not a `QKMeans`: that is a scikit-learn estimator, and scikit-learn takes a second to
-import.
+The model is a `Model` of the core, not a `QKMeans`, because scikit-learn takes a second to import.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from erase_core import checks
 from erase_core._core import Model, UpdateReport
-from erase_core.errors import DataError, IdKindError, ModelFileError, ParameterError, StoreError
+from erase_core.errors import DataError, IdKindError, ModelFileError, ParameterError, StoreError, os_reason
 from erase_core.fs.durable import discard
 from erase_core.store.reads import LockedReads, Reads
 from erase_core.store.store import Store
@@ -33,11 +32,11 @@ __all__ = ["Clustering", "ModelTransaction"]
 FILE = "model.qkm"
 
 ModelTransaction = NewType("ModelTransaction", WriteTransaction)
-"""A transaction in which the model changes too. Had from `Clustering.writing`."""
+"""A transaction that may also change the model. `Clustering.writing` yields it."""
 
 
 class Clustering:
-    """The model of a store's examples, as of the store's present generation.
+    """The model of a store's examples in the store's current generation.
 
     Parameters
     ----------
@@ -46,7 +45,7 @@ class Clustering:
     Attributes
     ----------
     outdated : bool
-        Whether the snapshot was found to be missing or another model's, and was not made good yet.
+        Whether the snapshot was found to be missing or wrong, and has not been replaced yet.
     """
 
     def __init__(self, store: Store) -> None:
@@ -58,16 +57,16 @@ class Clustering:
 
     @property
     def snapshot(self) -> Path:
-        """Where the snapshot lies."""
+        """Path of the snapshot."""
         return self._store.folder / FILE
 
     def current(self, reads: Reads) -> Model | None:
-        """Return the model, read or made anew if the store has changed; None for a store without examples.
+        """Return the model, loaded or fitted again if the store has changed; None for a store without examples.
 
         Raises
         ------
         StoreError
-            The vectors do not give the model whose digest the store tells.
+            A fit of the vectors does not have the digest that is in the store.
         """
         generation = reads.metadata.generation
         if generation != self._generation:
@@ -77,23 +76,23 @@ class Clustering:
         return self._model
 
     def let_go(self, generation: int) -> None:
-        """Let go of the model if it is of another generation than this one."""
+        """Drop the model if it belongs to another generation than the given one."""
         if generation != self._generation:
             self._model = self._generation = None
 
     def fit(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> Model | None:
-        """Return a model by a fit, apart from the one that is kept up to date; None for no rows."""
+        """Fit a new model and return it, without changing the current one; None if there are no rows."""
         try:
             return self._fit(ids, vectors) if ids else None
         except (DataError, IdKindError, ParameterError) as error:
-            raise StoreError(f"{self._store.folder} is damaged: {error}; restore a backup") from error
+            raise StoreError(f"{self._store.folder} is damaged: {error}. Restore a backup.") from error
 
     def has_leftovers(self) -> bool:
-        """Whether a process that was killed has left a part of a snapshot."""
+        """Whether a killed process has left an incomplete snapshot."""
         return any(file != self.snapshot for file in self._files())
 
     def repair(self, reads: LockedReads) -> None:
-        """Put the model's snapshot in place of one that is missing or another's."""
+        """Replace a snapshot that is missing or wrong, and delete incomplete ones."""
         model, self.outdated = self.current(reads), False
         sound = model is not None and self.snapshot_digest() == model.digest()
         if not sound or self.has_leftovers():
@@ -101,18 +100,18 @@ class Clustering:
             self._save()
 
     def snapshot_digest(self) -> str:
-        """Return the digest of the snapshot; empty if there is none, or none that is sound."""
+        """Return the digest of the snapshot; empty if it is missing or invalid."""
         with suppress(ModelFileError, OSError):
             return Model.load(self.snapshot, None, None).digest()
         return ""
 
     @contextmanager
     def writing(self) -> Iterator[ModelTransaction]:
-        """Write to the store, with the model and its snapshot: all counts when this ends without an error."""
+        """Write to the store, the model and its snapshot. All is committed when the block ends without an error."""
         self._changed = False
         try:
             with self._store.writing() as tx:
-                # Before the rows change that it may have to be made of.
+                # Load the model now: it may have to be fitted from the rows as they are before the change.
                 self.current(tx)
                 yield ModelTransaction(tx)
                 if self._changed:
@@ -123,7 +122,7 @@ class Clustering:
             raise
 
     def add(self, tx: ModelTransaction, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> UpdateReport | None:
-        """Add rows to the model, and return what that did; None if they are the first."""
+        """Add rows to the model, and return the report; None if they are the first rows."""
         model, self._generation, self._changed = self.current(tx), None, True
         if model is None:
             self._model = self._fit(ids, vectors)
@@ -134,13 +133,13 @@ class Clustering:
         return report
 
     def trial(self, reads: Reads, ids: Sequence[int | str]) -> tuple[UpdateReport, Model | None]:
-        """Return what `remove` would do, and the model it would leave."""
+        """Return the report of `remove` and the resulting model, without changing anything."""
         model = copy.deepcopy(self._not_empty(reads))
         report = model.remove(_of_one_kind(ids))
         return report, model if model.n_rows else None
 
     def remove(self, tx: ModelTransaction, ids: Sequence[int | str]) -> tuple[UpdateReport, Model | None]:
-        """Remove rows from the model, and return what that did and the model."""
+        """Remove rows from the model, and return the report and the resulting model."""
         model, self._generation, self._changed = self._not_empty(tx), None, True
         report = model.remove(_of_one_kind(ids))
         self._model = model if model.n_rows else None
@@ -148,7 +147,7 @@ class Clustering:
         return report, self._model
 
     def _discard(self) -> None:
-        """Let go of the model and of the snapshot, since what `add` or `remove` did does not count."""
+        """Drop the model and delete the snapshot, because the change by `add` or `remove` was not committed."""
         self._model = self._generation = None
         with suppress(OSError):
             self._unlink()
@@ -156,7 +155,7 @@ class Clustering:
     def _not_empty(self, reads: Reads) -> Model:
         model = self.current(reads)
         if model is None:
-            raise StoreError(f"{self._store.folder} is damaged: it has no model of its examples; restore a backup")
+            raise StoreError(f"{self._store.folder} is damaged: it has no model of its examples. Restore a backup.")
         return model
 
     def _announce(self, tx: ModelTransaction) -> None:
@@ -164,18 +163,18 @@ class Clustering:
         try:
             self._unlink()
         except OSError as error:
-            raise StoreError(f"{self.snapshot}: {error.strerror or error}; nothing was changed") from error
+            raise StoreError(f"{self.snapshot}: {os_reason(error)}; nothing was changed") from error
         self._save()
         self.outdated = False
 
     def _save(self) -> None:
         if self._model is not None:
-            # It can be made anew, so that a disk which is full is no reason to fail.
+            # The snapshot can be made again, so a full disk is not a failure.
             with suppress(OSError):
                 self._model.save(self.snapshot)
 
     def _unlink(self) -> None:
-        """Overwrite and unlink the snapshot, and what a process that was killed left of one."""
+        """Overwrite and delete the snapshot, and incomplete ones of killed processes."""
         for file in self._files():
             with suppress(FileNotFoundError):
                 discard(file)
@@ -194,7 +193,7 @@ class Clustering:
         vectors.fill(0)
         if refit is None or refit.digest() != reads.metadata.digest:
             raise StoreError(
-                f"{self._store.folder} is damaged: its vectors do not give the model that it tells of; restore a backup"
+                f"{self._store.folder} is damaged: a fit of its vectors does not give its model. Restore a backup."
             )
         return refit
 
@@ -204,8 +203,8 @@ class Clustering:
             vectors,
             _of_one_kind(ids),
             n_clusters=settings.n_shots,
-            epsilon=checks.ratio("epsilon", settings.epsilon, 0, checks.MAX_EPSILON),
-            gamma=checks.ratio("gamma", settings.gamma, None, 1),
+            epsilon=checks.epsilon(settings.epsilon),
+            gamma=checks.gamma(settings.gamma),
             max_iter=settings.max_iter,
             panel=checks.panel(settings.panel, settings.n_shots),
             projection=checks.projection(settings.projection if axes is None else axes, vectors.shape[1]),
@@ -218,5 +217,5 @@ class Clustering:
 
 
 def _of_one_kind(ids: Sequence[int | str]) -> list[int]:
-    """Tell the type checker what the store ensures: all are integers, or all are text."""
+    """Return ids as a list, cast for the type checker. The store ensures that all are integers or all are text."""
     return cast("list[int]", list(ids))

@@ -1,7 +1,7 @@
-"""What can be asked of a store: its examples, their vectors, its receipts to come, and what was forgotten.
+"""Queries of a store: examples, their vectors, unpublished receipts, and the list of what was forgotten.
 
-Had from `Store.reading`, `Store.locked` or `Store.writing`, and of use within only. Each example carries a hash of
-itself, so that one that was damaged is never shown.
+`Store.reading`, `Store.locked` and `Store.writing` yield the objects, which are valid only within their blocks. Each
+row contains a hash of its example and vector, so a damaged example is never shown.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from numpy.typing import NDArray
 
 from erase_core import commitments
 from erase_core.errors import DuplicateIdError, IdKindError, StoreError, UnknownIdError
-from erase_core.examples.example import Example, unstorable
+from erase_core.examples.example import AnyExample, Example, unstorable
 from erase_core.store.database import Database
 from erase_core.store.metadata import Constants, Metadata, damage
-from erase_core.store.rows import COLUMNS, ROW, can_be_an_id, id_of, typed
+from erase_core.store.rows import COLUMNS, ROW, can_be_an_id, typed
 
 __all__ = ["LockedReads", "Reads"]
 
-# Variables in one statement, below the least limit that SQLite is built with.
+# Variables in one statement, below the lowest limit of any build of SQLite.
 CHUNK = 500
 
 
 class Reads:
-    """Every query of a store, as of one moment.
+    """Queries of a store, which all see the same state.
 
     Attributes
     ----------
     constants : Constants
-        What the store was created with.
+        The values with which the store was created.
     metadata : Metadata
-        Its current state.
+        The current state of the store.
     """
 
     constants: Constants
@@ -60,38 +60,39 @@ class Reads:
         return largest
 
     def id_type(self) -> type[int] | type[str] | None:
-        """Whether ids are integers or text; None for a store without examples."""
+        """Return the type of the ids; None for a store without examples."""
         row = self._db.one("SELECT id FROM examples LIMIT 1", default=None)
         return None if row is None else type(row[0])
 
     def pending(self) -> list[tuple[int, bytes]]:
-        """Return the receipts that are not published yet, by their numbers."""
+        """Return the numbers and contents of the receipts that are not published yet, by ascending number."""
         pending = self._db.all("SELECT number, receipt FROM pending ORDER BY number")
         if not all(isinstance(number, int) and isinstance(receipt, bytes) for number, receipt in pending):
             raise self._damage("pending receipts")
         return pending
 
     def all_forgotten(self) -> set[bytes]:
-        """Return the list of what was forgotten: tokens."""
+        """Return the tokens on the list of what was forgotten."""
         return {row[0] for row in self._db.each("SELECT token FROM forgotten")}
 
     def forgotten(self, tokens: Iterable[bytes]) -> set[bytes]:
-        """Return those tokens that are on the list of what was forgotten."""
+        """Return the given tokens that are on the list of what was forgotten."""
         return set(self._among("SELECT token FROM forgotten WHERE token", tokens))
 
     def n_forgotten_subjects(self, subjects: Iterable[str]) -> int:
-        """Return how many subjects are on the list of what was forgotten."""
+        """Return how many of the subjects are on the list of what was forgotten."""
         storable = [subject for subject in subjects if not unstorable(subject)]
         return len(self.forgotten(map(self.constants.tokens.of_subject, storable)))
 
     def check_new(self, ids: Sequence[int | str], *, same_are_skipped: bool = False) -> None:
-        """Check that ids are not in the store, and of its kind.
+        """Check that ids are not in the store, and have the type of its ids.
 
         Parameters
         ----------
         ids : sequence of int or str
         same_are_skipped : bool, default=False
-            Whether examples with the same content were left out, so that these have another.
+            Whether examples with the same content were left out already, so all ids that are in the store have other
+            content.
 
         Raises
         ------
@@ -100,10 +101,10 @@ class Reads:
         present = self.id_type()
         if present is not None and ids and (present is str) != isinstance(ids[0], str):
             theirs, ours = ("text" if is_text else "integers" for is_text in (present is str, isinstance(ids[0], str)))
-            raise IdKindError(f"the store's ids are {theirs}, those given {ours}; nothing was ingested")
+            raise IdKindError(f"the store's ids are {theirs}, but the given ids are {ours}; nothing was ingested")
         taken = self._present(ids)
         if taken:
-            advice = '; leave out those with the same content by on_duplicate="skip" (--duplicate skip)'
+            advice = '. Leave out those with the same content by on_duplicate="skip" (--duplicate skip).'
             what, advice = (", with another content", "") if same_are_skipped else ("", advice)
             raise DuplicateIdError(
                 f"{len(taken)} of the ids {'is' if len(taken) == 1 else 'are'} in the store already{what}: "
@@ -111,7 +112,7 @@ class Reads:
             )
 
     def check_known(self, ids: Sequence[int | str]) -> None:
-        """Check that ids are the store's.
+        """Check that ids are in the store.
 
         Raises
         ------
@@ -130,8 +131,7 @@ class Reads:
 
     def ids_by_subject(self) -> dict[str, list[int | str]]:
         """Return the ids of each subject's examples, ascending."""
-        # By the table itself: an index that was damaged could leave one out. As bytes, since a subject that was damaged
-        # is no reason not to find the others.
+        # NOT INDEXED, since a damaged index could omit a row. As bytes, so that a damaged subject does not hide others.
         query = "SELECT id, CAST(subject AS BLOB) FROM examples NOT INDEXED WHERE typeof(subject) = 'text' ORDER BY id"
         ids: dict[str, list[int | str]] = {}
         for id_, subject in self._db.each(query):
@@ -139,19 +139,19 @@ class Reads:
         return ids
 
     def known(self, ids: Sequence[int | str]) -> list[int | str]:
-        """Return those ids that are the store's, in their order."""
+        """Return the given ids that are in the store, in their order."""
         known = set(self._present(ids))
         return [id_ for id_ in ids if id_ in known]
 
-    def duplicates(self, examples: Sequence[Example]) -> set[int | str]:
-        """Return the ids of those examples that are in the store with the same content."""
+    def duplicates(self, examples: Sequence[AnyExample]) -> set[int | str]:
+        """Return the ids of the given examples that are in the store with the same content."""
         ids = [example.id for example in examples if example.id is not None]
         rows = self._among(f"SELECT {COLUMNS} FROM examples WHERE id", ids, whole=True)
         stored = {example.id: example for row in rows if (example := typed(row)) is not None}
         return {example.id for example in examples if example.id is not None and stored.get(example.id) == example}
 
     def known_by(self, hashes: Collection[bytes], tokens: Collection[bytes] = ()) -> list[int | str]:
-        """Return the ids of examples whose rows have one of some hashes, or id or subject one of some tokens."""
+        """Return the ids of examples whose row has one of the hashes, or whose id or subject has one of the tokens."""
         keyed, ids = self.constants.tokens, []
         for id_, subject, hash_ in self._db.each("SELECT id, subject, hash FROM examples ORDER BY id"):
             about = subject is not None and bool(tokens) and keyed.of_subject(subject) in tokens
@@ -160,13 +160,13 @@ class Reads:
         return ids
 
     def examples(self, ids: Sequence[int | str]) -> list[Example]:
-        """Return the examples of ids, in their order.
+        """Return the examples with the given ids, in the order of the ids.
 
         Raises
         ------
         UnknownIdError
         StoreError
-            One of them is damaged.
+            An example is damaged.
         """
         found = self._found(ids)
         if len(found) < len(set(ids)):
@@ -179,7 +179,7 @@ class Reads:
             yield self._checked(row)[0]
 
     def hashes(self) -> list[bytes]:
-        """Return the hashes of all rows, each seen to be that of its row.
+        """Return the hashes of all rows. Each row is checked against its hash.
 
         Raises
         ------
@@ -189,7 +189,7 @@ class Reads:
         return [self._checked(row)[1] for row in self._db.each(f"SELECT {ROW} FROM examples ORDER BY id")]
 
     def vectors(self) -> tuple[list[int | str], NDArray[np.float32]]:
-        """Return all ids, ascending, and their vectors: ndarray of shape (n, dim)."""
+        """Return all ids, ascending, and their vectors as an array of shape (n, dim)."""
         ids: list[int | str] = []
         matrix = np.empty((len(self), self.constants.dim), dtype=np.float32)
         for number, (id_, blob) in enumerate(self._db.each("SELECT id, vector FROM examples ORDER BY id")):
@@ -198,11 +198,11 @@ class Reads:
         return ids, matrix
 
     def values(self) -> Iterator[tuple[str, bytes]]:
-        """Yield every text and blob of the file, whole, with its place."""
+        """Yield every text and blob of the file with its place. See `Database.values`."""
         return self._db.values()
 
     def is_sound(self) -> bool:
-        """Whether SQLite finds its own structures whole."""
+        """Whether SQLite finds its trees, indexes and constraints intact."""
         return self._db.is_sound()
 
     def _found(self, ids: Sequence[int | str]) -> dict[int | str, tuple[Example, bytes]]:
@@ -210,10 +210,10 @@ class Reads:
             f"SELECT {ROW} FROM examples WHERE id", [id_ for id_ in ids if can_be_an_id(id_)], whole=True
         )
         checked = [self._checked(row) for row in rows]
-        return {id_of(example): (example, hash_) for example, hash_ in checked}
+        return {example.id: (example, hash_) for example, hash_ in checked}
 
     def _checked(self, row: tuple[Any, ...]) -> tuple[Example, bytes]:
-        """Return the example of a row of the table, and its hash, which is seen to be its own."""
+        """Return the example and the hash of a row of the table, after checking that the hash is right."""
         *fields, salt, hash_, blob = row
         example = typed(fields)
         if example is None or not isinstance(salt, bytes):
@@ -233,7 +233,7 @@ class Reads:
         return self._among("SELECT id FROM examples WHERE id", [id_ for id_ in ids if can_be_an_id(id_)])
 
     def _among(self, query: str, values: Iterable[object], *, whole: bool = False) -> list[Any]:
-        """Return the first column, or whole rows, of a query for some values of its last column."""
+        """Return the rows of a query whose last expression has one of the values; if not `whole`, the first column."""
         rows: list[Any] = []
         remaining = iter(values)
         while part := list(islice(remaining, CHUNK)):
@@ -245,7 +245,7 @@ class Reads:
 
 
 class LockedReads(Reads):
-    """The queries of a store to which nobody else writes meanwhile."""
+    """The queries of a store to which no other process can write meanwhile."""
 
 
 def _some(ids: Sequence[int | str]) -> str:

@@ -1,12 +1,12 @@
-"""The tables of a store's SQLite file, what tells it from others, and how it is opened."""
+"""The tables, identification and options of a store's SQLite file."""
 
 FILE = "examples.sqlite"
 APPLICATION_ID = 0x45524153
 SCHEMA_VERSION = 2
-# The first with strict tables.
+# The first version with strict tables.
 MIN_SQLITE = (3, 37)
-# Rows have numbers of their own, so that no page of a tree repeats an id as a separator of its children. What was
-# forgotten stands in the order of its keyed hashes, which tells nothing of when.
+# The primary key of examples is a number, so that no page of a tree repeats an id as a separator of its children. The
+# table of what was forgotten is in the order of its keyed hashes, which does not reveal the order of removals.
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
 CREATE TABLE examples (

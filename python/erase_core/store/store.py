@@ -1,7 +1,6 @@
-"""The store's folder: made, opened and locked; and from when to when it is read and written.
+"""The store's folder: creates, opens and locks it, and begins and ends transactions.
 
-Its contents are had from `Store.reading` (reads.py) and `Store.writing` (transaction.py). Database.py writes and
-rewrites the file; model_cache.py keeps the model that is derived from it.
+For its contents, see reads.py and transaction.py; for the SQLite file, database.py; for the model, model_cache.py.
 """
 
 from __future__ import annotations
@@ -14,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core.errors import StoreError
+from erase_core.errors import StoreError, os_reason
 from erase_core.fs.durable import make_folder
+from erase_core.fs.status import is_file
 from erase_core.settings import Settings
 from erase_core.store.database import Database, needs_access
 from erase_core.store.metadata import Constants, new_metadata, new_name
@@ -28,7 +28,7 @@ __all__ = ["Store"]
 
 
 class Store:
-    """A folder with a store in it.
+    """A store in its folder.
 
     Parameters
     ----------
@@ -39,27 +39,27 @@ class Store:
     Attributes
     ----------
     constants : Constants
-        What the store was created with.
+        The values with which the store was created.
 
     Raises
     ------
     StoreError
-        The folder holds no store, or a damaged one.
+        The folder is not a store, or the store is damaged.
     StoreVersionError
         Another version of erase_core wrote it.
     """
 
     def __init__(self, folder: Path, timeout: float = 5.0) -> None:
-        # The process may go elsewhere, and the snapshot is to be replaced here all the same.
+        # Absolute, since the working directory of the process may change.
         self.folder, self.timeout = folder.absolute(), timeout
         file = self.folder / FILE
         try:
-            is_there = file.is_file()
+            is_there = is_file(file)
         except OSError as error:
-            raise StoreError(f"{folder}: {error.strerror or error}; {needs_access(folder)}") from error
+            raise StoreError(f"{folder}: {os_reason(error)}. {needs_access(folder)}") from error
         if not is_there:
-            raise StoreError(f"{folder} is not a store; make one with `erase init --store {folder}` or Erase.create")
-        # Of whoever was killed in the last moment, or came second.
+            raise StoreError(f"{folder} is not a store. Create one with `erase init --store {folder}` or Erase.create.")
+        # These files may be left from a process that was killed while it created the store, or was too late to do so.
         with suppress(OSError):
             clear_unfinished(self.folder)
         self._db = Database(file, timeout)
@@ -81,23 +81,24 @@ class Store:
         name: str | None = None,
         timeout: float = 5.0,
     ) -> Store:
-        """Make a new store in a folder that is absent or empty.
+        """Create a store in a folder that is empty or does not exist.
 
         Parameters
         ----------
         folder : Path
         settings : Settings
         embedder : str
-            Identity of the embedding model.
+            Name of the embedding model.
         dim : int
-            Its dimensions.
+            Dimensions of its vectors.
         axes : ndarray of shape (m, dim) or None
-            A projection by public axes.
+            The public axes of a projection.
         receipts : Path or None
-            Folder of the receipts, if it is not to be within the store's.
+            Folder of the receipts. None: inside the store's folder.
         name : str or None, default=None
-            What tells the store from others; None draws it.
+            Unique name of the store. None: a random name.
         timeout : float, default=5.0
+            Seconds to wait for another process.
         """
         try:
             check_vacant(folder)
@@ -106,59 +107,59 @@ class Store:
             metadata = new_metadata(name or new_name(), settings, embedder, dim, axes, receipts)
             Database.create(folder / FILE, metadata)
         except OSError as error:
-            raise StoreError(f"{folder}: {error.strerror or error}") from error
+            raise StoreError(f"{folder}: {os_reason(error)}") from error
         except sqlite3.Error as error:
             raise StoreError(f"{folder}: {error}") from error
         return cls(folder, timeout)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._db.close()
 
     @property
     def size(self) -> int:
-        """Bytes that the folder's files take."""
+        """Size of the folder's files in bytes."""
         size = 0
         try:
             for file in self.folder.rglob("*"):
                 with suppress(FileNotFoundError):  # another process has just replaced it
-                    size += file.stat().st_size if file.is_file() else 0
+                    size += file.stat().st_size if is_file(file) else 0
         except OSError as error:
-            raise StoreError(f"{self.folder}: {error.strerror or error}") from error
+            raise StoreError(f"{self.folder}: {os_reason(error)}") from error
         return size
 
     # ---- transactions ----
     @contextmanager
     def reading(self) -> Iterator[Reads]:
-        """Read everything within as of one moment."""
+        """Make all reads in the block see the same state."""
         with self._db.reading():
             yield Reads(self._db, self.constants)
 
     @contextmanager
     def locked(self) -> Iterator[LockedReads]:
-        """Keep others from writing within, if nobody writes now, without writing to the file.
+        """Prevent other processes from writing during the block. Nothing is written to the file.
 
         Raises
         ------
         StoreLockedError
-            Another process writes.
+            Another process is writing.
         """
         with self._db.locked():
             yield LockedReads(self._db, self.constants)
 
     @property
     def busy(self) -> bool:
-        """Whether this is within `reading`, `locked` or `writing`."""
+        """Whether a `reading`, `locked` or `writing` block is active."""
         return self._db.busy
 
     @contextmanager
     def writing(self) -> Iterator[WriteTransaction]:
-        """Write everything within, or nothing: it counts when this ends without an error.
+        """Write in one transaction, which is committed when the block ends without an error.
 
         Raises
         ------
         StoreLockedError
-            Another process writes, and did not end within the timeout.
+            Another process is writing, and did not finish within the timeout.
         StoreError
             The file cannot be written.
         """
@@ -169,14 +170,14 @@ class Store:
             tx.metadata.set(generation=tx.metadata.generation + 1)
 
     def scrub(self) -> tuple[int, list[tuple[int, bytes]]]:
-        """Write the file anew, so that nothing deleted is left in it.
+        """Rewrite the file, so that no deleted data is left in it.
 
         Returns
         -------
         newest : int
-            Number of the newest receipt, as of before.
+            Number of the newest receipt before the rewrite.
         pending : list of (int, bytes)
-            Receipts of what is now gone from the files, to be published.
+            Receipts to publish now, since the data that they list is gone from the files.
 
         Raises
         ------
@@ -191,13 +192,13 @@ class Store:
 
     @contextmanager
     def settling(self, newest: int, pending: Sequence[tuple[int, bytes]]) -> Iterator[None]:
-        """Note, if no error occurs within, that what was removed up to a receipt is gone, and receipts published.
+        """If the block ends without an error, mark the files as scrubbed up to a receipt, and receipts as published.
 
         Raises
         ------
         ScrubError
         """
-        # Not if another process has removed something since.
+        # Only if no other process has removed something since.
         scrubbed = (
             "UPDATE facts SET value = 1 WHERE name = 'scrubbed' AND ? = (SELECT value FROM facts WHERE name = 'head')"
         )

@@ -1,59 +1,57 @@
-"""A folder that is to hold a store: whether it is vacant, and what a process left that was killed while it made one."""
+"""Checks that a folder is free for a new store, and deletes files of a process that was killed while creating one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from erase_core.errors import StoreError
+from erase_core.errors import StoreError, os_reason
+from erase_core.fs.durable import partials_left
+from erase_core.fs.status import exists, is_dir
 from erase_core.store.schema import FILE
 
 __all__ = ["check_vacant", "clear_unfinished"]
 
-# Names of what is in the way that a message lists.
+# Most names of files to list in a message.
 MOST = 3
 
 
 def check_vacant(folder: Path) -> None:
-    """Check that a folder is absent or empty, but for what a process left that was killed here.
+    """Check that a folder does not exist or is empty, apart from files of a killed process.
 
     Raises
     ------
     StoreError
-        It is not; the message says what is in the way.
+        The folder is not free. The message names the files in it.
     """
     try:
         taken = _in_the_way(folder)
     except OSError as error:
-        raise StoreError(f"{folder}: {error.strerror or error}") from error
+        raise StoreError(f"{folder}: {os_reason(error)}") from error
     if taken:
         raise StoreError(f"{folder} {taken}")
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Remove what a process left that was killed while it made a store."""
-    for file in _unfinished(folder):
+    """Delete files of a process that was killed while it created a store."""
+    for file in partials_left(folder, FILE):
         file.unlink(missing_ok=True)
 
 
 def _in_the_way(folder: Path) -> str | None:
-    """Return why no store can be made there, to be read after the folder's name."""
-    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not above.is_dir():
+    """Return why no store can be created in a folder, as words to put after its name; None if it is free."""
+    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if exists(path))
+    if not is_dir(above):
         what = "is a file" if above == folder.absolute() else f"cannot be made, since {above} is a file"
-        return f"{what}; choose another folder"
+        return f"{what}. Choose another folder."
     if above != folder.absolute():
         return None
-    names = sorted(file.name for file in set(folder.iterdir()) - set(_unfinished(folder)))
+    names = sorted(file.name for file in set(folder.iterdir()) - set(partials_left(folder, FILE)))
     if FILE in names:
-        return "is not empty: it holds a store already; open the store that is in it, or choose another folder"
+        return "is not empty: it holds a store already. Open the store, or choose another folder."
     if not names:
         return None
     others = len(names) - MOST
     more = f" and {others} more" if others > 0 else ""
     verb = "is" if len(names) == 1 else "are"
     listed = ", ".join(map(repr, names[:MOST]))
-    return f"is not empty: {listed}{more} {verb} in the way; name a new folder within it, or choose another"
-
-
-def _unfinished(folder: Path) -> list[Path]:
-    return list(folder.glob(f"{FILE}.partial-*"))
+    return f"is not empty: {listed}{more} {verb} in the way. Give a new folder inside it, or choose another folder."

@@ -1,1 +1,1 @@
-"""`verify`: a second implementation of the model, a search of the files, and the judgement."""
+"""Verification of a store: a second implementation of the model, checks of all data, and a search of the files."""

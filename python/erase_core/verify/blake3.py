@@ -1,7 +1,7 @@
-"""BLAKE3 in numpy: keys of text ids and the digest, for code that judges the core and may not share it.
+"""BLAKE3 in numpy, for the second implementation, which shares no code with the core: row keys and the digest.
 
-Written from O'Connor, Aumasson, Neves and Wilcox-O'Hearn, "BLAKE3", 2020, section 2. Hashing without a key only, and
-extendable output of messages of one block only: `reference.py` needs no more. Words are columns: an array of shape
+Written from O'Connor, Aumasson, Neves and Wilcox-O'Hearn, "BLAKE3", 2020, section 2. Only the unkeyed hash; extendable
+output only for messages of one block: reference.py needs no more. Each column of an array is one message: its shape is
 (words, messages).
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = ["extended_hashes", "first_eight_bytes", "hash_bytes"]
 
-Words = NDArray[np.integer[Any]]  # what uint32 and a Python integer give, to a type checker; it is uint32
+Words = NDArray[np.integer[Any]]  # always uint32; type checkers infer this for uint32 with a Python integer
 
 BLOCK, CHUNK = 64, 1024
 CHUNK_START, CHUNK_END, PARENT, ROOT = 1, 2, 4, 8
@@ -85,7 +85,7 @@ def _hashes(messages: Sequence[bytes]) -> Words:
 
 
 def _chunk_values(chunks: Sequence[bytes], counters: NDArray[np.int64], alone: NDArray[np.bool_]) -> Words:
-    """The chaining value of each chunk; of a message's only chunk the hash."""
+    """The chaining value of each chunk; for a chunk that is a whole message, the hash."""
     lengths = np.array([len(chunk) for chunk in chunks])
     n_blocks = np.maximum(1, -(-lengths // BLOCK))
     width = int(n_blocks.max())
@@ -102,7 +102,7 @@ def _chunk_values(chunks: Sequence[bytes], counters: NDArray[np.int64], alone: N
 
 
 def _root(values: Words) -> Words:
-    """The hash of the message with these chunks: neighbours merge, level by level; one left over goes up as it is."""
+    """The hash of the message with these chunks. Neighbours merge, level by level; an odd one moves up unchanged."""
     while (count := values.shape[1]) > 1:
         pairs = count // 2
         blocks = np.concatenate([values[:, 0 : 2 * pairs : 2], values[:, 1 : 2 * pairs : 2]])
@@ -116,7 +116,7 @@ def _root(values: Words) -> Words:
 def _compressed(
     values: Words, blocks: Words, counters: NDArray[np.int64], lengths: NDArray[np.int64], flags: NDArray[np.int64]
 ) -> Words:
-    """The compression function, of all columns at once."""
+    """The compression function, for all columns at once."""
     low, high = _state(values, blocks, counters, lengths, flags)
     result: Words = low ^ high
     return result
@@ -131,7 +131,7 @@ def _state(
     d: Words = np.stack([counters & 0xFFFFFFFF, counters >> 32, lengths, flags]).astype(np.uint32)
     for _ in range(7):
         a, b, c, d = _mixed(a, b, c, d, blocks[0:8:2], blocks[1:8:2])
-        # Row r turned by r: the diagonals stand in columns.
+        # Rotate row r by r positions, so that the diagonals become columns.
         b, c, d = np.roll(b, -1, axis=0), np.roll(c, -2, axis=0), np.roll(d, -3, axis=0)
         a, b, c, d = _mixed(a, b, c, d, blocks[8:16:2], blocks[9:16:2])
         b, c, d = np.roll(b, 1, axis=0), np.roll(c, 2, axis=0), np.roll(d, 3, axis=0)
@@ -140,7 +140,7 @@ def _state(
 
 
 def _mixed(a: Words, b: Words, c: Words, d: Words, x: Words, y: Words) -> tuple[Words, Words, Words, Words]:
-    """The function G, of four columns at once. Sums are modulo 2^32."""
+    """The function G, for four columns at once. Sums are modulo 2^32."""
     for word, first, second in ((x, 16, 12), (y, 8, 7)):
         a = a + b + word
         d = _turned(d ^ a, first)

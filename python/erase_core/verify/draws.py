@@ -1,6 +1,6 @@
-"""Section 4 of docs/algorithm.md in numpy: the keyed draws of `reference.py`, many at a time.
+"""Section 4 of docs/algorithm.md in numpy: the keyed random draws of `reference`, many at a time.
 
-Words of 32 bits stand in uint64, so that the product of two is exact. Nothing here looks at a row.
+Words of 32 bits are kept in uint64, so that the product of two words is exact. The draws do not depend on the rows.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from erase_core.verify.blake3 import first_eight_bytes
 
 __all__ = ["phase", "places", "race_keys", "row_keys", "signs"]
 
-UInt64s = NDArray[np.integer[Any]]  # what uint64 and a Python integer give, to a type checker; it is uint64
+UInt64s = NDArray[np.integer[Any]]  # always uint64; type checkers infer this for uint64 with a Python integer
 
 MASK32 = 2**32 - 1
 RACE, PHASE, SIGNS, PLACE = 1, 2, 3, 4
-RACE_ROWS = 2**13  # at a time: what is worked on stays in the processor's cache
+RACE_ROWS = 2**13  # rows at a time, so that they stay in the processor's cache
 
 
 def _draws(seed: int, a: UInt64s, b: int | UInt64s, purpose: int) -> list[UInt64s]:
@@ -64,11 +64,11 @@ def places(seed: int, keys: UInt64s) -> UInt64s:
 def _log2(u: UInt64s) -> UInt64s:
     """L(u): the base-2 logarithm in units of 2^-48."""
     v, g = u, np.full_like(u, 63)
-    for width in (32, 16, 8, 4, 2, 1):  # the highest set bit goes to position 63
+    for width in (32, 16, 8, 4, 2, 1):  # shift the highest set bit to position 63
         low = v < 2 ** (64 - width)
         v, g = np.where(low, v << width, v), np.where(low, g - width, g)
     for _ in range(48):
-        # floor(v v / 2^63) = 2 top + (bottom >> 63) may need 65 bits: if it does, it is halved, which gives top.
+        # floor(v v / 2^63) = 2 top + (bottom >> 63) may need 65 bits. Then it is halved, which gives top.
         top, bottom = _squared(v)
         over = top >> 63
         v = np.where(over == 1, top, top << 1 | bottom >> 63)
@@ -80,7 +80,7 @@ def _squared(v: UInt64s) -> tuple[UInt64s, UInt64s]:
     """The halves of v v = 2^64 top + bottom. With v = 2^32 h + l it is 2^64 h h + 2^33 h l + l l."""
     h, low = v >> 32, v & MASK32
     cross, square = h * low, low * low
-    bottom = (cross << 33) + square  # modulo 2^64: smaller than a summand if it went over
+    bottom = (cross << 33) + square  # modulo 2^64: smaller than a summand if it overflowed
     return h * h + (cross >> 31) + (bottom < square), bottom
 
 

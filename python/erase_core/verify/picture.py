@@ -1,8 +1,7 @@
-"""All that `verify` looks at, read as of one moment. Nothing is judged here; see judgement.py."""
+"""Reads all data that `verify` needs, in one consistent state. For the judgement, see judgement.py."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +11,8 @@ from erase_core import checks
 from erase_core._core import Model
 from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.errors import StoreError
-from erase_core.receipts.chain import ChainVerification, verify_chain
-from erase_core.receipts.receipt import Receipt, ReceiptRef
+from erase_core.receipts.folder import FoundReceipt
+from erase_core.receipts.receipt import Receipt
 from erase_core.settings import Settings
 from erase_core.store.metadata import Head
 from erase_core.store.model_cache import Clustering
@@ -24,18 +23,20 @@ __all__ = ["Picture", "ReceiptsPicture", "RowsPicture", "take"]
 
 
 class RowsPicture(NamedTuple):
-    """The rows of the tables, each seen to be sound, and what the store is committed to.
+    """The rows of the tables, each checked against its hash, and the store's commitments to them.
 
     Parameters
     ----------
     hashes : list of bytes
-        Of the examples.
+        The hashes of the examples.
     commitment : bytes
+        The commitment to them.
     forgotten : set of bytes
-        The list of what was forgotten: tokens.
+        The tokens on the list of what was forgotten.
     forgotten_commitment : bytes
+        The commitment to this list.
     back : list of int or str
-        Ids of examples that are there and on that list.
+        Ids of examples in the store that are on this list.
     """
 
     hashes: list[bytes]
@@ -46,56 +47,57 @@ class RowsPicture(NamedTuple):
 
 
 class ReceiptsPicture(NamedTuple):
-    """The receipts, and what the store knows of them.
+    """The receipts, and what the store knows about them.
 
     Parameters
     ----------
     head : Head
-        The newest one that the store knows.
+        The newest receipt that the store knows.
     newest : int
-        Number of the newest one that is published.
+        Number of the newest published receipt.
     pending : frozenset of int
-        Numbers of those that are to be published.
-    chain : ChainVerification
-        How those up to `head` fit together.
+        Numbers of the receipts that are not published yet.
+    collected : list of FoundReceipt
+        The receipts up to `head`, published or not.
     found : Receipt or None
-        The newest one that the store knows, as it was found.
+        The receipt with the number of `head`; None if it is missing or invalid.
     still_there : list of int or str
-        Ids of examples that are there, though a receipt says that they were removed.
+        Ids of examples in the store that a receipt lists as removed.
     committed : (bytes, str) or None
-        The store's commitments to its examples and to its model; None if it was written to since the newest receipt.
+        The store's commitments to its examples and to its model. None if it was written to since the newest receipt, or
+        that receipt was not found.
     """
 
     head: Head
     newest: int
     pending: frozenset[int]
-    chain: ChainVerification
+    collected: list[FoundReceipt]
     found: Receipt | None
     still_there: list[int | str]
     committed: tuple[bytes, str] | None
 
 
 class Picture(NamedTuple):
-    """A store as of one moment.
+    """The state of a store at one moment.
 
     Parameters
     ----------
     model : Model or None
     ids, vectors
-        Of all examples, by ascending id.
+        The ids of all examples, ascending, and their vectors.
     settings : Settings
     params : reference.Params
-        The parameters as the store has them, not as the model that is judged has them.
+        The parameters in the store's settings, not those of the model, which is to be judged.
     digest : str
-        Of the model, as the store has it.
+        Digest of the model according to the store.
     snapshot : str
-        Digest of the snapshot; empty if there is none.
+        Digest of the snapshot; empty if it is missing or invalid.
     is_scrubbed : bool
-        Whether what was removed is gone from the files.
+        Whether removed data is gone from the files.
     is_sound : bool
-        Whether SQLite finds its own structures whole.
+        Whether SQLite finds its trees, indexes and constraints intact.
     rows : RowsPicture or StoreError
-        The error where a row is damaged.
+        The error if a row is damaged.
     receipts : ReceiptsPicture
     """
 
@@ -112,9 +114,7 @@ class Picture(NamedTuple):
     receipts: ReceiptsPicture
 
 
-def take(
-    reads: Reads, clustering: Clustering, receipts: StoreReceipts, newest: int, known: Sequence[ReceiptRef]
-) -> Picture:
+def take(reads: Reads, clustering: Clustering, receipts: StoreReceipts, newest: int) -> Picture:
     """Return the picture of a store.
 
     Parameters
@@ -124,13 +124,11 @@ def take(
     receipts : StoreReceipts
     newest : int
         Number of the newest receipt that was published before the store is read.
-    known : sequence of ReceiptRef
-        Receipts that must be there.
     """
     snapshot, model = clustering.snapshot_digest(), clustering.current(reads)
     clustering.outdated |= snapshot != ("" if model is None else model.digest())
     ids, vectors = reads.vectors()
-    of_receipts = _receipts(reads, receipts, newest, known)
+    of_receipts = _receipts(reads, receipts, newest)
     return Picture(
         model,
         ids,
@@ -150,8 +148,8 @@ def _params(reads: Reads) -> reference.Params:
     settings, axes = reads.constants.settings, reads.constants.axes
     return reference.Params(
         n_clusters=settings.n_shots,
-        epsilon=checks.ratio("epsilon", settings.epsilon, 0, checks.MAX_EPSILON),
-        gamma=checks.ratio("gamma", settings.gamma, None, 1),
+        epsilon=checks.epsilon(settings.epsilon),
+        gamma=checks.gamma(settings.gamma),
         max_iter=settings.max_iter,
         panel=checks.panel(settings.panel, settings.n_shots),
         seed=settings.seed,
@@ -171,14 +169,13 @@ def _rows(reads: Reads) -> RowsPicture | StoreError:
     return RowsPicture(hashes, commitment, forgotten, forgotten_commitment, back)
 
 
-def _receipts(reads: Reads, receipts: StoreReceipts, newest: int, known: Sequence[ReceiptRef]) -> ReceiptsPicture:
+def _receipts(reads: Reads, receipts: StoreReceipts, newest: int) -> ReceiptsPicture:
     head, pending = reads.metadata.head, dict(reads.pending())
-    chain, sound = verify_chain(
-        receipts.folder, head.ref, known, receipts.public_keys, pending=pending, upto=head.number
-    )
-    still_there = reads.known_by({bytes.fromhex(row) for receipt in sound for row in receipt.rows})
-    found = next((receipt for receipt in sound if receipt.number == head.number), None)
+    collected = receipts.folder.collect(pending, upto=head.number)
+    in_place = [receipt for each in collected if (receipt := each.in_place)]
+    still_there = reads.known_by({bytes.fromhex(row) for receipt in in_place for row in receipt.rows})
+    found = next((receipt for receipt in in_place if receipt.number == head.number), None)
     committed = None
     if found and reads.metadata.head_is_current:
         committed = reads.metadata.commitment, reads.metadata.model_commitment
-    return ReceiptsPicture(head, newest, frozenset(pending), chain, found, still_there, committed)
+    return ReceiptsPicture(head, newest, frozenset(pending), collected, found, still_there, committed)

@@ -1,12 +1,12 @@
-"""The definition of docs/algorithm.md, a second time, in numpy: a model from the vectors, ids and parameters.
+"""A second implementation of docs/algorithm.md, in numpy: computes the model of vectors, ids and parameters.
 
-A removal's result is judged by it. So it has no maintenance in it (no certificate, no replay, no known scores, no
-shards) and shares no code with the core. Its sections are those of docs/algorithm.md, then docs/file-format.md. Section
-4 is `reference_draws.py`.
+`verify` compares the core's result with it. So it contains no maintenance (no certificate, no replay, no cached scores,
+no shards), and shares no code with the core. The sections below are those of docs/algorithm.md, then those of
+docs/file-format.md. Section 4 is in `draws`.
 
-Integers stand in float64 where they are multiplied, since numpy is fast at that. It is exact as long as every partial
-sum is below 2^53, in any order; the bound stands beside each such place. Features and dimensions are at most 2^16, rows
-at most 2^31. Rows are taken in chunks, so that memory is little more than the rows in fixed point, twice.
+Integers are multiplied as float64, which is fast in numpy. This is exact as long as all partial sums, in any order, are
+below 2^53; a comment at each such place gives the bound. There are at most 2^16 features and dimensions, and at most
+2^31 rows. Rows are processed in chunks, so the memory needed is little more than twice the rows in fixed point.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ HASHES = 1024  # rows at a time
 
 @dataclass(frozen=True)
 class Params:
-    """What the caller chooses, within the ranges of docs/algorithm.md.
+    """The parameters of a model, within the ranges of docs/algorithm.md.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ class Params:
         0 to 2**64 - 1.
     max_norm : float or None
     projection : None, int or float64 array of shape (m, n_features)
-        An int: that many dimensions by random signs. An array: the axes.
+        An int: the number of dimensions of a random-sign projection. An array: the axes.
     center : sequence of float or None
-        What is subtracted from every row, a number for each feature.
+        The vector subtracted from every row, one number for each feature.
     """
 
     n_clusters: int
@@ -104,7 +104,7 @@ class Step:
 def fit(
     vectors: NDArray[np.float32] | NDArray[np.float64], ids: Sequence[int] | Sequence[str], params: Params
 ) -> Fitted:
-    """Return the model that these rows have.
+    """Return the model of these rows.
 
     Parameters
     ----------
@@ -120,10 +120,10 @@ def fit(
     Raises
     ------
     DataError, DuplicateIdError, IdKindError, ParameterError
-        There is no model of such rows, ids or axes.
+        The rows, ids or parameters are invalid.
     """
     if vectors.ndim != 2 or vectors.shape[1] == 0 or len(vectors) != len(ids):
-        raise DataError(f"there must be one row for each of {len(ids)} ids, got an array of shape {vectors.shape}")
+        raise DataError(f"vectors must have one row for each of {len(ids)} ids, got an array of shape {vectors.shape}")
     (n, d), is_text = vectors.shape, _is_text(ids)
     names = [id_.encode() if isinstance(id_, str) else id_ for id_ in ids]
     order = sorted(range(n), key=names.__getitem__)
@@ -150,29 +150,29 @@ def fit(
 
 
 def _is_text(ids: Sequence[int] | Sequence[str]) -> bool:
-    """Whether the ids are strings and not integers; False if there are none."""
+    """Whether the ids are strings, not integers; False if there are no ids."""
     kinds = {type(id_) for id_ in ids}
     if kinds not in (set(), {int}, {str}):
         raise IdKindError("ids must all be integers or all be strings")
     if len(set(ids)) < len(ids):
-        raise DuplicateIdError("an id occurs twice")
+        raise DuplicateIdError("ids must be unique, but one occurs twice")
     return kinds == {str}
 
 
 def _chunks(n: int, width: int) -> Iterator[slice]:
-    """Slices of n rows, short enough for some arrays of that width in float64."""
+    """Slices of n rows, so short that float64 arrays of that width take little memory."""
     step = max(1, CHUNK_ENTRIES // width)
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
 
 
 # ---- 1. Fixed point ----
 def _center(params: Params, d: int) -> Floats:
-    """The center, with zeros of one sign; zeros without one."""
+    """The center, with all zeros positive; a zero vector if there is no center."""
     return np.zeros(d) if params.center is None else np.array(params.center, dtype=np.float64) + 0.0
 
 
 def _at_exponent(x: Floats, p: NDArray[np.int32]) -> Floats:
-    """x^(p), row by row. `ldexp` is exact, or its result is tiny and rounds to 0; `rint` takes halves to even."""
+    """x^(p), row by row. `ldexp` is exact, or its result is tiny and rounds to 0; `rint` rounds halves to even."""
     return np.rint(np.ldexp(x, (14 - p)[:, None]))
 
 
@@ -183,11 +183,11 @@ def _squares(x: Floats) -> Floats:
 
 
 def _fixed_point(x: Floats) -> tuple[NDArray[np.int32], Floats]:
-    """The rows' own exponents and their mantissas."""
+    """The exponent of each row, and the mantissas."""
     if not np.isfinite(x).all():
-        raise DataError("a value is not finite")
-    # 2^(top - 1) <= largest < 2^top. At the exponent top - 2 that entry alone is 2^15 or more, and its square above U.
-    # The search begins at top - 1: there no entry is above 2^15, and no sum of 2^16 squares above 2^46.
+        raise DataError("vectors must be finite, but a value is not")
+    # 2^(top - 1) <= largest < 2^top. With exponent top - 2, this entry would be at least 2^15, and its square above U.
+    # So the search begins at top - 1. There, entries are at most 2^15, and sums of 2^16 squares at most 2^46.
     largest = np.abs(x).max(axis=1)
     top = np.where(largest > 0, np.frexp(largest)[1], LOWEST_EXPONENT)
     p = np.maximum(top - 1, LOWEST_EXPONENT).astype(np.int32)
@@ -199,7 +199,7 @@ def _fixed_point(x: Floats) -> tuple[NDArray[np.int32], Floats]:
 
 
 def _fixed_rows(vectors: NDArray[np.floating], order: Int64s, params: Params) -> tuple[Int64s, Int16s]:
-    """What is kept of the rows, in that order: `(p, y)`, or `(pR, x)` where `max_norm` is given."""
+    """The stored form of the rows, in that order: `(p, y)`; or `(pR, x)` if `max_norm` is given."""
     n, d = vectors.shape
     axes = _axes(params, d)
     width = d if axes is None else len(axes[0])
@@ -218,7 +218,7 @@ def _fixed_rows(vectors: NDArray[np.floating], order: Int64s, params: Params) ->
 
 # ---- 2. Projection ----
 def _axes(params: Params, d: int) -> tuple[Floats, float] | None:
-    """The matrix by which mantissas are multiplied and the factor for the products; None for no projection."""
+    """The matrix to multiply mantissas with, and the factor for the products; None without a projection."""
     if params.projection is None:
         return None
     if isinstance(params.projection, int):
@@ -228,7 +228,7 @@ def _axes(params: Params, d: int) -> tuple[Floats, float] | None:
 
 
 def _matrix(matrix: Floats, d: int) -> tuple[int, Floats]:
-    """`p_M` and `B`. A row that is within bounds at some exponent is so at all larger ones."""
+    """`p_M` and `B`. A row that is within bounds for one exponent is so for all larger exponents."""
     if matrix.ndim != 2 or matrix.shape[1] != d or len(matrix) == 0:
         raise ParameterError(f"projection must have the shape (m, n_features={d}), got {matrix.shape}")
     p = _fixed_point(matrix)[0].max()
@@ -261,15 +261,15 @@ def _norm_exponent(max_norm: float) -> int:
 
 
 def _check_norms(p: NDArray[np.int32], a: Floats, max_norm: float) -> None:
-    """Refuse rows above the bound. It is above U / 4, which is above all rows of smaller exponents than pR."""
+    """Refuse rows above the bound. Rows with exponents below pR are below it: the bound is at least U / 4."""
     fixed = _norm_exponent(max_norm)
     bound = math.floor(U * (Fraction(max_norm) / Fraction(2) ** fixed) ** 2)
     if (p > fixed).any() or (_squares(a)[p == fixed] > bound).any():
-        raise DataError(f"a row has a norm above max_norm={max_norm!r}")
+        raise DataError(f"vectors must have norms of at most max_norm={max_norm!r}, but one is larger")
 
 
 def _aligned(rows: Int16s, exponents: Int64s, exponent: int) -> Int16s:
-    """The rows as the rest of the algorithm sees them."""
+    """The rows with a common exponent, as all later sections use them."""
     if (exponents == exponent).all():
         return rows
     aligned = np.empty_like(rows)
@@ -287,22 +287,22 @@ def _panel(keys: NDArray[np.integer[Any]], params: Params) -> Int64s:
 
 
 def _distances(x: Floats, centres: Floats) -> Floats:
-    """Squared distances, all below 2^32. No partial sum of a product of x and C is above |x| |C| < 2^30."""
+    """Squared distances, all below 2^32. Partial sums of a product of x and C are at most |x| |C| < 2^30."""
     distances: Floats = _squares(x)[:, None] - 2 * (x @ centres.T) + _squares(centres)
     return distances
 
 
 def _first(race: NDArray[np.integer[Any]], weights: Int64s) -> int:
-    """The position of the smallest E / w among the rows with w > 0. Ids ascend: a smaller position is a smaller id."""
+    """The position of the smallest E / w among rows with w > 0. Ids ascend, so a smaller position is a smaller id."""
     with np.errstate(divide="ignore"):
         ratios = race / weights
-    # Each is rounded by less than a part in 2^51: all that may be the smallest are compared exactly.
+    # The relative rounding error is below 2^-51. All candidates for the smallest are compared exactly.
     near = np.flatnonzero(ratios <= ratios.min() * (1 + 2.0**-48))
     return min(map(int, near), key=lambda i: (Fraction(int(race[i]), int(weights[i])), i))
 
 
 def _seeding(rows: Int16s, keys: NDArray[np.integer[Any]], k: int, seed: int) -> tuple[list[int], list[Proposals]]:
-    """The positions of the rows chosen, round by round, and all proposals."""
+    """The positions of the chosen rows, round by round, and all proposals."""
     chosen: list[int] = []
     rounds: list[Proposals] = []
     n = len(rows)
@@ -318,7 +318,7 @@ def _seeding(rows: Int16s, keys: NDArray[np.integer[Any]], k: int, seed: int) ->
         if r > 0:
             np.minimum(nearest, weights[:, None], out=nearest)
         potentials = nearest.sum(axis=0)
-        best = int(potentials.argmin())  # the first of several
+        best = int(potentials.argmin())  # on a tie, the first
         weights = nearest[:, best].copy()
         free[proposals[best]] = 0
         chosen.append(proposals[best])
@@ -341,7 +341,7 @@ def _assign(rows: Int16s, centres: Int64s) -> Step:
     for part in _chunks(len(rows), k + centres.shape[1]):
         x = rows[part].astype(np.float64)
         distances = _distances(x, centres_as_floats)
-        own = distances.argmin(axis=1)  # the lowest index of several
+        own = distances.argmin(axis=1)  # on a tie, the lowest index
         member = (own == np.arange(k)[:, None]).astype(np.float64)
         sums += (member @ x).astype(np.int64)
         loss += int(distances.min(axis=1).sum())
@@ -353,7 +353,7 @@ def _updated(centres: Int64s, counts: Int64s, sums: Int64s, b: int, e: int, phi:
     """The centres after an update. All fits int64: num < 2^31 * 2^17, phi den < 2^14 * 2^31."""
     den = np.maximum(counts, b)[:, None]
     num = sums + np.maximum(0, b - counts)[:, None] * centres
-    divisor = np.maximum(den, 1)  # where den = 0 nothing is taken
+    divisor = np.maximum(den, 1)  # the result is not used if den = 0
     new = (num + phi * den) // (e * divisor) * e - phi + e // 2
     inside = (np.abs(new) <= 32767).all(axis=1) & ((new**2).sum(axis=1) <= 33 * 2**26)
     return np.where((den > 0) & inside[:, None], new, centres)

@@ -1,4 +1,4 @@
-"""Looks for texts and vectors in files, in every encoding in which they may stand there."""
+"""Searches files for texts and vectors, in all encodings that a file is likely to use."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from erase_core.store.schema import FILE
 
 __all__ = ["Finding", "forms_of_text", "forms_of_vector", "search"]
 
-# A database splits what is long, so that it is looked for piece by piece.
+# A database splits long values, so they are searched in pieces of this many bytes.
 PIECE = 128
 SHORTEST = 4
-# Read at a time.
+# Bytes to read at a time.
 PART = 2**20
-# One in the fixed point of a model of unit vectors (docs/algorithm.md, section 3).
+# The value 1.0 in the fixed point of a model of unit vectors (docs/algorithm.md, section 3).
 UNIT = 2**14
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A place where something was found.
+    """A text or vector found in a file.
 
     Parameters
     ----------
     number : int
-        Which of those that were looked for, counted from 0.
+        Index of the text or vector among those searched for, counted from 0.
     form : str
-        Its encoding.
+        The encoding in which it was found.
     place : str
-        File, or table and column of a database.
+        The file, or table and column of a database.
     offset : int
-        In bytes, from the place's beginning.
+        Offset in bytes from the beginning of the place.
     whole : bool
-        Whether all of it was found in one place, and not only pieces of it, which others may have too.
+        Whether all of it was found there, not only a piece, which other values may contain, too.
     """
 
     number: int
@@ -54,21 +54,21 @@ class Finding:
 
     def __str__(self) -> str:
         part = "" if self.whole else f"{PIECE} bytes of "
-        what = f"{part}number {self.number + 1} of what should be absent"
-        return f"{self.place} holds {what}, as {self.form}, at {self.offset}"
+        what = f"{part}number {self.number + 1} of the texts and vectors that should be absent"
+        return f"{self.place} contains {what}, as {self.form}, at byte {self.offset}"
 
 
 def forms_of_text(text: str) -> dict[str, bytes]:
-    """Return the ways in which a text may be written.
+    """Return the encodings of a text, by their names.
 
     Raises
     ------
     ParameterError
-        It is so short that it is found everywhere.
+        The text is too short to be searched for: it would be found everywhere.
     """
     plain = text.encode("utf-8", "surrogatepass")
     if len(plain) < SHORTEST:
-        raise ParameterError(f"a text to look for must have at least {SHORTEST} bytes, got {text!r}")
+        raise ParameterError(f"absent must have only texts of at least {SHORTEST} bytes, got {text!r}")
     wide = {order: text.encode(order, "surrogatepass") for order in ("utf-16-le", "utf-16-be")}
     json_forms = {
         "JSON": json.dumps(text)[1:-1].encode(),
@@ -79,16 +79,16 @@ def forms_of_text(text: str) -> dict[str, bytes]:
 
 
 def forms_of_vector(vector: NDArray[np.floating]) -> dict[str, bytes]:
-    """Return the ways in which a vector may be written: as it is given, and as float32.
+    """Return the encodings of a vector, as given and as float32, by their names.
 
     Raises
     ------
     ParameterError
-        It is all zeros, which are found everywhere.
+        The vector is all zeros, which would be found everywhere.
     """
     single = np.ascontiguousarray(vector, dtype=np.float32)
     if not single.any():
-        raise ParameterError("a vector to look for must not be all zeros")
+        raise ParameterError("absent must not have a vector of zeros, which would be found everywhere")
     fixed = np.rint(single.astype(np.float64) * UNIT).clip(-(2**15), 2**15 - 1)
     plain = single.astype("<f4").tobytes()
     forms = {
@@ -110,23 +110,31 @@ def forms_of_vector(vector: NDArray[np.floating]) -> dict[str, bytes]:
 def search(
     files: Iterable[Path], wanted: Iterable[Mapping[str, bytes]], values: Iterable[tuple[str, bytes]] = ()
 ) -> list[Finding]:
-    """Look for things, each in several forms: the first place of each form in each file, or else in some values.
+    """Search files for texts and vectors, each in several encodings.
 
     Parameters
     ----------
     files : iterable of Path
     wanted : iterable of mapping from str to bytes
-        Forms of each thing.
+        The encodings of each text or vector by their names.
     values : iterable of (str, bytes)
-        Contents of a database, each with its place: in the file they may be split.
+        Values of a database with their places. Encodings that are in no file are searched in them, since the database
+        may split a value in its file.
 
-    SQLite's index of its log (``examples.sqlite-shm``) is left out: it holds numbers of pages alone, and locks, which
-    whoever reads it would end.
+    Returns
+    -------
+    list of Finding
+        The first place of each encoding in each file, or in the values.
 
     Raises
     ------
     OSError
         A file cannot be read.
+
+    Notes
+    -----
+    SQLite's index of its log (``examples.sqlite-shm``) is skipped. It contains only page numbers and locks, and closing
+    it after reading would end the locks.
     """
     needles = [(number, form, content) for number, forms in enumerate(wanted) for form, content in forms.items()]
     findings = [finding for file in files if file.name != f"{FILE}-shm" for finding in _in_file(file, needles)]
@@ -149,7 +157,7 @@ def _in_file(file: Path, needles: list[tuple[int, str, bytes]]) -> Iterator[Find
 
 def _in_values(values: Iterable[tuple[str, bytes]], needles: list[tuple[int, str, bytes]]) -> Iterator[Finding]:
     for batch in _batches(values):
-        # Where not even all of them together have it, no single one has.
+        # Search the joined values first: if they do not contain it, no single value does.
         joined = b"".join(value for _, value in batch)
         for number, form, needle in [each for each in needles if _find(each[2], joined, len(joined)) >= 0]:
             for place, value in batch:
@@ -175,16 +183,16 @@ def _batches(values: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, by
 
 
 def _find(needle: bytes, content: bytes | bytearray, end: int) -> int:
-    """Return where the first of a needle's pieces is; -1 if none is there."""
+    """Return the first offset of a piece of a needle; -1 if there is none."""
     return min((at for piece in _pieces(needle) if (at := content.find(piece, 0, end)) >= 0), default=-1)
 
 
 def _parts(file: Path) -> Iterator[tuple[int, int, bytearray]]:
-    """Yield a file in parts, each with its offset and length; a part begins with the last bytes of the one before."""
+    """Yield a file in parts, each with its offset and length. A part begins with the last bytes of the previous one."""
     buffer = bytearray(PART)
     start, kept = 0, 0
     try:
-        # One that another process has just replaced or deleted holds nothing.
+        # Another process may have just replaced or deleted the file.
         with suppress(FileNotFoundError), handles.reading(file) as descriptor:
             while count := os.preadv(descriptor, [memoryview(buffer)[kept:]], start + kept):
                 end = kept + count
@@ -197,15 +205,15 @@ def _parts(file: Path) -> Iterator[tuple[int, int, bytearray]]:
 
 
 def _pieces(needle: bytes) -> list[bytes]:
-    """Return pieces of `PIECE` bytes that cover a needle; the needle itself if it is short."""
+    """Return pieces of `PIECE` bytes that cover a needle. A short needle is a single piece."""
     starts = [*range(0, len(needle) - PIECE, PIECE), max(0, len(needle) - PIECE)]
     pieces = [needle[start : start + PIECE] for start in starts]
-    # A run of one byte, of zeros above all, is found everywhere: it counts only where there is nothing else.
+    # A run of a single byte value, such as zeros, is found everywhere. It counts only if there is no other piece.
     return [piece for piece in pieces if len(set(piece)) > 1] or pieces[:1]
 
 
 def _in_base64(content: bytes) -> dict[str, bytes]:
-    """Return what is the same in base64 whatever stands before and after: one for each of three alignments."""
+    """Return the base64 encodings that do not depend on the surrounding bytes: one for each of three alignments."""
     forms = {}
     for before in range(3):
         whole = base64.b64encode(bytes(before) + content)

@@ -1,7 +1,7 @@
-"""Whether a store is what it should be: its model, its rows, its receipts, its files. It changes no example.
+"""Verifies a store: its model, its rows, its receipts and its files. No example is changed.
 
-One consistent picture is read first (picture.py), then it is judged (judgement.py), and the files are searched last
-(scan.py).
+First one consistent picture of the store is read (picture.py). Then it is judged (judgement.py). Last, the files are
+searched (scan.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from erase_core.erasure.receipt_checks import StoreReceipts
-from erase_core.errors import StoreError
+from erase_core.errors import StoreError, os_reason
+from erase_core.receipts.chain import judge_chain
 from erase_core.receipts.receipt import ReceiptRef
 from erase_core.reports import Verification
 from erase_core.store.model_cache import Clustering
@@ -36,24 +37,24 @@ def verify(
     ----------
     store, clustering, receipts
     absent : sequence of mappings
-        What must not be in the files, each in several forms; see `scan`.
+        Texts and vectors that must not be in the files, each as a mapping of its encodings; see `scan`.
     known : sequence of ReceiptRef
-        Receipts that must be there.
+        Receipts that must be present.
     """
     start = time.perf_counter()
-    # Before the store is read: who removes something meanwhile writes it to the store first.
     # verify 2: the newest receipt
+    # It is looked up before the store is read: a removal writes its receipt to the store before it publishes it.
     newest = receipts.newest()
     with store.reading() as reads:
         # verify 3: everything as of one moment
-        picture = take(reads, clustering, receipts, newest, known)
-    # verify 4: the model; 5 and 6 are in judgement.py
-    problems = [str(problem) for problem in judge(picture)]
+        picture = take(reads, clustering, receipts, newest)
+    # verify 6: the receipts form a chain; 4, 5 and the rest of 6 are in judgement.py
+    chain = judge_chain(picture.receipts.collected, picture.receipts.head.ref, known, receipts.public_keys)
+    problems = [str(problem) for problem in judge(picture, chain)]
     picture.vectors.fill(0)
     # verify 7: the files
     problems += map(str, _search(store, receipts.folder.path, absent))
     # verify 8: the report
-    chain = picture.receipts.chain
     return Verification(
         ok=not problems,
         problems=problems,
@@ -78,4 +79,4 @@ def _search(store: Store, receipts: Path, absent: Sequence[Mapping[str, bytes]])
         with store.reading() as reads:
             return search(files, absent, reads.values())
     except OSError as error:
-        raise StoreError(f"{error.filename}: {error.strerror or error}, so that it cannot be searched") from error
+        raise StoreError(f"{error.filename} cannot be searched: {os_reason(error)}") from error

@@ -6,7 +6,7 @@ use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyList, PyString};
 
-use crate::errors::raise;
+use crate::errors::IdKindError;
 
 /// A C-contiguous array of rows in either precision.
 #[derive(FromPyObject)]
@@ -68,7 +68,7 @@ pub(crate) fn id(value: &Bound<'_, PyAny>) -> PyResult<Option<Id>> {
     if let Ok(text) = value.cast::<PyString>() {
         let utf8 = text.to_str().map_err(|_| {
             let message = format!("ids must be valid Unicode, got a lone surrogate in {}", repr(value));
-            raise(value.py(), "IdKindError", message)
+            IdKindError::new_err(message)
         })?;
         return Ok(Some(Id::Str(utf8.to_owned())));
     }
@@ -80,7 +80,7 @@ pub(crate) fn id(value: &Bound<'_, PyAny>) -> PyResult<Option<Id>> {
         Ok(number) => Ok(Some(Id::Int(number))),
         Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) && value.is_instance_of::<PyInt>() => {
             let message = format!("ids must fit 64 bits as signed integers, got {value}; use strings for larger ones");
-            Err(raise(value.py(), "IdKindError", message))
+            Err(IdKindError::new_err(message))
         }
         Err(error) if error.is_instance_of::<PyTypeError>(value.py()) => Ok(None),
         Err(error) => Err(error),
@@ -100,12 +100,12 @@ pub(crate) fn ids(values: &Bound<'_, PyList>) -> PyResult<Ids> {
             Some(Id::Str(text)) => strings.push(text),
             None => {
                 let message = format!("ids must be integers or strings, got {}", value.repr()?);
-                return Err(raise(value.py(), "IdKindError", message));
+                return Err(IdKindError::new_err(message));
             }
         }
         if !ints.is_empty() && !strings.is_empty() {
             let message = "ids must be all integers or all strings, got both".to_owned();
-            return Err(raise(value.py(), "IdKindError", message));
+            return Err(IdKindError::new_err(message));
         }
     }
     Ok(if strings.is_empty() { Ids::Int(ints) } else { Ids::Str(strings) })

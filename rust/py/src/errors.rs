@@ -1,32 +1,29 @@
 //! Which Python class each error of the core becomes. The classes are defined in `erase_core/errors.py`.
 
+use pyo3::import_exception;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyModule, PyType};
 
 use erase_core::Error;
 
-/// The exception of a class of `erase_core.errors`.
-pub(crate) fn raise(py: Python<'_>, class: &str, message: String) -> PyErr {
-    static ERRORS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-    let module = ERRORS.get_or_try_init(py, || py.import("erase_core.errors").map(Bound::unbind));
-    let class = module.and_then(|module| module.bind(py).getattr(class)?.cast_into::<PyType>().map_err(PyErr::from));
-    match class {
-        Ok(class) => PyErr::from_type(class, message),
-        Err(error) => error,
-    }
-}
+import_exception!(erase_core.errors, DataError);
+import_exception!(erase_core.errors, DuplicateIdError);
+import_exception!(erase_core.errors, EmptyModelError);
+import_exception!(erase_core.errors, EraseError);
+import_exception!(erase_core.errors, IdKindError);
+import_exception!(erase_core.errors, ModelFileError);
+import_exception!(erase_core.errors, ParameterError);
+import_exception!(erase_core.errors, UnknownIdError);
 
 /// The exception that stands for an error of the core.
-pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
-    let class = match error {
-        Error::Parameter { .. } => "ParameterError",
-        Error::DuplicateId(_) | Error::PresentId(_) => "DuplicateIdError",
-        Error::UnknownIds(_) => "UnknownIdError",
-        Error::IdKind { .. } => "IdKindError",
-        Error::Empty => "EmptyModelError",
-        Error::Format(_) => "ModelFileError",
-        _ => "DataError",
+pub(crate) fn to_python(error: &Error) -> PyErr {
+    let new_err = match error {
+        Error::Parameter { .. } => ParameterError::new_err,
+        Error::DuplicateId(_) | Error::PresentId(_) => DuplicateIdError::new_err,
+        Error::UnknownIds(_) => UnknownIdError::new_err,
+        Error::IdKind { .. } => IdKindError::new_err,
+        Error::Empty => EmptyModelError::new_err,
+        Error::Format(_) => ModelFileError::new_err,
+        _ => DataError::new_err,
     };
-    raise(py, class, error.to_string())
+    new_err(error.to_string())
 }

@@ -18,7 +18,7 @@ use pyo3::types::{PyBytes, PyList};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::arguments::{Id, ProjectionArgument, Rational, Rows, id, ids};
-use crate::errors::{raise, to_python};
+use crate::errors::{EraseError, IdKindError, to_python};
 use crate::report::UpdateReport;
 
 /// Numbers the calls of `save`, so that each has a partial file of its own: several threads may save to one path.
@@ -65,9 +65,9 @@ impl Model {
         });
         let Some(report) = outcome else {
             let message = "an internal error interrupted an earlier update of this model; fit it anew".to_owned();
-            return Err(raise(py, "EraseError", message));
+            return Err(EraseError::new_err(message));
         };
-        report.map_err(|error| to_python(py, &error))
+        report.map_err(|error| to_python(&error))
     }
 }
 
@@ -96,9 +96,9 @@ impl Model {
         let projection = ProjectionArgument::projection(projection)?;
         let (epsilon, gamma) = (epsilon.into(), gamma.into());
         let params = Params { n_clusters, epsilon, gamma, max_iter, panel, projection, max_norm, center, seed };
-        let params = params.check(x.width()).map_err(|error| to_python(py, &error))?;
+        let params = params.check(x.width()).map_err(|error| to_python(&error))?;
         let threads = Threads::new(n_threads);
-        let batch = Batch::quantise(&params, x.matrix()?, threads).map_err(|error| to_python(py, &error))?;
+        let batch = Batch::quantise(&params, x.matrix()?, threads).map_err(|error| to_python(&error))?;
         let ids = match ids {
             Some(list) => crate::arguments::ids(list)?,
             None => Ids::Int((0_i64..).take(batch.len()).collect()),
@@ -107,14 +107,14 @@ impl Model {
             erase_core::Model::fit_batch(params, ids, batch, Resources { threads, cache: CacheSize(cache_bytes) })
         })
         .map(Self::new)
-        .map_err(|error| to_python(py, &error))
+        .map_err(|error| to_python(&error))
     }
 
     /// Adds rows; integer ids from the largest present on where none are given.
     fn add(&self, py: Python<'_>, x: Rows<'_>, ids: Option<&Bound<'_, PyList>>) -> PyResult<UpdateReport> {
         let given = ids.map(crate::arguments::ids).transpose()?;
         let (params, threads) = self.read(py, |model| (model.params().clone(), model.resources().threads));
-        let batch = Batch::quantise(&params, x.matrix()?, threads).map_err(|error| to_python(py, &error))?;
+        let batch = Batch::quantise(&params, x.matrix()?, threads).map_err(|error| to_python(&error))?;
         self.write(py, |model| {
             let ids = given.map_or_else(|| model.next_ids(batch.len()), Ok)?;
             model.add_batch(ids, batch)
@@ -129,7 +129,7 @@ impl Model {
             None => {
                 let Ok(list) = which.cast::<PyList>() else {
                     let message = format!("an id must be an integer or a string, got {}", which.repr()?);
-                    return Err(raise(py, "IdKindError", message));
+                    return Err(IdKindError::new_err(message));
                 };
                 let ids = ids(list)?;
                 self.write(py, |model| model.remove(&ids))
@@ -329,13 +329,13 @@ impl Model {
         compare: impl FnOnce(&erase_core::Model, &Batch) -> Result<R, Error> + Send,
     ) -> PyResult<R> {
         let (params, threads) = self.read(py, |model| (model.params().clone(), model.resources().threads));
-        let queries = Batch::queries(&params, x.matrix()?, threads).map_err(|error| to_python(py, &error))?;
-        self.read(py, |model| compare(model, &queries)).map_err(|error| to_python(py, &error))
+        let queries = Batch::queries(&params, x.matrix()?, threads).map_err(|error| to_python(&error))?;
+        self.read(py, |model| compare(model, &queries)).map_err(|error| to_python(&error))
     }
 
     fn decode(py: Python<'_>, bytes: &[u8], n_threads: Option<usize>, cache_bytes: Option<usize>) -> PyResult<Self> {
         let resources = Resources { threads: Threads::new(n_threads), cache: CacheSize(cache_bytes) };
-        py.detach(|| erase_core::Model::decode(bytes, resources)).map(Self::new).map_err(|error| to_python(py, &error))
+        py.detach(|| erase_core::Model::decode(bytes, resources)).map(Self::new).map_err(|error| to_python(&error))
     }
 }
 

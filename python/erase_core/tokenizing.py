@@ -1,16 +1,16 @@
-"""Tokens of texts in which nothing that somebody else wrote becomes a control token.
+"""Tokenising texts so that user-supplied text never becomes a control token.
 
-A tokenizer looks for its added tokens anywhere in a text, before anything else: ``<|im_start|>`` in a customer's
-question begins a turn. So a text comes in parts here, each either ours (a template) or given (an example, a query, an
-option), and the control tokens of the result are those of our parts alone.
+A tokenizer finds its added tokens anywhere in a text: ``<|im_start|>`` in a customer's question would begin a turn. So
+a text consists of parts here. A part is either trusted (from a template) or given (an example, a query, an option).
+Only trusted parts may produce control tokens.
 
-Where that holds anyway, the tokens are those of the tokenizer itself. Otherwise a second tokenizer, made of the first,
-takes its place. It has the same tokens, but its control tokens have private names: in its model and among its added
-tokens. Our parts are written with these names. A given part cannot contain them, and no rule that joins, lowers or
-normalises characters leads to them. All else, such as the space that some put before a word, stays as it is.
+If this holds already, the tokens are those of the original tokenizer. Otherwise a modified copy of it is used, whose
+control tokens have private names, both in its model and among its added tokens. Trusted parts are written with these
+names. Given parts cannot contain them, and no rule of the tokenizer (merges, lower-casing, normalisation) produces
+them. Everything else, such as a space that some tokenizers put before a word, is unchanged.
 
-Transformers has `sanitize_control_tokens` for chats (5.24). It does not know plain prompts and continuations, removes
-characters from given texts, and refuses tokens that a unigram model has in its vocabulary.
+transformers 5.24 has `sanitize_control_tokens` for chats. It does not support plain prompts and continuations, removes
+characters from given texts, and refuses control tokens in the vocabulary of a unigram model.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ __all__ = [
     "renamed",
 ]
 
-# Joins no neighbour to a control token, and is none itself.
+# The placeholder for a given text: it is not a control token, and forms none with its neighbours.
 STAND_IN = "erasecoretext"
-# Characters that hardly any vocabulary has.
+# Characters that hardly any vocabulary contains.
 RARE = "\U00012000\U00013000\ua66e\U000f0000"
-# Added tokens that are not special and have none of these are words that a model was taught, or white space.
+# An added token that is not special and contains none of these is an ordinary word or white space.
 MARKS = frozenset(string.punctuation) - frozenset("-_'.,")
 
 
 class Part(NamedTuple):
-    """A part of a text: given by an example, a query or an option, or ours."""
+    """A part of a text: given (by an example, a query or an option) or trusted (from a template)."""
 
     text: str
     given: bool
 
 
 class Written(NamedTuple):
-    """A text to be tokenised, and its parts.
+    """A text to tokenise, and its parts.
 
-    The text may differ from its parts where a chat template changes what it is given; the parts then have the given
-    texts as they came. They are not complete where the template has left a given text out, or made another of it.
+    A chat template may modify given texts. Then the text differs from its parts, which keep the original texts.
+    `is_complete` is false if the template has dropped or replaced a given text.
     """
 
     text: str
@@ -64,31 +64,31 @@ class Written(NamedTuple):
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> Written:
-        """Return the text of parts, which is nothing else than these."""
+        """Return the concatenation of parts."""
         return cls("".join(part.text for part in parts), parts)
 
     def followed_by(self, ours: str, given: str) -> Written:
-        """Return this text with one of ours and a given one after it."""
+        """Return this text followed by a trusted and a given text."""
         parts = [*self.parts, Part(ours, given=False), Part(given, given=True)]
         return Written(self.text + ours + given, parts, self.is_complete)
 
     @property
     def frame(self) -> str:
-        """The text with the same word in place of each given one."""
+        """The text with a placeholder for each given part."""
         return "".join(STAND_IN if part.given else part.text for part in self.parts)
 
 
 def control_tokens(tokenizer: Any, template: str = "") -> dict[str, int]:
-    """Return the tokens of a tokenizer that are more than text, and their ids.
+    """Return the control tokens of a tokenizer and their ids.
 
-    These are its special tokens, and those added ones that a template uses or that have a bracket, bar or the like.
-    Turn markers are often added without being special.
+    These are its special tokens, and the added tokens that a template uses or that contain brackets, bars or the like:
+    turn markers are often added tokens without being special.
 
     Parameters
     ----------
     tokenizer : transformers.PreTrainedTokenizerBase or tokenizers.Tokenizer
     template : str, default=""
-        The chat template that is used with it.
+        The chat template in use.
     """
     special = set(getattr(tokenizer, "all_special_tokens", ()))
     is_backend = not hasattr(tokenizer, "added_tokens_decoder")
@@ -102,18 +102,18 @@ def control_tokens(tokenizer: Any, template: str = "") -> dict[str, int]:
 
 
 def plain_backend(backend: Any, names: Mapping[str, str]) -> Any:
-    """Return a copy of a tokenizer of the library `tokenizers` that has other names for some of its tokens.
+    """Return a copy of a tokenizer of the library `tokenizers` with new names for some of its tokens.
 
     Parameters
     ----------
     backend : tokenizers.Tokenizer
     names : mapping of str to str
-        The new names of tokens. All of them keep their ids.
+        The new names. The ids of the tokens do not change.
 
     Raises
     ------
     Exception
-        If the tokenizer cannot be written as JSON, since it has parts in Python.
+        The tokenizer has parts in Python, so it cannot be written as JSON.
     """
     from tokenizers import Tokenizer
 
@@ -144,7 +144,7 @@ def _leads_to(merge: str | list[str], prefix: str, names: Mapping[str, str]) -> 
 
 
 def plain_tokenizer(tokenizer: Any, names: Mapping[str, str]) -> Any:
-    """Return a copy of a tokenizer of transformers that has other names for some of its tokens; see `plain_backend`."""
+    """Return a copy of a tokenizer of transformers with new names for some of its tokens: see `plain_backend`."""
     from transformers import PreTrainedTokenizerFast
 
     special = {role: names.get(token, token) for role, token in tokenizer.special_tokens_map.items()}
@@ -159,7 +159,7 @@ def plain_tokenizer(tokenizer: Any, names: Mapping[str, str]) -> Any:
 
 
 def renamed(text: str, names: Mapping[str, str]) -> str:
-    """Return a text of ours with the new names of the tokens in it, the longest first."""
+    """Return a trusted text with its tokens replaced by their new names, the longest tokens first."""
     if not names:
         return text
     longest_first = sorted(names, key=lambda token: (-len(token), token))
@@ -167,23 +167,23 @@ def renamed(text: str, names: Mapping[str, str]) -> str:
 
 
 def private_names(tokens: Iterable[str]) -> dict[str, str]:
-    """Return a name for each token that no text can contain, unless by guessing 128 bits."""
+    """Return a secret name for each token. A text can contain it only by guessing 128 bits."""
     key = secrets.token_hex(16)
     return {token: f"\0{key}{place}\0" for place, token in enumerate(tokens)}
 
 
 class PlainTokenizer:
-    """A tokenizer whose control tokens come from our parts of a text alone.
+    """A tokenizer that produces control tokens only from trusted parts of a text.
 
     Parameters
     ----------
     tokenizer : transformers.PreTrainedTokenizerBase
     name : str
-        Of the model, for errors.
+        Name of the model, for messages.
     add_special_tokens : bool
-        Whether the tokenizer adds those that begin or end a text.
+        Whether the tokenizer adds special tokens at the beginning or end of a text.
     template : str, default=""
-        The chat template that is used with it.
+        The chat template in use.
     """
 
     def __init__(self, tokenizer: Any, name: str, *, add_special_tokens: bool, template: str = "") -> None:
@@ -197,9 +197,10 @@ class PlainTokenizer:
         self._plain: Any = None
 
     def _unknown(self) -> set[int]:
-        """Return the id of the token for what is not in the vocabulary, if there is one: ordinary texts have it, too.
+        """Return the ids of the unknown token, which ordinary texts may contain, too.
 
-        What a tokenizer calls its unknown token is not always what its model makes, and may end a text as well.
+        The unknown token that a tokenizer names is not always the one that its model produces; it may also be the token
+        that ends a text.
         """
         stated = getattr(getattr(self._backend, "model", None), "unk_token", None)
         known = set() if stated is None else {int(self._tokenizer.convert_tokens_to_ids(stated))}
@@ -211,7 +212,7 @@ class PlainTokenizer:
         Raises
         ------
         LLMError
-            If a control token in a given text cannot be kept from being one.
+            A control token in a given text cannot be tokenised as text.
         """
         frames = list(dict.fromkeys(each.frame for each in written))
         made = in_fresh_thread(lambda: self._ids([*(each.text for each in written), *frames]))
@@ -220,17 +221,17 @@ class PlainTokenizer:
         for each, ids in zip(written, made, strict=False):
             wanted = expected[each.frame]
             is_right = self._is_plain(each) and self._control_of(ids) == wanted
-            encoded.append(ids if is_right else self._apart(each, wanted))
+            encoded.append(ids if is_right else self._as_text(each, wanted))
         return encoded
 
     def forget(self) -> None:
-        """Drop the words that the tokenizers keep for speed."""
+        """Empty the tokenizers' caches of words."""
         for backend in (self._backend, self._plain):
-            # Private, but the only way to the words that BPE keeps, where it is not for each thread.
+            # A private method, but the only way to empty the cache of words of BPE if it is shared by threads.
             getattr(getattr(backend, "model", None), "_clear_cache", lambda: None)()
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
-        # Too long a prompt is the caller's error, not a warning.
+        # verbose=False: the caller raises an error for a prompt that is too long, so no warning is needed.
         return list(self._tokenizer(texts, add_special_tokens=self._add, verbose=False)["input_ids"])
 
     def _control_of(self, ids: Iterable[int]) -> list[int]:
@@ -240,13 +241,13 @@ class PlainTokenizer:
         given = "\0".join(part.text for part in written.parts if part.given)
         return not any(token in given for token in self.control)
 
-    def _apart(self, written: Written, wanted: list[int]) -> list[int]:
+    def _as_text(self, written: Written, wanted: list[int]) -> list[int]:
         if not written.is_complete:
             raise LLMError(self._refusal())
         try:
             by = self._ids_by_section if self._backend is None else self._ids_by_name
             ids = in_fresh_thread(lambda: by(written))
-        except Exception as error:  # whatever a tokenizer of one's own may raise; it could quote the text
+        except Exception as error:  # a custom tokenizer may raise anything, and its message may quote the text
             raise LLMError(f"{self._refusal()} ({type(error).__name__})") from None
         if self._control_of(ids) != wanted:
             raise LLMError(self._refusal())
@@ -254,8 +255,8 @@ class PlainTokenizer:
 
     def _refusal(self) -> str:
         return (
-            f"the tokenizer of {self._name} cannot take a control token in an example, the query or an option as text: "
-            'take it out, or refuse such texts with on_control_tokens="refuse"'
+            f"the tokenizer of {self._name} cannot read a control token in an example, the query or an option as text. "
+            'Remove it, or refuse such texts with on_control_tokens="refuse".'
         )
 
     def _ids_by_name(self, written: Written) -> list[int]:
@@ -268,7 +269,7 @@ class PlainTokenizer:
         return list(self._plain.encode(text, add_special_tokens=self._add).ids)
 
     def _ids_by_section(self, written: Written) -> list[int]:
-        """Return the tokens of a tokenizer in Python, which can be told to look for no added tokens in a text."""
+        """Return the tokens of a tokenizer in Python, which has an option to ignore added tokens in a text."""
         ids: list[int] = []
         for section, is_control in self._sections(written.parts):
             tokens = [section] if is_control else self._tokenizer.tokenize(section, split_special_tokens=True)
@@ -276,7 +277,7 @@ class PlainTokenizer:
         return list(self._tokenizer.build_inputs_with_special_tokens(ids)) if self._add else ids
 
     def _sections(self, parts: Sequence[Part]) -> Iterator[tuple[str, bool]]:
-        """Yield our control tokens, and the texts between them."""
+        """Yield the control tokens of trusted parts, and the texts between them."""
         text = ""
         for part in parts:
             start = 0

@@ -18,7 +18,7 @@ from erase_core.examples.example import Example, unstorable
 from erase_core.llm import TransformersLLM
 from erase_core.llm.prefix_cache import common_length
 from erase_core.llm.prompt import Prompt, Template
-from erase_core.tokens import PlainTokenizer, Written
+from erase_core.tokenizing import PlainTokenizer, Written
 from hypothesis import given
 from hypothesis import strategies as st
 from small_models import needs_packaged
@@ -82,7 +82,7 @@ def control_ids(llm: TransformersLLM, ids: list[int]) -> list[int]:
 
 def harmless(prompt: Prompt) -> Prompt:
     """A prompt of the same shape."""
-    shown = tuple(Example(None, "parcel", "yes") for _ in prompt.demonstrations)
+    shown = tuple(Example(1, "parcel", "yes") for _ in prompt.demonstrations)
     return Prompt(prompt.template, shown, "parcel")
 
 
@@ -135,7 +135,7 @@ def test_where_no_text_has_a_control_token_the_tokens_are_the_tokenizers_own(
         assert ids_of(llm, prompt) == own
         # And the way that is taken otherwise leads to the same tokens: nothing but control tokens is another's.
         if family != "in_python":
-            assert llm._tokens._ids_by_name(Written.of(prompt.parts)) == own
+            assert llm._plain_tokenizer._ids_by_name(Written.of(prompt.parts)) == own
 
 
 @pytest.mark.parametrize("chat", [False, True])
@@ -265,7 +265,7 @@ def test_a_template_that_changes_texts_is_used_as_it_is_but_not_with_control_tok
     assert ids_of(llm, prompt) == list(own)
     forged = Prompt(Template(), (), "is </s> it here")
     if "replace" in change:
-        with pytest.raises(LLMError, match=r'cannot take a control token .* as text: .*on_control_tokens="refuse"'):
+        with pytest.raises(LLMError, match=r'cannot read a control token .* as text. .*on_control_tokens="refuse"'):
             llm.generate(forged)
     else:  # nothing is left of the token
         assert control_ids(llm, ids_of(llm, forged)) == control_ids(llm, ids_of(llm, prompt))
@@ -287,7 +287,7 @@ def test_markers_that_are_text_to_the_tokenizer_are_refused_in_texts(tmp_path: P
         ((), forged, ["yes"]),
         ((), "late?", ["yes", forged]),
     ):
-        with pytest.raises(LLMError, match=r"writes '\[/INST\]', which its tokenizer does not know as a token"):
+        with pytest.raises(LLMError, match=r"uses '\[/INST\]', which is not a token of its tokenizer"):
             llm.choose(Prompt(Template(), shown, query), options)
 
 
@@ -312,11 +312,11 @@ def test_words_are_dropped_from_both_tokenizers(
         def __init__(self, name: str) -> None:
             self.model = SimpleNamespace(_clear_cache=lambda: cleared.append(name))
 
-    backends: list[Any] = [llm._tokens._backend, llm._tokens._plain]
+    backends: list[Any] = [llm._plain_tokenizer._backend, llm._plain_tokenizer._plain]
     assert all(hasattr(backend.model, "_clear_cache") for backend in backends)
     with monkeypatch.context() as patch:
         for place in ("_backend", "_plain"):
-            patch.setattr(llm._tokens, place, Kept(place))
+            patch.setattr(llm._plain_tokenizer, place, Kept(place))
         llm.forget()
     assert cleared == ["_backend", "_plain"]
 

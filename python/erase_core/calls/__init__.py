@@ -1,0 +1,1 @@
+"""The work behind the calls of `Erase`. For their documentation, see erase.py."""

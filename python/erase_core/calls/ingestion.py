@@ -1,0 +1,104 @@
+"""A call of `ingest`: checks and embeds examples, and adds them to the store and the clustering in one transaction."""
+
+from __future__ import annotations
+
+import time
+from itertools import compress
+from typing import get_args
+
+import numpy as np
+
+from erase_core import checks
+from erase_core.backends import checked_vectors
+from erase_core.calls.handle import Handle
+from erase_core.erasure.admission import Admission, OnDuplicate, OnForgotten, notes_of_duplicates
+from erase_core.erasure.sight import count_tokens, indistinct, limit_of
+from erase_core.examples.control_tokens import OnControlTokens, without_control_tokens
+from erase_core.examples.example import Reading
+from erase_core.reports import IngestReport
+
+__all__ = ["ingest", "without_refused_tokens"]
+
+
+def without_refused_tokens(
+    handle: Handle, reading: Reading, source: object, choice: OnControlTokens | None, *, skip_bad: bool
+) -> Reading:
+    """Treat examples with control tokens as bad rows if the choice is "refuse". None: the choice of the store."""
+    choice = handle.settings.on_control_tokens if choice is None else choice
+    checks.choice("on_control_tokens", choice, get_args(OnControlTokens))
+    if choice == "keep":
+        return reading
+    return without_control_tokens(reading, source, handle.models.control_tokens, skip_bad=skip_bad)
+
+
+def ingest(
+    handle: Handle,
+    reading: Reading,
+    *,
+    on_forgotten: OnForgotten,
+    on_duplicate: OnDuplicate,
+    progress: bool,
+) -> IngestReport:
+    """Add the examples of a source: all that are admitted, or none if there is an error. See `Erase.ingest`.
+
+    Parameters
+    ----------
+    handle : Handle
+        The caller holds its lock.
+    reading : Reading
+        The rows of the source.
+    on_forgotten, on_duplicate, progress
+
+    Returns
+    -------
+    IngestReport
+        Its `seconds` do not include reading the source.
+    """
+    start = time.perf_counter()
+    admission = Admission(on_forgotten, on_duplicate)
+    skips = on_duplicate == "skip"
+    with handle.store.reading() as reads:
+        coming = list(compress(reading.examples, admission.admits(reads, reading.examples)))
+        reads.check_new([e.id for e in coming if e.id is not None], same_are_skipped=skips)
+    embedder = handle.models.embedder
+    before = time.perf_counter()
+    inputs = [example.input for example in coming]
+    vectors = checked_vectors(embedder, inputs, progress)
+    limit, counts = limit_of(embedder), count_tokens(embedder, inputs)
+    embedding_seconds = time.perf_counter() - before
+    kept = vectors
+    try:
+        with handle.clustering.writing() as tx:
+            # Checked again, since others may have written meanwhile.
+            admitted = admission.admits(tx, coming)
+            examples, counts = admission.numbered(tx, list(compress(coming, admitted))), counts[admitted]
+            # Not copied if all are admitted, because they may be many.
+            kept = vectors if admitted.all() else vectors[admitted]
+            ids = [example.id for example in examples]
+            tx.check_new(ids, same_are_skipped=skips)
+            tx.readmit(admission.tokens)
+            tx.insert(examples, kept)
+            if ids:
+                handle.clustering.add(tx, ids, kept)
+            full = [] if limit is None else [ids[place] for place in np.flatnonzero(counts >= limit)]
+            alike = indistinct(tx, full)
+            n_examples = len(tx)
+        handle.models.forget()
+    finally:
+        vectors.fill(0)
+        kept.fill(0)
+    return IngestReport(
+        n_added=len(examples),
+        n_skipped=len(reading.skipped),
+        n_forgotten=len(reading.examples) - admission.n_duplicates - len(examples),
+        n_duplicates=admission.n_duplicates,
+        n_examples=n_examples,
+        skipped=reading.skipped,
+        embedding_seconds=embedding_seconds,
+        seconds=time.perf_counter() - start,
+        n_truncated=0 if limit is None else int((counts > limit).sum()),
+        longest=None if limit is None else int(counts.max(initial=0)),
+        max_tokens=limit,
+        indistinct=alike,
+        notes=reading.notes + notes_of_duplicates(coming, on_duplicate),
+    )

@@ -1,0 +1,162 @@
+"""Makes handles: creates and opens stores, and collects the arguments by which a copy or a pickle opens one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from erase_core import checks
+from erase_core.backends import Access, Backends, as_embedder, as_given, identified
+from erase_core.calls.handle import Handle
+from erase_core.embedding.sentence import Embedder
+from erase_core.erasure.receipt_checks import StoreReceipts
+from erase_core.errors import NotPicklableError, ParameterError
+from erase_core.llm import LLM, ServerOptions
+from erase_core.llm.address import Address
+from erase_core.pickling import check_picklable
+from erase_core.receipts.folder import ReceiptFolder
+from erase_core.receipts.signing import Signer, as_public_keys, as_signer
+from erase_core.settings import GivenSettings, Settings, is_name, name_of
+from erase_core.store.metadata import new_name
+from erase_core.store.store import Store
+from erase_core.store.vacancy import check_vacant
+
+__all__ = ["Keys", "arguments_of", "create", "open_store", "recipe_of", "use_models"]
+
+
+class Keys(NamedTuple):
+    """The keys as the caller gives them. See `Erase.open`."""
+
+    signing_key: str | PathLike[str] | Signer | None
+    public_keys: str | PathLike[str] | Iterable[str | PathLike[str]]
+
+    def checked(self) -> tuple[Signer | None, frozenset[str]]:
+        """Return the signer, and the public keys in hex."""
+        return as_signer(self.signing_key), as_public_keys(self.public_keys)
+
+
+def create(
+    path: str | PathLike[str],
+    given: GivenSettings,
+    keys: Keys,
+    *,
+    api_key: str | None,
+    receipts: str | PathLike[str] | None,
+    timeout: float,
+) -> Handle:
+    """Create a store. See `Erase.create`."""
+    folder, timeout = checks.path("path", path), checks.seconds("timeout", timeout)
+    settings = Settings.of(given)
+    if settings.base_url is not None:
+        Address.of(settings.base_url)
+    Access(api_key, given.get("server")).over(settings)
+    check_vacant(folder)
+    signer, public_keys = keys.checked()
+    embedder, llm = given.get("embedder"), given.get("llm")
+    identity, embedding = identified(embedder)
+    axes = None if settings.projection is not None else checks.axes(given.get("projection"), identity.dim)
+    name = new_name()
+    outside = None if receipts is None else ReceiptFolder.new(_outside(receipts, folder), name)
+    try:
+        place = None if outside is None else outside.path
+        store = Store.create(folder, settings, *identity, axes, place, name, timeout)
+    except BaseException:
+        if outside is not None:
+            outside.give_up()
+        raise
+    models = Backends(settings, *identity, Access(api_key))
+    if embedding is not None:
+        models.embed_by(embedding)
+    models.answer_by(None if is_name(llm) else cast("LLM | None", llm))
+    models.given_embedder = as_given("embedder", embedder)
+    return Handle(store, models, StoreReceipts(store, None, signer, public_keys))
+
+
+def open_store(
+    path: str | PathLike[str],
+    keys: Keys,
+    *,
+    embedder: str | PathLike[str] | Embedder | None,
+    llm: str | PathLike[str] | LLM | None,
+    api_key: str | None,
+    server: ServerOptions | Mapping[str, object] | None,
+    receipts: str | PathLike[str] | None,
+    timeout: float,
+) -> Handle:
+    """Open a store without recovering anything. See `Erase.open`, and recovering.py."""
+    name_of("embedder", embedder)
+    name_of("llm", llm)
+    signer, public_keys = keys.checked()
+    timeout = checks.seconds("timeout", timeout)
+    moved = None if receipts is None else checks.path("receipts", receipts).absolute()
+    store = Store(checks.path("path", path), timeout)
+    try:
+        constants = store.constants
+        models = Backends(constants.settings, constants.embedder, constants.dim, Access(api_key, server))
+        models.answer_by(None)
+        return Handle(store, models, StoreReceipts(store, moved, signer, public_keys))
+    except BaseException:
+        store.close()
+        raise
+
+
+def use_models(
+    handle: Handle, embedder: str | PathLike[str] | Embedder | None, llm: str | PathLike[str] | LLM | None
+) -> None:
+    """Use the models that the caller gives instead of the store's."""
+    if embedder is not None:
+        handle.models.embed_by(as_embedder(embedder))
+        handle.models.given_embedder = as_given("embedder", embedder)
+    if llm is not None:
+        handle.models.answer_by(llm)
+
+
+def arguments_of(handle: Handle, embedder: str | Embedder | None, llm: str | LLM | None) -> dict[str, Any]:
+    """Return the arguments with which `Erase.open` makes a handle like this one.
+
+    Raises
+    ------
+    StoreError
+        The handle is closed.
+    """
+    with handle.lock, handle.store.reading():
+        return {
+            "embedder": embedder,
+            "llm": llm,
+            "receipts": handle.receipts.moved,
+            "signing_key": handle.receipts.signer,
+            "public_keys": sorted(handle.receipts.public_keys),
+            "timeout": handle.store.timeout,
+            "api_key": handle.models.access.api_key,
+            "server": handle.models.access.server,
+        }
+
+
+def recipe_of(handle: Handle) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of a store, and the arguments of `Erase.open` to keep in a pickle of the handle.
+
+    Raises
+    ------
+    NotPicklableError
+        A model cannot be pickled, or the pickle would contain a key.
+    """
+    models = handle.models
+    check_picklable("embedder", models.given_embedder)
+    check_picklable("llm", models.given_llm)
+    if models.access.api_key:
+        raise NotPicklableError(
+            "a store that was opened with an api_key cannot be pickled: the pickle would contain the key. Open the "
+            "store in the other process."
+        )
+    return handle.store.folder, arguments_of(handle, models.given_embedder, models.given_llm)
+
+
+def _outside(receipts: str | PathLike[str], folder: Path) -> Path:
+    path = checks.path("receipts", receipts)
+    if path.resolve().is_relative_to(folder.resolve()):
+        raise ParameterError(
+            f"receipts must be a folder outside {folder}, got {path}. To keep the receipts in the store, leave it out."
+        )
+    return path

@@ -1,0 +1,84 @@
+"""The calls with a query: `demonstrations`, `prompt`, `ask` and `choose`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Literal
+
+from erase_core.backends import checked_vectors
+from erase_core.calls.handle import Handle
+from erase_core.errors import ParameterError, StopWarning
+from erase_core.examples.control_tokens import check_texts
+from erase_core.examples.example import Example
+from erase_core.llm import Answer, Choice
+from erase_core.llm.prompt import Prompt, Template, check_query, fit_budget
+from erase_core.llm.protocol import check_max_tokens, check_options
+from erase_core.selection import SELECTORS, select_demonstrations
+
+__all__ = ["answer", "choice", "demonstrations_for", "prompt_for"]
+
+
+def demonstrations_for(handle: Handle, query: str | None) -> list[Example]:
+    """Return the examples that the prompt shows. See `Erase.demonstrations`."""
+    vector = None
+    if SELECTORS[handle.settings.strategy].per_query:
+        if query is None:
+            raise ParameterError("query is missing: the demonstrations depend on it. Give a query.")
+        _check(handle, query)
+        # Before the store is read, since a long read would block removals.
+        vector = checked_vectors(handle.models.embedder, [query])[0]
+    with handle.reading() as reads:
+        return reads.examples(select_demonstrations(handle.settings, handle.clustering.current(reads), vector))
+
+
+def prompt_for(handle: Handle, query: str) -> Prompt:
+    """Return the prompt for a query. See `Erase.prompt`."""
+    _check(handle, query)
+    template = handle.settings.template or Template()
+    return Prompt(template, tuple(demonstrations_for(handle, query)), query)
+
+
+def answer(handle: Handle, query: str, max_tokens: int) -> Answer:
+    """Return the language model's answer. See `Erase.ask`."""
+    check_max_tokens(max_tokens)
+    prompt = _fitting(handle, query, max_tokens)
+    if prompt.n_cut_answers:
+        cut = f"{prompt.n_cut_answers} of {len(prompt.demonstrations)} demonstrations"
+        warnings.warn(
+            f"the template's stop {prompt.template.stop!r} is in the answers of {cut}, and cuts the model's "
+            "answer too. Create the store with another stop (template, or --stop).",
+            StopWarning,
+            stacklevel=3,
+        )
+    return handle.models.llm.generate(prompt, max_tokens=max_tokens)
+
+
+def choice(handle: Handle, query: str, options: Sequence[str] | None) -> Choice:
+    """Return the option that the language model prefers. See `Erase.choose`."""
+    if options is None and not handle.settings.options:
+        raise ParameterError("options are missing: the store was created without any. Give options.")
+    chosen = check_options(handle.settings.options if options is None else options)
+    if handle.settings.on_control_tokens == "refuse":
+        check_texts("options", chosen, handle.models.control_tokens)
+    # An option has at most as many tokens as bytes.
+    longest = max(len(option.encode()) for option in chosen) + 1
+    return handle.models.llm.choose(_fitting(handle, query, longest), chosen)
+
+
+def _check(handle: Handle, query: str) -> None:
+    check_query(query)
+    if handle.settings.on_control_tokens == "refuse":
+        check_texts("query", [query], handle.models.control_tokens)
+
+
+def _fitting(handle: Handle, query: str, answer_tokens: int) -> Prompt:
+    """Return the prompt for a query, with as many demonstrations as fit beside the answer."""
+    llm = handle.models.llm
+    prompt = prompt_for(handle, query)
+    if llm.context_length is None:
+        return prompt
+    room = max(1, llm.context_length - answer_tokens)
+    # With neighbours, the nearest comes last.
+    keep: Literal["first", "last"] = "last" if SELECTORS[handle.settings.strategy].per_query else "first"
+    return fit_budget(prompt.demonstrations, query, prompt.template, room, llm.count_tokens, keep=keep)

@@ -1,0 +1,69 @@
+"""What `Erase.open` recovers: it finishes interrupted removals, and does removals again that an old copy lacks."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+from erase_core.calls.forgetting import is_scrubbed
+from erase_core.calls.handle import Handle
+from erase_core.erasure.recovery import Recovery
+from erase_core.errors import OldCopyWarning, ScrubError, ScrubWarning
+from erase_core.examples.example import counted
+
+__all__ = ["Recovered", "recover", "warn_of"]
+
+
+class Recovered(NamedTuple):
+    """What `recover` did.
+
+    Parameters
+    ----------
+    n_removed : int or None
+        Number of examples removed again; None if the store is not a copy from before a removal.
+    unfinished : ScrubError or None
+        Why an earlier removal could not be finished.
+    """
+
+    n_removed: int | None
+    unfinished: ScrubError | None
+
+
+def recover(handle: Handle) -> Recovered:
+    """Finish removals that a crash, a full disk or a reader interrupted, and do again those that an old copy lacks.
+
+    Raises
+    ------
+    ReceiptError
+        Receipts are missing or modified, or belong to another store.
+    """
+    with handle.store.reading() as reads:
+        handle.receipts.check_pending(reads)
+    recovery = Recovery(handle.store, handle.clustering, handle.receipts, handle.removals)
+    n_removed = recovery.catch_up()
+    scrubbed = is_scrubbed(handle)
+    if not scrubbed or handle.clustering.has_leftovers():
+        with handle.reading() as reads:  # which repairs the snapshot
+            handle.clustering.current(reads)
+    unfinished = None
+    if not scrubbed:
+        try:
+            recovery.finish_what_others_left()
+        except ScrubError as error:
+            unfinished = error
+    return Recovered(n_removed, unfinished)
+
+
+def warn_of(recovered: Recovered, folder: Path) -> None:
+    """Warn the caller of `Erase.open` about a removal that is not finished, and about an old copy."""
+    if recovered.unfinished is not None:
+        warnings.warn(str(recovered.unfinished), ScrubWarning, stacklevel=3)
+    removed = recovered.n_removed
+    if removed is not None:
+        warnings.warn(
+            f"{folder} was a copy from before a removal; {counted(removed, 'example')} that the receipts list "
+            f"{'was' if removed == 1 else 'were'} removed again",
+            OldCopyWarning,
+            stacklevel=3,
+        )
