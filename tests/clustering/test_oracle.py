@@ -306,6 +306,13 @@ def test_the_balance_pulls_toward_the_old_centre() -> None:
     assert oracle.new_centre([80], 0, [0], 0, 2, [1]) == [80]
 
 
+def test_a_centre_with_an_entry_beyond_16_bits_is_not_taken() -> None:
+    assert oracle.new_centre([5], 1, [32767], 0, 2, [0]) == [32767]
+    assert oracle.new_centre([5], 1, [32767], 0, 2, [1]) == [5]
+    assert oracle.new_centre([5], 1, [-32767], 0, 2, [0]) == [-32767]
+    assert oracle.new_centre([5], 1, [-32768], 0, 2, [1]) == [5]
+
+
 def test_pitch_and_balance() -> None:
     """Hand-computed."""
     assert [oracle.pitch(Params(epsilon=Fraction(1)), d) for d in (1, 4, 256, 257, 1024)] == [1024] * 3 + [1022, 512]

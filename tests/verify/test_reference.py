@@ -302,6 +302,14 @@ def test_neither_chunks_nor_the_order_of_rows_matter(seed: int, entries: int) ->
         assert fitted(rows[order], [ids[i] for i in order], params) == expected
 
 
+def test_a_centre_with_an_entry_beyond_16_bits_is_not_taken() -> None:
+    old, phases, counts = np.array([[5]]), (0, 1), np.array([1])
+    for total in (32767, -32767, -32768):
+        for phi in phases:
+            new = reference._updated(old, counts, np.array([[total]]), 0, 2, np.array([phi]))
+            assert new.tolist() == [oracle.new_centre([5], 1, [total], 0, 2, [phi])]
+
+
 # ---- what it refuses ----
 @given(
     max_norm=st.sampled_from([1.0, 0.75, 1.5, 2.0**-900, 3.0]),

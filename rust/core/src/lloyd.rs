@@ -394,3 +394,31 @@ fn difference(before: i64, after: i64) -> i32 {
         (after - before) as i32
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No golden model gets there: a centre drifts beyond the bound of its norm before.
+    #[test]
+    fn a_centre_with_an_entry_beyond_16_bits_is_not_taken() {
+        let mut old = Centres::with_capacity(1, 1);
+        old.push(&[5]);
+        let mut seen = [0; 2];
+        for seed in 0..20 {
+            let (t, rule) = (8, Rule { keyed: Keyed::new(seed), pitch: 2, balance: 0, max_iter: 9 });
+            let phase = rule.phase_after(t, 1)[0];
+            seen[usize::from(phase == 1)] += 1;
+            for (sum, taken) in [(32767, phase == 0), (-32767, true), (-32768, phase == 0), (100, true)] {
+                let cells = Some(Cells::new(&old, &[1], &[sum], &rule, t));
+                let summary = Summary { centres: old.clone(), counts: vec![1], loss: 0, cells };
+                // The middle of the cell: one above its lower corner.
+                let exact = (sum + i64::from(phase)).div_euclid(2) * 2 - i64::from(phase) + 1;
+                assert_eq!(taken, exact.abs() <= 32767, "sum {sum}, phase {phase}");
+                let expected = if taken { exact } else { 5 };
+                assert_eq!(i64::from(summary.next_centres(&rule, t).centre(0)[0]), expected);
+            }
+        }
+        assert!(seen[0] > 0 && seen[1] > 0);
+    }
+}
