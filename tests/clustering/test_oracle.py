@@ -411,6 +411,7 @@ def test_vectors_are_what_the_oracle_says() -> None:
     covered = Counter(name for model in models for name in model["covers"])
     assert covered["exception of section 6"] >= 3
     assert covered["fallback of several rounds"] >= 3
+    assert covered["equal losses of other centres"] >= 2
     trials = [f"trial {trial} wins" for trial in range(8)]
     panels = ["rows off the panel", "exemplar off the panel", "seeds kept", "last centres kept"]
     for name in (*trials, *panels, "two trials propose one row", "potentials of two rows tie"):

@@ -299,6 +299,10 @@ def panel_cases(rng: random.Random) -> Iterator[Case]:
     mixed = [[math.ldexp(v, rng.randrange(-6, 5)) for v in row] for row in blobs(rng, 25, 3, 4)]
     yield Case("panel of mixed exponents", numbered(mixed), Params(n_clusters=4, panel=8, seed=3), 3)
     yield Case("panel of duplicates", numbered([[0.25, 0.5]] * 8 + rows_of_two(rng)), Params(n_clusters=5, panel=6), 2)
+    # Found by search: the seed is on one side of the mean, the last centre as far away on the other.
+    for seed in (19, 22):
+        params = Params(1, Fraction(1, 10**6), Fraction(0), max_iter=1, max_norm=1.0, seed=seed)
+        yield Case(f"equal losses {seed}", {1: [-(2.0**-13)], 2: [0.0], 3: [2.0**-13]}, params, 1)
     yield Case("panel and signs", numbered(rows), Params(n_clusters=4, panel=10, projection=2, seed=4), 3)
 
 
@@ -359,6 +363,8 @@ def covers(case: Case, fitted: oracle.Fitted) -> list[str]:
         "tie between centres": any(len(ds) > 1 and ds[0] == ds[1] > 0 for ds in near),
         "tie between equal centres": len({tuple(c) for c in chosen}) < k,
         "the loss rises": any(b.loss > a.loss for a, b in pairwise(fitted.steps)),
+        "equal losses of other centres": fitted.steps[0].loss == fitted.steps[-1].loss
+        and fitted.steps[0].centres != fitted.steps[-1].centres,
         "seeds kept": fitted.centres is fitted.steps[0].centres,
         "last centres kept": fitted.centres is fitted.steps[-1].centres,
         "four updates or more": fitted.n_iter >= 4,
