@@ -30,7 +30,7 @@ PROSE := $(wildcard *.md docs/*.md) python
 RELIABILITY := $(addprefix reliability-, crash residue memory concurrency fuzz receipts chain old_copies)
 
 .PHONY: help demo build test test-latest test-oldest test-slow reliability $(RELIABILITY) sanitize lint format bench \
-  compare choose accuracy wheel constraints clean
+  compare choose accuracy picture wheel constraints clean
 
 help:
 	@echo "make demo       build, install into $(VENV), and run the main job on shipped data"
@@ -43,6 +43,7 @@ help:
 	@echo "make bench      criterion benches of kernel and core, pytest-benchmark of removals (minutes)"
 	@echo "make compare    fits and removals beside scikit-learn, faiss and vector stores (docs/performance.md); FULL=1"
 	@echo "make accuracy   what demonstrations are worth to a small model (docs/accuracy.md)"
+	@echo "make picture    the picture of the demo in the README"
 	@echo "make choose     the table behind the defaults (docs/choosing.md)"
 	@echo "make wheel      the wheel for package indexes (manylinux_2_28), in dist/"
 	@echo "make constraints  renew the pinned versions in constraints/"
@@ -132,6 +133,9 @@ compare: build $(VENV)/.group-bench $(VENV)/.group-stores
 
 choose: build $(VENV)/.group-bench
 	$(BIN)/python benches/choose.py $(if $(DATA),--data $(DATA))
+
+picture: build $(VENV)/.group-bench
+	$(BIN)/python benches/picture.py docs/demo.png
 
 accuracy: build $(VENV)/.group-bench
 	$(BIN)/python benches/accuracy.py $(if $(DATA),--data $(DATA))

@@ -135,7 +135,7 @@ class Contract(RuleBasedStateMachine):
         first = max((id_ for id_ in self.examples if isinstance(id_, int)), default=-1) + 1
         free = (id_ for id_ in count(first) if ("id", str(id_)) not in self.refused)
         report = self.one(data).ingest([{"input": text, "output": "an answer"} for text in inputs], on_forgotten="skip")
-        new = [NewExample(text, "an answer") for text in inputs]
+        new = [NewExample(input=text, output="an answer") for text in inputs]
         coming = [example for example in new if not tokens(example) & self.refused]
         assert (report.n_added, report.n_forgotten) == (len(coming), len(new) - len(coming))
         numbered = [example.numbered(next(free)) for example in coming]

@@ -14,7 +14,10 @@ from erase_core.errors import (
     DuplicateIdError,
     EmbedderError,
     LLMError,
+    ParameterError,
     PromptTooLongError,
+    ScrubError,
+    StoreError,
 )
 from erase_core.examples.example import Example
 from erase_core.kmeans import QKMeans
@@ -147,8 +150,10 @@ def test_a_language_model_that_cannot_forget_does_not_keep_the_store_from_it(pat
     llm = Stubborn()
     erase = create(path, [*some(10), Example(50, "canary input", "yes")], llm=llm)
     llm.stubborn = True
-    with pytest.raises(LLMError):
+    with pytest.raises(ScrubError, match=r"the removal is done, .* the device is gone") as caught:
         erase.forget(50)
+    assert caught.value.report is not None
+    assert caught.value.report.ids == [50]
     assert found(path, {"canary": b"canary"}) == {}
     before = llm.forgotten
     with pytest.raises(LLMError):
@@ -156,6 +161,25 @@ def test_a_language_model_that_cannot_forget_does_not_keep_the_store_from_it(pat
     assert llm.forgotten > before, "a prompt was sent to a model that still keeps the one before"
     llm.stubborn = False
     assert seen(erase) == fresh(some(10))
+    llm.stubborn = True
+    with pytest.raises(LLMError):
+        erase.close()
+    refused(erase.examples, StoreError, "closed")
+
+
+@pytest.mark.parametrize("missing", ["count_tokens", "generate", "choose", "forget", "context_length"])
+def test_a_language_model_that_lacks_something_is_refused_before_a_store_is_made(path: Path, missing: str) -> None:
+    has = {
+        "name": "some",
+        "context_length": None,
+        **dict.fromkeys(("count_tokens", "generate", "choose", "forget"), min),
+    }
+    llm = type("Model", (), {name: value for name, value in has.items() if name != missing})()
+    refused(lambda: create(path, llm=llm), LLMError, missing, "some")
+    refused(lambda: create(path, llm=CountingLLM), ParameterError, "CountingLLM(...)")
+    assert not path.exists()
+    create(path).close()
+    refused(lambda: Erase.open(path, llm=llm), LLMError, missing)
 
 
 # ---- the clustering ----

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import shutil
 from dataclasses import fields
 from decimal import Decimal
 from fractions import Fraction
@@ -15,6 +17,7 @@ from erase_core.erase import Erase
 from erase_core.errors import (
     EmbedderError,
     IdKindError,
+    OldCopyWarning,
     ParameterError,
     StoreError,
     UnknownIdError,
@@ -22,7 +25,7 @@ from erase_core.errors import (
 )
 from erase_core.llm import ServerOptions
 from erase_core.llm.prompt import Template
-from erase_core.settings import Settings
+from erase_core.settings import OTHERS, GivenSettings, Settings
 from hypothesis import given
 from hypothesis import strategies as st
 from small_stores import DIM, CountingLLM, WordEmbedder, check_refused, create, parts_of, refused, some
@@ -257,3 +260,49 @@ def test_open_refuses_models_that_are_none(path: Path) -> None:
         refused(lambda value=value: Erase.open(path, llm=value), ParameterError, "llm")  # type: ignore[misc]
     for other in (WordEmbedder("others"), WordEmbedder(dim=DIM + 1)):
         refused(lambda other=other: Erase.open(path, embedder=other), EmbedderError, "words")  # type: ignore[misc]
+
+
+# ---- names ----
+@pytest.mark.parametrize(
+    ("wrong", "hint"), [("recepits", "receipts"), ("n_shot", "n_shots"), ("zzz", "n_shots, strategy")]
+)
+def test_a_parameter_that_create_does_not_have_is_named_with_the_nearest(path: Path, wrong: str, hint: str) -> None:
+    given: dict[str, Any] = {wrong: 5}
+    refused(lambda: create(path, **given), ParameterError, wrong, hint)
+    assert not path.exists()
+
+
+def test_the_settings_that_a_caller_may_give_are_all_settings() -> None:
+    assert list(GivenSettings.__annotations__) == [field.name for field in fields(Settings)]
+    assert not set(OTHERS) & set(GivenSettings.__annotations__)
+    named = set(inspect.signature(Erase.create).parameters) - {"path", "settings"}
+    assert named == set(OTHERS)
+
+
+def test_a_facade_is_had_from_create_and_open_only() -> None:
+    with pytest.raises(TypeError, match=r"Erase\.open"):
+        Erase("store")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["no", None, 0, 1])
+def test_a_dry_run_is_one_or_none(path: Path, value: Any) -> None:
+    erase = create(path, some(5))
+    check_refused(erase, lambda: erase.forget(1, dry_run=value), ParameterError, "dry_run")
+
+
+@pytest.mark.parametrize(
+    "value", [np.array(1.0), [[1.0, [2.0]]], [np.zeros(8, int)], [np.zeros((2, 8))], [np.full(8, NAN)]]
+)
+def test_what_is_absent_is_texts_and_vectors(path: Path, value: Any) -> None:
+    erase = create(path, some(5))
+    check_refused(erase, lambda: erase.verify(absent=value), ParameterError, "absent must be")
+
+
+def test_a_wrong_embedding_model_is_refused_before_an_old_copy_is_brought_up_to_date(path: Path) -> None:
+    with create(path, some(9), receipts=path.with_name("receipts")) as erase:
+        copy = Path(shutil.copytree(path, path.with_name("copy")))
+        erase.forget([1, 2])
+    refused(lambda: Erase.open(copy, embedder=WordEmbedder("others")), EmbedderError, "others")
+    with pytest.warns(OldCopyWarning) as warned, Erase.open(copy, embedder=WordEmbedder()) as erase:
+        assert len(erase.examples()) == 7
+    assert warned[0].filename == __file__

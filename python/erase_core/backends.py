@@ -16,7 +16,7 @@ from erase_core.embedding import loading
 from erase_core.embedding.loading import PACKAGED
 from erase_core.embedding.model_files import Identity, identity
 from erase_core.embedding.sentence import Embedder, SentenceEmbedder
-from erase_core.errors import EmbedderError, ParameterError
+from erase_core.errors import EmbedderError, LLMError, ParameterError, first_line
 from erase_core.examples.example import counted, unstorable
 from erase_core.llm import LLM, OpenAILLM, ServerOptions, TransformersLLM, checkpoint
 from erase_core.llm.server_options import check_key
@@ -113,6 +113,17 @@ class Access:
         return settings.server if self.server is None else ServerOptions.of(self.server, settings.server)
 
 
+def _check_methods(llm: LLM) -> None:
+    """Check that a language model of the caller's has what `LLM` has."""
+    if isinstance(llm, type):
+        raise ParameterError(f"llm must be a model, got the class {llm.__name__}. Create one: {llm.__name__}(...).")
+    methods = ("count_tokens", "generate", "choose", "forget")
+    missing = [name for name in methods if not callable(getattr(llm, name, None))]
+    missing += [] if hasattr(llm, "context_length") else ["context_length"]
+    if missing:
+        raise LLMError(f"the language model {llm.name} must have {', '.join(missing)}. See `LLM`.")
+
+
 class Backends:
     """The embedding model and the language model of a store, loaded when needed.
 
@@ -199,6 +210,8 @@ class Backends:
         """Use a language model. None: the model of the settings."""
         name = name_of("llm", llm)
         self.given_llm = as_given("llm", llm)
+        if name is None and llm is not None:
+            _check_methods(cast("LLM", llm))
         named = None if name is None else replace(self._settings, llm=name)
         self._llm = cast("LLM | None", llm) if named is None else as_llm(named, self.access.api_key)
 
@@ -225,9 +238,22 @@ class Backends:
         return self._control_tokens
 
     def forget(self) -> None:
-        """Make the language model, if it is loaded, overwrite what it keeps of prompts."""
-        if self._llm is not None:
+        """Make the language model, if it is loaded, overwrite what it keeps of prompts.
+
+        Raises
+        ------
+        LLMError
+            It failed to do so.
+        """
+        if self._llm is None:
+            return
+        try:
             self._llm.forget()
+        except Exception as error:  # of a model of the caller's
+            raise LLMError(
+                f"the language model {self._llm.name} could not overwrite what it keeps of prompts: "
+                f"{first_line(error)}. End this process."
+            ) from error
 
 
 def checked_vectors(embedder: Embedder, texts: list[str], progress: bool = False) -> NDArray[np.float32]:

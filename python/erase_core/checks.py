@@ -46,13 +46,15 @@ def integer(name: str, value: object, least: int, most: int) -> int:
 
 def ratio(name: str, value: object, above: int | None, most: int) -> tuple[int, int]:
     """Return a number as numerator and denominator. A float becomes the simplest fraction near it: 0.2 is 1/5."""
-    least, hint = ("above 0", f" (and no less than {1 / MAX_DENOMINATOR})") if above == 0 else ("from 0", "")
+    wanted = (
+        f"above 0 and at most {most} (and no less than {1 / MAX_DENOMINATOR})" if above == 0 else f"from 0 to {most}"
+    )
     if _is_finite(value):
         exact = Fraction(value) if isinstance(value, Rational) else Fraction(float(value))
         near = exact.limit_denominator(MAX_DENOMINATOR)
         if 0 <= exact <= most and (above is None or near > above):
             return near.numerator, near.denominator
-    raise ParameterError(f"{name} must be a number {least} and at most {most}{hint}, got {value!r}")
+    raise ParameterError(f"{name} must be a number {wanted}, got {value!r}")
 
 
 def epsilon(value: object) -> tuple[int, int]:
@@ -260,6 +262,12 @@ def seconds(name: str, given: object) -> float:
     return float(given)
 
 
+def flag(name: str, given: object) -> None:
+    """Check that a value is True or False."""
+    if not isinstance(given, (bool, np.bool_)):
+        raise ParameterError(f"{name} must be True or False, got {given!r}")
+
+
 def choice(name: str, given: object, choices: Sequence[str]) -> None:
     """Check that a value is one of the given words."""
     if given not in choices:
@@ -279,12 +287,28 @@ def texts_and_vectors(name: str, given: object) -> list[str | NDArray[np.floatin
         given = [given]
     if not isinstance(given, Iterable):
         raise ParameterError(f"{name} must be an iterable of texts and vectors, got {given!r}")
-    several = [each if isinstance(each, str) else np.asarray(each) for each in given]
+    if isinstance(given, np.ndarray) and not given.ndim:
+        raise ParameterError(f"{name} must be an iterable of texts and vectors, got {given!r}")
+    several = [each if isinstance(each, str) else _vector(name, each) for each in given]
     for each in several:
         if isinstance(each, str) and any("\ud800" <= sign <= "\udfff" for sign in each):
             raise ParameterError(
                 f"{name} must be texts that a store can hold, but {each!r} contains half of a surrogate pair"
             )
-        if not isinstance(each, str) and (each.ndim != 1 or each.dtype.kind != "f" or not np.isfinite(each).all()):
-            raise ParameterError(f"{name} must be texts and vectors of finite floats, got {each!r}")
     return several
+
+
+def _vector(name: str, given: object) -> NDArray[np.floating]:
+    """Return a one-dimensional array of finite floats."""
+    wanted = f"{name} must be texts and one-dimensional arrays of finite floats"
+    try:
+        vector = np.asarray(given)
+    except (TypeError, ValueError):
+        raise ParameterError(f"{wanted}, got {given!r}") from None
+    if vector.ndim != 1:
+        raise ParameterError(f"{wanted}, got an array of {vector.ndim} dimensions")
+    if vector.dtype.kind != "f":
+        raise ParameterError(f"{wanted}, got an array of {vector.dtype}")
+    if not np.isfinite(vector).all():
+        raise ParameterError(f"{wanted}, got an array with NaN or infinity")
+    return vector

@@ -19,9 +19,9 @@ from erase_core.calls.forgetting import forget, would_forget
 from erase_core.calls.handle import Handle
 from erase_core.calls.ingestion import ingest, without_refused_tokens
 from erase_core.calls.looking import all_examples, export, status_of
-from erase_core.calls.opening import Keys, arguments_of, create, open_store, recipe_of, use_models
+from erase_core.calls.opening import Keys, arguments_of, create, open_store, recipe_of
 from erase_core.calls.prompting import answer, choice, demonstrations_for, prompt_for
-from erase_core.calls.recovering import recover, warn_of
+from erase_core.calls.recovering import recover, warn_about
 from erase_core.calls.verifying import verify_store
 from erase_core.embedding.sentence import Embedder
 from erase_core.erasure.admission import OnDuplicate, OnForgotten
@@ -57,6 +57,8 @@ class Erase:
 
     def __init__(self, handle: Handle) -> None:
         """Wrap an open store. Call `create` or `open` instead."""
+        if not isinstance(handle, Handle):
+            raise TypeError("Erase: open a store with Erase.open(path), or create one with Erase.create(path).")
         self._handle = handle
 
     @classmethod
@@ -174,8 +176,7 @@ class Erase:
             timeout=timeout,
         )
         try:
-            warn_of(recover(handle), handle.store.folder)
-            use_models(handle, embedder, llm)
+            warn_about(recover(handle), handle.store.folder)
         except BaseException:
             handle.store.close()
             raise
@@ -304,6 +305,7 @@ class Erase:
         start = time.perf_counter()
         # forget 1: check the request
         request = Request(ids, subject, on_missing, match)
+        checks.flag("dry_run", dry_run)
         with self._handle.lock:
             report = would_forget(self._handle, request) if dry_run else forget(self._handle, request)
         return replace(report, seconds=time.perf_counter() - start)
@@ -488,7 +490,7 @@ class Erase:
         ReceiptError
             A receipt is malformed or modified, or the folder cannot be read.
         """
-        with self._handle.lock:
+        with self._handle.lock, self._handle.store.reading():
             folder = self._handle.receipts.folder
             return [folder.read(number) for number in folder.numbers()]
 

@@ -48,6 +48,7 @@ Each error is an `EraseError`, and most are also a builtin exception, shown in p
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 __all__ = [
@@ -220,3 +221,11 @@ class StopWarning(UserWarning):
 
 class OldCopyWarning(UserWarning):
     """A store was a copy from before a removal. The removal was done again."""
+
+
+def level_of_user() -> int:
+    """Return the stack level of the first frame that is neither in this package nor in scikit-learn."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("erase_core.", "sklearn.")):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -5,11 +5,10 @@ The core computes the resolution, so it follows the rows through every update: d
 
 from __future__ import annotations
 
-import sys
 import warnings
 
 from erase_core._core import Model
-from erase_core.errors import DataWarning
+from erase_core.errors import DataWarning, level_of_user
 
 __all__ = ["COARSE", "warn_if_coarse"]
 
@@ -34,13 +33,5 @@ def warn_if_coarse(model: Model, before: float = 0.0) -> None:
             f"{model.resolution:.3g}, above {COARSE}. Give center= if the rows lie far from the origin, leave out or "
             "clip rows that are much larger than the others, or lower max_norm or epsilon.",
             DataWarning,
-            stacklevel=_level_of_user(),
+            stacklevel=level_of_user(),
         )
-
-
-def _level_of_user() -> int:
-    """Return the stack level of the first frame that is neither in this package nor in scikit-learn."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("erase_core.", "sklearn.")):
-        level, frame = level + 1, frame.f_back
-    return level

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeGuard, get_args
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from erase_core.llm import LLM
 
 Strategy = Literal["kmeans", "knn", "random"]
+
+# The parameters of `Erase.create` that are not settings.
+OTHERS = ("api_key", "receipts", "signing_key", "public_keys", "timeout")
 
 
 class GivenSettings(TypedDict, total=False):
@@ -131,7 +135,7 @@ class Settings:
             columns = checks.integer("projection", self.projection, 1, checks.MAX_DIM)
             object.__setattr__(self, "projection", columns)
         if self.template is not None and not isinstance(self.template, Template):
-            raise ParameterError(f"template must be a Template or None, got {type(self.template).__name__}")
+            raise ParameterError(f"template must be a Template, a mapping or None, got {type(self.template).__name__}")
         none = isinstance(self.options, (list, tuple)) and not self.options
         object.__setattr__(self, "options", () if none else check_options(self.options))
         for name in ("embedder", "llm", "base_url"):
@@ -140,8 +144,7 @@ class Settings:
                 raise ParameterError(f"{name} must be text that is not blank, or None, got {value!r}")
             if value is not None and (reason := unstorable(value)):
                 raise ParameterError(f"{name} must be text that can be stored, but {value!r} {reason}. Rename it.")
-        if not isinstance(self.chat, bool):
-            raise ParameterError(f"chat must be True or False, got {self.chat!r}")
+        checks.flag("chat", self.chat)
         if not isinstance(self.server, ServerOptions):
             raise ParameterError(f"server must be ServerOptions, got {type(self.server).__name__}")
         if self.base_url is not None:
@@ -161,17 +164,20 @@ class Settings:
         """
         values: dict[str, Any] = {**given}
         names = [setting.name for setting in fields(cls)]
-        unknown = [name for name in values if name not in names]
-        if unknown:
-            raise ParameterError(f"{unknown[0]} is not a setting of a store; those are {', '.join(names)}")
+        unknown = next((name for name in values if name not in names), None)
+        if unknown is not None:
+            near = get_close_matches(unknown, [*names, *OTHERS], 1)
+            hint = f"Did you mean {near[0]}?" if near else f"Those are {', '.join([*OTHERS, *names])}."
+            raise ParameterError(f"{unknown}: Erase.create has no such parameter. {hint}")
         if not isinstance(values.get("projection"), (int, np.integer)):  # a matrix, which the store keeps
             values["projection"] = None
         if isinstance(values.get("template"), Mapping):
             values["template"] = Template.from_dict(values["template"])
         if "server" in values:
             values["server"] = ServerOptions.of(values["server"])
-        for name in {"embedder", "llm"} & values.keys():
-            values[name] = name_of(name, values[name])
+        for name in ("embedder", "llm"):
+            if name in values:
+                values[name] = name_of(name, values[name])
         return cls(**values)
 
     def to_json(self) -> str:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import erase_core
@@ -160,7 +160,7 @@ def test_no_store_or_a_damaged_one(store: Path, tmp_path: Path) -> None:
 
 
 def test_a_store_of_a_newer_version(store: Path) -> None:
-    with sqlite3.connect(store / "examples.sqlite") as db:
+    with closing(sqlite3.connect(store / "examples.sqlite")) as db, db:
         db.execute("PRAGMA user_version = 99")
     db.close()
     check_refused(erase("status", "--store", store), 6, "99", "pip install")
@@ -196,7 +196,7 @@ def test_a_server_that_is_down(store: Path) -> None:
 
 def serve(store: Path, url: str) -> None:
     """Have a store's language model behind a server."""
-    with sqlite3.connect(store / "examples.sqlite") as db:
+    with closing(sqlite3.connect(store / "examples.sqlite")) as db, db:
         facts = {name: value for name, value in db.execute("SELECT name, value FROM facts") if name in CONSTANTS}
         facts["settings"] = json.dumps(json.loads(facts["settings"]) | {"base_url": url, "llm": "m"}, sort_keys=True)
         changed = {"settings": facts["settings"], "constants": hash_of(facts)}
@@ -308,7 +308,7 @@ def test_an_answer_of_a_server(store: Path) -> None:
 
 
 def test_a_model_that_is_not_of_the_examples_fails_verification(store: Path) -> None:
-    with sqlite3.connect(store / "examples.sqlite") as db:
+    with closing(sqlite3.connect(store / "examples.sqlite")) as db, db:
         db.execute("UPDATE examples SET vector = (SELECT vector FROM examples WHERE id = 't-0002') WHERE id = 't-0001'")
     db.close()
     assert json_of("verify", "--store", store, code=1)["ok"] is False

@@ -90,10 +90,10 @@ def test_a_file_ingested_again_after_a_removal(path: Path, tmp_path: Path) -> No
 def test_a_subject_is_refused_whatever_the_example_says(path: Path) -> None:
     with create(path, some(12)) as erase:
         erase.forget(subject="ann")
-        for each in (NewExample("new", "an answer", subject="ann"), example(77, "new", subject="ann")):
+        for each in (NewExample(input="new", output="an answer", subject="ann"), example(77, "new", subject="ann")):
             check_refused(erase, lambda each=each: erase.ingest([each]), ForgottenError)  # type: ignore[misc]
         for other in ("Ann", "ann ", "anna", None):
-            erase.ingest([NewExample(f"about {other}", "an answer", subject=other)])
+            erase.ingest([NewExample(input=f"about {other}", output="an answer", subject=other)])
         erase.ingest([example(77, "new", subject="ann")], on_forgotten="allow")
         erase.ingest([example(78, "new too", subject="ann")])  # allowed is the subject, not one example
         assert erase.verify().ok
@@ -107,14 +107,14 @@ def test_examples_of_a_subject_may_come_where_one_of_them_was_forgotten_by_its_i
 
 
 def test_the_contents_of_an_example_are_all_it_says_but_its_id(path: Path) -> None:
-    whole = NewExample("input", "output", "rationale", "subject")
+    whole = NewExample(input="input", output="output", rationale="rationale", subject="subject")
     with create(path) as erase:
         erase.ingest([whole])
         erase.forget(0)
         check_refused(erase, lambda: erase.ingest([whole]), ForgottenError)
         for change in ({"input": "x"}, {"output": "x"}, {"rationale": None}, {"subject": None}):
             erase.ingest([replace(whole, **change)])
-        erase.ingest([NewExample("inpu", "toutput", "rationale", "subject")])
+        erase.ingest([NewExample(input="inpu", output="toutput", rationale="rationale", subject="subject")])
         erase.ingest([whole.numbered(99)])  # an example with an id is known by it alone
         assert erase.verify().ok
 

@@ -63,13 +63,15 @@ def test_a_file_of_chats_is_read_as_it_is_and_by_any_table(tmp_path: Path) -> No
 def test_what_was_said_before_is_part_of_the_question() -> None:
     more = [{"role": "user", "content": "and the other?"}, {"role": "assistant", "content": "also"}]
     read = read_examples([{"messages": SYSTEM + HELLO + more}], format="openai-chat").examples
-    assert read == [NewExample("User: where is my parcel?\n\nAssistant: delivery\n\nUser: and the other?", "also")]
+    assert read == [
+        NewExample(input="User: where is my parcel?\n\nAssistant: delivery\n\nUser: and the other?", output="also")
+    ]
 
 
 def test_content_may_be_parts_of_text() -> None:
     parts = [{"type": "text", "text": "where is "}, {"type": "text", "text": "my parcel?"}]
     read = read_examples([{"messages": [{"role": "user", "content": parts}, HELLO[1]]}], format="openai-chat").examples
-    assert read == [NewExample("where is my parcel?", "delivery")]
+    assert read == [NewExample(input="where is my parcel?", output="delivery")]
 
 
 @pytest.mark.parametrize("role", ["system", "developer"])
@@ -84,7 +86,7 @@ def test_a_system_message_that_all_share_is_the_instruction_of_the_template(role
 @pytest.mark.parametrize("other", [HELLO, [{"role": "system", "content": "Another."}, *HELLO]])
 def test_system_messages_that_differ_are_left_out_and_named(other: Chat) -> None:
     read = read_examples([{"messages": SYSTEM + HELLO}, {"messages": other}], format="openai-chat")
-    assert read.examples == [NewExample("where is my parcel?", "delivery")] * 2
+    assert read.examples == [NewExample(input="where is my parcel?", output="delivery")] * 2
     assert read.template == {}
     assert "differ" in read.notes[0]
 

@@ -10,6 +10,7 @@ import lzma
 import sqlite3
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def zipped(text: bytes) -> bytes:
 
 
 def database(_: bytes) -> bytes:
-    with sqlite3.connect(":memory:") as connection:
+    with closing(sqlite3.connect(":memory:")) as connection, connection:
         connection.execute("CREATE TABLE rows (input, output)")
         return bytes(connection.serialize())
 

@@ -97,7 +97,7 @@ def test_ids_are_64_bit_integers_or_texts(value: object, reason: str) -> None:
 @pytest.mark.parametrize("value", MISSING.values(), ids=MISSING)
 def test_what_stands_for_nothing_is_missing(value: object) -> None:
     absent = dict.fromkeys(["id", "rationale", "subject"], value)
-    assert read_examples([{**GOOD, **absent}]).examples == [NewExample(GOOD["input"], GOOD["output"])]
+    assert read_examples([{**GOOD, **absent}]).examples == [NewExample(input=GOOD["input"], output=GOOD["output"])]
     for column in ("input", "output"):
         assert fault(GOOD, {**GOOD, column: value}) == BadRow("tuple", 2, column, "is missing", "row")
 
@@ -168,7 +168,7 @@ def test_a_number_as_subject_is_whole_and_exact(value: object) -> None:
 @given(st.integers(-(10**40), 10**40))
 def test_integers_are_the_texts_that_they_are_in_csv(number: int) -> None:
     row = {"input": number, "output": number, "rationale": number, "subject": number}
-    assert read_examples([row]).examples == [NewExample(*([str(number)] * 4))]
+    assert read_examples([row]).examples == [NewExample(**dict.fromkeys(FIELDS[1:], str(number)))]
 
 
 @pytest.mark.parametrize("value", [np.str_("cold"), Word.COLD])
@@ -187,7 +187,7 @@ def test_a_row_has_named_fields(row: object) -> None:
 
 def test_any_mapping_is_a_row_and_its_other_fields_are_ignored() -> None:
     row: Mapping[str, object] = MappingProxyType({**GOOD, "score": NAN, "tags": ["a"], "inputs": 3})
-    assert read_examples([row]).examples == [NewExample(GOOD["input"], GOOD["output"])]
+    assert read_examples([row]).examples == [NewExample(input=GOOD["input"], output=GOOD["output"])]
 
 
 # ---- ids together ----
@@ -264,9 +264,9 @@ def test_fields_may_have_any_names_even_those_of_other_fields(examples: list[Exa
 @given(texts, texts, texts)
 def test_a_column_that_is_given_to_one_field_is_not_read_for_another(first: str, second: str, third: str) -> None:
     row = {"subject": first, "output": second, "customer": third}
-    assert read_examples([row], fields={"input": "subject"}).examples == [NewExample(first, second)]
+    assert read_examples([row], fields={"input": "subject"}).examples == [NewExample(input=first, output=second)]
     both = {"input": "subject", "subject": "customer"}
-    assert read_examples([row], fields=both).examples == [NewExample(first, second, subject=third)]
+    assert read_examples([row], fields=both).examples == [NewExample(input=first, output=second, subject=third)]
 
 
 @given(example_lists(least=2))

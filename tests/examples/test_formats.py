@@ -176,7 +176,7 @@ def test_a_column_that_is_read_must_not_occur_twice(folder: Path) -> None:
     path = written(folder, "twice.csv", b"input,output,input\na,b,c\n")
     assert refused(path) == f"{path} has more than one column 'input'. Rename all but one."
     others = pd.DataFrame([["a", "b", 1, 2]], columns=["input", "output", "x", "x"])
-    assert read_examples(others).examples == [NewExample("a", "b")]
+    assert read_examples(others).examples == [NewExample(input="a", output="b")]
 
 
 def test_ids_that_pandas_keeps_as_floats_are_integers(folder: Path) -> None:

@@ -222,7 +222,10 @@ def test_classes_of_a_dataset_are_their_names(tmp_path: Path) -> None:
     sources = [dataset, dataset.to_iterable_dataset(), dataset.with_format("numpy"), dataset.with_format("arrow")[:]]
     for source in [*sources, dataset.select([2, 1, 0]).select([2, 1, 0]), tmp_path / "classes.parquet"]:
         read = read_examples(source, skip_bad=True)
-        assert read.examples == [NewExample("a", "delivery", subject="7"), NewExample("b", "refund")]
+        assert read.examples == [
+            NewExample(input="a", output="delivery", subject="7"),
+            NewExample(input="b", output="refund"),
+        ]
         assert [(bad.line, bad.field, bad.reason) for bad in read.skipped] == [(3, "output", "is missing")]
 
 
@@ -231,7 +234,7 @@ def test_a_class_that_has_no_name_is_a_bad_row() -> None:
     features = module.Features({"input": module.Value("string"), "output": module.ClassLabel(names=["x"])})
     table = pyarrow.table({"input": ["a", "b", "c"], "output": [0, 5, -1]}).cast(features.arrow_schema)
     read = read_examples(table, skip_bad=True)
-    assert read.examples == [NewExample("a", "x")]
+    assert read.examples == [NewExample(input="a", output="x")]
     assert [(bad.field, bad.reason) for bad in read.skipped] == [
         ("output", "must be a class from 0 to 0, got 5"),
         ("output", "is missing"),

@@ -8,6 +8,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -224,7 +225,7 @@ def receipts(path: Path, keys: Keys) -> Path:
 
 
 def put(path: Path, *statements: tuple[str, tuple[object, ...]]) -> None:
-    with sqlite3.connect(path / "examples.sqlite") as db:
+    with closing(sqlite3.connect(path / "examples.sqlite")) as db, db:
         for statement, values in statements:
             db.execute(statement, values)
     db.close()

@@ -180,7 +180,7 @@ def failed_badly(outcome: Outcome) -> list[Broken]:
         )
     for number, handle, *error in outcome.of("stuck"):
         # A store that was made, and could then not be opened, is there: whether it is sound is looked at elsewhere.
-        whole = not number and "open the store that is in it" in str(error)
+        whole = not number and "it holds a store already" in str(error)
         if handle == "another handle" and not whole:
             result.append(Broken("can be retried" if number else "absent", str(error)))
     return result

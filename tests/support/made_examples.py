@@ -22,7 +22,7 @@ parquet: Any = import_module("pyarrow.parquet")
 Rows = list[dict[str, Any]]
 
 GOOD: Rows = [{"input": "Is ice cold?", "output": "yes"}, {"input": "Is fire cold?", "output": "no"}]
-GOOD_EXAMPLES = [NewExample(row["input"], row["output"]) for row in GOOD]
+GOOD_EXAMPLES = [NewExample(input=row["input"], output=row["output"]) for row in GOOD]
 
 # What separates cells and lines somewhere, and what is easily taken for nothing or for a number.
 AWKWARD = [
@@ -61,7 +61,8 @@ def example_lists(draw: st.DrawFn, least: int = 1, most: int = 6) -> list[AnyExa
     some_ids = st.one_of(*(st.lists(kind, unique=True, min_size=size, max_size=size) for kind in kinds))
     drawn = draw(st.one_of(st.just([None] * size), some_ids))
     fields = [(draw(texts), draw(texts), draw(optional), draw(optional)) for _ in drawn]
-    return [NewExample(*each) if id_ is None else Example(id_, *each) for id_, each in zip(drawn, fields, strict=True)]
+    new = [NewExample(input=a, output=b, rationale=c, subject=d) for a, b, c, d in fields]
+    return [each if id_ is None else each.numbered(id_) for id_, each in zip(drawn, new, strict=True)]
 
 
 def rows(examples: Sequence[AnyExample]) -> Rows:

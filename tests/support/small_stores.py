@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from erase_core.calls.handle import Handle
-from erase_core.calls.opening import Keys, open_store, use_models
+from erase_core.calls.opening import Keys, open_store
 from erase_core.erase import Erase
 from erase_core.errors import EraseError
 from erase_core.examples.example import Example, NewExample
@@ -104,7 +104,7 @@ def example(id_: Id, text: str | None = None, subject: str | None = None) -> Exa
 
 def without_id(example: Example) -> NewExample:
     """The same example, for a store to number."""
-    return NewExample(example.input, example.output, example.rationale, example.subject)
+    return NewExample(input=example.input, output=example.output, rationale=example.rationale, subject=example.subject)
 
 
 def hash_of(value: object) -> int:
@@ -134,10 +134,8 @@ def unchecked(
 ) -> Erase:
     """A handle on a store as it lies there: nothing is recovered, and old copies are not noticed."""
     keys = Keys(None, public_keys)
-    options: Any = {"embedder": None, "api_key": None, "server": None, "receipts": None}
-    handle = open_store(path, keys, llm=llm, timeout=timeout, **options)
-    use_models(handle, WordEmbedder(), llm)
-    return Erase(handle)
+    options: Any = {"api_key": None, "server": None, "receipts": None}
+    return Erase(open_store(path, keys, embedder=WordEmbedder(), llm=llm, timeout=timeout, **options))
 
 
 def parts_of(erase: Erase) -> Handle:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from erase_core.calls.handle import Handle
 from erase_core.erasure.request import Going, Request
-from erase_core.errors import ScrubError
+from erase_core.errors import LLMError, ScrubError
 from erase_core.reports import ForgetReport
 from erase_core.selection import select_demonstrations
 from erase_core.store.model_cache import ModelTransaction
@@ -80,12 +80,17 @@ def _removed(handle: Handle, tx: ModelTransaction, going: Going) -> ForgetReport
 
 def _finish(handle: Handle, report: ForgetReport) -> None:
     """Remove what is left of the examples: first from the files, then from the language model's cache."""
+    unfinished: ScrubError | None = None
     try:
         # forget 9 to 11: files and receipts
         handle.removals.finish()
     except ScrubError as error:
-        error.report = report
-        raise
-    finally:
-        # forget 12: the language model
+        unfinished = error
+    # forget 12: the language model
+    try:
         handle.models.forget()
+    except LLMError as error:
+        unfinished = unfinished or ScrubError(f"the removal is done, but {error}")
+    if unfinished is not None:
+        unfinished.report = report
+        raise unfinished

@@ -79,5 +79,7 @@ class Handle:
     def close(self) -> None:
         """Close the store, and overwrite what the language model has cached of prompts."""
         with self.lock:
-            self.models.forget()
-            self.store.close()
+            try:
+                self.models.forget()
+            finally:
+                self.store.close()

@@ -83,7 +83,6 @@ def ingest(
             full = [] if limit is None else [ids[place] for place in np.flatnonzero(counts >= limit)]
             alike = indistinct(tx, full)
             n_examples = len(tx)
-        handle.models.forget()
     finally:
         vectors.fill(0)
         kept.fill(0)

@@ -23,7 +23,7 @@ from erase_core.store.metadata import new_name
 from erase_core.store.store import Store
 from erase_core.store.vacancy import check_vacant
 
-__all__ = ["Keys", "arguments_of", "create", "open_store", "recipe_of", "use_models"]
+__all__ = ["Keys", "arguments_of", "create", "open_store", "recipe_of"]
 
 
 class Keys(NamedTuple):
@@ -56,6 +56,11 @@ def create(
     signer, public_keys = keys.checked()
     embedder, llm = given.get("embedder"), given.get("llm")
     identity, embedding = identified(embedder)
+    models = Backends(settings, *identity, Access(api_key))
+    if embedding is not None:
+        models.embed_by(embedding)
+    models.answer_by(None if is_name(llm) else cast("LLM | None", llm))
+    models.given_embedder = as_given("embedder", embedder)
     axes = None if settings.projection is not None else checks.axes(given.get("projection"), identity.dim)
     name = new_name()
     outside = None if receipts is None else ReceiptFolder.new(_outside(receipts, folder), name)
@@ -66,11 +71,6 @@ def create(
         if outside is not None:
             outside.give_up()
         raise
-    models = Backends(settings, *identity, Access(api_key))
-    if embedding is not None:
-        models.embed_by(embedding)
-    models.answer_by(None if is_name(llm) else cast("LLM | None", llm))
-    models.given_embedder = as_given("embedder", embedder)
     return Handle(store, models, StoreReceipts(store, None, signer, public_keys))
 
 
@@ -95,22 +95,14 @@ def open_store(
     try:
         constants = store.constants
         models = Backends(constants.settings, constants.embedder, constants.dim, Access(api_key, server))
-        models.answer_by(None)
+        models.answer_by(llm)
+        if embedder is not None:
+            models.embed_by(as_embedder(embedder))
+            models.given_embedder = as_given("embedder", embedder)
         return Handle(store, models, StoreReceipts(store, moved, signer, public_keys))
     except BaseException:
         store.close()
         raise
-
-
-def use_models(
-    handle: Handle, embedder: str | PathLike[str] | Embedder | None, llm: str | PathLike[str] | LLM | None
-) -> None:
-    """Use the models that the caller gives instead of the store's."""
-    if embedder is not None:
-        handle.models.embed_by(as_embedder(embedder))
-        handle.models.given_embedder = as_given("embedder", embedder)
-    if llm is not None:
-        handle.models.answer_by(llm)
 
 
 def arguments_of(handle: Handle, embedder: str | Embedder | None, llm: str | LLM | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from erase_core.backends import checked_vectors
 from erase_core.calls.handle import Handle
-from erase_core.errors import ParameterError, StopWarning
+from erase_core.errors import ParameterError, StopWarning, level_of_user
 from erase_core.examples.control_tokens import check_texts
 from erase_core.examples.example import Example
 from erase_core.llm import Answer, Choice
@@ -49,7 +49,7 @@ def answer(handle: Handle, query: str, max_tokens: int) -> Answer:
             f"the template's stop {prompt.template.stop!r} is in the answers of {cut}, and cuts the model's "
             "answer too. Create the store with another stop (template, or --stop).",
             StopWarning,
-            stacklevel=3,
+            stacklevel=level_of_user(),
         )
     return handle.models.llm.generate(prompt, max_tokens=max_tokens)
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from erase_core.calls.forgetting import is_scrubbed
 from erase_core.calls.handle import Handle
 from erase_core.erasure.recovery import Recovery
-from erase_core.errors import OldCopyWarning, ScrubError, ScrubWarning
+from erase_core.errors import OldCopyWarning, ScrubError, ScrubWarning, level_of_user
 from erase_core.examples.example import counted
 
-__all__ = ["Recovered", "recover", "warn_of"]
+__all__ = ["Recovered", "recover", "warn_about"]
 
 
 class Recovered(NamedTuple):
@@ -55,15 +55,15 @@ def recover(handle: Handle) -> Recovered:
     return Recovered(n_removed, unfinished)
 
 
-def warn_of(recovered: Recovered, folder: Path) -> None:
+def warn_about(recovered: Recovered, folder: Path) -> None:
     """Warn the caller of `Erase.open` about a removal that is not finished, and about an old copy."""
     if recovered.unfinished is not None:
-        warnings.warn(str(recovered.unfinished), ScrubWarning, stacklevel=3)
+        warnings.warn(str(recovered.unfinished), ScrubWarning, stacklevel=level_of_user())
     removed = recovered.n_removed
     if removed is not None:
         warnings.warn(
             f"{folder} was a copy from before a removal; {counted(removed, 'example')} that the receipts list "
             f"{'was' if removed == 1 else 'were'} removed again",
             OldCopyWarning,
-            stacklevel=3,
+            stacklevel=level_of_user(),
         )

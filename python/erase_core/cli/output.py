@@ -124,6 +124,7 @@ def run(command: Callable[[], object]) -> int:
         streams.drop_unwritten()
         with suppress(OSError):
             print(_line(error, code), end="", file=sys.stderr, flush=True)
+    streams.drop_unwritten()
     return code
 
 

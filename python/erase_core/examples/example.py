@@ -19,9 +19,9 @@ __all__ = ["AnyExample", "BadRow", "Example", "NewExample", "Reading"]
 FIELDS = ("id", "input", "output", "rationale", "subject")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewExample:
-    """A question with its answer, without an id: a store numbers it when it is ingested.
+    """A question with its answer, without an id: a store numbers it when it is ingested. Fields are given by name.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class NewExample:
         """There is no id yet."""
         return None
 
-    def numbered(self, id_: int) -> Example:
+    def numbered(self, id_: int | str) -> Example:
         """Return the example with an id."""
         return Example(id_, self.input, self.output, self.rationale, self.subject)
 
@@ -155,13 +155,13 @@ def example_of(row: object, columns: Mapping[str, str]) -> AnyExample:
     if not isinstance(row, Mapping):
         raise RowFault(None, f"must be an object with named fields, got {type(row).__name__}")
     id_ = _id(row, columns.get("id"))
-    texts = (
-        _required(row, columns["input"]),
-        _required(row, columns["output"]),
-        _text(row, columns.get("rationale")),
-        _subject(row, columns.get("subject")),
+    new = NewExample(
+        input=_required(row, columns["input"]),
+        output=_required(row, columns["output"]),
+        rationale=_text(row, columns.get("rationale")),
+        subject=_subject(row, columns.get("subject")),
     )
-    return NewExample(*texts) if id_ is None else Example(id_, *texts)
+    return new if id_ is None else new.numbered(id_)
 
 
 def id_faults(rows: Sequence[tuple[int, AnyExample]], unit: str) -> dict[int, str]:

@@ -116,7 +116,7 @@ def _pids(table: str, inode: int, part: range) -> Iterator[int]:
 
 def _name(pid: int) -> str:
     if pid == os.getpid():
-        return "this process, by another handle"
+        return "another handle of this process"
     try:
         return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
     except OSError:

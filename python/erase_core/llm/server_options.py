@@ -65,7 +65,7 @@ class ServerOptions:
 
     def __post_init__(self) -> None:
         if isinstance(self.timeout, bool) or not isinstance(self.timeout, (int, float)) or not _positive(self.timeout):
-            raise ParameterError(f"timeout must be a positive number of seconds, got {self.timeout!r}")
+            raise ParameterError(f"server: timeout must be a positive number of seconds, got {self.timeout!r}")
         object.__setattr__(self, "timeout", float(self.timeout))
         object.__setattr__(self, "max_retries", integer("max_retries", self.max_retries, 0, 100))
         if self.context_length is not None:

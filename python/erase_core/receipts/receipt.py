@@ -188,7 +188,7 @@ def as_receipt_ref(name: str, given: object) -> ReceiptRef:
         hash_ = hash_.lower()
         if HASH.fullmatch(hash_) if number else hash_ in ("", NO_PREDECESSOR):
             return ReceiptRef(number, hash_)
-    raise ParameterError(f"{name} must be a number and a hash of 64 hexadecimal digits, got {given!r}")
+    raise ParameterError(f"{name} must be a pair of a number and a hash of 64 hexadecimal digits, got {given!r}")
 
 
 def _check(values: dict[str, Any]) -> None:

@@ -126,7 +126,7 @@ class Reads:
             already = f" ({gone} of them forgotten already)" if gone else ""
             raise UnknownIdError(
                 f"{len(unknown)} of the ids {'is' if len(unknown) == 1 else 'are'} not in the store: {_some(unknown)}"
-                f"{already}; nothing was forgotten"
+                f'{already}; nothing was forgotten. Leave them out, or give on_missing="skip" (--missing skip).'
             )
 
     def ids_by_subject(self) -> dict[str, list[int | str]]:
