@@ -173,6 +173,22 @@ fn a_far_row_does_not_pass_for_the_next() {
     }
 }
 
+/// Which row comes onto the panel next is known for a few of many rows. When these are used up, they are found again.
+#[test]
+fn the_panel_is_filled_again_and_again() {
+    let params = Params { n_clusters: 2, panel: Some(3), max_norm: Some(1.0), ..Params::default() }.check(1).unwrap();
+    let mut rows: Rows =
+        (0..1000).map(|id| (id, vec![f64::from(i32::try_from(id * 7919 % 1000).unwrap()) / 1000.0])).collect();
+    let mut model = fit(&params, &rows);
+    for _ in 0..120 {
+        // A seed is a row of the panel.
+        let seed = model.seeds().into_iter().map(int).next().unwrap();
+        rows.remove(&seed);
+        model.remove(&Ids::Int(vec![seed])).unwrap();
+        assert_equal(&model, &fit(&params, &rows));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(
         std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2000),
