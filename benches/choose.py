@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from embeddings import embed
@@ -34,14 +34,15 @@ class Setting:
     projection: int | None
     epsilon: float
     gamma: float = 0.2
-    max_iter: int = 10
+    max_iter: int = 5
+    panel: Literal["auto"] | int | None = "auto"
 
 
 def measure(X: Matrix, setting: Setting, seeds: int, removals: int) -> dict[str, float]:
     """Fit and forget with several seeds."""
     rng = np.random.default_rng(0)
     X = X[rng.permutation(len(X))[: setting.n]]
-    random, kmeans = references(X, setting.k, setting.max_iter, seeds)
+    random, kmeans = references(X, setting.k, 10, seeds)
     done = Removals()
     gains, iterations = [], []
     for seed in range(seeds):
@@ -50,6 +51,7 @@ def measure(X: Matrix, setting: Setting, seeds: int, removals: int) -> dict[str,
             epsilon=setting.epsilon,
             gamma=setting.gamma,
             max_iter=setting.max_iter,
+            panel=setting.panel,
             projection=setting.projection,
             random_state=seed,
         ).fit(X)

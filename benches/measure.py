@@ -76,10 +76,11 @@ def references(X: Matrix, k: int, max_iter: int, seeds: int) -> tuple[float, flo
 
 
 def fit_work(model: QKMeans, n: int) -> int:
-    """Multiply-adds of a fit: all distances in each step; in the seeding four distances a round, and the norms."""
+    """Multiply-adds of a fit: on the panel all distances in each step and eight in a round; then those of all rows."""
     k: int = model.cluster_centers_.shape[0]
     dim: int = model.cluster_centers_.shape[1]
-    return n * dim * ((model.n_iter_ + 1) * k + 4 * (k - 1) + 1)
+    panel = model._fitted().params()["panel"] or n
+    return min(n, panel) * dim * (model.n_iter_ * k + 8 * (k - 1) + 1) + n * dim * k
 
 
 @dataclass

@@ -43,7 +43,8 @@ all_settings = st.builds(
     seed=st.integers(0, 2**64 - 1),
     epsilon=st.floats(1e-6, 3),
     gamma=st.floats(0, 1),
-    max_iter=st.integers(1, 65_536),
+    max_iter=st.integers(1, 1024),
+    panel=st.none() | st.just("auto") | st.integers(1024, 2**31 - 1),
     projection=st.none() | st.integers(1, 65_536),
     template=st.none() | st.builds(Template, storable, storable, storable, storable, storable),
     options=st.lists(not_blank, unique=True).map(tuple),
@@ -118,7 +119,8 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
 ]
 ONLY_IN_SETTINGS: list[tuple[str, Any]] = [
     *(("gamma", value) for value in (-0.1, 1.1, NAN, "0", True, None)),
-    *(("max_iter", value) for value in (0, 65_537, 1.0, True, None)),
+    *(("max_iter", value) for value in (0, 1025, 1.0, True, None)),
+    *(("panel", value) for value in (0, 7, -1, 2**31, 1000.0, True, "all", "AUTO", [1024])),
     ("projection", [[1.0, 0.0]]),
     ("template", {"stop": "\n"}),
     ("server", None),
@@ -292,6 +294,16 @@ def test_every_setting_is_documented_with_its_default() -> None:
     defaults: Any = {name: literal_eval(default) for names, default in found for name in names.split(", ")}
     assert list(defaults) == [field.name for field in fields(Settings)]
     assert Settings.of(defaults) == Settings()
+
+
+def test_the_documented_defaults_are_those_of_settings() -> None:
+    documented = re.findall(r"^    (\w[\w, ]*) : .*default=(.*)$", str(GivenSettings.__doc__), re.MULTILINE)
+    defaults = {name: default for names, default in documented for name in names.split(", ")}
+    assert list(defaults) == list(GivenSettings.__annotations__)
+    stored = {name: getattr(Settings(), name) for name in defaults}
+    assert stored.pop("server") == ServerOptions()
+    assert defaults.pop("server") == "None"
+    assert {name: literal_eval(default) for name, default in defaults.items()} == stored
 
 
 def test_a_facade_is_had_from_create_and_open_only() -> None:

@@ -17,6 +17,7 @@ class _Params(TypedDict):
     epsilon: tuple[int, int]
     gamma: tuple[int, int]
     max_iter: int
+    panel: int | None
     projection: int | NDArray[np.float64] | None
     max_norm: float | None
     center: NDArray[np.float64] | None
@@ -36,7 +37,7 @@ class UpdateReport:
         one with changed centres were run again. ``reseeded``: a race of the seeding was run again, and all steps if
         this changed a seed; or the number of clusters or the scale changed.
     first_iteration : int or None
-        The first step that was run again or dropped, counted from 0; None if all steps were kept.
+        The first step that was run again, counted from 0; None if all steps were kept.
     work : int
         Number of multiply-adds.
     seconds : float
@@ -79,6 +80,7 @@ class Model:
         epsilon: tuple[int, int],
         gamma: tuple[int, int],
         max_iter: int,
+        panel: int | None,
         projection: int | NDArray[np.float64] | None,
         max_norm: float | None,
         center: list[float] | None,
@@ -104,7 +106,9 @@ class Model:
     def labels(self) -> NDArray[np.int32]: ...
     def centres(self) -> NDArray[np.float64]: ...
     def exemplars(self) -> list[int | str | None]: ...
+    def nearest(self, count: int) -> list[list[int | str]]: ...
     def seeds(self) -> list[int | str]: ...
+    def proposals(self) -> list[list[int] | list[str]]: ...
     def digest(self) -> str: ...
     def save(self, path: str | os.PathLike[str]) -> None: ...
     @staticmethod

@@ -21,7 +21,12 @@ from numpy.typing import NDArray
 from erase_core.errors import IdKindError, ParameterError
 
 # These bounds repeat those of rust/core/src/params.rs.
-MAX_CLUSTERS = MAX_ITER = MAX_DIM = 65_536
+MAX_CLUSTERS = MAX_DIM = 65_536
+MAX_ITER = 1024
+MAX_PANEL = 2**31 - 1
+MAX_NEAREST = 64
+# The default panel: so many rows, or so many for each cluster.
+PANEL, PANEL_OF_CLUSTER = 1024, 64
 MAX_SECONDS = 86400
 MAX_EPSILON = 3
 MAX_DENOMINATOR = 1_000_000
@@ -69,6 +74,19 @@ def _is_finite(value: object) -> TypeGuard[Real]:
         return bool(np.isfinite(float(value)))
     except OverflowError:
         return False
+
+
+def panel(value: object, n_clusters: int) -> int | None:
+    """Return how many rows are on the panel; None for all."""
+    if value is None:
+        return None
+    if isinstance(value, str) and value == "auto":
+        return max(PANEL, PANEL_OF_CLUSTER * n_clusters)
+    if not isinstance(value, Integral) or isinstance(value, bool) or not n_clusters <= int(value) <= MAX_PANEL:
+        raise ParameterError(
+            f"panel must be 'auto', None or an integer from n_clusters={n_clusters} to {MAX_PANEL}, got {value!r}"
+        )
+    return int(value)
 
 
 def max_norm(value: object) -> float | None:

@@ -89,8 +89,8 @@ class Erase:
             See `open`.
         **settings
             Settings of the store, which never change: `n_shots`, `strategy`, `seed`, `epsilon`, `gamma`, `max_iter`,
-            `projection`, `template`, `options`, `embedder`, `llm`, `base_url`, `chat`, `server`, `on_control_tokens`.
-            See `GivenSettings` for their types and defaults, and `Settings` for what each means.
+            `panel`, `projection`, `template`, `options`, `embedder`, `llm`, `base_url`, `chat`, `server`,
+            `on_control_tokens`. See `GivenSettings` for their types and defaults, and `Settings` for what each means.
 
         Raises
         ------

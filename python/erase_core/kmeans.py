@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,13 +42,19 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         Number of clusters, 1 to 65536. If removals leave fewer rows, every row is a cluster of its own.
     epsilon : float, default=1.0
         Pitch of the lattice, above 0 and at most 3. The unit is the largest row norm (rounded up to a power of two)
-        divided by the square root of the dimension. A larger pitch makes removals cheaper and clusters worse: see
-        docs/choosing.md.
+        divided by the square root of the dimension, or by 16 below 256 dimensions. The first three updates use 4, 3 and
+        2 times this pitch. A larger pitch makes removals cheaper and clusters worse: see docs/choosing.md.
     gamma : float, default=0.2
-        Balance correction, 0 to 1. A cluster with fewer than ``gamma * n / n_clusters`` rows moves only by the
-        proportion of rows that it has.
-    max_iter : int, default=10
-        Maximum number of updates of the centres. Iteration stops earlier if the inertia does not fall.
+        Balance correction, 0 to 1. A cluster with fewer than ``gamma * m / n_clusters`` of the ``m`` rows on the panel
+        moves only by the proportion of rows that it has.
+    max_iter : int, default=5
+        Number of updates of the centres, 1 to 1024. All of them are run. The last centres are kept if they are better
+        for the rows on the panel than the seeds, else the seeds.
+    panel : "auto", int or None, default="auto"
+        Number of rows that choose the centres, at least `n_clusters`: those with the smallest random keys, which depend
+        on ids and seed. All rows are assigned to the centres and may be exemplars. A row that is not on the panel moves
+        no centre, so its removal costs the same however many rows there are. "auto": ``max(1024, 64 * n_clusters)``.
+        None: all rows. Groups of rows too small to be on the panel get no centre of their own: see docs/choosing.md.
     projection : None, int or array of shape (m, n_features), default=None
         Linear map applied to the rows before clustering. An int: a matrix of random signs, drawn from the seed, with
         that many rows. A matrix: best with orthonormal rows. It must not be computed from data that may have to be
@@ -67,9 +73,9 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     n_threads : int or None, default=None
         Number of threads. None: one for each processor. Results do not depend on it.
     cache_bytes : int or None, default=None
-        Memory in bytes for cached scores, which make replays faster. The scores of one iteration take
-        ``4 * n_rows * n_clusters`` bytes; as many iterations as fit are cached. None: in proportion to the rows, at
-        least 32 MiB. 0: no cache. Results do not depend on it.
+        Memory in bytes for cached scores, which make replays faster. Those of the assignment of all rows take
+        ``4 * n_rows * n_clusters`` bytes, and those of one update as much for the rows on the panel; as many as fit are
+        cached. None: in proportion to the rows, at least 32 MiB. 0: no cache. Results do not depend on it.
 
     Attributes
     ----------
@@ -90,7 +96,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         `DataWarning` if it is above 256, `add` and `remove` if they raise it above 256. Infinite if most rows are
         equal.
     n_iter_ : int
-        Number of updates of the centres, including a last one that was discarded.
+        Number of updates of the centres: `max_iter`, or 0 for a model without rows.
     seed_ : int
         The seed in use.
     n_features_in_ : int
@@ -130,7 +136,8 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         *,
         epsilon: float = 1.0,
         gamma: float = 0.2,
-        max_iter: int = 10,
+        max_iter: int = 5,
+        panel: Literal["auto"] | int | None = "auto",
         projection: int | ArrayLike | None = None,
         max_norm: float | None = None,
         center: ArrayLike | None = None,
@@ -142,6 +149,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         self.epsilon = epsilon
         self.gamma = gamma
         self.max_iter = max_iter
+        self.panel = panel
         self.projection = projection
         self.max_norm = max_norm
         self.center = center
@@ -199,6 +207,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
                 epsilon=checks.epsilon(self.epsilon),
                 gamma=checks.gamma(self.gamma),
                 max_iter=checks.integer("max_iter", self.max_iter, 1, checks.MAX_ITER),
+                panel=checks.panel(self.panel, n_clusters),
                 projection=checks.projection(self.projection, rows.shape[1]),
                 max_norm=checks.max_norm(self.max_norm),
                 center=checks.center(self.center, rows.shape[1]),
@@ -362,6 +371,31 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         dtype = np.int64 if ids and isinstance(ids[0], int) else object
         return distances, np.array(ids, dtype=dtype).reshape(distances.shape)
 
+    def nearest(self, n: int) -> list[list[int | str]]:
+        """Return for each cluster the ids of the rows nearest to its centre.
+
+        Ties go to the smaller id, so that the result is a function of the rows that are there. The first of each is the
+        cluster's exemplar.
+
+        Parameters
+        ----------
+        n : int
+            Rows of each cluster, 1 to 64. A cluster of fewer rows has all of them listed.
+
+        Returns
+        -------
+        list of list of int or str
+            One list for each cluster, nearest first; empty for a cluster without rows.
+
+        Raises
+        ------
+        ParameterError
+            `n` is out of range.
+        NotFittedError
+            `fit` has not been called.
+        """
+        return self._fitted().nearest(checks.integer("n", n, 1, checks.MAX_NEAREST))
+
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Return the negative sum of the squared distances of the rows to their nearest centres, after projection.
 
@@ -382,7 +416,11 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
         return -float(np.sum(self._fitted().nearest_square_distances(self._rows(X))))
 
     def digest(self) -> str:
-        """Return the BLAKE3 hash (256 bits, in hex) of the whole state: of the bytes that `save` writes."""
+        """Return the hash of the whole state, 256 bits in hex, which is equal exactly for equal models.
+
+        It is defined in docs/algorithm.md, section 9. The first call takes a pass over the rows. Later calls do not,
+        even after removals and additions.
+        """
         return self._fitted().digest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -455,7 +493,7 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
 
     @property
     def n_iter_(self) -> int:
-        """Number of updates of the centres, including a last one that was discarded."""
+        """Number of updates of the centres."""
         return self._fitted().n_iter
 
     @property

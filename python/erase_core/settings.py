@@ -42,7 +42,8 @@ class GivenSettings(TypedDict, total=False):
     seed : int, default=0
     epsilon : float, default=1.0
     gamma : float, default=0.2
-    max_iter : int, default=10
+    max_iter : int, default=5
+    panel : "auto", int or None, default="auto"
     projection : int, ndarray of shape (m, dim) or None, default=None
         A number of dimensions, or a matrix, for example from `principal_axes`. `dim` is the length of the embedding
         model's vectors. A matrix is stored beside the settings.
@@ -68,6 +69,7 @@ class GivenSettings(TypedDict, total=False):
     epsilon: float
     gamma: float
     max_iter: int
+    panel: Literal["auto"] | int | None
     projection: int | NDArray[np.float64] | None
     template: Template | Mapping[str, str] | None
     options: Iterable[str]
@@ -92,7 +94,7 @@ class Settings:
         (ERASE). "knn": the examples nearest to the query. "random": a draw by seed and id.
     seed : int, default=0
         Seed of all random draws, 0 to 2**64 - 1.
-    epsilon, gamma, max_iter
+    epsilon, gamma, max_iter, panel
         See `QKMeans`.
     projection : int or None, default=None
         See `QKMeans`. None also if the store was created with a matrix, which is stored beside the settings.
@@ -127,7 +129,8 @@ class Settings:
     seed: int = 0
     epsilon: float = 1.0
     gamma: float = 0.2
-    max_iter: int = 10
+    max_iter: int = 5
+    panel: Literal["auto"] | int | None = "auto"
     projection: int | None = None
     template: Template | None = None
     options: tuple[str, ...] = field(default=())
@@ -148,6 +151,8 @@ class Settings:
         for name in ("epsilon", "gamma"):
             object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "max_iter", checks.integer("max_iter", self.max_iter, 1, checks.MAX_ITER))
+        panel = checks.panel(self.panel, self.n_shots)
+        object.__setattr__(self, "panel", "auto" if self.panel == "auto" else panel)
         if self.projection is not None:
             columns = checks.integer("projection", self.projection, 1, checks.MAX_DIM)
             object.__setattr__(self, "projection", columns)

@@ -211,7 +211,8 @@ COMMON: list[Any] = [True, np.True_, "3", b"3", None, NAN, INF, -INF, 1j, [3], S
 NO_INTEGER: list[Any] = [1.0, 2.5, np.float32(3), Fraction(3), -1, -(2**70), 2**64]
 BAD_PARAMETERS: dict[str, tuple[str, list[Any]]] = {
     "n_clusters": ("1 to 65536", [*COMMON, *NO_INTEGER, 0, 65537]),
-    "max_iter": ("1 to 65536", [*COMMON, *NO_INTEGER, 0, 65537]),
+    "max_iter": ("1 to 1024", [*COMMON, *NO_INTEGER, 0, 1025]),
+    "panel": ("from n_clusters=", [*(v for v in COMMON if v is not None), *NO_INTEGER, 0, 2**31, "all"]),
     "n_threads": ("1 to 1024", [*(v for v in COMMON if v is not None), *NO_INTEGER, 0, 1025]),
     "epsilon": (
         "above 0 and at most 3",
@@ -238,6 +239,11 @@ def test_parameters_out_of_bounds(model: QKMeans, name: str, bound: str, value: 
 def test_a_bound_of_the_norms_below_the_smallest_exponent(model: QKMeans, value: float) -> None:
     model.set_params(max_norm=value)
     check_refused(model, lambda: model.fit(0 * X), ParameterError, "max_norm", repr(value))
+
+
+@pytest.mark.parametrize("value", [*COMMON, *NO_INTEGER, 0, 65], ids=ascii)
+def test_a_number_of_nearest_rows_out_of_bounds(model: QKMeans, value: Any) -> None:
+    check_refused(model, lambda: model.nearest(value), ParameterError, "n must", "1 to 64", repr(value))
 
 
 BAD_PROJECTIONS: dict[str, tuple[Any, str]] = {
@@ -292,7 +298,7 @@ def test_a_failed_first_fit_leaves_the_estimator_unfitted() -> None:
 # ---- not fitted, and emptied ----
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "add": (X,), "remove": (1,), "predict": (X,), "transform": (X,), "score": (X,), "digest": (), "save": ("nowhere",),
-    "get_feature_names_out": (), "kneighbors": (X,),
+    "get_feature_names_out": (), "kneighbors": (X,), "nearest": (1,),
 }  # fmt: skip
 
 

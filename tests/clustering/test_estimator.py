@@ -59,7 +59,7 @@ def test_defaults_are_those_that_the_docstring_states() -> None:
     documented = (QKMeans.__doc__ or "").split("Attributes\n")[0]
     for name, parameter in inspect.signature(QKMeans).parameters.items():
         line = next(line for line in documented.splitlines() if line.strip().startswith(f"{name} :"))
-        assert line.endswith(f"default={parameter.default}")
+        assert line.endswith((f"default={parameter.default}", f'default="{parameter.default}"'))
 
 
 def test_set_params_acts_at_the_next_fit_only(x: NDArray[np.float64]) -> None:

@@ -24,6 +24,7 @@ X: NDArray[np.float64] = np.random.default_rng(0).normal(size=(40, 3))
 MATRIX = [[0.6, 0.8, 0.0], [0.0, 0.6, 0.8]]
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
+    "panel": {"panel": 4, "max_iter": 2},
     "bound": {"max_norm": 7.5},
     "signs": {"projection": 2, "max_norm": 8.0},
     "matrix": {"projection": MATRIX, "gamma": 0.0},
@@ -84,10 +85,11 @@ def test_equal_models_reached_differently_are_equal_bytes(kind: str, text: bool,
 
 
 @each_kind
-def test_the_digest_is_the_hash_at_the_end_of_the_file(kind: str, tmp_path: Path) -> None:
+def test_the_checksum_is_the_hash_of_all_before_it(kind: str, tmp_path: Path) -> None:
     small(kind).save(tmp_path / "model")
     data = (tmp_path / "model").read_bytes()
-    assert data[-32:].hex() == small(kind).digest() == blake3(data[:-32]).hexdigest()
+    assert data[-32:] == blake3(data[:-32]).digest()
+    assert small(kind).digest() != data[-32:].hex()
 
 
 # ---- files that are no models ----
@@ -122,14 +124,14 @@ def test_appended_bytes_are_refused(tail: bytes) -> None:
             load(forged)
 
 
-@pytest.mark.parametrize("version", [0, 2, 7, 2**32 - 1])
+@pytest.mark.parametrize("version", [0, 1, 3, 7, 2**32 - 1])
 def test_another_version_is_named(version: int) -> None:
     data = small("plain")._model.to_bytes()
     forged = data[:8] + version.to_bytes(4, "little") + data[12:]
     for each in (forged, sealed(forged[:-32])):
-        with pytest.raises(ModelFileError, match=f"version is {version}, this software reads 1") as caught:
+        with pytest.raises(ModelFileError, match=f"version is {version}, this software reads 2") as caught:
             load(each)
-        assert ("newer" in str(caught.value)) == (version > 1)
+        assert ("newer" in str(caught.value)) == (version > 2)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,6 @@ def survives(forged: bytes) -> bool:
     except ModelFileError:
         return False
     assert model.to_bytes() == forged
-    assert model.digest() == forged[-32:].hex()
     zeros, ids = np.zeros((2, model.params()["n_features"])), list(model.ids())
     if ids:
         model.predict(zeros)
@@ -229,16 +230,6 @@ def test_every_change_of_one_byte_under_a_new_checksum_is_refused_or_taken_at_it
     assert 0 < sum(results) < len(results) / 2
 
 
-@each_kind
-def test_steps_of_an_empty_model_are_refused(kind: str) -> None:
-    model = small(kind)
-    model.remove(model.ids_)
-    body = model._model.to_bytes()[:-32]
-    assert survives(sealed(body))
-    for steps in (1, 2, 11, 2**32 - 1):
-        assert not survives(sealed(body[:-4] + steps.to_bytes(4, "little")))
-
-
 LOAD_IN_LITTLE_MEMORY = """
 import resource, sys
 from erase_core import ModelFileError, QKMeans
@@ -256,7 +247,7 @@ def test_a_tiny_file_does_not_ask_for_gigabytes(tmp_path: Path) -> None:
     model = QKMeans(1, projection=1).fit([[1.0]])
     model.remove(0)
     body = bytearray(model._model.to_bytes()[:-32])
-    place = body.index(bytes.fromhex("01 01000000 01000000"), 44)  # projection, m, n_features
+    place = body.index(bytes.fromhex("01 01000000 01000000"), 48)  # projection, m, n_features
     body[place + 1 : place + 9] = bytes.fromhex("00000100 00000100")
     (tmp_path / "model").write_bytes(sealed(bytes(body)))
     result = run(LOAD_IN_LITTLE_MEMORY, tmp_path / "model")

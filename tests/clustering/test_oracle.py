@@ -6,7 +6,9 @@ import itertools
 import json
 import math
 import random
+import struct
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import Any
@@ -175,8 +177,9 @@ def chi_square(seen: Counter[Any], chances: dict[Any, Fraction]) -> float:
     return sum(float((seen[o] - p * runs) ** 2 / (p * runs)) for o, p in chances.items())
 
 
-def test_the_trials_are_kmeans_plus_plus_and_the_choice_is_greedy() -> None:
-    """Each trial of round 1 by itself, all three together, and the row chosen, against their exact probabilities."""
+def test_the_trials_are_kmeans_plus_plus_and_the_choice_is_greedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each trial of round 1 by itself, three together, and the row chosen: against their exact probabilities."""
+    monkeypatch.setattr(oracle, "TRIALS", 3)
     trials: dict[tuple[int, int], Fraction] = {}
     triples: dict[tuple[int, ...], Fraction] = {}
     greedy = dict.fromkeys(itertools.permutations(range(4), 2), Fraction(0))
@@ -205,7 +208,7 @@ def test_potentials_and_choices() -> None:
     for seed in range(60):
         rows = [[x, y] for x in range(4) for y in range(3)] if seed % 2 else [[7 * x % 40, x] for x in range(15)]
         chosen, rounds = oracle.seeding(range(len(rows)), rows, 6, seed)
-        assert [len(proposals) for proposals in rounds] == [1, 3, 3, 3, 3, 3]
+        assert [len(proposals) for proposals in rounds] == [1, 8, 8, 8, 8, 8]
         assert rounds[0] == [(chosen[0], 0)]
         for r in range(1, 6):
             for c, potential in rounds[r]:
@@ -224,6 +227,7 @@ def test_seeding_without_distinct_rows_left() -> None:
     for r, proposals in enumerate(rounds):
         rest = [i for i in range(4) if i not in chosen[:r]]
         raced = [min(rest, key=lambda i: oracle.race_key(0, r, i + 1, trial)) for trial in range(len(proposals))]
+        assert len(proposals) == (8 if r else 1)
         assert proposals == [(i, 0) for i in raced]
         assert chosen[r] == raced[0]
 
@@ -241,21 +245,46 @@ def test_no_order_of_rows_matters(projection: int | list[list[float]] | None) ->
         assert oracle.encode(oracle.fit(dict(items), params, 4)) == expected
 
 
-def test_loss_falls_up_to_the_kept_step() -> None:
-    """Strictly, and the run ends by the stop rule or at T; labels, counts and sums belong together."""
+def test_labels_counts_and_sums_belong_together() -> None:
+    """All updates are run on the panel; the result is of all rows, by the better of the first and last centres."""
+    kept = set()
     for seed in range(40):
-        epsilon = Fraction(1, 1 + seed)
-        fitted = oracle.fit(blob_rows(seed, 30, 3, 5), Params(n_clusters=5, epsilon=epsilon, seed=seed, max_iter=6), 3)
-        losses, kept = [step.loss for step in fitted.steps], fitted.kept
-        assert kept is not None
-        assert all(a > b for a, b in itertools.pairwise(losses[: kept + 1]))
-        assert (kept == 6 and len(losses) == 7) or (len(losses) == kept + 2 and losses[-1] >= losses[-2])
-        for step in fitted.steps:
-            assert sum(step.counts) == 30
-            assert [sum(s) for s in zip(*step.sums, strict=True)] == [sum(x) for x in zip(*fitted.rows, strict=True)]
+        params = Params(n_clusters=5, epsilon=Fraction(1, 1 + seed), seed=seed, max_iter=6, panel=5 + seed)
+        fitted = oracle.fit(blob_rows(seed, 30, 3, 5), params, 3)
+        on_panel = [x for i, x in zip(fitted.ids, fitted.rows, strict=True) if i in fitted.panel]
+        assert len(on_panel) == min(30, 5 + seed)
+        assert len(fitted.steps) == 7
+        assert fitted.result is not None
+        for step, rows in zip([*fitted.steps, fitted.result], [on_panel] * 7 + [fitted.rows], strict=True):
+            assert step.loss == sum(min(oracle.distance(x, c) for c in step.centres) for x in rows)
+            assert sum(step.counts) == len(rows)
+            assert [sum(s) for s in zip(*step.sums, strict=True)] == [sum(x) for x in zip(*rows, strict=True)]
+        first, last = fitted.steps[0], fitted.steps[-1]
+        assert fitted.centres == (last if last.loss < first.loss else first).centres
+        kept.add(last.loss < first.loss)
         for j, exemplar in enumerate(fitted.exemplars):
-            assert (exemplar is None) == (fitted.steps[kept].counts[j] == 0)
+            assert (exemplar is None) == (fitted.result.counts[j] == 0)
             assert exemplar is None or fitted.labels[fitted.ids.index(exemplar)] == j
+    assert kept == {False, True}
+
+
+def test_equal_losses_keep_the_seeds() -> None:
+    step = oracle.Step([[1]], [], [], [], 5)
+    assert oracle.kept_centres([step, replace(step, centres=[[2]])]) == [[1]]
+    assert oracle.kept_centres([step, replace(step, centres=[[2]], loss=4)]) == [[2]]
+
+
+def test_the_panel_does_not_depend_on_rows_that_are_not_on_it() -> None:
+    """Removing a row off the panel changes no centre; one on it lets the next by place in."""
+    rows, params = blob_rows(3, 30, 3, 5), Params(n_clusters=3, panel=10, seed=3)
+    whole = oracle.fit(rows, params, 3)
+    in_order = sorted(whole.ids, key=lambda i: oracle.place(3, oracle.row_key(i)))
+    assert sorted(in_order[:10]) == whole.panel
+    for i in rows:
+        left = oracle.fit({other: row for other, row in rows.items() if other != i}, params, 3)
+        assert (left.panel == whole.panel) == (i not in whole.panel)
+        assert set(left.panel) <= set(in_order[:11]) - {i}
+        assert i in whole.panel or left.centres == whole.centres
 
 
 def test_new_centres_lie_on_the_lattice_next_to_the_mean() -> None:
@@ -277,12 +306,22 @@ def test_the_balance_pulls_toward_the_old_centre() -> None:
     assert oracle.new_centre([80], 0, [0], 0, 2, [1]) == [80]
 
 
+def test_a_centre_with_an_entry_beyond_16_bits_is_not_taken() -> None:
+    assert oracle.new_centre([5], 1, [32767], 0, 2, [0]) == [32767]
+    assert oracle.new_centre([5], 1, [32767], 0, 2, [1]) == [5]
+    assert oracle.new_centre([5], 1, [-32767], 0, 2, [0]) == [-32767]
+    assert oracle.new_centre([5], 1, [-32768], 0, 2, [1]) == [5]
+
+
 def test_pitch_and_balance() -> None:
     """Hand-computed."""
-    assert oracle.pitch(Params(epsilon=Fraction(1)), 4) == 2**13
-    assert oracle.pitch(Params(epsilon=Fraction(1), projection=4), 4) == 2**12
-    assert oracle.pitch(Params(epsilon=Fraction(3)), 1) == 2**14
+    assert [oracle.pitch(Params(epsilon=Fraction(1)), d) for d in (1, 4, 256, 257, 1024)] == [1024] * 3 + [1022, 512]
+    assert oracle.pitch(Params(epsilon=Fraction(1), projection=4), 4) == 512
+    assert oracle.pitch(Params(epsilon=Fraction(3)), 1) == 3072
     assert oracle.pitch(Params(epsilon=Fraction(1, 10**6)), 1) == 2
+    graded = [oracle.pitch(Params(epsilon=Fraction(1, 4)), 4, t) for t in (1, 2, 3, 4, 5, 9)]
+    assert graded == [1024, 768, 512, 256, 256, 256]
+    assert [oracle.pitch(Params(epsilon=Fraction(3)), 1, t) for t in (1, 2)] == [12288, 9216]
     assert [oracle.balance(Fraction(1, 5), n, 4) for n in (1, 20, 21, 40)] == [1, 1, 2, 2]
     assert oracle.balance(Fraction(0), 100, 3) == 0
 
@@ -291,40 +330,61 @@ def test_pitch_and_balance() -> None:
 def test_file_of_an_empty_model() -> None:
     """Byte by byte, from docs/file-format.md."""
     body = b"eraseqkm" + bytes.fromhex(
-        "01000000 08000000 0a000000"  # version, n_clusters, max_iter
+        "02000000 08000000 05000000 00000000"  # version, n_clusters, max_iter, panel
         "01000000 02000000 01000000 05000000"  # epsilon, gamma
         "0900000000000000 01 000000000000f03f"  # seed, max_norm
         "02 01000000 02000000 01000000 0020 00e0"  # projection: m, d, p_M, B
-        "02000000 00 0000000000000000 00000000"  # n_features, id kind, n, steps
+        "02000000 00 0000000000000000"  # n_features, id kind, n
     )
-    data = oracle.encode(oracle.fit({}, Params(seed=9, max_norm=1.0, projection=[[1.0, -1.0]]), 2))
-    assert data == body + blake3(body).digest()
+    fitted = oracle.fit({}, Params(seed=9, max_norm=1.0, projection=[[1.0, -1.0]]), 2)
+    assert oracle.encode(fitted) == body + blake3(body).digest()
+    assert oracle.digest(fitted) == blake3(body + bytes(2048)).hexdigest()
 
 
 def test_file_of_a_small_model() -> None:
-    """Its end: ids, exponents, rows, seeds, steps, labels."""
-    fitted = oracle.fit({"b": [0.5], "a": [-1.0]}, Params(n_clusters=1), 1)
+    """Its end: ids, exponents, rows."""
+    fitted = oracle.fit({"b": [0.5], "a": [-1.0]}, Params(n_clusters=1, panel=7), 1)
     data = oracle.encode(fitted)
-    first = "01000000" if fitted.seeds == ["b"] else "00000000"
-    tail = "01 0200000000000000 01000000 61 01000000 62 0000 ffff 00c0 0040" + first
-    tail += len(fitted.steps).to_bytes(4, "little").hex() + "00000000" * len(fitted.steps)
+    assert data[20:24] == b"\7\0\0\0"
+    tail = "01 0200000000000000 01000000 61 01000000 62 0000 ffff 00c0 0040"
     assert data[:-32].endswith(bytes.fromhex(tail))
-    assert oracle.digest(fitted) == blake3(data[:-32]).hexdigest()
+    assert data[-32:] == blake3(data[:-32]).digest()
 
 
-def test_file_keeps_the_proposals() -> None:
-    """Round 0 a position; round 1 three positions, each with its potential (the third row is 2^13 away); then steps."""
-    seen = set()
+def test_digest_of_a_small_model() -> None:
+    """Byte by byte, from docs/algorithm.md, section 9."""
+    fitted = oracle.fit({2: [0.5], -1: [-1.0]}, Params(n_clusters=1, max_iter=1, max_norm=1.0), 1)
+    rows = [
+        b"eraserow" + bytes.fromhex(f"00 {id_} 0000 {x}") for id_, x in (("ff" * 8, "00c0"), ("02" + "00" * 7, "0020"))
+    ]
+    lanes = [struct.unpack("<1024H", blake3(blake3(row).digest()).digest(length=2048)) for row in rows]
+    total = struct.pack("<1024H", *((a + b) % 2**16 for a, b in zip(*lanes, strict=True)))
+    text = oracle.encode_header(fitted.params, 1) + bytes.fromhex("00 0200000000000000") + total
+    text += struct.pack("<q", fitted.seeds[0])
+    losses = []
+    for step in fitted.steps:
+        ((centre,),) = step.centres
+        text += struct.pack("<hQ", centre, 2)
+        losses.append({-1: (centre + 2**14) ** 2, 2: (centre - 2**13) ** 2})
+    first, last = (sum(loss.values()) for loss in losses)
+    kept = losses[last < first]
+    text += struct.pack("<QQ", first, last) + struct.pack("<QQ", 2, sum(kept.values()))
+    text += struct.pack("<Bq", 1, min(kept, key=lambda i: kept[i]))
+    assert oracle.digest(fitted) == blake3(text).hexdigest()
+
+
+def test_digest_keeps_the_proposals() -> None:
+    """Round 0 an id; round 1 eight ids, each with its potential (the third row is 2^13 away)."""
     for seed in range(20):
         fitted = oracle.fit({"c": [1.0], "a": [0.0], "b": [0.5]}, Params(n_clusters=2, seed=seed, max_norm=1.0), 1)
-        (first, _), *later = [(ord(str(i)) - ord("a"), p) for proposals in fitted.rounds for i, p in proposals]
-        text = "0000 0020 0040" + f"{first:02x}000000" + "".join(f"{c:02x}000000 0000000400000000" for c, _ in later)
-        text += f"{len(fitted.steps):02x}000000"
-        text += "".join(f"{label:02x}00" for step in fitted.steps for label in step.labels)
-        assert oracle.encode(fitted)[:-32].endswith(bytes.fromhex(text))
-        assert [p for _, p in later] == [2**26] * 3
-        seen.add((first, *(c for c, _ in later)))
-    assert len(seen) > 8
+        ((first, _),), later = fitted.rounds
+        assert [p for _, p in later] == [2**26] * 8
+        whole = oracle.digest(fitted)
+        for changed in ([[(first, 0)], [*later[:-1], (later[-1][0], 5)]], [[(first, 0)], later[1:] + later[:1]]):
+            differs = changed != fitted.rounds
+            fitted.rounds = changed
+            assert (oracle.digest(fitted) != whole) == differs
+            fitted.rounds = [[(first, 0)], later]
 
 
 def test_file_under_max_norm_keeps_the_aligned_rows() -> None:
@@ -351,5 +411,8 @@ def test_vectors_are_what_the_oracle_says() -> None:
     covered = Counter(name for model in models for name in model["covers"])
     assert covered["exception of section 6"] >= 3
     assert covered["fallback of several rounds"] >= 3
-    for name in ("trial 1 wins", "trial 2 wins", "two trials propose one row", "potentials of two rows tie"):
+    assert covered["equal losses of other centres"] >= 2
+    trials = [f"trial {trial} wins" for trial in range(8)]
+    panels = ["rows off the panel", "exemplar off the panel", "seeds kept", "last centres kept"]
+    for name in (*trials, *panels, "two trials propose one row", "potentials of two rows tie"):
         assert covered[name] >= 5

@@ -17,6 +17,10 @@ PATHS = {
     "emptied": "reseeded",
     "loaded": "replayed",
     "saved": "replayed",
+    "on the panel": "replayed",
+    "off the panel": "certified",
+    "pushed off the panel": "certified",
+    "digested": "certified",
 }
 
 

@@ -23,6 +23,7 @@ def golden_config(vector: dict[str, Any]) -> Config:
         epsilon=tuple(given["epsilon"]),
         gamma=tuple(given["gamma"]),
         max_iter=given["max_iter"],
+        panel=given["panel"],
         projection=projection,
         max_norm=None if given["max_norm"] is None else float.fromhex(given["max_norm"]),
         center=tuple(map(float.fromhex, given["center"])) if "center" in given else None,

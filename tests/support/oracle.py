@@ -22,7 +22,9 @@ Round = list[tuple[int, int]]  # position and potential of every trial's proposa
 U = 2**28 + 2**23
 LOWEST_EXPONENT = -900
 MASK32 = 2**32 - 1
-RACE, PHASE, SIGNS = 1, 2, 3
+RACE, PHASE, SIGNS, PLACE = 1, 2, 3, 4
+TRIALS = 8
+GRADES = (4, 3, 2)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Params:
     n_clusters: int = 8
     epsilon: Fraction = Fraction(1, 2)
     gamma: Fraction = Fraction(1, 5)
-    max_iter: int = 10
+    max_iter: int = 5
+    panel: int | None = None
     projection: int | list[list[float]] | None = None
     max_norm: float | None = None
     center: list[float] | None = None
@@ -41,7 +44,7 @@ class Params:
 
 @dataclass
 class Step:
-    """One assignment: the centres it used and what came out, labels in the order of the ids."""
+    """One assignment, of the panel or of all rows: the centres and what came out, labels in the order of the ids."""
 
     centres: list[Vector]
     labels: list[int]
@@ -62,29 +65,30 @@ class Fitted:
     mantissas: list[Vector]
     rows: list[Vector]
     rounds: list[list[tuple[Id, int]]] = field(default_factory=list)  # every trial's proposal and its potential
+    panel: list[Id] = field(default_factory=list)  # ascending
     seeds: list[Id] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
-    kept: int | None = None
+    steps: list[Step] = field(default_factory=list)  # of the panel
+    result: Step | None = None  # all rows, by the centres that are kept
     exemplars: list[Id | None] = field(default_factory=list)
 
     @property
     def centres(self) -> list[Vector]:
-        """The centres of the kept step."""
-        return [] if self.kept is None else self.steps[self.kept].centres
+        """The centres that are kept."""
+        return self.result.centres if self.result else []
 
     @property
     def labels(self) -> list[int]:
-        """The labels of the kept step, in the order of the ids."""
-        return [] if self.kept is None else self.steps[self.kept].labels
+        """The labels of all rows, in the order of the ids."""
+        return self.result.labels if self.result else []
 
     @property
     def inertia(self) -> int:
-        """The loss of the kept step, in squared integer units."""
-        return 0 if self.kept is None else self.steps[self.kept].loss
+        """The loss of the result, in squared integer units."""
+        return self.result.loss if self.result else 0
 
     @property
     def n_iter(self) -> int:
-        """The number of updates that were run."""
+        """The number of updates."""
         return max(0, len(self.steps) - 1)
 
 
@@ -234,9 +238,15 @@ def log2_fixed(u: int) -> int:
 
 def race_key(seed: int, round_: int, row_key: int, trial: int = 0) -> int:
     """E_(r,l) of the row with that key."""
-    w = draw(seed, row_key, round_, RACE)
-    bits = (w[0] + 2**32 * w[1] + 2**64 * w[2] + 2**96 * w[3]) // 2 ** (42 * trial)
+    w = draw(seed, row_key, round_ + 2**17 * (trial // 3), RACE)
+    bits = (w[0] + 2**32 * w[1] + 2**64 * w[2] + 2**96 * w[3]) // 2 ** (42 * (trial % 3))
     return 64 * 2**48 - log2_fixed(2**22 * (bits % 2**42) + 2**21)
+
+
+def place(seed: int, row_key: int) -> int:
+    """The place of the row with that key."""
+    w = draw(seed, row_key, 0, PLACE)
+    return w[0] + 2**32 * w[1]
 
 
 def phase(seed: int, t: int, e: int, dim: int) -> Vector:
@@ -250,10 +260,16 @@ def sign(seed: int, i: int, j: int) -> int:
     return -1 if word >> (j % 32) & 1 else 1
 
 
-# ---- 5. Seeding ----
+# ---- 5. Panel and seeding ----
 def id_order(id_: Id) -> int | bytes:
     """What ids are sorted by: integers as integers, strings by their UTF-8 bytes."""
     return id_ if isinstance(id_, int) else id_.encode("utf-8")
+
+
+def panel_of(ids: Sequence[Id], panel: int | None, seed: int) -> list[int]:
+    """The positions of the rows on the panel, ascending. Ids ascend, so a smaller position is a smaller id."""
+    in_order = sorted(range(len(ids)), key=lambda i: (place(seed, row_key(ids[i])), i))
+    return sorted(in_order if panel is None else in_order[:panel])
 
 
 def proposed(ids: Sequence[Id], weights: Sequence[int], chosen: Sequence[int], seed: int, r: int, trial: int) -> int:
@@ -270,7 +286,7 @@ def seeding(ids: Sequence[Id], rows: Sequence[Vector], k: int, seed: int) -> tup
     chosen, rounds = [first], [[(first, 0)]]
     for r in range(1, k):
         weights = [min(distance(x, rows[c]) for c in chosen) for x in rows]
-        proposals = [proposed(ids, weights, chosen, seed, r, trial) for trial in range(3)]
+        proposals = [proposed(ids, weights, chosen, seed, r, trial) for trial in range(TRIALS)]
         potentials = [sum(min(w, distance(x, rows[c])) for x, w in zip(rows, weights, strict=True)) for c in proposals]
         chosen.append(proposals[potentials.index(min(potentials))])  # index: the first of several
         rounds.append(list(zip(proposals, potentials, strict=True)))
@@ -278,11 +294,13 @@ def seeding(ids: Sequence[Id], rows: Sequence[Vector], k: int, seed: int) -> tup
 
 
 # ---- 6. Steps ----
-def pitch(params: Params, dim: int) -> int:
-    """The lattice pitch e."""
+def pitch(params: Params, dim: int, t: int | None = None) -> int:
+    """The lattice pitch e, or e_t of update t."""
+    if t is not None:
+        return min(2**14, (GRADES[t - 1] if t <= len(GRADES) else 1) * pitch(params, dim))
     h = 13 if isinstance(params.projection, int) else 14
     p_e, q_e = params.epsilon.numerator, params.epsilon.denominator
-    return min(2**14, 2 * max(1, math.isqrt(p_e**2 * 2 ** (2 * h) // (4 * q_e**2 * dim))))
+    return min(2**14, 2 * max(1, math.isqrt(p_e**2 * 2 ** (2 * h) // (4 * q_e**2 * max(dim, 256)))))
 
 
 def balance(gamma: Fraction, n: int, k: int) -> int:
@@ -316,33 +334,35 @@ def new_centre(old: Vector, count: int, total: Vector, b: int, e: int, phi: Vect
     return old if outside else new
 
 
-def run(rows: Sequence[Vector], centres: list[Vector], params: Params) -> tuple[list[Step], int]:
-    """Steps 0, 1, ... and the index of the one that is kept."""
+def run(panel: Sequence[Vector], centres: list[Vector], params: Params) -> list[Step]:
+    """Steps 0, 1, ..., T of the panel."""
     dim = len(centres[0])
-    e, b = pitch(params, dim), balance(params.gamma, len(rows), len(centres))
+    b = balance(params.gamma, len(panel), len(centres))
     steps: list[Step] = []
-    for t in range(params.max_iter + 1):
-        step = assign(rows, centres)
+    for t in range(params.max_iter):
+        step = assign(panel, centres)
         steps.append(step)
-        if t >= 1 and step.loss >= steps[t - 1].loss:
-            return steps, t - 1
-        if t == params.max_iter:
-            return steps, t
+        e = pitch(params, dim, t + 1)
         phi = phase(params.seed, t + 1, e, dim)
         clusters = zip(step.centres, step.counts, step.sums, strict=True)
         centres = [new_centre(c, count, total, b, e, phi) for c, count, total in clusters]
-    raise AssertionError("the last step always returns")
+    return [*steps, assign(panel, centres)]
+
+
+def kept_centres(steps: Sequence[Step]) -> list[Vector]:
+    """The last centres if their loss is below that of the seeds, else the seeds."""
+    return steps[-1].centres if steps[-1].loss < steps[0].loss else steps[0].centres
 
 
 # ---- 7. Result ----
-def exemplars_of(ids: Sequence[Id], rows: Sequence[Vector], step: Step) -> list[Id | None]:
-    """Per cluster the row nearest to the centre among the rows of its label, ties to the smaller id."""
-    result: list[Id | None] = []
-    for j, centre in enumerate(step.centres):
-        members = [i for i, label in enumerate(step.labels) if label == j]
-        nearest = min(members, key=lambda i: (distance(rows[i], centre), i), default=None)
-        result.append(None if nearest is None else ids[nearest])
-    return result
+def nearest(ids: Sequence[Id], rows: Sequence[Vector], step: Step, n: int) -> list[list[Id]]:
+    """Per cluster the n rows nearest to the centre among the rows of its label, ties to the smaller id."""
+    members = [[i for i, label in enumerate(step.labels) if label == j] for j in range(len(step.centres))]
+    in_order = [
+        sorted(own, key=lambda i: (distance(rows[i], centre), i))
+        for own, centre in zip(members, step.centres, strict=True)
+    ]
+    return [[ids[i] for i in own[:n]] for own in in_order]
 
 
 def fit(rows: Mapping[int, Sequence[float]] | Mapping[str, Sequence[float]], params: Params, n_features: int) -> Fitted:
@@ -358,11 +378,15 @@ def fit(rows: Mapping[int, Sequence[float]] | Mapping[str, Sequence[float]], par
     xs = [aligned(y, p, exponent) for y, p in zip(mantissas, exponents, strict=True)]
     fitted = Fitted(params, n_features, exponent, ids, exponents, mantissas, xs)
     if ids:
-        chosen, rounds = seeding(ids, xs, min(params.n_clusters, len(ids)), params.seed)
-        fitted.rounds = [[(ids[i], potential) for i, potential in proposals] for proposals in rounds]
-        fitted.seeds = [ids[i] for i in chosen]
-        fitted.steps, fitted.kept = run(xs, [xs[i] for i in chosen], params)
-        fitted.exemplars = exemplars_of(ids, xs, fitted.steps[fitted.kept])
+        panel = panel_of(ids, params.panel, params.seed)
+        names, points_on = [ids[i] for i in panel], [xs[i] for i in panel]
+        chosen, rounds = seeding(names, points_on, min(params.n_clusters, len(ids)), params.seed)
+        fitted.panel = names
+        fitted.rounds = [[(names[i], potential) for i, potential in proposals] for proposals in rounds]
+        fitted.seeds = [names[i] for i in chosen]
+        fitted.steps = run(points_on, [points_on[i] for i in chosen], params)
+        fitted.result = assign(xs, kept_centres(fitted.steps))
+        fitted.exemplars = [own[0] if own else None for own in nearest(ids, xs, fitted.result, 1)]
     return fitted
 
 
@@ -370,23 +394,71 @@ def fit(rows: Mapping[int, Sequence[float]] | Mapping[str, Sequence[float]], par
 def resolution(fitted: Fitted) -> float:
     """The figure: of two integers, each rounded to a float, then divided, and of that the root."""
     n = len(fitted.ids)
-    if n < 2 or fitted.kept is None:
+    step = fitted.result
+    if n < 2 or step is None:
         return 0.0
-    step, dim = fitted.steps[fitted.kept], len(fitted.centres[0])
+    dim = len(step.centres[0])
     largest = step.counts.index(max(step.counts))
     squares = [distance(c, step.centres[largest]) for c in step.centres]
     near = next(
         s for s in sorted(squares) if 8 * sum(c for c, q in zip(step.counts, squares, strict=True) if q <= s) >= 7 * n
     )
-    coarser = max(pitch(fitted.params, dim), 1024)
+    coarser = max(pitch(fitted.params, dim, fitted.n_iter), 1024)
     spread = near * n + step.loss
     return math.sqrt(float(coarser**2 * dim * n) / float(spread)) if spread else math.inf
+
+
+# ---- 9. Digest ----
+def encode_id(id_: Id) -> bytes:
+    """An id as i64, or as its length and its UTF-8 bytes."""
+    if isinstance(id_, int):
+        return struct.pack("<q", id_)
+    text = id_.encode("utf-8")
+    return struct.pack("<I", len(text)) + text
+
+
+def kept(fitted: Fitted) -> list[tuple[int, Vector]]:
+    """What is kept of each row: (p, y), or (pR, x) with `max_norm` given."""
+    if fitted.params.max_norm is not None:
+        return [(fitted.exponent, x) for x in fitted.rows]
+    return list(zip(fitted.exponents, fitted.mantissas, strict=True))
+
+
+def hash_of_rows(fitted: Fitted) -> bytes:
+    """The sum of the rows' hashes."""
+    total = [0] * 1024
+    for id_, (p, entries) in zip(fitted.ids, kept(fitted), strict=True):
+        text = b"eraserow" + bytes([isinstance(id_, str)]) + encode_id(id_)
+        text += struct.pack("<h", p) + struct.pack(f"<{len(entries)}h", *entries)
+        numbers = struct.unpack("<1024H", blake3(blake3(text).digest()).digest(length=2048))
+        total = [(a + b) % 2**16 for a, b in zip(total, numbers, strict=True)]
+    return struct.pack("<1024H", *total)
+
+
+def digest(fitted: Fitted) -> str:
+    """The digest, in hex."""
+    n = len(fitted.ids)
+    out = encode_header(fitted.params, fitted.n_features)
+    out += struct.pack("<BQ", n > 0 and isinstance(fitted.ids[0], str), n) + hash_of_rows(fitted)
+    for r, proposals in enumerate(fitted.rounds):
+        for id_, potential in proposals:
+            out += encode_id(id_) + (struct.pack("<Q", potential) if r > 0 else b"")
+    for step in fitted.steps:
+        out += b"".join(struct.pack(f"<{len(c)}h", *c) for c in step.centres)
+        out += struct.pack(f"<{len(step.counts)}Q", *step.counts)
+    if fitted.result:
+        out += struct.pack("<QQ", fitted.steps[0].loss, fitted.steps[-1].loss)
+        out += struct.pack(f"<{len(fitted.result.counts)}Q", *fitted.result.counts)
+        out += struct.pack("<Q", fitted.result.loss)
+    for exemplar in fitted.exemplars:
+        out += b"\0" if exemplar is None else b"\1" + encode_id(exemplar)
+    return blake3(out).hexdigest()
 
 
 # ---- docs/file-format.md ----
 def encode_header(params: Params, n_features: int) -> bytes:
     """The parameters, up to and including n_features and the center."""
-    out = b"eraseqkm" + struct.pack("<III", 1, params.n_clusters, params.max_iter)
+    out = b"eraseqkm" + struct.pack("<IIII", 2, params.n_clusters, params.max_iter, params.panel or 0)
     for ratio in (params.epsilon, params.gamma):
         out += struct.pack("<II", ratio.numerator, ratio.denominator)
     out += struct.pack("<Q", params.seed)
@@ -404,31 +476,12 @@ def encode_header(params: Params, n_features: int) -> bytes:
     return out + struct.pack("<I", n_features) + struct.pack(f"<{len(center or ())}d", *(center or ()))
 
 
-def encode_ids(ids: Sequence[Id]) -> bytes:
-    """The kind, the number and the ids."""
-    kind = 1 if ids and isinstance(ids[0], str) else 0
-    out = struct.pack("<BQ", kind, len(ids))
-    for id_ in ids:
-        text = b"" if isinstance(id_, int) else id_.encode("utf-8")
-        out += struct.pack("<q", id_) if isinstance(id_, int) else struct.pack("<I", len(text)) + text
-    return out
-
-
 def encode(fitted: Fitted) -> bytes:
-    """The model file, with its digest."""
+    """The model file, with its checksum."""
     n = len(fitted.ids)
-    out = encode_header(fitted.params, fitted.n_features) + encode_ids(fitted.ids)
-    fixed = fitted.params.max_norm is not None  # then (pR, x) is kept of a row, else (p, y)
-    out += struct.pack(f"<{n}h", *([fitted.exponent] * n if fixed else fitted.exponents))
-    out += b"".join(struct.pack(f"<{len(y)}h", *y) for y in (fitted.rows if fixed else fitted.mantissas))
-    for r, proposals in enumerate(fitted.rounds):
-        for i, potential in proposals:
-            out += struct.pack("<I", fitted.ids.index(i)) + (struct.pack("<Q", potential) if r > 0 else b"")
-    out += struct.pack("<I", len(fitted.steps))
-    out += b"".join(struct.pack(f"<{n}H", *step.labels) for step in fitted.steps)
+    out = encode_header(fitted.params, fitted.n_features)
+    out += struct.pack("<BQ", n > 0 and isinstance(fitted.ids[0], str), n)
+    out += b"".join(map(encode_id, fitted.ids))
+    out += b"".join(struct.pack("<h", p) for p, _ in kept(fitted))
+    out += b"".join(struct.pack(f"<{len(entries)}h", *entries) for _, entries in kept(fitted))
     return out + blake3(out).digest()
-
-
-def digest(fitted: Fitted) -> str:
-    """The digest at the end of the file, in hex."""
-    return encode(fitted)[-32:].hex()

@@ -19,15 +19,21 @@ from process_memory import readable
 
 DIM = 64
 LANES = 16
+# At the finest pitch a removal from the panel is never certified, and one off it always.
+FINE: dict[str, Any] = {"epsilon": 0.001, "max_norm": 2.0, "panel": None}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "certified": {"epsilon": 3.0, "max_norm": 2.0},
-    "replayed": {"epsilon": 0.001, "max_norm": 2.0},
+    "certified": {"epsilon": 3.0, "max_norm": 2.0, "panel": None},
+    "replayed": FINE,
     "reseeded": {"epsilon": 0.5, "max_norm": 2.0},
     "rescaled": {"epsilon": 0.5},
-    "grown": {"epsilon": 0.001, "max_norm": 2.0},
+    "grown": FINE,
     "emptied": {"epsilon": 0.5, "max_norm": 2.0},
-    "loaded": {"epsilon": 0.001, "max_norm": 2.0},
-    "saved": {"epsilon": 0.001, "max_norm": 2.0},
+    "loaded": FINE,
+    "saved": FINE,
+    "on the panel": FINE | {"panel": 1900},
+    "off the panel": FINE | {"panel": 100},
+    "pushed off the panel": FINE | {"panel": 1900},
+    "digested": FINE | {"panel": 100},
 }
 
 
@@ -75,7 +81,9 @@ def main(scenario: str) -> None:
     mask = rng.integers(-30000, 30000, size=DIM)
     rest = np.rint(X[victim] * 2.0 ** (14 - exponent)).astype(np.int64) - mask
     name = names[victim]
-    if scenario == "grown":
+    if scenario == "digested":
+        model.digest()
+    if scenario in ("grown", "pushed off the panel"):
         model.add(rng.integers(-1000, 1000, size=(5000, DIM)) / 8192.0, ids=[f"more-{i}" for i in range(5000)])
     if scenario in ("loaded", "saved"):
         with tempfile.TemporaryDirectory() as folder:

@@ -48,7 +48,8 @@ class Config:
     n_clusters: int = 3
     epsilon: tuple[int, int] = (1, 2)
     gamma: tuple[int, int] = (1, 5)
-    max_iter: int = 10
+    max_iter: int = 5
+    panel: int | None = None
     projection: int | Matrix | None = None
     max_norm: float | None = None
     center: tuple[float, ...] | None = None
@@ -70,6 +71,7 @@ class Config:
             epsilon=cast("float", Fraction(*self.epsilon)),
             gamma=cast("float", Fraction(*self.gamma)),
             max_iter=self.max_iter,
+            panel=self.panel,
             projection=self.projection,
             max_norm=self.max_norm,
             center=self.center,
@@ -85,6 +87,7 @@ class Config:
             epsilon=Fraction(*self.epsilon),
             gamma=Fraction(*self.gamma),
             max_iter=self.max_iter,
+            panel=self.panel,
             projection=[list(row) for row in projection] if isinstance(projection, tuple) else projection,
             max_norm=self.max_norm,
             center=None if self.center is None else list(self.center),
@@ -124,6 +127,7 @@ class State(NamedTuple):
     centres: bytes
     shape: tuple[int, ...]
     exemplars: list[Id | None]
+    nearest: list[list[Id]]
     seeds: list[Id]
     inertia: str
     resolution: str
@@ -141,6 +145,7 @@ def state(model: QKMeans | Model) -> State:
         centres=centres.tobytes(),
         shape=centres.shape,
         exemplars=list(model.exemplars_ if isinstance(model, QKMeans) else model.exemplars()),
+        nearest=core.nearest(18),
         seeds=list(core.seeds()),
         inertia=(model.inertia_ if isinstance(model, QKMeans) else model.inertia).hex(),
         resolution=(model.resolution_ if isinstance(model, QKMeans) else model.resolution).hex(),
@@ -206,11 +211,15 @@ def random_config(rng: np.random.Generator, d: int) -> Config:
     """Parameters; the bound fits all families of at most 8 features."""
     some_matrix = tuple(tuple(map(float, row)) for row in rng.normal(size=(2, d)))
     projections = [None, None, None, int(rng.integers(1, 5)), some_matrix]
+    n_clusters = int(rng.integers(1, 9))
+    # As many rows as clusters, some more, about as many as there are, more than there are, and all.
+    panel = [None, n_clusters, n_clusters + int(rng.integers(1, 40)), int(rng.integers(30, 120)), 1000]
     return Config(
-        n_clusters=int(rng.integers(1, 9)),
+        n_clusters=n_clusters,
         epsilon=(int(rng.integers(1, 10 ** rng.integers(1, 4) * 3)), 1000),
         gamma=[(0, 1), (1, 5), (1, 1)][rng.integers(3)],
-        max_iter=int(rng.integers(1, 13)),
+        max_iter=int(rng.integers(1, 9)),
+        panel=panel[rng.integers(len(panel))],
         projection=projections[rng.integers(len(projections))],
         max_norm=[None, 200.0][rng.integers(2)],
         center=[None, None, tuple(map(float, rng.normal(size=d)))][rng.integers(3)],
@@ -271,14 +280,16 @@ def problems(draw: st.DrawFn) -> Problem:
     entry = st.one_of(st.sampled_from([1.0, -1.0, 0.5]), st.floats(-3, 3))
     some_matrix = st.lists(st.tuples(*[entry] * d), min_size=1, max_size=3).map(tuple).filter(_not_tiny)
     on_boundaries = family == "boundaries"
+    n_clusters = draw(st.integers(1, 6))
     far = st.one_of(st.sampled_from([0.0, -0.0, 1.0, 0.1, -3.0, 1e-3]), st.floats(-8, 8))
     center = None if on_boundaries else draw(st.one_of(st.none(), st.none(), st.tuples(*[far] * d)))
     away = float(np.linalg.norm(center or 0.0))
     config = Config(
-        n_clusters=draw(st.integers(1, 6)),
+        n_clusters=n_clusters,
         epsilon=draw(st.one_of(st.sampled_from(_RATIOS), st.tuples(st.integers(1, 3000), st.just(1000)))),
         gamma=draw(st.sampled_from([(0, 1), (1, 5), (1, 1)])),
-        max_iter=draw(st.integers(1, 12)),
+        max_iter=draw(st.integers(1, 8)),
+        panel=draw(st.one_of(st.none(), st.integers(n_clusters, 16))),
         projection=None if on_boundaries else draw(st.one_of(st.none(), st.integers(1, 5), some_matrix)),
         max_norm=bound if on_boundaries else draw(st.sampled_from([None, None, bound + away, 1.7 * bound + away])),
         center=center,

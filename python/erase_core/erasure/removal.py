@@ -121,7 +121,7 @@ class Removals:
     ) -> Receipt:
         head, constants = reads.metadata.head, reads.constants
         settings = constants.settings
-        names = ("n_shots", "seed", "epsilon", "gamma", "max_iter", "projection")
+        names = ("n_shots", "seed", "epsilon", "gamma", "max_iter", "panel", "projection")
         return Receipt(
             number=head.number + 1,
             store=constants.name,

@@ -206,6 +206,7 @@ class Clustering:
             epsilon=checks.epsilon(settings.epsilon),
             gamma=checks.gamma(settings.gamma),
             max_iter=settings.max_iter,
+            panel=checks.panel(settings.panel, settings.n_shots),
             projection=checks.projection(settings.projection if axes is None else axes, vectors.shape[1]),
             max_norm=1.0,
             center=None,

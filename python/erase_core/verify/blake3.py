@@ -1,7 +1,8 @@
-"""BLAKE3 in numpy, for the keys of text ids in the second implementation, which shares no code with the core.
+"""BLAKE3 in numpy, for the second implementation, which shares no code with the core: row keys and the digest.
 
-Written from O'Connor, Aumasson, Neves and Wilcox-O'Hearn, "BLAKE3", 2020, section 2. Only the unkeyed hash, and only
-its first 8 bytes: draws.py needs no more. Each column of an array is one message: its shape is (words, messages).
+Written from O'Connor, Aumasson, Neves and Wilcox-O'Hearn, "BLAKE3", 2020, section 2. Only the unkeyed hash; extendable
+output only for messages of one block: reference.py needs no more. Each column of an array is one message: its shape is
+(words, messages).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["first_eight_bytes"]
+__all__ = ["extended_hashes", "first_eight_bytes", "hash_bytes"]
 
 Words = NDArray[np.integer[Any]]  # always uint32; type checkers infer this for uint32 with a Python integer
 
@@ -41,6 +42,36 @@ def first_eight_bytes(messages: Sequence[bytes]) -> NDArray[np.integer[Any]]:
     words: Words = np.concatenate([np.empty((2, 0), dtype=np.uint64), *hashes], axis=1)
     result: Words = words[0] | words[1] << 32
     return result
+
+
+def hash_bytes(message: bytes) -> bytes:
+    """Return the 32 bytes of a message's hash."""
+    return _hashes([message])[:, 0].astype("<u4").tobytes()
+
+
+def extended_hashes(messages: Sequence[bytes], n_blocks: int) -> Words:
+    """Return what the messages' hashes, as messages themselves, have as extendable output.
+
+    Parameters
+    ----------
+    messages : sequence of bytes
+    n_blocks : int
+        Length of the output, in blocks of 64 bytes.
+
+    Returns
+    -------
+    ndarray of uint32 of shape (n_blocks * 16, len(messages))
+    """
+    hashes = _hashes(messages)
+    blocks: Words = np.concatenate([hashes, np.zeros_like(hashes)])
+    values, n = np.repeat(IV[:, None], len(messages), axis=1), len(messages)
+    flags = np.full(n, CHUNK_START + CHUNK_END + ROOT)
+    length = np.full(n, BLOCK // 2)
+    outputs = []
+    for counter in range(n_blocks):
+        low, high = _state(values, blocks, np.full(n, counter), length, flags)
+        outputs += [low ^ high, high ^ values]
+    return np.concatenate(outputs)
 
 
 def _hashes(messages: Sequence[bytes]) -> Words:
@@ -86,6 +117,15 @@ def _compressed(
     values: Words, blocks: Words, counters: NDArray[np.int64], lengths: NDArray[np.int64], flags: NDArray[np.int64]
 ) -> Words:
     """The compression function, for all columns at once."""
+    low, high = _state(values, blocks, counters, lengths, flags)
+    result: Words = low ^ high
+    return result
+
+
+def _state(
+    values: Words, blocks: Words, counters: NDArray[np.int64], lengths: NDArray[np.int64], flags: NDArray[np.int64]
+) -> tuple[Words, Words]:
+    """The two halves of the state after all rounds of the compression function."""
     a, b = values[:4], values[4:]
     c: Words = np.repeat(IV[:4, None], values.shape[1], axis=1)
     d: Words = np.stack([counters & 0xFFFFFFFF, counters >> 32, lengths, flags]).astype(np.uint32)
@@ -96,7 +136,7 @@ def _compressed(
         a, b, c, d = _mixed(a, b, c, d, blocks[8:16:2], blocks[9:16:2])
         b, c, d = np.roll(b, 1, axis=0), np.roll(c, 2, axis=0), np.roll(d, 3, axis=0)
         blocks = blocks[PERMUTATION]
-    return np.concatenate([a ^ c, b ^ d])
+    return np.concatenate([a, b]), np.concatenate([c, d])
 
 
 def _mixed(a: Words, b: Words, c: Words, d: Words, x: Words, y: Words) -> tuple[Words, Words, Words, Words]:

@@ -21,7 +21,7 @@ from erase_core.verify.picture import Picture, ReceiptsPicture, RowsPicture
 
 __all__ = ["judge"]
 
-DIGEST_BYTES = 32
+CHECKSUM_BYTES = 32
 # The number of a problem that is not one of a receipt.
 STORE = None
 
@@ -68,12 +68,14 @@ def _of_state(picture: Picture) -> Iterator[Problem]:
 def _of_model(picture: Picture, model: Model) -> Iterator[Problem]:
     content = model.to_bytes()
     try:
-        expected = reference.fit_bytes(picture.vectors, cast("list[int]", picture.ids), picture.params)
+        expected = reference.fit(picture.vectors, cast("list[int]", picture.ids), picture.params)
     except (DataError, IdKindError) as error:
         yield Problem(STORE, "model", f"the examples cannot be fitted: {error}")
         return
-    if content[:-DIGEST_BYTES] != expected:
+    if content[:-CHECKSUM_BYTES] != expected.content or model.digest() != expected.digest:
         yield Problem(STORE, "model", "the model differs from a fit of the examples by the second implementation")
+    if model.labels().tolist() != expected.labels.tolist():
+        yield Problem(STORE, "model", "the clusters of the examples differ from those of the second implementation")
     try:
         reloaded = Model.from_bytes(content, None, None)
     except ModelFileError as error:

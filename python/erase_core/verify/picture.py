@@ -153,6 +153,7 @@ def _params(reads: Reads) -> reference.Params:
         epsilon=checks.epsilon(settings.epsilon),
         gamma=checks.gamma(settings.gamma),
         max_iter=settings.max_iter,
+        panel=checks.panel(settings.panel, settings.n_shots),
         seed=settings.seed,
         max_norm=1.0,
         projection=settings.projection if axes is None else axes,

@@ -1,8 +1,8 @@
-"""A second implementation of docs/algorithm.md, in numpy: computes the model file from vectors, ids and parameters.
+"""A second implementation of docs/algorithm.md, in numpy: computes the model of vectors, ids and parameters.
 
 `verify` compares the core's result with it. So it contains no maintenance (no certificate, no replay, no cached scores,
 no shards), and shares no code with the core. The sections below are those of docs/algorithm.md, then those of
-docs/file-format.md. Section 4 is in `draws`. Section 7 is missing, since its results are not in the file.
+docs/file-format.md. Section 4 is in `draws`.
 
 Integers are multiplied as float64, which is fast in numpy. This is exact as long as all partial sums, in any order, are
 below 2^53; a comment at each such place gives the bound. There are at most 2^16 features and dimensions, and at most
@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core.errors import DataError, DuplicateIdError, IdKindError, ParameterError
-from erase_core.verify.draws import phase, race_keys, row_keys, signs
+from erase_core.verify.blake3 import extended_hashes, hash_bytes
+from erase_core.verify.draws import phase, places, race_keys, row_keys, signs
 
-__all__ = ["Params", "fit_bytes"]
+__all__ = ["Fitted", "Params", "fit"]
 
 Floats = NDArray[np.float64]
 Int16s = NDArray[np.int16]
@@ -34,6 +35,10 @@ Proposals = list[tuple[int, int]]  # the position of each trial's row, and its p
 U = 2**28 + 2**23
 LOWEST_EXPONENT = -900
 CHUNK_ENTRIES = 2**20
+TRIALS = 8
+PITCH_DIM = 256  # below, the pitch is that of this dimension
+GRADES = (4, 3, 2)
+HASHES = 1024  # rows at a time
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Params:
     epsilon, gamma : tuple of int
         Numerator and denominator.
     max_iter : int
+    panel : int or None
     seed : int
         0 to 2**64 - 1.
     max_norm : float or None
@@ -59,16 +65,46 @@ class Params:
     epsilon: tuple[int, int]
     gamma: tuple[int, int]
     max_iter: int
+    panel: int | None
     seed: int
     max_norm: float | None = None
     projection: int | NDArray[np.float64] | None = None
     center: Sequence[float] | None = None
 
 
-def fit_bytes(
+@dataclass(frozen=True)
+class Fitted:
+    """What is compared with the model of the core.
+
+    Parameters
+    ----------
+    content : bytes
+        What `model.to_bytes()[:-32]` is: the file without its checksum.
+    labels : ndarray of shape (n,)
+        In the order of the ids.
+    digest : str
+    """
+
+    content: bytes
+    labels: NDArray[np.uint16]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One assignment."""
+
+    centres: Int64s
+    labels: NDArray[np.uint16]
+    counts: Int64s
+    sums: Int64s
+    loss: int
+
+
+def fit(
     vectors: NDArray[np.float32] | NDArray[np.float64], ids: Sequence[int] | Sequence[str], params: Params
-) -> bytes:
-    """Return the model file of these rows, without the digest at its end.
+) -> Fitted:
+    """Return the model of these rows.
 
     Parameters
     ----------
@@ -79,8 +115,7 @@ def fit_bytes(
 
     Returns
     -------
-    bytes
-        Equal to `model.to_bytes()[:-32]` of the core's model.
+    Fitted
 
     Raises
     ------
@@ -94,12 +129,24 @@ def fit_bytes(
     order = sorted(range(n), key=names.__getitem__)
     names = [names[i] for i in order]
     exponents, rows = _fixed_rows(vectors, np.array(order, dtype=np.int64), params)
-    aligned = _aligned(rows, exponents, int(exponents.max(initial=LOWEST_EXPONENT)))
-    chosen, rounds = _seeding(aligned, row_keys(names), min(params.n_clusters, n), params.seed)
-    steps = _steps(aligned, aligned[chosen].astype(np.int64), params) if n else []
-    parts = [_header(params, d), _id_bytes(names, is_text), exponents.astype("<i2").tobytes()]
-    parts += [rows.astype("<i2", copy=False).tobytes(), _round_bytes(rounds), struct.pack("<I", len(steps))]
-    return b"".join(parts + [labels.astype("<u2").tobytes() for labels in steps])
+    head, each = _header(params, d), [_id_bytes(name) for name in names]
+    kind = struct.pack("<BQ", is_text, n)
+    content = [head, kind, *each, exponents.astype("<i2").tobytes(), rows.astype("<i2", copy=False).tobytes()]
+    state = [head, kind, _hash_of_rows(is_text, each, exponents, rows)]
+    labels = np.empty(0, dtype=np.uint16)
+    if n:
+        aligned, keys = _aligned(rows, exponents, int(exponents.max())), row_keys(names)
+        panel = _panel(keys, params)
+        on_panel = aligned[panel]
+        chosen, rounds = _seeding(on_panel, keys[panel], min(params.n_clusters, n), params.seed)
+        steps = _steps(on_panel, on_panel[chosen].astype(np.int64), params)
+        first, last = steps[0], steps[-1]
+        result = _assign(aligned, (last if last.loss < first.loss else first).centres)
+        labels = result.labels
+        state += [_round_bytes(rounds, [each[i] for i in panel]), *map(_step_bytes, steps)]
+        state += [struct.pack("<QQ", first.loss, last.loss), result.counts.astype("<u8").tobytes()]
+        state += [struct.pack("<Q", result.loss), *_exemplar_bytes(aligned, result, each)]
+    return Fitted(b"".join(content), labels, hash_bytes(b"".join(state)).hex())
 
 
 def _is_text(ids: Sequence[int] | Sequence[str]) -> bool:
@@ -232,7 +279,13 @@ def _aligned(rows: Int16s, exponents: Int64s, exponent: int) -> Int16s:
     return aligned
 
 
-# ---- 5. Seeding ----
+# ---- 5. Panel and seeding ----
+def _panel(keys: NDArray[np.integer[Any]], params: Params) -> Int64s:
+    """The positions of the rows on the panel, ascending. A stable sort: of one place the smaller id comes first."""
+    in_order = np.argsort(places(params.seed, keys), kind="stable")
+    return np.sort(in_order if params.panel is None else in_order[: params.panel])
+
+
 def _distances(x: Floats, centres: Floats) -> Floats:
     """Squared distances, all below 2^32. Partial sums of a product of x and C are at most |x| |C| < 2^30."""
     distances: Floats = _squares(x)[:, None] - 2 * (x @ centres.T) + _squares(centres)
@@ -256,7 +309,7 @@ def _seeding(rows: Int16s, keys: NDArray[np.integer[Any]], k: int, seed: int) ->
     weights, free = np.ones(n, dtype=np.int64), np.ones(n, dtype=np.int64)
     for r in range(k):
         eligible = weights if weights.any() else free
-        races = race_keys(seed, r, keys, 1 if r == 0 else 3)
+        races = race_keys(seed, r, keys, 1 if r == 0 else TRIALS)
         proposals = [_first(race, eligible) for race in races]
         proposed = rows[proposals].astype(np.float64)
         nearest = np.empty((n, len(proposals)), dtype=np.int64)
@@ -278,11 +331,11 @@ def _pitch(params: Params, dim: int) -> int:
     """The lattice pitch e."""
     h = 13 if isinstance(params.projection, int) else 14
     p_e, q_e = params.epsilon
-    return min(2**14, 2 * max(1, math.isqrt(p_e**2 * 2 ** (2 * h) // (4 * q_e**2 * dim))))
+    return min(2**14, 2 * max(1, math.isqrt(p_e**2 * 2 ** (2 * h) // (4 * q_e**2 * max(dim, PITCH_DIM)))))
 
 
-def _assign(rows: Int16s, centres: Int64s) -> tuple[NDArray[np.uint16], Int64s, Int64s, int]:
-    """Labels, counts, sums and loss. Sums over a chunk are below 2^20 * 2^15, its loss below 2^20 * 2^32."""
+def _assign(rows: Int16s, centres: Int64s) -> Step:
+    """One step. Sums over a chunk are below 2^20 * 2^15, its loss below 2^20 * 2^32."""
     k, centres_as_floats = len(centres), centres.astype(np.float64)
     labels, sums, loss = np.empty(len(rows), dtype=np.uint16), np.zeros_like(centres), 0
     for part in _chunks(len(rows), k + centres.shape[1]):
@@ -293,7 +346,7 @@ def _assign(rows: Int16s, centres: Int64s) -> tuple[NDArray[np.uint16], Int64s, 
         sums += (member @ x).astype(np.int64)
         loss += int(distances.min(axis=1).sum())
         labels[part] = own
-    return labels, np.bincount(labels, minlength=k), sums, loss
+    return Step(centres, labels, np.bincount(labels, minlength=k), sums, loss)
 
 
 def _updated(centres: Int64s, counts: Int64s, sums: Int64s, b: int, e: int, phi: Int64s) -> Int64s:
@@ -306,21 +359,53 @@ def _updated(centres: Int64s, counts: Int64s, sums: Int64s, b: int, e: int, phi:
     return np.where((den > 0) & inside[:, None], new, centres)
 
 
-def _steps(rows: Int16s, centres: Int64s, params: Params) -> list[NDArray[np.uint16]]:
-    """The labels of all steps, from step 0 to the last."""
-    e = _pitch(params, rows.shape[1])
-    b = math.ceil(Fraction(*params.gamma) * len(rows) / len(centres))
-    steps: list[NDArray[np.uint16]] = []
-    before = 0
-    for t in range(params.max_iter + 1):
-        labels, counts, sums, loss = _assign(rows, centres)
-        steps.append(labels)
-        if t >= 1 and loss >= before:
-            break
-        before = loss
-        if t < params.max_iter:
-            centres = _updated(centres, counts, sums, b, e, phase(params.seed, t + 1, e, rows.shape[1]))
-    return steps
+def _steps(panel: Int16s, centres: Int64s, params: Params) -> list[Step]:
+    """Steps 0, 1, ..., T of the panel."""
+    dim = panel.shape[1]
+    pitch = _pitch(params, dim)
+    b = math.ceil(Fraction(*params.gamma) * len(panel) / len(centres))
+    steps: list[Step] = []
+    for t in range(params.max_iter):
+        steps.append(_assign(panel, centres))
+        e = min(2**14, (GRADES[t] if t < len(GRADES) else 1) * pitch)
+        phi = phase(params.seed, t + 1, e, dim)
+        centres = _updated(centres, steps[t].counts, steps[t].sums, b, e, phi)
+    return [*steps, _assign(panel, centres)]
+
+
+# ---- 9. Digest; the exemplars of section 7 ----
+def _hash_of_rows(is_text: bool, ids: Sequence[bytes], exponents: Int64s, rows: Int16s) -> bytes:
+    """The sum of the rows' hashes."""
+    kind, total = b"eraserow" + struct.pack("<B", is_text), np.zeros(1024, dtype=np.uint16)
+    for start in range(0, len(ids), HASHES):
+        part = range(start, min(start + HASHES, len(ids)))
+        kept = [struct.pack("<h", exponents[i]) + rows[i].astype("<i2").tobytes() for i in part]
+        words = extended_hashes([kind + ids[i] + row for i, row in zip(part, kept, strict=True)], 32)
+        total += np.ascontiguousarray(words.T).astype("<u4").view("<u2").sum(axis=0, dtype=np.uint16)
+    return total.astype("<u2").tobytes()
+
+
+def _round_bytes(rounds: Sequence[Proposals], ids: Sequence[bytes]) -> bytes:
+    """The id of every row proposed, after round 0 with its potential."""
+    first = [ids[position] for proposals in rounds[:1] for position, _ in proposals]
+    later = [ids[i] + struct.pack("<Q", potential) for proposals in rounds[1:] for i, potential in proposals]
+    return b"".join(first + later)
+
+
+def _step_bytes(step: Step) -> bytes:
+    """The centres and counts of a step."""
+    return step.centres.astype("<i2").tobytes() + step.counts.astype("<u8").tobytes()
+
+
+def _exemplar_bytes(rows: Int16s, step: Step, ids: Sequence[bytes]) -> Iterator[bytes]:
+    """The row of each label that is nearest to the centre; `argmin` takes the first of several, of the smaller id."""
+    for j, centre in enumerate(step.centres):
+        own = np.flatnonzero(step.labels == j)
+        distances = [
+            _distances(rows[own[p]].astype(np.float64), centre[None].astype(np.float64))
+            for p in _chunks(len(own), rows.shape[1])
+        ]
+        yield b"\1" + ids[own[np.concatenate(distances).argmin()]] if len(own) else b"\0"
 
 
 # ---- docs/file-format.md ----
@@ -329,7 +414,7 @@ def _header(params: Params, d: int) -> bytes:
     center = _center(params, d)
     more = 4 if center.any() else 0
     ratios = [Fraction(*params.epsilon), Fraction(*params.gamma)]  # in lowest terms
-    out = b"eraseqkm" + struct.pack("<III", 1, params.n_clusters, params.max_iter)
+    out = b"eraseqkm" + struct.pack("<IIII", 2, params.n_clusters, params.max_iter, params.panel or 0)
     out += b"".join(struct.pack("<II", ratio.numerator, ratio.denominator) for ratio in ratios)
     out += struct.pack("<QBd", params.seed, params.max_norm is not None, params.max_norm or 0.0)
     if params.projection is None:
@@ -342,13 +427,6 @@ def _header(params: Params, d: int) -> bytes:
     return out + struct.pack("<I", d) + (center.astype("<f8").tobytes() if more else b"")
 
 
-def _id_bytes(names: Sequence[int | bytes], is_text: bool) -> bytes:
-    """The type of the ids, their number, and the ids."""
-    each = (struct.pack("<q", i) if isinstance(i, int) else struct.pack("<I", len(i)) + i for i in names)
-    return struct.pack("<BQ", is_text, len(names)) + b"".join(each)
-
-
-def _round_bytes(rounds: Sequence[Proposals]) -> bytes:
-    """The position of each proposed row; after round 0, with its potential."""
-    first = [struct.pack("<I", position) for proposals in rounds[:1] for position, _ in proposals]
-    return b"".join(first + [struct.pack("<IQ", *proposal) for proposals in rounds[1:] for proposal in proposals])
+def _id_bytes(name: int | bytes) -> bytes:
+    """An id: an integer, or the length of a text and the text."""
+    return struct.pack("<q", name) if isinstance(name, int) else struct.pack("<I", len(name)) + name

@@ -93,6 +93,13 @@ impl Blocks {
         }
     }
 
+    /// Two slots change places.
+    pub(crate) fn swap(&mut self, a: usize, b: usize) {
+        let (first, second) = (self.row(a), self.row(b));
+        self.write(a, &second);
+        self.write(b, &first);
+    }
+
     /// Takes out a slot; the last row moves there.
     pub(crate) fn swap_remove(&mut self, slot: usize) {
         let last = self.len - 1;

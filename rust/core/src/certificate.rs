@@ -1,40 +1,26 @@
-//! The certificate: does an update leave every centre where it is? Reads the model, changes nothing.
+//! The certificate: does an update of the panel leave every centre where it is? Reads the model, changes nothing.
 //!
 //! The seeds decide first; then, step by step, the sums of the clusters that rows leave or join, against the cells in
-//! which the next centres lie, and the losses, against the rule for stopping. As long as all hold, no row but those
-//! that go or come has to be looked at.
+//! which the next centres lie. As long as all hold, no row but those that go or come has to be looked at.
 
 use crate::assign::Centres;
-use crate::lloyd::{Change, Delta, Rule, Step, falls};
+use crate::lloyd::{Change, Delta, Rule, Step};
 use crate::population::Population;
 use crate::threads::Threads;
 
-/// How far the certificate reaches.
-pub(crate) enum Verdict {
-    /// All steps stay, with their sums updated.
-    Holds,
-    /// The steps that were certified stay, but another one is kept: the last of them ends the iteration now, or did so
-    /// before by `max_iter` alone and its loss has begun or ceased to fall.
-    Ends,
-    /// The steps that were certified stay; the next one assigns to other centres, or did not exist.
-    Breaks {
-        /// What the next step assigns to; None if that does not follow from what is kept of the last step.
-        centres: Option<Centres>,
-        /// Loss of the step before.
-        before: i64,
-    },
-}
-
-/// The verdict, with the labels of the rows that come, for each step that stays.
+/// How far the steps hold, with the labels of the rows that come, for each step that stays.
 pub(crate) struct Certificate {
-    pub(crate) verdict: Verdict,
+    /// What the step after those that stay assigns to; None if all hold.
+    pub(crate) breaks: Option<Centres>,
     pub(crate) added_labels: Vec<Vec<u16>>,
-    /// To be filled again when the update is carried out.
+    /// Their losses after the update.
+    pub(crate) losses: Vec<i64>,
+    /// To be filled again when the update is applied.
     pub(crate) delta: Delta,
     pub(crate) work: u64,
 }
 
-/// Checks the steps of a model against an update of its rows.
+/// Checks the steps of a model against an update of its panel.
 pub(crate) fn certify(
     steps: &[Step],
     population: &Population<'_>,
@@ -44,42 +30,29 @@ pub(crate) fn certify(
 ) -> Certificate {
     let clusters = steps.first().map_or(0, |first| first.summary.counts.len());
     let delta = Delta::new(clusters, population.dim());
-    let mut certificate =
-        Certificate { verdict: Verdict::Holds, added_labels: Vec::with_capacity(steps.len()), delta, work: 0 };
+    let (added_labels_of, losses) = (Vec::with_capacity(steps.len()), Vec::with_capacity(steps.len()));
+    let mut certificate = Certificate { breaks: None, added_labels: added_labels_of, losses, delta, work: 0 };
     let delta = &mut certificate.delta;
-    let mut before = None;
     for (t, step) in steps.iter().enumerate() {
-        let labels = added_labels(step, population, threads);
+        let labels = added_labels(&step.summary.centres, population, threads);
         fill(delta, step, population, &labels, threads);
-        certificate.work += cost(population, step.summary.counts.len());
+        certificate.work += cost(population, clusters);
         certificate.added_labels.push(labels);
-        let change = Change { delta, old, new };
-        let loss = step.summary.loss + delta.loss();
-        let is_last = new.is_last(t, before, loss);
-        let was_last = t + 1 == steps.len();
-        let old_before = t.checked_sub(1).map(|t| steps[t].summary.loss);
-        let other_kept = falls(old_before, step.summary.loss) != falls(before, loss);
-        if is_last && (!was_last || other_kept) {
-            certificate.verdict = Verdict::Ends;
-        } else if was_last != is_last || !was_last && !step.summary.holds(change) {
-            let centres = step.summary.cells.is_some().then(|| {
-                let mut summary = step.summary.clone();
-                summary.apply(change, t, false);
-                summary.next_centres(new)
-            });
-            certificate.verdict = Verdict::Breaks { centres, before: loss };
-        }
-        if !matches!(certificate.verdict, Verdict::Holds) {
+        certificate.losses.push(step.summary.loss + delta.loss);
+        let change = Change { delta, old, new, t };
+        if !step.summary.holds(change) {
+            let mut summary = step.summary.clone();
+            summary.apply(change, false);
+            certificate.breaks = Some(summary.next_centres(new, t));
             break;
         }
-        before = Some(loss);
     }
     certificate
 }
 
 /// The clusters that rows which come join in a step whose centres stay.
-fn added_labels(step: &Step, population: &Population<'_>, threads: Threads) -> Vec<u16> {
-    let (going, centres) = (population.removed().len(), &step.summary.centres);
+pub(crate) fn added_labels(centres: &Centres, population: &Population<'_>, threads: Threads) -> Vec<u16> {
+    let going = population.removed().len();
     let parts = threads.map(population.added().len(), centres.len() * population.dim(), |range| {
         let mut labels = Vec::with_capacity(range.len());
         population.each_change(going + range.start..going + range.end, |_, row, _| labels.push(centres.nearest(row)));
@@ -88,8 +61,8 @@ fn added_labels(step: &Step, population: &Population<'_>, threads: Threads) -> V
     parts.concat()
 }
 
-/// Takes a row's cluster, the row, its sign and its distance.
-type Count<'a> = dyn FnMut(u16, &[i16], i64, u32) + 'a;
+/// Takes a row's cluster, the row, its sign, and its squared distance with that sign.
+type Count<'a> = dyn FnMut(u16, &[i16], i64, i64) + 'a;
 
 /// What an update does to the clusters of one step.
 pub(crate) fn fill(
@@ -103,17 +76,24 @@ pub(crate) fn fill(
     let each = |range, count: &mut Count<'_>| {
         population.each_change(range, |slot, row, sign| {
             let label = step.labels.get(slot).copied().unwrap_or_else(|| added_labels[slot - population.base()]);
-            count(label, row, sign, centres.distance(label.into(), row, population.square(slot)));
+            let distance = centres.distance(label.into(), row, population.square(slot));
+            count(label, row, sign, sign * i64::from(distance));
         });
     };
     let changes = population.changes();
     if changes == 1 {
-        return each(0..1, &mut |label, row, sign, distance| delta.only_row(label, row, sign, distance));
+        return each(0..1, &mut |label, row, sign, loss| {
+            delta.only_row(label, row, sign);
+            delta.loss = loss;
+        });
     }
     delta.clear();
     let parts = threads.map(changes, 4 * population.dim(), |range| {
         let mut part = Delta::new(centres.len(), population.dim());
-        each(range, &mut |label, row, sign, distance| part.row(label, row, sign, distance));
+        each(range, &mut |label, row, sign, loss| {
+            part.row(label, row, sign);
+            part.loss += loss;
+        });
         part
     });
     for part in &parts {

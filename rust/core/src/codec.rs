@@ -1,66 +1,55 @@
-//! The model file and the digest, which is the hash of that file: versioned little-endian bytes, rows in the order of
-//! their ids. Format: docs/file-format.md.
+//! The model file: versioned little-endian bytes, parameters and rows in the order of their ids. All else follows from them.
+//! Format: docs/file-format.md.
 
 use std::io::{self, Write};
 
 use crate::error::Error;
-use crate::fit::FitRecord;
 use crate::fixed::{self, MIN_EXPONENT};
-use crate::ids::{IdRef, Ids};
+use crate::ids::{IdRef, Ids, slot_number};
 use crate::model::Model;
 use crate::params::{MAX_DIM, Params, Projection, Ratio, ValidParams};
 use crate::project::Projector;
 use crate::resources::Resources;
 use crate::rows::Batch;
-use crate::seed::trials_of;
 use crate::wipe::Wiped;
 
 const MAGIC: &[u8; 8] = b"eraseqkm";
-const VERSION: u32 = 1;
-const DIGEST_LEN: usize = 32;
-/// Added to the kind of projection where a center follows: a file without one is what it was before there were any.
+const VERSION: u32 = 2;
+const CHECKSUM_LEN: usize = 32;
+/// Added to the kind of projection where a center follows.
 const HAS_CENTER: u8 = 4;
 /// Largest exponent that finite data can have, a projection's matrix included.
 const MAX_EXPONENT: i16 = 1040;
 
-/// A 256-bit hash of a model's whole state: equal for equal models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Digest(pub [u8; DIGEST_LEN]);
-
-impl std::fmt::Display for Digest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
 impl Model {
-    /// The hash of the state.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        // A sink takes everything.
-        self.write_hashed(io::sink()).unwrap_or(Digest([0; DIGEST_LEN]))
-    }
-
     /// Writes the model file. Equal models give equal bytes.
     ///
     /// # Errors
     ///
     /// Those of the writer.
-    pub fn encode(&self, mut out: impl Write) -> io::Result<()> {
-        let digest = self.write_hashed(&mut out)?;
-        out.write_all(&digest.0)
+    pub fn encode(&self, out: impl Write) -> io::Result<()> {
+        let mut writer = Writer { out, hasher: blake3::Hasher::new() };
+        writer.model(self)?;
+        let checksum = writer.hasher.finalize();
+        writer.out.write_all(checksum.as_bytes())
+    }
+
+    /// The model file's first part: everything before the rows.
+    pub(crate) fn head(&self) -> Vec<u8> {
+        let mut writer = Writer { out: Vec::new(), hasher: blake3::Hasher::new() };
+        // Writing to memory cannot fail.
+        let _ = writer.head(&self.params);
+        writer.out
     }
 
     /// Length of the model file in bytes.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
-        let mut count = Count(0);
-        // Counting cannot fail.
-        let _ = self.encode(&mut count);
-        count.0
+        let ids: usize = (0..self.len()).map(|slot| self.ids.get(slot_number(slot)).encoded_len()).sum();
+        self.head().len() + 9 + ids + 2 * self.len() * (1 + self.dim()) + CHECKSUM_LEN
     }
 
-    /// Reads a model file.
+    /// Reads a model file, and computes the model of the rows in it.
     ///
     /// # Errors
     ///
@@ -68,25 +57,23 @@ impl Model {
     pub fn decode(bytes: &[u8], resources: impl Into<Resources>) -> Result<Self, Error> {
         let body = check_frame(bytes)?;
         let mut reader = Reader { rest: body };
-        let model = reader.model(resources.into())?;
+        let (params, ids, batch) = reader.contents()?;
         if !reader.rest.is_empty() {
             return Err(Error::format(format!("{} bytes are left over at its end", reader.rest.len())));
         }
+        let sound = |error: Error| Error::format(error.to_string());
+        let model = Self::fit_batch(params, ids, batch, resources).map_err(sound)?;
         // What is not in canonical form would come out with other bytes.
-        if model.digest().0 != bytes[body.len() + MAGIC.len() + 4..] {
+        let mut rest = Compare { rest: bytes, equal: true };
+        let written = model.encode(&mut rest).is_ok();
+        if !(written && rest.equal && rest.rest.is_empty()) {
             return Err(Error::format("its contents are not in canonical form"));
         }
         Ok(model)
     }
-
-    fn write_hashed(&self, out: impl Write) -> io::Result<Digest> {
-        let mut writer = Writer { out, hasher: blake3::Hasher::new() };
-        writer.model(self)?;
-        Ok(Digest(*writer.hasher.finalize().as_bytes()))
-    }
 }
 
-/// Checks what surrounds the contents: magic, version, digest. Returns the contents.
+/// Checks what surrounds the contents: magic, version, checksum. Returns the contents.
 fn check_frame(bytes: &[u8]) -> Result<&[u8], Error> {
     let head = MAGIC.len() + 4;
     if bytes.len() < MAGIC.len() || bytes[..MAGIC.len()] != *MAGIC {
@@ -97,7 +84,7 @@ fn check_frame(bytes: &[u8]) -> Result<&[u8], Error> {
         let advice = if version > VERSION { "; a newer erase-core wrote it, update this one" } else { "" };
         return Err(Error::format(format!("its version is {version}, this software reads {VERSION}{advice}")));
     }
-    let Some(end) = bytes.len().checked_sub(DIGEST_LEN).filter(|&end| end >= head) else {
+    let Some(end) = bytes.len().checked_sub(CHECKSUM_LEN).filter(|&end| end >= head) else {
         return Err(Error::format("it is truncated"));
     };
     if blake3::hash(&bytes[..end]).as_bytes() != &bytes[end..] {
@@ -106,12 +93,18 @@ fn check_frame(bytes: &[u8]) -> Result<&[u8], Error> {
     Ok(&bytes[head..end])
 }
 
-/// Counts what is written.
-struct Count(usize);
+/// Compares what is written with what there is.
+struct Compare<'a> {
+    rest: &'a [u8],
+    equal: bool,
+}
 
-impl Write for Count {
+impl Write for Compare<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
+        match self.rest.strip_prefix(bytes) {
+            Some(rest) => self.rest = rest,
+            None => self.equal = false,
+        }
         Ok(bytes.len())
     }
 
@@ -133,7 +126,7 @@ impl<W: Write> Writer<W> {
 
     fn count(&mut self, count: usize) -> io::Result<()> {
         // Every count of the format is bounded by 2^31.
-        self.bytes(&crate::ids::slot_number(count).to_le_bytes())
+        self.bytes(&slot_number(count).to_le_bytes())
     }
 
     fn entries(&mut self, entries: &[i16]) -> io::Result<()> {
@@ -145,9 +138,7 @@ impl<W: Write> Writer<W> {
     }
 
     fn model(&mut self, model: &Model) -> io::Result<()> {
-        self.bytes(MAGIC)?;
-        self.bytes(&VERSION.to_le_bytes())?;
-        self.params(&model.params)?;
+        self.head(&model.params)?;
         let order = model.ids.ascending();
         self.bytes(&[u8::from(model.ids.is_str())])?;
         self.bytes(&(order.len() as u64).to_le_bytes())?;
@@ -166,27 +157,19 @@ impl<W: Write> Writer<W> {
         for &slot in &order {
             self.entries(&model.rows.kept(slot as usize))?;
         }
-        let mut positions = vec![0; order.len()];
-        (0..).zip(&order).for_each(|(position, &slot)| positions[slot as usize] = position);
-        for (number, trials) in model.fit.seeds.trials().enumerate() {
-            for (slot, potential) in trials {
-                self.count(positions[slot as usize])?;
-                if number > 0 {
-                    self.bytes(&potential.cast_unsigned().to_le_bytes())?;
-                }
-            }
-        }
-        self.count(model.fit.steps.len())?;
-        for step in &model.fit.steps {
-            let bytes: Vec<u8> = order.iter().flat_map(|&slot| step.labels[slot as usize].to_le_bytes()).collect();
-            self.bytes(&bytes)?;
-        }
         Ok(())
+    }
+
+    fn head(&mut self, params: &ValidParams) -> io::Result<()> {
+        self.bytes(MAGIC)?;
+        self.bytes(&VERSION.to_le_bytes())?;
+        self.params(params)
     }
 
     fn params(&mut self, params: &ValidParams) -> io::Result<()> {
         let ValidParams { epsilon, gamma, .. } = params;
-        for word in [params.n_clusters, params.max_iter, epsilon.num, epsilon.den, gamma.num, gamma.den] {
+        let panel = params.panel.unwrap_or(0);
+        for word in [params.n_clusters, params.max_iter, panel, epsilon.num, epsilon.den, gamma.num, gamma.den] {
             self.bytes(&word.to_le_bytes())?;
         }
         self.bytes(&params.seed.to_le_bytes())?;
@@ -255,7 +238,8 @@ impl<'a> Reader<'a> {
     }
 
     fn params(&mut self) -> Result<ValidParams, Error> {
-        let (n_clusters, max_iter) = (self.u32()?, self.u32()?);
+        let (n_clusters, max_iter, panel) = (self.u32()?, self.u32()?, self.u32()?);
+        let panel = (panel > 0).then_some(panel);
         let epsilon = Ratio { num: self.u32()?, den: self.u32()? };
         let gamma = Ratio { num: self.u32()?, den: self.u32()? };
         let seed = self.u64()?;
@@ -275,7 +259,7 @@ impl<'a> Reader<'a> {
         let n_features = self.u32()? as usize;
         let center = has_center.then(|| self.list(n_features, f64::from_le_bytes)).transpose()?;
         let projection = if kind == 1 { Projection::Signs(m) } else { Projection::None };
-        let params = Params { n_clusters, epsilon, gamma, max_iter, projection, max_norm, center, seed };
+        let params = Params { n_clusters, epsilon, gamma, max_iter, panel, projection, max_norm, center, seed };
         let invalid = |what: Error| Error::format(format!("a parameter is out of bounds: {what}"));
         let valid = params.check(n_features).map_err(invalid)?;
         match (kind, matrix) {
@@ -328,46 +312,13 @@ impl<'a> Reader<'a> {
         Ok(Batch::from_rows(dim, exponents.into(), &mantissas))
     }
 
-    /// Slot and potential of each trial of a round of the seeding.
-    fn round(&mut self, number: usize, n: usize) -> Result<Vec<(u32, i64)>, Error> {
-        let trial = |_| {
-            let slot = self.u32()?;
-            let potential = if number == 0 { 0 } else { self.u64()? };
-            if slot as usize >= n || potential > (n as u64) << 32 {
-                return Err(Error::format("a trial of the seeding is out of bounds"));
-            }
-            Ok((slot, potential.cast_signed()))
-        };
-        (0..trials_of(number)).map(trial).collect()
-    }
-
-    fn model(&mut self, resources: Resources) -> Result<Model, Error> {
+    fn contents(&mut self) -> Result<(ValidParams, Ids, Batch), Error> {
         let params = self.params()?;
         let kind = self.u8()?;
         let n = usize::try_from(self.u64()?).ok().filter(|&n| i32::try_from(n).is_ok());
         let n = n.ok_or_else(|| Error::format("it has more rows than are supported"))?;
         let ids = self.ids(kind, n)?;
         let batch = self.batch(&params, n)?;
-        let clusters = params.clusters(n);
-        let rounds = (0..clusters).map(|number| self.round(number, n)).collect::<Result<Vec<_>, Error>>()?;
-        let steps = self.u32()? as usize;
-        if steps > params.max_iter as usize + 1 || (steps == 0) != (n == 0) {
-            return Err(Error::format("its number of steps is not possible"));
-        }
-        let mut labels = Vec::new();
-        for _ in 0..steps {
-            labels.push(self.list(n, u16::from_le_bytes)?);
-        }
-        let in_range = labels.iter().flatten().all(|&label| usize::from(label) < clusters);
-        if !in_range {
-            return Err(Error::format("a label is out of bounds"));
-        }
-        let mut model = Model::empty(params, resources);
-        model.rows.extend(batch);
-        model.ids.extend(ids);
-        if !model.restore(FitRecord { rounds, labels }) {
-            return Err(Error::format("its steps do not follow from its rows"));
-        }
-        Ok(model)
+        Ok((params, ids, batch))
     }
 }

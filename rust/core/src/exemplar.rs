@@ -1,4 +1,4 @@
-//! Exemplars: for each cluster of the kept step the rows nearest to its centre, nearest first. The first is the
+//! Exemplars: for each cluster the rows nearest to its centre, nearest first. The first is the
 //! cluster's exemplar; the others are runners-up, so that its removal needs no pass over the rows. Derived, not part of
 //! the state. Algorithm: docs/algorithm.md, section 7.
 
@@ -13,6 +13,8 @@ use crate::threads::Threads;
 
 /// Rows kept for each cluster.
 const DEPTH: usize = 16;
+/// Most rows of a cluster that can be asked for.
+pub const MAX_NEAREST: usize = 64;
 
 /// One row of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,16 +23,42 @@ pub(crate) struct Near {
     pub(crate) slot: u32,
 }
 
-/// The nearest rows of each cluster: always the true nearest ones, though not always `DEPTH` of them.
-#[derive(Debug, Clone, Default)]
+/// The nearest rows of each cluster: always the true nearest ones, though not always `depth` of them.
+#[derive(Debug, Clone)]
 pub(crate) struct Exemplars {
+    depth: usize,
     lists: Vec<Vec<Near>>,
+}
+
+impl Default for Exemplars {
+    fn default() -> Self {
+        Self { depth: DEPTH, lists: Vec::new() }
+    }
 }
 
 impl Exemplars {
     /// The exemplar of each cluster, by slot.
     pub(crate) fn slots(&self) -> impl Iterator<Item = Option<u32>> {
         self.lists.iter().map(|list| list.first().map(|near| near.slot))
+    }
+
+    /// The `count` nearest rows of each cluster, by slot, or all of fewer. Lists that are too short for it are made anew
+    /// aside.
+    pub(crate) fn nearest(
+        &self,
+        count: usize,
+        step: &Step,
+        known: Option<&Known>,
+        population: &Population<'_>,
+        threads: Threads,
+    ) -> Vec<Vec<u32>> {
+        let of_cluster = |&rows: &i64| usize::try_from(rows).unwrap_or(0).min(count);
+        let wanted: Vec<usize> = step.summary.counts.iter().map(of_cluster).collect();
+        let short: Vec<bool> = self.lists.iter().zip(&wanted).map(|(list, &wanted)| list.len() < wanted).collect();
+        let mut longer = Self { depth: count, lists: self.lists.clone() };
+        longer.rebuild(&short, step, known, population, threads);
+        let slots = |(list, &wanted): (&Vec<Near>, &usize)| list[..wanted].iter().map(|near| near.slot).collect();
+        longer.lists.iter().zip(&wanted).map(slots).collect()
     }
 
     /// Drops a row that goes from its cluster's list.
@@ -46,7 +74,7 @@ impl Exemplars {
         let place = place(list, Near { distance, slot }, population);
         if place < list.len() || complete {
             list.insert(place, Near { distance, slot });
-            list.truncate(DEPTH);
+            list.truncate(self.depth);
         }
     }
 
@@ -55,6 +83,17 @@ impl Exemplars {
         for near in self.lists.iter_mut().flatten() {
             if near.slot == from {
                 near.slot = to;
+            }
+        }
+    }
+
+    /// Two slots change places.
+    pub(crate) fn swap(&mut self, a: u32, b: u32) {
+        for near in self.lists.iter_mut().flatten() {
+            if near.slot == a {
+                near.slot = b;
+            } else if near.slot == b {
+                near.slot = a;
             }
         }
     }
@@ -80,7 +119,7 @@ impl Exemplars {
         if !wanted.contains(&true) {
             return 0;
         }
-        let centres = &step.summary.centres;
+        let (centres, depth) = (&step.summary.centres, self.depth);
         let known = known.filter(|known| known.are_for(centres));
         let work_of_row = if known.is_some() { 0 } else { centres.len() * population.dim() };
         let parts = threads.map(population.blocks(), LANES * (work_of_row + LANES), |range| {
@@ -100,7 +139,7 @@ impl Exemplars {
                     let j = usize::from(step.labels[slot]);
                     if wanted[j] {
                         let distance = distance(keys[j * LANES + lane], block.squares[lane]);
-                        insert(&mut lists[j], Near { distance, slot: slot_number(slot) }, population);
+                        insert(&mut lists[j], Near { distance, slot: slot_number(slot) }, population, depth);
                     }
                 }
             }
@@ -111,21 +150,21 @@ impl Exemplars {
         }
         for (j, near) in parts.into_iter().flat_map(|lists| lists.into_iter().enumerate()) {
             for near in near {
-                insert(&mut self.lists[j], near, population);
+                insert(&mut self.lists[j], near, population, depth);
             }
         }
         (work_of_row * population.len()) as u64
     }
 }
 
-fn insert(list: &mut Vec<Near>, near: Near, population: &Population<'_>) {
-    let full = list.len() == DEPTH;
+fn insert(list: &mut Vec<Near>, near: Near, population: &Population<'_>, depth: usize) {
+    let full = list.len() == depth;
     if full && list.last().is_some_and(|last| last.distance < near.distance) {
         return;
     }
     let place = place(list, near, population);
     list.insert(place, near);
-    list.truncate(DEPTH);
+    list.truncate(depth);
 }
 
 /// Where a row belongs in a list: by distance, then by id.

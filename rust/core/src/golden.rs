@@ -47,6 +47,7 @@ fn params(value: &Value) -> Params {
         epsilon: ratio("epsilon"),
         gamma: ratio("gamma"),
         max_iter: read(&value["max_iter"]),
+        panel: read(&value["panel"]),
         projection,
         center: value.get("center").map(|row| floats(&Value::Array(vec![row.clone()]))),
         max_norm: read::<Option<String>>(&value["max_norm"]).map(|text| float(&text)),
@@ -105,24 +106,30 @@ fn check_model(case: &Value, threads: Threads) {
         crate::IdRef::Str(id) => Value::from(id),
     };
     assert_eq!(model.seeds().into_iter().map(as_value).collect::<Value>(), expected["seeds"], "{name}: seeds");
+    let on_panel: Value =
+        order.iter().filter(|&&slot| model.is_on_panel(slot)).map(|&slot| as_value(model.ids.get(slot))).collect();
+    assert_eq!(on_panel, expected["panel"], "{name}: panel");
     let steps = expected["steps"].as_array().unwrap();
-    assert_eq!(model.fit.steps.len(), steps.len(), "{name}: number of steps");
-    for (t, (step, expected)) in model.fit.steps.iter().zip(steps).enumerate() {
-        let labels: Vec<u16> = order.iter().map(|&slot| step.labels[slot as usize]).collect();
+    let of_panel = model.fit.steps.iter().map(|step| (&step.summary, &step.labels[..]));
+    let all: Vec<_> = of_panel.chain(model.last.summary().map(|summary| (summary, model.last.labels()))).collect();
+    let expected_steps: Vec<_> = steps.iter().chain(Some(&expected["result"]).filter(|step| !step.is_null())).collect();
+    assert_eq!(all.len(), expected_steps.len(), "{name}: number of steps");
+    for (t, ((summary, labels), expected)) in all.into_iter().zip(expected_steps).enumerate() {
+        let labels: Vec<u16> = order.iter().filter_map(|&slot| labels.get(slot as usize)).copied().collect();
         assert_eq!(labels, read::<Vec<u16>>(&expected["labels"]), "{name}: labels of step {t}");
         let centres: Vec<Vec<i16>> = read(&expected["centres"]);
-        let found = &step.summary.centres;
+        let found = &summary.centres;
         let found: Vec<Vec<i16>> = (0..found.len()).map(|j| found.centre(j).to_vec()).collect();
         assert_eq!(found, centres, "{name}: centres of step {t}");
-        assert_eq!(step.summary.loss, read::<i64>(&expected["loss"]), "{name}: loss of step {t}");
+        assert_eq!(summary.counts, read::<Vec<i64>>(&expected["counts"]), "{name}: counts of step {t}");
+        assert_eq!(summary.loss, read::<i64>(&expected["loss"]), "{name}: loss of step {t}");
     }
-    let kept = model.fit.kept().map(|(t, _)| t as u64);
-    assert_eq!(kept, expected["kept"].as_u64(), "{name}: step kept");
     let exemplars = model.exemplars().into_iter().map(|id| id.map_or(Value::Null, as_value));
     assert_eq!(exemplars.collect::<Value>(), expected["exemplars"], "{name}: exemplars");
     assert_eq!(model.digest().to_string(), expected["digest"].as_str().unwrap(), "{name}: digest");
     let mut file = Vec::new();
     model.encode(&mut file).unwrap();
+    assert_eq!(file.len(), model.encoded_len());
     let restored = Model::decode(&file, threads).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!(restored.digest(), model.digest(), "{name}: restored");
     assert_eq!(restored.exemplars(), model.exemplars(), "{name}: restored exemplars");

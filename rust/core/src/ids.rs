@@ -18,6 +18,14 @@ pub enum IdRef<'a> {
 }
 
 impl IdRef<'_> {
+    /// Bytes of it in a model file.
+    pub(crate) fn encoded_len(self) -> usize {
+        match self {
+            Self::Int(_) => size_of::<i64>(),
+            Self::Str(id) => size_of::<u32>() + id.len(),
+        }
+    }
+
     /// The key of this id's draws (docs/algorithm.md, section 4).
     pub(crate) fn row_key(self) -> u64 {
         match self {
@@ -251,6 +259,29 @@ impl IdTable {
         if last == 0 {
             // Which kind of ids there was is forgotten with the last one.
             *self = Self::new();
+        }
+    }
+
+    /// Two slots change places.
+    pub(crate) fn swap(&mut self, a: u32, b: u32) {
+        let hashes = [spread(self.row_key(a)), spread(self.row_key(b))];
+        if a == b {
+            return;
+        }
+        // Both are found before either is written: rows of one key share a hash.
+        let places = [(hashes[0], a), (hashes[1], b)]
+            .map(|(hash, slot)| self.slots.find_bucket_index(hash, |&other| other == slot));
+        for (place, slot) in places.into_iter().zip([b, a]) {
+            if let Some(entry) = place.and_then(|place| self.slots.get_bucket_mut(place)) {
+                *entry = slot;
+            }
+        }
+        match &mut self.column {
+            Column::Int(ids) => ids.swap(a as usize, b as usize),
+            Column::Str(ids, keys) => {
+                ids.swap(a as usize, b as usize);
+                keys.swap(a as usize, b as usize);
+            }
         }
     }
 

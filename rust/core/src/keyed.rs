@@ -23,6 +23,7 @@ enum Purpose {
     Race = 1,
     Phase = 2,
     Sign = 3,
+    Place = 4,
 }
 
 impl Keyed {
@@ -34,15 +35,31 @@ impl Keyed {
         philox(split(self.seed), [split(a)[0], split(a)[1], b, purpose as u32])
     }
 
-    /// The draws of a row for all trials of a round.
-    pub(crate) fn race(self, round: u32, row_key: u64) -> RaceDraws {
-        RaceDraws::from_words(self.draw(Purpose::Race, row_key, round))
+    /// The draws of a row for the trials of a round that share them: number `3 * group` and the two after it.
+    pub(crate) fn race(self, round: u32, group: usize, row_key: u64) -> RaceDraws {
+        RaceDraws::from_words(self.draw(Purpose::Race, row_key, race_counter(round, group)))
     }
 
     /// The words that the draws of several rows are made of.
-    pub(crate) fn race_words(self, round: u32, row_keys: &[u64; LANES]) -> [[u32; LANES]; 4] {
+    pub(crate) fn race_words(self, round: u32, group: usize, row_keys: &[u64; LANES]) -> [[u32; LANES]; 4] {
+        self.lanes(Purpose::Race, row_keys, race_counter(round, group))
+    }
+
+    /// The place of a row, by which it is on the panel or not.
+    pub(crate) fn place(self, row_key: u64) -> u64 {
+        let words = self.draw(Purpose::Place, row_key, 0);
+        u64::from(words[0]) | u64::from(words[1]) << 32
+    }
+
+    /// The places of several rows.
+    pub(crate) fn places(self, row_keys: &[u64; LANES]) -> [u64; LANES] {
+        let [low, high, ..] = self.lanes(Purpose::Place, row_keys, 0);
+        std::array::from_fn(|lane| u64::from(low[lane]) | u64::from(high[lane]) << 32)
+    }
+
+    fn lanes(self, purpose: Purpose, row_keys: &[u64; LANES], b: u32) -> [[u32; LANES]; 4] {
         let (low, high) = (row_keys.map(|key| split(key)[0]), row_keys.map(|key| split(key)[1]));
-        kernel::philox(split(self.seed), &low, &high, round, Purpose::Race as u32)
+        kernel::philox(split(self.seed), &low, &high, b, purpose as u32)
     }
 
     /// `phi_t`: the lattice's phase for update `update`, one entry in `[0, pitch)` for each coordinate.
@@ -76,7 +93,15 @@ impl Keyed {
     }
 }
 
-/// One draw of the generator, which is enough for three trials of 42 bits each.
+/// Trials that one draw of the generator is enough for, at 42 bits each.
+pub(crate) const TRIALS_PER_DRAW: usize = 3;
+
+/// The third word of a race's counter: rounds are below `2^16`.
+fn race_counter(round: u32, group: usize) -> u32 {
+    round | crate::ids::slot_number(group) << 17
+}
+
+/// One draw of the generator, for a group of trials.
 #[derive(Clone, Copy)]
 pub(crate) struct RaceDraws(u128);
 
@@ -85,6 +110,7 @@ impl RaceDraws {
         Self(words.iter().rev().fold(0, |wide, &word| wide << 32 | u128::from(word)))
     }
 
+    /// The draw of a trial, counted from the first of the group.
     pub(crate) fn trial(self, trial: usize) -> RaceDraw {
         #[expect(clippy::cast_possible_truncation, reason = "masked to 42 bits")]
         let bits = (self.0 >> (42 * trial)) as u64 & ((1 << 42) - 1);
@@ -157,8 +183,18 @@ mod tests {
         for case in load("race")["race"].as_array().unwrap() {
             let number = |name: &str| case[name].as_u64().unwrap();
             let round = u32::try_from(number("round")).unwrap();
-            let draws = Keyed::new(number("seed")).race(round, number("row_key"));
-            assert_eq!(draws.trial(usize::try_from(number("trial")).unwrap()).energy(), number("e"));
+            let trial = usize::try_from(number("trial")).unwrap();
+            let draws = Keyed::new(number("seed")).race(round, trial / TRIALS_PER_DRAW, number("row_key"));
+            assert_eq!(draws.trial(trial % TRIALS_PER_DRAW).energy(), number("e"));
+        }
+    }
+
+    #[test]
+    fn places_are_those_of_the_oracle() {
+        for case in load("race")["places"].as_array().unwrap() {
+            let (seed, key) = (case["seed"].as_u64().unwrap(), case["row_key"].as_u64().unwrap());
+            assert_eq!(Keyed::new(seed).place(key), case["place"].as_u64().unwrap());
+            assert_eq!(Keyed::new(seed).places(&[key; LANES]), [case["place"].as_u64().unwrap(); LANES]);
         }
     }
 
@@ -166,7 +202,7 @@ mod tests {
     fn the_bound_never_exceeds_the_energy() {
         let keyed = Keyed::new(7);
         let extremes = [0, u128::MAX, 1, 1 << 41].map(|bits| RaceDraws(bits).trial(0));
-        let drawn = (0..20_000).flat_map(|id| (0..3).map(move |trial| keyed.race(3, id).trial(trial)));
+        let drawn = (0..20_000).flat_map(|id| (0..3).map(move |trial| keyed.race(3, 0, id).trial(trial)));
         for draw in drawn.chain(extremes) {
             assert!(draw.lower_bound() <= draw.energy());
             assert!((1..=1 << 54).contains(&draw.energy()));

@@ -15,10 +15,11 @@
 //! - [`params`](Params): what may be asked for; `fixed`, `project`, `keyed`: rows and draws in integers;
 //! - `ids`, `rows`, `population`: the rows, and the rows as they will be after an update;
 //! - `assign`, `seed`, `lloyd`: nearest centres, k-means++ as a race, the steps and their cells;
+//! - `panel`: the rows that seeding and updates look at;
 //! - `certificate`, `replay`, `exemplar`: what an update changes, found without changing anything;
-//! - `fit` applies it to all that is derived from the rows; `model` owns both;
+//! - `fit` applies it to what is derived from the panel, `last` to what is derived from all rows; `model` owns all;
 //! - `resolution`: whether the fixed point and the lattice are too coarse for the rows;
-//! - `codec`: the model file, and the digest, which is the hash of that file;
+//! - `codec`: the model file; `digest`: the hash of the state;
 //! - `threads`, `wipe`: shards, and memory that leaves nothing behind.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -27,15 +28,19 @@ mod assign;
 mod blocks;
 mod certificate;
 mod codec;
+mod derived;
+mod digest;
 mod error;
 mod exemplar;
 mod fit;
 mod fixed;
 mod ids;
 mod keyed;
+mod last;
 mod lloyd;
 mod model;
 mod neighbours;
+mod panel;
 mod params;
 mod population;
 mod predict;
@@ -49,14 +54,15 @@ mod seed;
 mod threads;
 mod wipe;
 
-pub use codec::Digest;
+pub use digest::Digest;
 pub use error::Error;
+pub use exemplar::MAX_NEAREST;
 pub use fit::{Update, UpdatePath};
 pub use ids::{IdRef, Ids};
 pub use model::Model;
 pub use neighbours::Neighbours;
 pub use params::{
-    MAX_CLUSTERS, MAX_DENOMINATOR, MAX_DIM, MAX_ITER, MAX_PROJECTION, Params, Projection, Ratio, ValidParams,
+    MAX_CLUSTERS, MAX_DENOMINATOR, MAX_DIM, MAX_ITER, MAX_PANEL, MAX_PROJECTION, Params, Projection, Ratio, ValidParams,
 };
 pub use resources::Resources;
 pub use rows::{Batch, Matrix};

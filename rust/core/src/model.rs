@@ -1,10 +1,18 @@
-//! The model: the one owner of the state. It finds the rows that an update names, lets `fit` plan and apply
-//! what that does to seeds, steps and exemplars, and then changes the rows themselves.
+//! The model: the one owner of the state. It finds the rows that an update names and what they do to the panel, lets
+//! `fit` and `last` plan and apply what follows for seeds, steps and exemplars, and then changes the rows.
 
+use std::sync::OnceLock;
+
+use crate::derived::Derived;
+use crate::digest::RowSum;
 use crate::error::Error;
-use crate::fit::{Fit, FitRecord, Update};
+use crate::exemplar::MAX_NEAREST;
+use crate::fit::{Fit, Update};
 use crate::fixed;
 use crate::ids::{IdRef, IdTable, Ids, slot_number};
+use crate::last::Last;
+use crate::lloyd::Summary;
+use crate::panel::{Exchange, Panel};
 use crate::params::ValidParams;
 use crate::population::Population;
 use crate::resolution;
@@ -30,7 +38,11 @@ pub struct Model {
     pub(crate) params: ValidParams,
     pub(crate) rows: Rows,
     pub(crate) ids: IdTable,
+    panel: Panel,
     pub(crate) fit: Fit,
+    pub(crate) last: Last,
+    /// Drawn up when it is first needed.
+    pub(crate) row_sum: OnceLock<RowSum>,
     resources: Resources,
 }
 
@@ -70,8 +82,16 @@ impl Model {
 
     pub(crate) fn empty(params: ValidParams, resources: Resources) -> Self {
         let rows = Rows::new(params.dim(), params.fixed_exponent().map(|(exponent, _)| exponent));
-        let fit = Fit::new(resources.cache);
-        Self { params, rows, ids: IdTable::new(), fit, resources }
+        Self {
+            params,
+            rows,
+            ids: IdTable::new(),
+            panel: Panel::default(),
+            fit: Fit::default(),
+            last: Last::default(),
+            row_sum: OnceLock::new(),
+            resources,
+        }
     }
 
     /// Adds rows, as if they had been there at the fit.
@@ -101,18 +121,22 @@ impl Model {
         }
         let exponent = self.rows.exponent_after(&[], Some(&batch));
         if self.must_refit(n, exponent) {
-            self.rows.extend(batch);
-            self.ids.extend(ids);
+            self.take_in(ids, batch);
             return Ok(Update { added, ..self.refit() });
         }
         let mut aligned = batch.clone();
         aligned.align(exponent);
-        let gained: i64 = aligned.squares.iter().map(|&square| i64::from(square)).sum();
-        let square_sum = self.rows.square_sum() + gained;
-        let population = Population::with(&self.rows, &self.ids, &ids, aligned);
-        let update = self.fit.update(&self.params, &population, square_sum, self.resources.threads);
-        self.rows.extend(batch);
-        self.ids.extend(ids);
+        let (rows, table, threads) = (&self.rows, &self.ids, self.resources.threads);
+        let all = Population::first(rows, table, rows.len()).with(&ids, aligned);
+        let exchange = self.panel.with(&all, &self.params, threads);
+        let (ids_coming, rows_coming) = exchange.comers(&all, rows.exponent());
+        let panel = Population::without(rows, table, self.panel.size(), &exchange.leaving);
+        let panel = panel.with(&ids_coming.0, rows_coming);
+        let update =
+            Derived { params: &self.params, fit: &mut self.fit, last: &mut self.last, resources: self.resources }
+                .update(&panel, &all);
+        self.take_in(ids, batch);
+        self.exchange(exchange, &[], n - added);
         let more = self.refresh_exemplars();
         Ok(Update { added, work: update.work + more, ..update })
     }
@@ -141,56 +165,135 @@ impl Model {
 
     fn remove_slots(&mut self, slots: &[u32]) -> Update {
         let removed = slots.len();
+        if let Some(sum) = self.row_sum.get_mut() {
+            for &slot in slots {
+                sum.count(&self.rows, slot as usize, self.ids.get(slot), -1);
+            }
+        }
         let exponent = self.rows.exponent_after(slots, None);
         if self.must_refit(self.len() - removed, exponent) {
-            self.fit = Fit::new(self.resources.cache);
-            self.vacate(slots);
+            (self.fit, self.last) = (Fit::default(), Last::default());
+            for &slot in slots.iter().rev() {
+                self.rows.swap_remove(slot as usize);
+                self.ids.swap_remove(slot);
+            }
             return Update { removed, ..self.refit() };
         }
-        let lost: i64 = slots.iter().map(|&slot| i64::from(self.rows.squares()[slot as usize])).sum();
-        let square_sum = self.rows.square_sum() - lost;
-        let population = Population::without(&self.rows, &self.ids, slots);
-        let update = self.fit.update(&self.params, &population, square_sum, self.resources.threads);
-        self.vacate(slots);
+        let (rows, table, threads) = (&self.rows, &self.ids, self.resources.threads);
+        let exchange = self.panel.without(table, &self.params, slots, threads);
+        let all = Population::without(rows, table, rows.len(), slots);
+        let (ids_coming, rows_coming) = exchange.comers(&all, rows.exponent());
+        let panel = Population::without(rows, table, self.panel.size(), &exchange.leaving);
+        let panel = panel.with(&ids_coming.0, rows_coming);
+        let update =
+            Derived { params: &self.params, fit: &mut self.fit, last: &mut self.last, resources: self.resources }
+                .update(&panel, &all);
+        self.exchange(exchange, slots, self.len());
         let more = self.refresh_exemplars();
         Update { removed, work: update.work + more, ..update }
     }
 
-    /// Whether nothing of the fit can be kept: the number of clusters or the scale changes.
+    /// Whether nothing that is derived can be kept: the number of clusters or the scale changes.
     fn must_refit(&self, n: usize, exponent: i16) -> bool {
         exponent != self.rows.exponent() || self.params.clusters(n) != self.params.clusters(self.len())
     }
 
-    /// Takes out slots, given in ascending order: from the last one on, so that what moves into a place stays.
-    fn vacate(&mut self, slots: &[u32]) {
-        for &slot in slots.iter().rev() {
+    fn take_in(&mut self, ids: Ids, batch: Batch) {
+        let first = self.len();
+        self.rows.extend(batch);
+        self.ids.extend(ids);
+        if let Some(sum) = self.row_sum.get_mut() {
+            for slot in first..self.rows.len() {
+                sum.count(&self.rows, slot, self.ids.get(slot_number(slot)), 1);
+            }
+        }
+    }
+
+    /// Moves the rows to where they belong after an update that has been applied to what is derived: those that come
+    /// onto the panel behind its last one, those that leave it behind those, and those that are removed out of the model.
+    /// `base` is the number of rows before the update.
+    fn exchange(&mut self, exchange: Exchange, removed: &[u32], base: usize) {
+        let Exchange { leaving, coming } = exchange;
+        let (keyed, mut size) = (self.params.keyed(), self.panel.size());
+        let is_off = |slot: &u32| *slot as usize >= size;
+        let mut gone: Vec<u32> = removed.iter().copied().filter(is_off).collect();
+        let place = |ids: &IdTable, slot: u32| keyed.place(ids.row_key(slot));
+        for slot in (slot_number(base)..slot_number(self.len())).filter(|slot| coming.binary_search(slot).is_err()) {
+            self.panel.enter(place(&self.ids, slot), slot);
+        }
+        // Ascending, so that none of them is where another one is to be.
+        for from in coming {
+            let to = slot_number(size);
+            size += 1;
+            if (from as usize) < base {
+                self.panel.leave(place(&self.ids, from), from);
+            }
+            if from != to {
+                self.panel.rename(place(&self.ids, to), to, from);
+                gone.iter_mut().filter(|slot| **slot == to).for_each(|slot| *slot = from);
+                self.swap(from, to);
+            }
+        }
+        for &slot in leaving.iter().rev() {
+            size -= 1;
+            let last = slot_number(size);
+            self.fit.swap_remove(slot, last);
+            self.swap(slot, last);
+            if removed.binary_search(&slot).is_ok() {
+                gone.push(last);
+            } else {
+                self.panel.enter(place(&self.ids, last), last);
+            }
+        }
+        self.panel.resize(size);
+        // From the last one on, so that what moves into a place stays.
+        gone.sort_unstable();
+        for &slot in gone.iter().rev() {
             let last = slot_number(self.len() - 1);
+            self.panel.leave(place(&self.ids, slot), slot);
+            if last != slot {
+                self.panel.rename(place(&self.ids, last), last, slot);
+            }
             self.rows.swap_remove(slot as usize);
             self.ids.swap_remove(slot);
-            self.fit.swap_remove(slot, last);
+            self.last.swap_remove(slot, last);
+        }
+    }
+
+    fn swap(&mut self, a: u32, b: u32) {
+        if a != b {
+            self.rows.swap(a as usize, b as usize);
+            self.ids.swap(a, b);
+            self.last.swap(a, b);
         }
     }
 
     fn refit(&mut self) -> Update {
         self.rows.settle();
-        let population = Population::whole(&self.rows, &self.ids);
-        self.fit = Fit::new(self.resources.cache);
-        let update = self.fit.run(&self.params, &population, self.rows.square_sum(), self.resources.threads);
+        (self.fit, self.last) = (Fit::default(), Last::default());
+        let threads = self.resources.threads;
+        for (a, b) in self.panel.choose(&self.ids, &self.params, threads) {
+            self.rows.swap(a as usize, b as usize);
+            self.ids.swap(a, b);
+        }
+        let (rows, table) = (&self.rows, &self.ids);
+        let all = Population::first(rows, table, rows.len());
+        let panel = Population::first(rows, table, self.panel.size());
+        let update =
+            Derived { params: &self.params, fit: &mut self.fit, last: &mut self.last, resources: self.resources }
+                .fit(&panel, &all);
         let more = self.refresh_exemplars();
         Update { work: update.work + more, ..update }
     }
 
-    /// Takes up the record of an equal model; false if they do not follow from the rows.
-    pub(crate) fn restore(&mut self, record: FitRecord) -> bool {
-        let population = Population::whole(&self.rows, &self.ids);
-        let square_sum = self.rows.square_sum();
-        let restored = self.fit.restore(&self.params, &population, square_sum, record, self.resources.threads);
-        self.refresh_exemplars();
-        restored
+    #[cfg(test)]
+    pub(crate) fn is_on_panel(&self, slot: u32) -> bool {
+        self.panel.holds(slot)
     }
 
     fn refresh_exemplars(&mut self) -> u64 {
-        self.fit.refresh_exemplars(&Population::whole(&self.rows, &self.ids), self.resources.threads)
+        let population = Population::first(&self.rows, &self.ids, self.rows.len());
+        self.last.refresh(&population, self.resources.threads)
     }
 }
 
@@ -256,15 +359,14 @@ impl Model {
     /// The cluster of each row, in the order of the ids.
     #[must_use]
     pub fn labels(&self) -> Vec<u16> {
-        let Some((_, step)) = self.fit.kept() else { return Vec::new() };
-        self.ids.ascending().iter().map(|&slot| step.labels[slot as usize]).collect()
+        let labels = self.last.labels();
+        self.ids.ascending().iter().map(|&slot| labels[slot as usize]).collect()
     }
 
     /// The centres in units of the data (after projection), where the data lie, cluster by cluster.
     #[must_use]
     pub fn centres(&self) -> Vec<f64> {
-        let Some((_, step)) = self.fit.kept() else { return Vec::new() };
-        let centres = &step.summary.centres;
+        let Some(Summary { centres, .. }) = self.last.summary() else { return Vec::new() };
         let mut floats: Vec<f64> =
             (0..centres.len()).flat_map(|j| centres.centre(j)).map(|&c| f64::from(c) * self.unit()).collect();
         if let Some(center) = self.params.center() {
@@ -281,17 +383,18 @@ impl Model {
     #[must_use]
     pub fn inertia(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
-        self.fit.kept().map_or(0.0, |(_, step)| step.summary.loss as f64 * self.unit() * self.unit())
+        let loss = self.last.loss() as f64;
+        loss * self.unit() * self.unit()
     }
 
     /// How coarse the fixed point and the lattice are against the spread of the rows: docs/algorithm.md, section 8.
     #[must_use]
     pub fn resolution(&self) -> f64 {
-        let Some((_, step)) = self.fit.kept() else { return 0.0 };
-        resolution::of(&step.summary, self.params.pitch(), self.dim())
+        let Some(summary) = self.last.summary() else { return 0.0 };
+        resolution::of(summary, self.params.last_pitch(), self.dim())
     }
 
-    /// Number of updates of the centres that were run.
+    /// Number of updates of the centres: `max_iter`, or none without rows.
     #[must_use]
     pub fn n_iter(&self) -> usize {
         self.fit.steps.len().saturating_sub(1)
@@ -300,13 +403,29 @@ impl Model {
     /// For each cluster the id of the row nearest to its centre; none for a cluster without rows.
     #[must_use]
     pub fn exemplars(&self) -> Vec<Option<IdRef<'_>>> {
-        self.fit.exemplars().map(|slot| slot.map(|slot| self.ids.get(slot))).collect()
+        self.last.exemplars().map(|slot| slot.map(|slot| self.ids.get(slot))).collect()
+    }
+
+    /// For each cluster the ids of the `count` rows nearest to its centre, nearest first, or of all its rows if it has
+    /// fewer: at most [`MAX_NEAREST`].
+    #[must_use]
+    pub fn nearest(&self, count: usize) -> Vec<Vec<IdRef<'_>>> {
+        let population = Population::first(&self.rows, &self.ids, self.rows.len());
+        let lists = self.last.nearest(count.min(MAX_NEAREST), &population, self.resources.threads);
+        lists.into_iter().map(|list| list.into_iter().map(|slot| self.ids.get(slot)).collect()).collect()
     }
 
     /// The ids of the rows chosen as seeds, round by round.
     #[must_use]
     pub fn seeds(&self) -> Vec<IdRef<'_>> {
         self.fit.seeds.chosen().map(|slot| self.ids.get(slot)).collect()
+    }
+
+    /// For each round of the seeding the ids of the rows that its trials proposed.
+    #[must_use]
+    pub fn proposals(&self) -> Vec<Vec<IdRef<'_>>> {
+        let of_round = |trials: Vec<(u32, i64)>| trials.iter().map(|&(slot, _)| self.ids.get(slot)).collect();
+        self.fit.seeds.trials().map(|trials| of_round(trials.collect())).collect()
     }
 
     /// The length of one unit of the fixed point in units of the data.

@@ -12,13 +12,19 @@ use crate::project::Projector;
 pub const MAX_DIM: usize = 1 << 16;
 /// Most clusters: a label is 16 bits.
 pub const MAX_CLUSTERS: u32 = 1 << 16;
-/// Most iterations.
-pub const MAX_ITER: u32 = 1 << 16;
+/// Most updates: all of them are run.
+pub const MAX_ITER: u32 = 1 << 10;
 /// Most entries of a projection: 128 MiB of them.
 pub const MAX_PROJECTION: usize = 1 << 26;
 /// Largest denominator of a rational parameter.
 pub const MAX_DENOMINATOR: u32 = 1_000_000;
 const MAX_EPSILON: u32 = 3;
+/// Largest panel.
+pub const MAX_PANEL: u32 = i32::MAX.cast_unsigned();
+/// The dimension from which on the lattice gets finer with the dimension: below, it is as fine as there.
+const PITCH_DIM: usize = 256;
+/// By how much the pitch of the first updates exceeds that of the last ones.
+const GRADES: [u32; 3] = [4, 3, 2];
 
 /// A rational parameter, so that it means the same on every platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,8 +81,10 @@ pub struct Params {
     pub epsilon: Ratio,
     /// Balance correction, from 0 to 1: a cluster of fewer than `gamma * n / k` rows moves only in proportion.
     pub gamma: Ratio,
-    /// Most updates of the centres `T`, from 1 to [`MAX_ITER`].
+    /// Number of updates of the centres `T`, from 1 to [`MAX_ITER`].
     pub max_iter: u32,
+    /// Rows that seeding and updates look at, from `n_clusters` to [`MAX_PANEL`]; None for all.
+    pub panel: Option<u32>,
     /// Projection of the rows before clustering.
     pub projection: Projection,
     /// Bound of the rows' Euclidean norms; by default the smallest power of two that holds all rows present.
@@ -94,7 +102,8 @@ impl Default for Params {
             n_clusters: 8,
             epsilon: Ratio { num: 1, den: 1 },
             gamma: Ratio { num: 1, den: 5 },
-            max_iter: 10,
+            max_iter: 5,
+            panel: Some(1024),
             projection: Projection::None,
             max_norm: None,
             center: None,
@@ -110,6 +119,7 @@ pub struct ValidParams {
     pub(crate) epsilon: Ratio,
     pub(crate) gamma: Ratio,
     pub(crate) max_iter: u32,
+    pub(crate) panel: Option<u32>,
     pub(crate) max_norm: Option<f64>,
     /// Shared: parameters are copied for every batch of rows. Never all zeros.
     pub(crate) center: Option<Arc<[f64]>>,
@@ -164,6 +174,11 @@ impl Params {
         if !(1..=MAX_ITER).contains(&self.max_iter) {
             return Err(Error::parameter("max_iter", &self.max_iter, format!("from 1 to {MAX_ITER}")));
         }
+        if self.panel.is_some_and(|panel| !(self.n_clusters..=MAX_PANEL).contains(&panel)) {
+            let panel = self.panel.unwrap_or_default();
+            let bound = format!("from n_clusters={} to {MAX_PANEL}, or None", self.n_clusters);
+            return Err(Error::parameter("panel", &panel, bound));
+        }
         for (name, ratio, most, least) in [("epsilon", self.epsilon, MAX_EPSILON, 1), ("gamma", self.gamma, 1, 0)] {
             if ratio.num < least || !(1..=MAX_DENOMINATOR).contains(&ratio.den) || ratio.exceeds(most) {
                 let from = if least == 0 { "from 0" } else { "above 0 (at least 1e-6)" };
@@ -179,6 +194,7 @@ impl Params {
             epsilon: self.epsilon.lowest_terms(),
             gamma: self.gamma.lowest_terms(),
             max_iter: self.max_iter,
+            panel: self.panel,
             max_norm: self.max_norm,
             center,
             seed: self.seed,
@@ -225,10 +241,16 @@ impl ValidParams {
         self.gamma
     }
 
-    /// Most updates of the centres.
+    /// Number of updates of the centres.
     #[must_use]
     pub fn max_iter(&self) -> u32 {
         self.max_iter
+    }
+
+    /// Rows that seeding and updates look at; None for all.
+    #[must_use]
+    pub fn panel(&self) -> Option<u32> {
+        self.panel
     }
 
     /// Bound of the rows' norms.
@@ -284,19 +306,36 @@ impl ValidParams {
         n.min(self.n_clusters as usize)
     }
 
+    /// `min(n, M)`: rows on the panel, of `n`.
+    pub(crate) fn on_panel(&self, n: usize) -> usize {
+        self.panel.map_or(n, |panel| n.min(panel as usize))
+    }
+
     /// `e`: the lattice's pitch, even and at least 2.
     pub(crate) fn pitch(&self) -> u32 {
         let bits = if self.projector.is_signs() { UNIT_BITS - 1 } else { UNIT_BITS }.unsigned_abs();
         let (p, q) = (u128::from(self.epsilon.num), u128::from(self.epsilon.den));
-        let half = (((p * p) << (2 * bits)) / (4 * q * q * self.dim() as u128)).isqrt().max(1);
+        let dim = self.dim().max(PITCH_DIM) as u128;
+        let half = (((p * p) << (2 * bits)) / (4 * q * q * dim)).isqrt().max(1);
         u32::try_from(2 * half).unwrap_or(u32::MAX).min(1 << UNIT_BITS)
     }
 
-    /// `b`: the number of rows that a cluster needs to move freely, with `n` rows in all.
+    /// `b`: the number of rows that a cluster needs to move freely, with `n` rows on the panel.
     pub(crate) fn balance(&self, n: usize) -> i64 {
         let clusters = self.clusters(n).max(1) as u64;
         let share = u64::from(self.gamma.num) * n as u64;
         (share.div_ceil(u64::from(self.gamma.den) * clusters)).cast_signed()
+    }
+
+    /// `e_T`: the pitch of the last update.
+    pub(crate) fn last_pitch(&self) -> u32 {
+        Self::graded(self.pitch(), self.max_iter as usize)
+    }
+
+    /// `e_t`: the pitch of an update, counted from 1, for the pitch `e`.
+    pub(crate) fn graded(pitch: u32, update: usize) -> u32 {
+        let grade = update.checked_sub(1).and_then(|i| GRADES.get(i)).copied().unwrap_or(1);
+        (grade * pitch).min(1 << UNIT_BITS)
     }
 
     /// Exponent that `max_norm` fixes, if it is given, with the largest squared norm there.

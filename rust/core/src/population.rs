@@ -1,5 +1,5 @@
-//! The rows as they will be after an update, without changing anything yet: those of the model less the ones that go,
-//! then the ones that come. Every pass runs over such a view, block by block, so that a fit, a replay and a reseeding are
+//! The rows as they will be after an update, without changing anything yet: those of the model, or of its panel, less the
+//! ones that go, then the ones that come. Every pass runs over such a view, block by block, so that a fit, a replay and a reseeding are
 //! one code.
 
 use std::ops::Range;
@@ -15,6 +15,8 @@ use crate::wipe::Wiped;
 pub(crate) struct Population<'a> {
     rows: &'a Rows,
     ids: &'a IdTable,
+    /// How many of the model's rows, from the first slot on, it has before the update.
+    base: usize,
     removed: &'a [u32],
     /// The rows that go, one after the other: each is looked at in every step.
     removed_rows: Wiped<i16>,
@@ -51,6 +53,13 @@ impl Block<'_> {
         self.live.count_ones() as usize
     }
 
+    /// Overwrites keys of lanes beyond the last row: what lies there may be rows that are not on the panel.
+    pub(crate) fn clear_dead(&self, keys: &mut [u32]) {
+        if self.squares.len() < LANES {
+            keys.chunks_exact_mut(LANES).for_each(|keys| keys[self.squares.len()..].fill(0));
+        }
+    }
+
     /// Squared norms, and zeros for lanes beyond the last row.
     pub(crate) fn padded_squares(&self) -> [u32; LANES] {
         let mut squares = [0; LANES];
@@ -69,35 +78,37 @@ pub(crate) fn lanes(mut bits: u32) -> impl Iterator<Item = usize> {
 }
 
 impl<'a> Population<'a> {
-    /// The model's rows as they are.
-    pub(crate) fn whole(rows: &'a Rows, ids: &'a IdTable) -> Self {
-        Self::without(rows, ids, &[])
+    /// The first `base` of the model's rows as they are.
+    pub(crate) fn first(rows: &'a Rows, ids: &'a IdTable, base: usize) -> Self {
+        Self::without(rows, ids, base, &[])
     }
 
-    /// Without some slots, in ascending order.
-    pub(crate) fn without(rows: &'a Rows, ids: &'a IdTable, removed: &'a [u32]) -> Self {
+    /// The same without some slots, in ascending order.
+    pub(crate) fn without(rows: &'a Rows, ids: &'a IdTable, base: usize, removed: &'a [u32]) -> Self {
         let width = padded(rows.dim());
         let mut removed_rows = Wiped::zeros(removed.len() * width);
         for (&slot, row) in removed.iter().zip(removed_rows.chunks_exact_mut(width)) {
             rows.aligned().read(slot as usize, row);
         }
-        Self { rows, ids, removed, removed_rows, added: None }
+        Self { rows, ids, base, removed, removed_rows, added: None }
     }
 
     /// With more rows, aligned to the model's exponent.
-    pub(crate) fn with(rows: &'a Rows, ids: &'a IdTable, new: &'a Ids, batch: Batch) -> Self {
-        let row_keys = new.iter().map(IdRef::row_key).collect::<Vec<_>>().into();
-        let added = Some(Added { ids: new, row_keys, batch });
-        Self { added, ..Self::whole(rows, ids) }
+    pub(crate) fn with(mut self, ids: &'a Ids, batch: Batch) -> Self {
+        if !batch.is_empty() {
+            let row_keys = ids.iter().map(IdRef::row_key).collect::<Vec<_>>().into();
+            self.added = Some(Added { ids, row_keys, batch });
+        }
+        self
     }
 
     pub(crate) fn dim(&self) -> usize {
         self.rows.dim()
     }
 
-    /// Number of rows that the model has now; slots from here on are rows that come.
+    /// Number of rows that there are now; slots from here on are rows that come.
     pub(crate) fn base(&self) -> usize {
-        self.rows.len()
+        self.base
     }
 
     /// Number of slots, those of rows that go among them.
@@ -181,6 +192,17 @@ impl<'a> Population<'a> {
         }
     }
 
+    /// The ids of some slots.
+    pub(crate) fn ids_of(&self, slots: &[u32]) -> Ids {
+        let ids = slots.iter().map(|&slot| self.id(slot));
+        match slots.first().map(|&slot| self.id(slot)) {
+            Some(IdRef::Str(_)) => Ids::Str(
+                ids.filter_map(|id| if let IdRef::Str(id) = id { Some(id.to_owned()) } else { None }).collect(),
+            ),
+            _ => Ids::Int(ids.filter_map(|id| if let IdRef::Int(id) = id { Some(id) } else { None }).collect()),
+        }
+    }
+
     pub(crate) fn row_key(&self, slot: u32) -> u64 {
         match (&self.added, (slot as usize).checked_sub(self.base())) {
             (Some(added), Some(i)) => added.row_keys[i],
@@ -199,7 +221,7 @@ impl<'a> Population<'a> {
 
     /// Number of blocks of the model's rows.
     pub(crate) fn base_blocks(&self) -> usize {
-        self.rows.aligned().count()
+        self.base.div_ceil(LANES)
     }
 
     /// Number of blocks: those of the model's rows, then those of the rows that come.
@@ -210,13 +232,13 @@ impl<'a> Population<'a> {
     pub(crate) fn block(&self, b: usize) -> Block<'_> {
         match (&self.added, b.checked_sub(self.base_blocks())) {
             (Some(added), Some(b)) => self.block_of(&added.batch.rows, &added.batch.squares, b, self.base()),
-            _ => self.block_of(self.rows.aligned(), self.rows.squares(), b, 0),
+            _ => self.block_of(self.rows.aligned(), &self.rows.squares()[..self.base], b, 0),
         }
     }
 
     fn block_of<'b>(&self, rows: &'b Blocks, squares: &'b [u32], b: usize, first_slot: usize) -> Block<'b> {
         let start = b * LANES;
-        let squares = &squares[start..rows.len().min(start + LANES)];
+        let squares = &squares[start..squares.len().min(start + LANES)];
         let first = first_slot + start;
         let mut live = (1_u32 << squares.len()) - 1;
         if self.removed.last().is_some_and(|&last| last as usize >= first) {

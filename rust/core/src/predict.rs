@@ -86,8 +86,7 @@ impl Model {
         queries: &Batch,
         map: impl Fn(&Centres, Query<'_>) -> R + Sync,
     ) -> Result<Vec<R>, Error> {
-        let (_, step) = self.fit.kept().ok_or(Error::Empty)?;
-        let centres = &step.summary.centres;
+        let centres = &self.last.summary().ok_or(Error::Empty)?.centres;
         let parts = self.resources().threads.map(queries.len(), centres.len() * self.params.dim(), |range| {
             let mut row = queries.rows.blank_row();
             let of_row = |number: usize| map(centres, self.query(queries, number, &mut row));

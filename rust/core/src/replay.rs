@@ -1,12 +1,12 @@
 //! Running steps: from scratch, or from the first step whose centres changed. Where the scores of a step are known, they
 //! are brought up to date with what its centres moved by; a row is read only if its cluster changes, and in the last
-//! step not even then. Reads the model, changes nothing but known scores; the result is what `fit` applies.
+//! step not even then. Reads the model, changes nothing but known scores; the result is what `fit` and `last` commit.
 
 use std::ops::Range;
 
 use erase_core_kernel::{self as kernel, LANES};
 
-use crate::assign::{Centres, OFFSET};
+use crate::assign::{Centres, distance};
 use crate::ids::slot_number;
 use crate::lloyd::{Cells, Change, Delta, Rule, Step, Summary};
 use crate::population::{Block, Population, lanes};
@@ -18,6 +18,12 @@ use crate::wipe::Wiped;
 pub(crate) struct NewStep {
     pub(crate) summary: Summary,
     pub(crate) labels: Relabel,
+}
+
+/// Steps that were run.
+pub(crate) struct Rerun {
+    pub(crate) steps: Vec<NewStep>,
+    pub(crate) work: u64,
 }
 
 /// The labels of a new step, by slot of the population.
@@ -45,8 +51,6 @@ pub(crate) struct Replay<'a> {
     pub(crate) old_rule: Rule,
     /// The steps of the model before the update; none for a fit.
     pub(crate) old: &'a [Step],
-    /// Sum of the squared norms of the population.
-    pub(crate) square_sum: i64,
     pub(crate) threads: Threads,
 }
 
@@ -82,7 +86,7 @@ struct Pass {
     labels: Vec<u16>,
     /// Rows that are in another cluster than in the reference, if there is one.
     moves: Vec<Move>,
-    /// Sum of the rows' smallest keys, their offset aside.
+    /// Sum of the rows' smallest squared distances.
     loss: i64,
     /// Multiply-adds spent.
     work: u64,
@@ -94,7 +98,7 @@ impl Pass {
         let (mut best, mut labels) = ([0; LANES], [0; LANES]);
         kernel::nearest(keys, &mut best, &mut labels);
         let of_lanes = best.iter().enumerate().filter(|(lane, _)| block.live() >> lane & 1 == 1);
-        self.loss += of_lanes.map(|(_, &key)| i64::from(key) - i64::from(OFFSET)).sum::<i64>();
+        self.loss += of_lanes.map(|(lane, &key)| i64::from(distance(key, block.squares[lane]))).sum::<i64>();
         if !reference.is_own() {
             self.labels.extend_from_slice(&labels[..block.squares.len()]);
         }
@@ -129,68 +133,58 @@ impl Pass {
 }
 
 impl Replay<'_> {
-    /// Runs the steps from `first` on, which assigns to `centres`. `before` is the loss of the step before it. Returns
-    /// the steps and the multiply-adds spent.
-    pub(crate) fn run(
-        &self,
-        first: usize,
-        centres: Centres,
-        before: Option<i64>,
-        scores: &mut Scores,
-    ) -> (Vec<NewStep>, u64) {
-        let (mut steps, mut centres, mut before, mut work): (Vec<NewStep>, _, _, _) = (Vec::new(), centres, before, 0);
-        for t in first.. {
+    /// Runs the panel's steps from `first` to the last one. The first assigns to `centres`.
+    pub(crate) fn run(&self, first: usize, mut centres: Centres, scores: &mut Scores) -> Rerun {
+        let (mut steps, mut work): (Vec<NewStep>, _) = (Vec::new(), 0);
+        for t in first..=self.rule.max_iter() {
             let reference = match (self.old.get(t), steps.last()) {
                 (Some(old), _) => Reference::Old(old),
                 (None, Some(NewStep { labels: Relabel::All(labels), summary })) => Reference::Before(labels, summary),
                 (None, _) => Reference::None,
             };
-            let (step, spent) = self.step(t, centres, before, reference, scores);
+            let (step, spent) = self.step(t, centres, reference, scores);
             work += spent;
-            let loss = step.summary.loss;
-            centres = step.summary.next_centres(&self.rule);
+            centres = step.summary.next_centres(&self.rule, t);
             steps.push(step);
-            if self.rule.is_last(t, before, loss) {
-                break;
-            }
-            before = Some(loss);
         }
-        (steps, work)
+        Rerun { steps, work }
     }
 
-    fn step(
-        &self,
-        t: usize,
-        centres: Centres,
-        before: Option<i64>,
-        reference: Reference<'_>,
-        scores: &mut Scores,
-    ) -> (NewStep, u64) {
-        let clusters = centres.len();
-        let (pass, loss) = match reference {
-            // The centres are where they were: so are the labels, and the loss is that of other rows.
+    fn step(&self, t: usize, centres: Centres, reference: Reference<'_>, scores: &mut Scores) -> (NewStep, u64) {
+        let pass = match reference {
+            // The centres are where they were: so are the labels, and the loss is that of the rows that stay.
             Reference::Old(old) if old.summary.centres == centres => {
-                let pass = self.compute(self.population.base_blocks()..self.population.blocks(), &centres, reference);
-                let distance = |(&slot, row)| {
-                    let slot = slot as usize;
-                    centres.distance(old.labels[slot].into(), row, self.population.square(slot))
-                };
-                let removed = self.population.removed().iter().zip(self.population.removed_rows());
-                let lost: i64 = removed.map(distance).map(i64::from).sum();
-                let gained = pass.loss
-                    + self.population.added().map(|slot| i64::from(self.population.square(slot))).sum::<i64>();
-                (pass, old.summary.loss - lost + gained)
+                let mut pass =
+                    self.compute(self.population.base_blocks()..self.population.blocks(), &centres, reference);
+                pass.loss += old.summary.loss - self.loss_of_removed(old);
+                pass
             }
-            _ => {
-                let pass = self.pass(t, &centres, reference, scores);
-                let loss = pass.loss + self.square_sum;
-                (pass, loss)
-            }
+            _ => self.pass(t, &centres, reference, scores),
         };
-        let counts = self.counts(clusters, &pass, reference);
-        let cells = (!self.rule.is_last(t, before, loss)).then(|| self.cells(t, &centres, &counts, &pass, reference));
+        let counts = self.counts(centres.len(), &pass, reference);
+        let cells = (t < self.rule.max_iter()).then(|| self.cells(t, &centres, &counts, &pass, reference));
         let labels = if reference.is_own() { Relabel::Some(pass.moves) } else { Relabel::All(pass.labels) };
-        (NewStep { summary: Summary { centres, counts, loss, cells }, labels }, pass.work)
+        (NewStep { summary: Summary { centres, counts, loss: pass.loss, cells }, labels }, pass.work)
+    }
+
+    /// What the rows that go have contributed to a step's loss.
+    fn loss_of_removed(&self, old: &Step) -> i64 {
+        let removed = self.population.removed().iter().zip(self.population.removed_rows());
+        removed
+            .map(|(&slot, row)| {
+                let (label, square) = (old.labels[slot as usize], self.population.square(slot as usize));
+                i64::from(old.summary.centres.distance(label.into(), row, square))
+            })
+            .sum()
+    }
+
+    /// Assigns all rows, from which no centres follow. Returns the step and the multiply-adds spent.
+    pub(crate) fn run_result(&self, centres: Centres, scores: &mut Scores) -> (NewStep, u64) {
+        let reference = self.old.first().map_or(Reference::None, Reference::Old);
+        let pass = self.pass(1, &centres, reference, scores);
+        let counts = self.counts(centres.len(), &pass, reference);
+        let labels = if reference.is_own() { Relabel::Some(pass.moves) } else { Relabel::All(pass.labels) };
+        (NewStep { summary: Summary { centres, counts, loss: pass.loss, cells: None }, labels }, pass.work)
     }
 
     /// How many rows each cluster has after a pass.
@@ -232,10 +226,10 @@ impl Replay<'_> {
             }) => {
                 let mut delta = self.delta_of_moves(counts.len(), &pass.moves);
                 for (&slot, row) in self.population.removed().iter().zip(self.population.removed_rows()) {
-                    delta.row(labels[slot as usize], row, -1, 0);
+                    delta.row(labels[slot as usize], row, -1);
                 }
-                let change = Change { delta: &delta, old: &self.old_rule, new: &self.rule };
-                cells.moved(before, (old, centres), change, t)
+                let change = Change { delta: &delta, old: &self.old_rule, new: &self.rule, t };
+                cells.moved(before, (old, centres), change)
             }
             Reference::Before(_, Summary { centres: old, counts: before, cells: Some(cells), .. }) => {
                 let delta = self.delta_of_moves(counts.len(), &pass.moves);
@@ -243,14 +237,7 @@ impl Replay<'_> {
                 delta.add_to(&mut sums);
                 Cells::new(centres, counts, &sums, &self.rule, t)
             }
-            Reference::Old(step) => {
-                let mut labels = step.labels.clone();
-                labels.resize(self.population.slots(), 0);
-                for moved in &pass.moves {
-                    labels[moved.slot as usize] = moved.to;
-                }
-                self.cells_of_labels(t, centres, counts, &labels)
-            }
+            // Every step of the panel that another one follows has cells, so that there is no reference here.
             _ => self.cells_of_labels(t, centres, counts, &pass.labels),
         }
     }
@@ -263,9 +250,9 @@ impl Replay<'_> {
             for moved in &moves[range] {
                 self.population.read(moved.slot as usize, &mut row);
                 if let Some(from) = moved.from {
-                    delta.row(from, &row, -1, 0);
+                    delta.row(from, &row, -1);
                 }
-                delta.row(moved.to, &row, 1, 0);
+                delta.row(moved.to, &row, 1);
             }
             delta
         });
@@ -273,7 +260,7 @@ impl Replay<'_> {
     }
 
     /// The cells of a step of known labels, by slot.
-    pub(crate) fn cells_of_labels(&self, t: usize, centres: &Centres, counts: &[i64], labels: &[u16]) -> Cells {
+    fn cells_of_labels(&self, t: usize, centres: &Centres, counts: &[i64], labels: &[u16]) -> Cells {
         let (clusters, dim) = (counts.len(), self.population.dim());
         let parts = self.threads.map(self.population.blocks(), LANES * dim, |range| {
             let mut delta = Delta::new(clusters, dim);
@@ -281,7 +268,7 @@ impl Replay<'_> {
             for block in range.map(|b| self.population.block(b)) {
                 for lane in lanes(block.live()) {
                     kernel::read_lane(block.values, lane, &mut row);
-                    delta.row(labels[block.first + lane], &row, 1, 0);
+                    delta.row(labels[block.first + lane], &row, 1);
                 }
             }
             delta
@@ -291,44 +278,11 @@ impl Replay<'_> {
         Cells::new(centres, counts, &sums, &self.rule, t)
     }
 
-    /// The steps of known labels, by slot, from the first on. None if they do not end where the rule for stopping says.
-    pub(crate) fn recount(&self, centres: Centres, labels: Vec<Vec<u16>>) -> Option<Vec<Step>> {
-        let (mut steps, mut centres, mut before) = (Vec::with_capacity(labels.len()), centres, None);
-        let last = labels.len().checked_sub(1);
-        for (t, labels) in labels.into_iter().enumerate() {
-            let parts = self.threads.map(self.population.slots(), self.population.dim(), |range| {
-                let mut row = self.population.blank_row();
-                let mut counts = vec![0; centres.len()];
-                let mut loss = 0;
-                for slot in range {
-                    let label = labels[slot];
-                    self.population.read(slot, &mut row);
-                    loss += i64::from(centres.distance(label.into(), &row, self.population.square(slot)));
-                    counts[usize::from(label)] += 1;
-                }
-                (counts, loss)
-            });
-            let loss = parts.iter().map(|(_, loss)| loss).sum();
-            let counts: Vec<i64> =
-                (0..centres.len()).map(|j| parts.iter().map(|(counts, _)| counts[j]).sum()).collect();
-            let is_last = self.rule.is_last(t, before, loss);
-            if is_last != (Some(t) == last) {
-                return None;
-            }
-            let cells = (!is_last).then(|| self.cells_of_labels(t, &centres, &counts, &labels));
-            let summary = Summary { centres, counts, loss, cells };
-            centres = summary.next_centres(&self.rule);
-            before = Some(loss);
-            steps.push(Step { summary, labels });
-        }
-        Some(steps)
-    }
-
     /// One pass over all rows.
     fn pass(&self, t: usize, centres: &Centres, reference: Reference<'_>, scores: &mut Scores) -> Pass {
         let population = self.population;
         let (clusters, dim) = (centres.len(), population.dim());
-        let mut known = scores.take(t, population.base(), dim, clusters, self.rule.max_iter());
+        let mut known = scores.take(t, population.base(), clusters);
         let pass = if let Some(known) = &mut known {
             let (approach, keys) = known.approach(centres, dim);
             let cost = LANES * (approach.work(dim) + BLOCK_COST * clusters);
@@ -338,6 +292,7 @@ impl Replay<'_> {
                 for (b, keys) in (start..).zip(keys.chunks_exact_mut(clusters * LANES)) {
                     let block = population.block(b);
                     approach.run(block.values, keys, &mut scratch);
+                    block.clear_dead(keys);
                     pass.work += (block.len() * approach.work(dim)) as u64;
                     pass.visit(&block, keys, reference);
                 }

@@ -1,4 +1,4 @@
-//! Whether the steps in which a model counts are too coarse for its rows: a figure of the kept step, so that it follows
+//! Whether the steps in which a model counts are too coarse for its rows: a figure of the result, so that it follows
 //! the rows as all else does. Definition: docs/algorithm.md, section 8.
 
 use crate::lloyd::Summary;
@@ -10,8 +10,8 @@ const FLOOR: u32 = 1024;
 ///
 /// The spread is that of the 7/8 of the rows whose clusters are nearest to the largest one, so that a few rows far away
 /// do not count: it is they that make the fixed point coarse for the others.
-pub(crate) fn of(step: &Summary, pitch: u32, dim: usize) -> f64 {
-    let Summary { centres, counts, loss, .. } = step;
+pub(crate) fn of(result: &Summary, pitch: u32, dim: usize) -> f64 {
+    let Summary { centres, counts, loss, .. } = result;
     let n: i64 = counts.iter().sum();
     // The first of the largest.
     let Some(largest) = (0..counts.len()).rev().max_by_key(|&j| counts[j]).filter(|_| n > 1) else { return 0.0 };

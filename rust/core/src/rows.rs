@@ -217,7 +217,6 @@ pub(crate) struct Rows {
     mantissas: Option<(Blocks, Wiped<u32>)>,
     /// How many rows have each exponent: tells at once whether a change of rows changes the model's.
     tally: BTreeMap<i16, usize>,
-    square_sum: i64,
 }
 
 impl Rows {
@@ -230,7 +229,6 @@ impl Rows {
             exponents: Wiped::zeros(0),
             mantissas: None,
             tally: BTreeMap::new(),
-            square_sum: 0,
         }
     }
 
@@ -245,11 +243,6 @@ impl Rows {
     /// `pR`.
     pub(crate) fn exponent(&self) -> i16 {
         self.exponent
-    }
-
-    /// Sum of the squared norms of the aligned rows.
-    pub(crate) fn square_sum(&self) -> i64 {
-        self.square_sum
     }
 
     /// The aligned rows.
@@ -320,9 +313,19 @@ impl Rows {
         self.align_from(first);
     }
 
+    /// Two slots change places.
+    pub(crate) fn swap(&mut self, a: usize, b: usize) {
+        self.exponents.swap(a, b);
+        self.squares.swap(a, b);
+        self.aligned.swap(a, b);
+        if let Some((rows, squares)) = &mut self.mantissas {
+            rows.swap(a, b);
+            squares.swap(a, b);
+        }
+    }
+
     /// Takes out a slot; the last slot moves there.
     pub(crate) fn swap_remove(&mut self, slot: usize) {
-        self.square_sum -= i64::from(self.squares[slot]);
         let own = self.exponents[slot];
         if let Some(count) = self.tally.get_mut(&own) {
             *count -= 1;
@@ -350,16 +353,14 @@ impl Rows {
         if let Some((rows, squares)) = &self.mantissas {
             (self.aligned, self.squares) = (rows.clone(), squares.clone());
         }
-        self.square_sum = 0;
         self.align_from(0);
         if self.tally.len() <= 1 {
             self.mantissas = None;
         }
     }
 
-    /// Aligns the rows from a slot on and counts their norms in. Rows above the model's exponent wait for `settle`.
+    /// Aligns the rows from a slot on with their norms. Rows above the model's exponent wait for `settle`.
     fn align_from(&mut self, first: usize) {
         align(&mut self.aligned, &mut self.squares, &self.exponents, first, self.exponent);
-        self.square_sum += self.squares[first..].iter().map(|&square| i64::from(square)).sum::<i64>();
     }
 }

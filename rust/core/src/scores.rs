@@ -22,12 +22,16 @@ pub struct CacheSize(
 );
 
 impl CacheSize {
-    /// Number of steps, from step 1 on, whose keys may be kept. Step 0 assigns to the seeds, which hardly ever move.
-    fn steps(self, rows: usize, dim: usize, clusters: usize, max_iter: usize) -> usize {
+    /// Number of steps whose keys may be kept: of the assignment of all `rows`, none or one; and of those of the panel,
+    /// from step 1 on. Step 0 assigns to the seeds, which hardly ever move.
+    pub(crate) fn steps(self, rows: usize, panel: usize, dim: usize, clusters: usize, max_iter: usize) -> [usize; 2] {
         let of_rows = |bytes: usize| rows.saturating_mul(bytes);
-        let bytes = self.0.unwrap_or_else(|| of_rows(3 * dim / 4 + 10 * max_iter.min(10)).max(FLOOR));
-        let of_step = rows.next_multiple_of(LANES).saturating_mul(clusters * size_of::<u32>());
-        (bytes / of_step.max(1)).min(max_iter)
+        let of_step = |rows: usize| rows.next_multiple_of(LANES).saturating_mul(clusters * size_of::<u32>()).max(1);
+        let default = || of_rows(3 * dim / 4 + 10 * max_iter.min(10)).max(FLOOR);
+        let bytes = self.0.unwrap_or_else(default);
+        let last = usize::from(of_step(rows) <= bytes);
+        let left = bytes - last * of_step(rows);
+        [last, (left / of_step(panel)).min(max_iter)]
     }
 }
 
@@ -115,6 +119,12 @@ impl Known {
         &self.keys[b * len..(b + 1) * len]
     }
 
+    fn swap(&mut self, a: usize, b: usize) {
+        let clusters = self.centres.len();
+        let place = |slot: usize, j: usize| (slot / LANES * clusters + j) * LANES + slot % LANES;
+        (0..clusters).for_each(|j| self.keys.swap(place(a, j), place(b, j)));
+    }
+
     fn swap_remove(&mut self, slot: usize, last: usize) {
         let clusters = self.centres.len();
         let place = |slot: usize, j: usize| (slot / LANES * clusters + j) * LANES + slot % LANES;
@@ -145,31 +155,26 @@ impl Known {
 /// The known scores of all steps.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scores {
-    size: CacheSize,
+    /// Number of steps, from step 1 on, whose keys are to be kept.
+    steps: usize,
     /// By step; none where they are not known, or not to be.
     known: Vec<Option<Known>>,
 }
 
 impl Scores {
-    pub(crate) fn new(size: CacheSize) -> Self {
-        Self { size, known: Vec::new() }
+    /// Sets how many steps' keys are to be kept.
+    pub(crate) fn keep(&mut self, steps: usize) {
+        self.steps = steps;
     }
 
     /// Takes all out, to be worked on.
     pub(crate) fn start(&mut self) -> Self {
-        Self { size: self.size, known: std::mem::take(&mut self.known) }
+        Self { steps: self.steps, known: std::mem::take(&mut self.known) }
     }
 
     /// Takes the keys of a step out, to be worked on, or blank ones for that; None if the step's are not to be kept.
-    pub(crate) fn take(
-        &mut self,
-        t: usize,
-        rows: usize,
-        dim: usize,
-        clusters: usize,
-        max_iter: usize,
-    ) -> Option<Known> {
-        if t == 0 || t > self.size.steps(rows, dim, clusters, max_iter) {
+    pub(crate) fn take(&mut self, t: usize, rows: usize, clusters: usize) -> Option<Known> {
+        if t == 0 || t > self.steps {
             return None;
         }
         let taken = self.known.get_mut(t).and_then(Option::take);
@@ -191,9 +196,9 @@ impl Scores {
         self.known.get(t)?.as_ref()
     }
 
-    /// Forgets the steps from `steps` on.
-    pub(crate) fn truncate(&mut self, steps: usize) {
-        self.known.truncate(steps);
+    /// Two slots change places.
+    pub(crate) fn swap(&mut self, a: usize, b: usize) {
+        self.known.iter_mut().flatten().for_each(|known| known.swap(a, b));
     }
 
     /// Takes out a slot; the last one moves there.

@@ -5,12 +5,14 @@ use erase_core_kernel::{self as kernel, LANES};
 
 use crate::assign::{Centres, OFFSET, distance};
 use crate::ids::slot_number;
-use crate::keyed::{Keyed, RaceDraw, RaceDraws};
+use crate::keyed::{Keyed, RaceDraw, RaceDraws, TRIALS_PER_DRAW};
 use crate::population::{Block, Population, lanes};
 use crate::threads::Threads;
 
 /// Trials in every round but the first.
-pub(crate) const TRIALS: usize = 3;
+pub(crate) const TRIALS: usize = 8;
+/// Draws that they take.
+const GROUPS: usize = TRIALS.div_ceil(TRIALS_PER_DRAW);
 
 /// The row that won a trial, with the key it won by. A weight of 0 means that no row had a positive one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +60,7 @@ impl Round {
 }
 
 /// Number of trials of a round.
-pub(crate) fn trials_of(round: usize) -> usize {
+fn trials_of(round: usize) -> usize {
     if round == 0 { 1 } else { TRIALS }
 }
 
@@ -248,10 +250,16 @@ impl Race<'_> {
             let (here, behind) = distances.split_at(round.trials);
             distances = behind;
             if sign > 0 {
-                let draws = self.keyed.race(slot_number(number), self.population.row_key(slot));
-                for (trial, &proposal) in round.proposals().iter().enumerate() {
-                    let best = self.better(Some(proposal), draws.trial(trial), slot, weight, &[]);
-                    part.broken[number][trial] |= best != Some(proposal);
+                let row_key = self.population.row_key(slot);
+                let groups = round.proposals().chunks(TRIALS_PER_DRAW);
+                for (group, (proposals, broken)) in
+                    groups.zip(part.broken[number].chunks_mut(TRIALS_PER_DRAW)).enumerate()
+                {
+                    let draws = self.keyed.race(slot_number(number), group, row_key);
+                    for (trial, (&proposal, broken)) in proposals.iter().zip(broken).enumerate() {
+                        let best = self.better(Some(proposal), draws.trial(trial), slot, weight, &[]);
+                        *broken |= best != Some(proposal);
+                    }
                 }
             }
             let to_chosen = here[round.best(&[0; TRIALS])];
@@ -269,8 +277,8 @@ impl Race<'_> {
     fn run_from(&self, mut rounds: Vec<Round>, clusters: usize, field: &mut Field) -> Seeding {
         while rounds.len() < clusters {
             let mut round = Round::blank(rounds.len());
-            let trials = &[0, 1, 2][..round.trials];
-            self.run_trials(&rounds, &mut round, trials, field);
+            let trials: Vec<usize> = (0..round.trials).collect();
+            self.run_trials(&rounds, &mut round, &trials, field);
             rounds.push(round);
         }
         Seeding { seeds: Reseeding::Raced(self.seeds(rounds)), changed: true, work: self.work(field) }
@@ -425,28 +433,6 @@ impl Race<'_> {
         }
         centres
     }
-
-    /// The seeds of known proposals and potentials, with the keys by which the proposals have won.
-    pub(crate) fn restore(&self, known: &[Vec<(u32, i64)>]) -> Seeds {
-        let mut rounds: Vec<Round> = Vec::with_capacity(known.len());
-        let mut row = self.population.blank_row();
-        for (number, trials) in known.iter().enumerate() {
-            let seeds = self.centres(rounds.iter().map(Round::chosen));
-            let mut keys = vec![0; seeds.len()];
-            let mut round = Round::blank(number);
-            for (trial, &(slot, potential)) in trials.iter().enumerate() {
-                self.population.read(slot as usize, &mut row);
-                seeds.row_keys(&row, &mut keys);
-                let square = self.population.square(slot as usize);
-                let weight = keys.iter().map(|&key| distance(key, square)).min().unwrap_or(1);
-                let draw = self.keyed.race(slot_number(number), self.population.row_key(slot)).trial(trial);
-                round.proposals[trial] = Proposal::new(draw, slot, weight);
-                round.potentials[trial] = potential;
-            }
-            rounds.push(round);
-        }
-        self.seeds(rounds)
-    }
 }
 
 /// One round's trials over some blocks.
@@ -457,32 +443,39 @@ struct Heat<'a> {
     seeds: &'a [u32],
     best: Vec<Option<Proposal>>,
     /// By trial, whether it is run or not: above this quotient of energy and weight a row cannot win.
-    limits: [f64; TRIALS],
+    limits: [[f64; TRIALS_PER_DRAW]; GROUPS],
 }
 
 impl<'a> Heat<'a> {
     fn new(race: &'a Race<'a>, round: u32, trials: &'a [usize], seeds: &'a [u32]) -> Self {
         let best = vec![None; trials.len()];
         // Nothing is looked for where no trial is run, anything where there is no best yet.
-        let mut limits = [-1.0; TRIALS];
+        let mut limits = [[-1.0; TRIALS_PER_DRAW]; GROUPS];
         for &trial in trials {
-            limits[trial] = f64::INFINITY;
+            limits[trial / TRIALS_PER_DRAW][trial % TRIALS_PER_DRAW] = f64::INFINITY;
         }
         Self { race, round, trials, seeds, best, limits }
     }
 
     fn run(&mut self, block: &Block<'_>, weights: &[u32; LANES]) {
         let population = self.race.population;
-        let words = self.race.keyed.race_words(self.round, &population.row_keys(block));
-        let candidates = kernel::candidates(&words, weights, self.limits);
+        let row_keys = population.row_keys(block);
+        let mut words = [[0; LANES]; 4];
+        let (mut drawn, mut candidates) = (usize::MAX, [0; TRIALS_PER_DRAW]);
         for (best, &trial) in self.best.iter_mut().zip(self.trials) {
-            for lane in lanes(candidates[trial] & block.live()) {
-                let draw = RaceDraws::from_words(words.map(|words| words[lane])).trial(trial);
+            let (group, of_group) = (trial / TRIALS_PER_DRAW, trial % TRIALS_PER_DRAW);
+            if group != drawn {
+                words = self.race.keyed.race_words(self.round, group, &row_keys);
+                candidates = kernel::candidates(&words, weights, self.limits[group]);
+                drawn = group;
+            }
+            for lane in lanes(candidates[of_group] & block.live()) {
+                let draw = RaceDraws::from_words(words.map(|words| words[lane])).trial(of_group);
                 let slot = slot_number(block.first + lane);
                 let better = self.race.better(*best, draw, slot, weights[lane], self.seeds);
                 if better != *best {
                     *best = better;
-                    self.limits[trial] = better.map_or(f64::INFINITY, limit);
+                    self.limits[group][of_group] = better.map_or(f64::INFINITY, limit);
                 }
             }
         }

@@ -75,7 +75,7 @@ impl Model {
 impl Model {
     /// Fits rows with their ids; integer ids from 0 on where none are given.
     #[staticmethod]
-    #[pyo3(signature = (x, ids, *, n_clusters, epsilon, gamma, max_iter, projection, max_norm, center, seed, n_threads, cache_bytes))]
+    #[pyo3(signature = (x, ids, *, n_clusters, epsilon, gamma, max_iter, panel, projection, max_norm, center, seed, n_threads, cache_bytes))]
     #[expect(clippy::too_many_arguments, reason = "the parameters, by name")]
     fn fit(
         py: Python<'_>,
@@ -85,6 +85,7 @@ impl Model {
         epsilon: Rational,
         gamma: Rational,
         max_iter: u32,
+        panel: Option<u32>,
         projection: Option<ProjectionArgument<'_>>,
         max_norm: Option<f64>,
         center: Option<Vec<f64>>,
@@ -94,7 +95,7 @@ impl Model {
     ) -> PyResult<Self> {
         let projection = ProjectionArgument::projection(projection)?;
         let (epsilon, gamma) = (epsilon.into(), gamma.into());
-        let params = Params { n_clusters, epsilon, gamma, max_iter, projection, max_norm, center, seed };
+        let params = Params { n_clusters, epsilon, gamma, max_iter, panel, projection, max_norm, center, seed };
         let params = params.check(x.width()).map_err(|error| to_python(&error))?;
         let threads = Threads::new(n_threads);
         let batch = Batch::quantise(&params, x.matrix()?, threads).map_err(|error| to_python(&error))?;
@@ -212,9 +213,23 @@ impl Model {
         self.read(py, |model| model.exemplars().into_iter().map(|id| id.map(Id::from)).collect())
     }
 
+    /// For each cluster the ids of the rows nearest to its centre.
+    fn nearest(&self, py: Python<'_>, count: usize) -> Vec<Vec<Id>> {
+        self.read(py, |model| {
+            model.nearest(count).into_iter().map(|list| list.into_iter().map(Id::from).collect()).collect()
+        })
+    }
+
     /// The ids of the rows chosen as seeds, round by round.
     fn seeds(&self, py: Python<'_>) -> Vec<Id> {
         self.read(py, |model| model.seeds().into_iter().map(Id::from).collect())
+    }
+
+    /// For each round of the seeding the ids of the rows that its trials proposed.
+    fn proposals(&self, py: Python<'_>) -> Vec<Vec<Id>> {
+        self.read(py, |model| {
+            model.proposals().into_iter().map(|round| round.into_iter().map(Id::from).collect()).collect()
+        })
     }
 
     /// The hash of the state, in hex.
@@ -275,6 +290,7 @@ impl Model {
         dict.set_item("epsilon", (params.epsilon().num, params.epsilon().den))?;
         dict.set_item("gamma", (params.gamma().num, params.gamma().den))?;
         dict.set_item("max_iter", params.max_iter())?;
+        dict.set_item("panel", params.panel())?;
         dict.set_item("max_norm", params.max_norm())?;
         dict.set_item("center", params.center().map(|center| center.to_vec().into_pyarray(py)))?;
         dict.set_item("seed", params.seed())?;

@@ -20,7 +20,7 @@ const PATHS: [&str; 3] = ["certified", "replayed", "reseeded"];
 ///     from the first one whose centres changed. ``reseeded``: a race of the seeding was run again, and all steps too if
 ///     a seed changed by it; or the number of clusters or the scale changed.
 /// first_iteration : int or None
-///     The first step that was run again or dropped, counted from 0; None if all stayed.
+///     The first step that was run again, counted from 0; None if all stayed.
 /// work : int
 ///     Multiply-adds spent.
 /// seconds : float
