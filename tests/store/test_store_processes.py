@@ -181,13 +181,15 @@ def test_nobody_joins_in_a_removal_that_is_under_way(path: Path, monkeypatch: py
         patch.setattr(Store, "scrub", slowly)
         removal = pool.submit(erase.forget, 1)
         assert committed.wait(HANG)
-        with Erase.open(path, embedder=WordEmbedder(), timeout=0) as third, warnings.catch_warnings():
-            warnings.simplefilter("error")
-            assert not third.status().scrubbed
-            assert third.examples() == [example for example in some(12) if example.id != 1]
-        refused(lambda: other.forget(2), StoreLockedError, "this process, by another handle", "is writing to the store")
-        other.ingest(some(1, 50))  # which waits for nobody
-        go_on.set()
+        try:
+            with Erase.open(path, embedder=WordEmbedder(), timeout=0) as third, warnings.catch_warnings():
+                warnings.simplefilter("error")
+                assert not third.status().scrubbed
+                assert third.examples() == [example for example in some(12) if example.id != 1]
+            refused(lambda: other.forget(2), StoreLockedError, "another handle of this process is writing to the store")
+            other.ingest(some(1, 50))  # which waits for nobody
+        finally:
+            go_on.set()
         assert removal.result().receipt is not None
     other.forget(50)
     assert seen(other) == seen(erase) == fresh([example for example in some(12) if example.id != 1])
