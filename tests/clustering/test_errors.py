@@ -218,7 +218,7 @@ BAD_PARAMETERS: dict[str, tuple[str, list[Any]]] = {
         "above 0 and at most 3",
         [*COMMON, 0, 0.0, -0.0, -1, -1e-9, 3.0000001, 4, 1e300, Fraction(-1, 3)],
     ),
-    "gamma": ("from 0 and at most 1", [*COMMON, -1, -1e-9, 1.0000001, 2, 1e300, 2**70, Fraction(4, 3)]),
+    "gamma": ("from 0 to 1", [*COMMON, -1, -1e-9, 1.0000001, 2, 1e300, 2**70, Fraction(4, 3)]),
     "max_norm": ("positive finite", [*(v for v in COMMON if v is not None), 0, 0.0, -1, -0.5]),
     "random_state": ("0 to 2**64 - 1", [*(v for v in COMMON if v is not None), *NO_INTEGER]),
     "projection": ("1 to 65536", [True, "3", NAN, INF, -INF, *NO_INTEGER, 0, 65537]),

@@ -11,6 +11,7 @@ import subprocess
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 
 import pytest
@@ -321,3 +322,12 @@ def test_without_receipts_it_is_said_why_a_key_is_needed(path: Path, keys: Keys)
         assert f"signed by {keys.public[:16]} (no key was named, so any is accepted)" in str(erase.verify())
     for empty in ("", [""], b"key", [keys.public, ""]):
         refused(lambda empty=empty: Erase.open(path, public_keys=empty), ParameterError, "public_keys")  # type: ignore[misc]
+
+
+def test_the_text_of_a_key_is_refused_and_not_shown(path: Path, keys: Keys) -> None:
+    text = Path(keys.private).read_text()
+    secret = text.splitlines()[1]
+    with pytest.raises(ParameterError, match="must be a file") as caught:
+        Erase.create(path, embedder=WordEmbedder(), signing_key=text)
+    assert secret not in "".join(format_exception(caught.value))
+    assert not path.exists()

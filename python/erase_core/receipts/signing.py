@@ -40,6 +40,10 @@ class Signer(Shared):
     """
 
     def __init__(self, key: str | PathLike[str], password: bytes | None = None) -> None:
+        if "-----BEGIN" in str(key):  # an error would show it
+            raise ParameterError(
+                "key must be a file, got the text of a key. Write it to a file that only you can read."
+            )
         name = os.fspath(checks.path("key", key))
         try:
             content = Path(name).read_bytes()
