@@ -277,6 +277,7 @@ def test_a_power_of_two_scales_the_model(problem: Problem, ids: list[Id], shift:
     scaled = {id_: [v * scale for v in row] for id_, row in rows.items()}
     max_norm = None if config.max_norm is None else config.max_norm * scale
     center = None if config.center is None else tuple(c * scale for c in config.center)
+    assume(center is None or config.center == tuple(c / scale for c in center))  # no coordinate is rounded either
     plain, other = (
         fresh(rows, config),
         fresh(scaled, Config(**{**vars(config), "max_norm": max_norm, "center": center})),
