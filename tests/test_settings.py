@@ -297,7 +297,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
 
 def test_the_documented_defaults_are_those_of_settings() -> None:
-    documented = re.findall(r"^    (\w[\w, ]*) : .*default=(.*)$", str(GivenSettings.__doc__), re.MULTILINE)
+    documented = re.findall(r"^(\w[\w, ]*) : .*default=(.*)$", str(inspect.getdoc(GivenSettings)), re.MULTILINE)
     defaults = {name: default for names, default in documented for name in names.split(", ")}
     assert list(defaults) == list(GivenSettings.__annotations__)
     stored = {name: getattr(Settings(), name) for name in defaults}
