@@ -41,13 +41,17 @@ def as_embedder(model: str | PathLike[str] | Embedder | None) -> Embedder:
     return _described(cast("Embedder", model))
 
 
+def _refuse_class(name: str, model: object) -> None:
+    if isinstance(model, type):
+        raise ParameterError(
+            f"{name} must be a model, got the class {model.__name__}. Give an object: {model.__name__}(...)."
+        )
+
+
 def _described(embedder: Embedder) -> Embedder:
     """Check name, dim and `embed` of an embedder given by the caller. The store keeps the first two."""
     name, dim = embedder.name, getattr(embedder, "dim", None)
-    if isinstance(embedder, type):
-        raise ParameterError(
-            f"embedder must be a model, got the class {embedder.__name__}. Give an object: {embedder.__name__}(...)."
-        )
+    _refuse_class("embedder", embedder)
     fault = f"is {name!r}" if not isinstance(name, str) or not name.strip() else unstorable(name)
     if fault:
         raise EmbedderError(f"name of the embedding model must be text that can be stored, but it {fault}")
@@ -115,8 +119,7 @@ class Access:
 
 def _check_methods(llm: LLM) -> None:
     """Check that a language model of the caller's has what `LLM` has."""
-    if isinstance(llm, type):
-        raise ParameterError(f"llm must be a model, got the class {llm.__name__}. Create one: {llm.__name__}(...).")
+    _refuse_class("llm", llm)
     methods = ("count_tokens", "generate", "choose", "forget")
     missing = [name for name in methods if not callable(getattr(llm, name, None))]
     missing += [] if hasattr(llm, "context_length") else ["context_length"]
