@@ -2,10 +2,13 @@
 //! are `model`'s.
 
 use crate::fit::{Fit, Plan, Update, UpdateContext, UpdatePath};
+use crate::ids::IdTable;
 use crate::last::Last;
+use crate::panel::Exchange;
 use crate::params::ValidParams;
 use crate::population::Population;
 use crate::resources::Resources;
+use crate::rows::Rows;
 
 /// The derived parts of a model, with what an update of them needs besides: the rows stay borrowed meanwhile.
 pub(crate) struct Derived<'a> {
@@ -16,23 +19,26 @@ pub(crate) struct Derived<'a> {
 }
 
 impl Derived<'_> {
-    /// Plans what an update of the rows does, first to the panel and then to all, and applies it.
-    pub(crate) fn update(self, panel: &Population<'_>, all: &Population<'_>) -> Update {
-        let [last, steps] = self.steps_to_keep(panel, all);
-        self.last.scores.keep(last);
-        self.fit.scores.keep(steps);
-        let threads = self.resources.threads;
-        let of_panel = UpdateContext { params: self.params, population: panel, threads };
+    /// Plans what an update of the rows does, first to the panel and then to all, and applies it. `size` is the number of
+    /// rows on the panel before the update, `exchange` what it does to them.
+    pub(crate) fn update(
+        mut self,
+        rows: &Rows,
+        ids: &IdTable,
+        size: usize,
+        exchange: &Exchange,
+        all: &Population<'_>,
+    ) -> Update {
+        let (ids_coming, rows_coming) = exchange.comers(all, rows.exponent());
+        let panel = &Population::without(rows, ids, size, &exchange.leaving).with(&ids_coming.0, rows_coming);
+        let of_panel = self.prepare(panel, all);
         let plan = (panel.changes() > 0).then(|| self.fit.plan(of_panel));
         self.finish(plan, of_panel, all)
     }
 
     /// The same for a fit from scratch, of a model without anything derived.
-    pub(crate) fn fit(self, panel: &Population<'_>, all: &Population<'_>) -> Update {
-        let [last, steps] = self.steps_to_keep(panel, all);
-        self.last.scores.keep(last);
-        self.fit.scores.keep(steps);
-        let of_panel = UpdateContext { params: self.params, population: panel, threads: self.resources.threads };
+    pub(crate) fn fit(mut self, panel: &Population<'_>, all: &Population<'_>) -> Update {
+        let of_panel = self.prepare(panel, all);
         let plan = self.fit.plan_fit(of_panel);
         self.finish(Some(plan), of_panel, all)
     }
@@ -60,8 +66,15 @@ impl Derived<'_> {
         update
     }
 
-    fn steps_to_keep(&self, panel: &Population<'_>, all: &Population<'_>) -> [usize; 2] {
-        let clusters = self.params.clusters(all.len());
-        self.resources.cache.steps(all.len(), panel.len(), all.dim(), clusters, self.params.max_iter as usize)
+    /// Sets of how many steps the scores are kept, and returns the context of the panel.
+    fn prepare<'p>(&mut self, panel: &'p Population<'p>, all: &Population<'_>) -> UpdateContext<'p>
+    where
+        Self: 'p,
+    {
+        let (clusters, max_iter) = (self.params.clusters(all.len()), self.params.max_iter as usize);
+        let [last, steps] = self.resources.cache.steps(all.len(), panel.len(), all.dim(), clusters, max_iter);
+        self.last.scores.keep(last);
+        self.fit.scores.keep(steps);
+        UpdateContext { params: self.params, population: panel, threads: self.resources.threads }
     }
 }

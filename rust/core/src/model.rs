@@ -129,12 +129,9 @@ impl Model {
         let (rows, table, threads) = (&self.rows, &self.ids, self.resources.threads);
         let all = Population::first(rows, table, rows.len()).with(&ids, aligned);
         let exchange = self.panel.with(&all, &self.params, threads);
-        let (ids_coming, rows_coming) = exchange.comers(&all, rows.exponent());
-        let panel = Population::without(rows, table, self.panel.size(), &exchange.leaving);
-        let panel = panel.with(&ids_coming.0, rows_coming);
         let update =
             Derived { params: &self.params, fit: &mut self.fit, last: &mut self.last, resources: self.resources }
-                .update(&panel, &all);
+                .update(rows, table, self.panel.size(), &exchange, &all);
         self.take_in(ids, batch);
         self.exchange(exchange, &[], n - added);
         let more = self.refresh_exemplars();
@@ -182,12 +179,9 @@ impl Model {
         let (rows, table, threads) = (&self.rows, &self.ids, self.resources.threads);
         let exchange = self.panel.without(table, &self.params, slots, threads);
         let all = Population::without(rows, table, rows.len(), slots);
-        let (ids_coming, rows_coming) = exchange.comers(&all, rows.exponent());
-        let panel = Population::without(rows, table, self.panel.size(), &exchange.leaving);
-        let panel = panel.with(&ids_coming.0, rows_coming);
         let update =
             Derived { params: &self.params, fit: &mut self.fit, last: &mut self.last, resources: self.resources }
-                .update(&panel, &all);
+                .update(rows, table, self.panel.size(), &exchange, &all);
         self.exchange(exchange, slots, self.len());
         let more = self.refresh_exemplars();
         Update { removed, work: update.work + more, ..update }
