@@ -11,8 +11,8 @@ import pytest
 from erase_core import Erase
 from erase_core.embedding import loading
 from erase_core.errors import MissingPackageError
+from processes import run
 from small_stores import WordEmbedder, some
-from support import run
 
 HEAVY = {
     "sklearn",

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from erase_core import libraries, progress
 from erase_core.llm import TransformersLLM
+from processes import HANG
 from small_models import needs_packaged
-from support import HANG
 
 
 def newer(input_ids: Any, cache: Any = None) -> None: ...

@@ -13,8 +13,9 @@ from typing import Any
 
 import plain_english
 import pytest
+from checkout import ROOT
 from erase_core import _core
-from support import HANG, ROOT
+from processes import HANG
 
 PROJECT = r"https://(?:github|raw\.githubusercontent)\.com/erase-core/erase-core"
 PAGES = [

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout import TASKS
 from erase_core import Erase, Example, SentenceEmbedder, TransformersLLM, read_examples
 from erase_core.demo.run import Remembering
 from erase_core.llm.prompt import Template
-from support import TASKS
 
 FILES = sorted(TASKS.glob("*.json"))
 QUESTIONS = 3

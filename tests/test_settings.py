@@ -29,8 +29,8 @@ from erase_core.llm.prompt import Template
 from erase_core.settings import OTHERS, GivenSettings, Settings
 from hypothesis import given
 from hypothesis import strategies as st
+from problems import Stranger
 from small_stores import DIM, CountingLLM, WordEmbedder, check_refused, create, parts_of, refused, some
-from support import Stranger
 
 NAN, INF = float("nan"), float("inf")
 

@@ -29,9 +29,9 @@ from erase_core.cli import output
 from erase_core.erase import Erase
 from erase_core.examples.reading import read_examples
 from erase_core.store.metadata import CONSTANTS, hash_of
+from processes import HANG
 from small_models import make_model, needs_packaged
 from small_stores import WordEmbedder, contents, parts_of
-from support import HANG
 
 EXAMPLES = Path(erase_core.__file__).parent / "demo" / "examples.jsonl"
 ANSI = "\x1b"

@@ -15,8 +15,8 @@ import pytest
 from command_line import command, json_of
 from erase_core.cli import output
 from erase_core.erase import Erase
+from processes import HANG
 from small_stores import WordEmbedder, create, example
-from support import HANG
 
 DONE_UNPRINTED = 19
 CLOSED = [each for n in (1, 2, 3) for each in itertools.combinations((0, 1, 2), n)]

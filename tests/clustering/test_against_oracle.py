@@ -13,25 +13,11 @@ import oracle
 import pytest
 from erase_core import QKMeans
 from erase_core._core import Model
+from fits import Config, Id, fresh, id_list, matrix, oracle_fit, state
 from golden import MODELS, each_vector, golden_config, golden_rows
 from hypothesis import given
 from hypothesis import strategies as st
-from support import (
-    INT_IDS,
-    TEXT_IDS,
-    Config,
-    Id,
-    Problem,
-    fresh,
-    id_list,
-    matrix,
-    oracle_fit,
-    problems,
-    random_config,
-    random_rows,
-    row_sets,
-    state,
-)
+from problems import INT_IDS, TEXT_IDS, Problem, problems, random_config, random_rows, row_sets
 
 # Rows at the corners of the arithmetic are coarse as often as not.
 pytestmark = pytest.mark.filterwarnings("ignore::erase_core.DataWarning")

@@ -17,25 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from erase_core import QKMeans, UpdateReport
+from fits import Config, Id, Row, fresh, id_list, matrix, state
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from support import (
-    INT_IDS,
-    TEXT_IDS,
-    Config,
-    Id,
-    Problem,
-    Row,
-    fresh,
-    id_list,
-    matrix,
-    problems,
-    random_config,
-    random_rows,
-    row_sets,
-    state,
-)
+from problems import INT_IDS, TEXT_IDS, Problem, problems, random_config, random_rows, row_sets
 
 MAX_ROWS = 20
 

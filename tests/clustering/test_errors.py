@@ -26,8 +26,8 @@ from erase_core import (
     UnknownIdError,
 )
 from numpy.typing import NDArray
+from problems import Stranger
 from sklearn.exceptions import NotFittedError
-from support import Stranger
 
 X: NDArray[np.float64] = np.random.default_rng(0).normal(size=(12, 3))
 NAN, INF = float("nan"), float("inf")

@@ -12,16 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from erase_core import QKMeans
+from fits import Config, Id, fresh, id_list, matrix, state
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from problems import INT_IDS, TEXT_IDS, Problem, problems, row_sets
 from sklearn.base import clone, is_clusterer
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import adjusted_rand_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from support import INT_IDS, TEXT_IDS, Config, Id, Problem, fresh, id_list, matrix, problems, row_sets, state
 
 FITTED = ["cluster_centers_", "labels_", "ids_", "exemplars_", "inertia_", "n_iter_", "seed_", "n_features_in_"]
 FITTED += ["resolution_"]

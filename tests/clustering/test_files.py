@@ -17,8 +17,10 @@ import pytest
 from blake3 import blake3
 from erase_core import ModelFileError, QKMeans
 from erase_core._core import Model
+from fits import state
+from model_bytes import forgeries, sealed
 from numpy.typing import NDArray
-from support import forgeries, run, sealed, state
+from processes import run
 
 X: NDArray[np.float64] = np.random.default_rng(0).normal(size=(40, 3))
 MATRIX = [[0.6, 0.8, 0.0], [0.0, 0.6, 0.8]]

@@ -12,23 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from erase_core import DataError, QKMeans
+from fits import Config, Id, fresh, id_list, matrix, oracle_fit, state
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support import (
-    INT_IDS,
-    TEXT_IDS,
-    Config,
-    Id,
-    Problem,
-    fresh,
-    id_list,
-    matrix,
-    oracle_fit,
-    problems,
-    row_sets,
-    state,
-)
+from problems import INT_IDS, TEXT_IDS, Problem, problems, row_sets
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from checkout import ROOT
 
 MUTATIONS = {
     "upper end of a cell, off by one": ("kernel", "portable.rs", "v | (limit - 1 - v)", "v | (limit - v)"),

@@ -11,10 +11,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from checkout import TASKS
 from embeddings import embed
 from erase_core import QKMeans
 from numpy.typing import NDArray
-from support import TASKS
 
 ROWS = 3000
 EACH = 500

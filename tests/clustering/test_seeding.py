@@ -14,7 +14,7 @@ from functools import cache
 import oracle
 import pytest
 from erase_core._core import Model
-from support import Config, Id, Row, fresh, id_list, matrix, oracle_fit
+from fits import Config, Id, Row, fresh, id_list, matrix, oracle_fit
 
 DRAWS = 40_000
 

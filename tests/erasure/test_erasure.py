@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from support import ROOT
+from checkout import ROOT
 
 PATHS = {
     "certified": "certified",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from checkout import TASKS
 from erase_core.errors import ExampleError, SourceError
 from erase_core.examples.example import Example, Reading
 from erase_core.examples.reading import read_examples
@@ -17,7 +18,6 @@ from erase_core.llm.prompt import Prompt, Template
 from hypothesis import given
 from hypothesis import strategies as st
 from made_examples import texts
-from support import TASKS
 
 INTENTS: dict[str, Any] = {
     "task_prefix": "Name the intent of the utterance.\n\n",

@@ -16,7 +16,7 @@ from erase_core.examples.reading import read_examples
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from made_examples import GOOD, GOOD_EXAMPLES, OPTIONS, WRITERS, Dataset, example_lists, objects, refused, rows, written
-from support import run
+from processes import run
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from erase_core.examples.example import Example, NewExample, Reading
 from erase_core.examples.reading import read_examples
 from hypothesis import given, settings
 from made_examples import GOOD, GOOD_EXAMPLES, Rows, example_lists, parquet, pyarrow, refused, rows
-from support import run
+from processes import run
 
 
 def polars() -> Any:

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkout import ROOT
 from erase_core import commitments
 from erase_core.examples.example import Example
 from erase_core.receipts.receipt import Receipt
 from receipts_by_hand import Row, fact, lthash, model_commitment, rows_of, token
 from small_stores import contents, create, example, some
-from support import ROOT
 
 DATABASE = "examples.sqlite"
 

@@ -15,6 +15,7 @@ from traceback import format_exception
 from typing import Any
 
 import pytest
+from checkout import ROOT
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from erase_core import verify_receipts
@@ -24,7 +25,6 @@ from erase_core.errors import MissingPackageError, OldCopyWarning, ParameterErro
 from erase_core.receipts.signing import Signer, is_signed_by, public_key
 from receipts_by_hand import Keys, check_signature, new_keys, sealed, signed
 from small_stores import WordEmbedder, check_refused, contents, create, refused, some, unchecked
-from support import ROOT
 
 
 def test_a_signature_is_ed25519s(tmp_path: Path) -> None:

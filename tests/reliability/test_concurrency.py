@@ -24,8 +24,8 @@ from erase_core.errors import ScrubError, StoreLockedError
 from erase_core.llm.prompt import Prompt, Template
 from erase_core.selection import select_demonstrations
 from erase_core.store.model_cache import ModelTransaction
+from processes import HANG
 from small_stores import QUERIES, Elsewhere, WordEmbedder, create, example, fresh, new_path, parts_of, seen_anew, some
-from support import HANG
 
 Ids = tuple[int, ...]
 ANSWER = re.compile(r"answer (\d+)$", re.MULTILINE)

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import pytest
 from canaries import LETTERS
+from checkout import ROOT
 from erase_core.erase import Erase
 from erase_core.store.model_cache import Clustering, ModelTransaction
 from erase_core.store.reads import Reads
 from numpy.typing import NDArray
 from process_memory import content, places, places_in_blocks, regions
 from small_stores import WordEmbedder, create, example, some
-from support import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="searches /proc/*/mem")
 

@@ -21,6 +21,7 @@ from erase_core.store.model_cache import Clustering
 from erase_core.store.reads import Reads
 from erase_core.store.store import Store
 from erase_core.store.transaction import WriteTransaction
+from processes import HANG
 from small_stores import (
     QUERIES,
     WRITES,
@@ -39,7 +40,6 @@ from small_stores import (
     some,
     write,
 )
-from support import HANG
 
 
 @pytest.fixture(scope="module")

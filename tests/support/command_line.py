@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from erase_core.cli.app import app
-from support import HANG
+from processes import HANG
 from typer.testing import CliRunner, Result
 
 needs_embedder = pytest.mark.skipif(

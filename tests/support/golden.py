@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from support import VECTORS, Config, Id
+from checkout import VECTORS
+from fits import Config, Id
 
 MODELS: list[dict[str, Any]] = json.loads((VECTORS / "models.json").read_text("ascii"))
 each_vector = pytest.mark.parametrize("vector", MODELS, ids=[vector["name"] for vector in MODELS])

@@ -17,31 +17,19 @@ import numpy as np
 import oracle
 import pytest
 from blake3 import blake3
+from checkout import VECTORS
 from erase_core import _core
 from erase_core.errors import DataError, DuplicateIdError, EraseError, IdKindError, ParameterError
 from erase_core.verify import draws, reference
 from erase_core.verify.blake3 import BATCH, extended_hashes, first_eight_bytes, hash_bytes
 from erase_core.verify.reference import Params, fit
+from fits import Config, Id, fresh, id_list, matrix
 from golden import each_vector, golden_config, golden_rows
 from hypothesis import given
 from hypothesis import strategies as st
+from model_bytes import sealed
 from numpy.typing import NDArray
-from support import (
-    INT_IDS,
-    TEXT_IDS,
-    VECTORS,
-    Config,
-    Id,
-    Problem,
-    fresh,
-    id_list,
-    matrix,
-    problems,
-    random_config,
-    random_rows,
-    row_sets,
-    sealed,
-)
+from problems import INT_IDS, TEXT_IDS, Problem, problems, random_config, random_rows, row_sets
 
 Compared = tuple[bytes, list[int], str]  # file, labels and digest
 

@@ -15,7 +15,7 @@ from erase_core.reports import ForgetReport
 from erase_core.selection import select_demonstrations
 from erase_core.store.model_cache import ModelTransaction
 
-__all__ = ["is_scrubbed", "run_dry_forget", "run_forget"]
+__all__ = ["run_dry_forget", "run_forget"]
 
 
 def run_dry_forget(opened: OpenStore, request: Request) -> ForgetReport:
@@ -48,15 +48,9 @@ def run_forget(opened: OpenStore, request: Request) -> ForgetReport:
             with opened.clustering.writing() as tx:
                 report = _removed(opened, tx, request.resolve(tx))
         report = replace(report, seconds=time.perf_counter() - start)
-        if report.ids or not is_scrubbed(opened):
+        if report.ids or not opened.store.is_scrubbed():
             _finish(opened, report)
     return report
-
-
-def is_scrubbed(opened: OpenStore) -> bool:
-    """Whether the store records that its files have been rewritten since the last removal."""
-    with opened.store.reading() as reads:
-        return reads.metadata.is_scrubbed
 
 
 def _nothing_to_forget(opened: OpenStore, request: Request) -> ForgetReport | None:

@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from erase_core.calls.forgetting import is_scrubbed
 from erase_core.calls.open_store import OpenStore
 from erase_core.erasure.recovery import Recovery
 from erase_core.errors import OldCopyWarning, ScrubError, ScrubWarning, level_of_user
@@ -42,7 +41,7 @@ def recover(opened: OpenStore) -> Recovered:
         opened.receipts.check_pending(reads)
     recovery = Recovery(opened.store, opened.clustering, opened.receipts, opened.removals)
     n_removed = recovery.catch_up()
-    scrubbed = is_scrubbed(opened)
+    scrubbed = opened.store.is_scrubbed()
     if not scrubbed or opened.clustering.has_leftovers():
         with opened.reading() as reads:  # which repairs the snapshot
             opened.clustering.current(reads)

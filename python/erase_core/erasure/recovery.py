@@ -41,9 +41,7 @@ class Recovery:
         with locks.exclusive(self._store.folder, 0) as acquired:
             if not acquired:
                 return
-            with self._store.reading() as reads:
-                is_scrubbed = reads.metadata.is_scrubbed
-            if not is_scrubbed:
+            if not self._store.is_scrubbed():
                 self._removals.finish()
 
     def catch_up(self) -> int | None:

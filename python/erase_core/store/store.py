@@ -147,6 +147,11 @@ class Store:
         with self._db.locked():
             yield LockedReads(self._db, self.constants)
 
+    def is_scrubbed(self) -> bool:
+        """Whether the store records that its files have been rewritten since the last removal."""
+        with self.reading() as reads:
+            return reads.metadata.is_scrubbed
+
     @property
     def busy(self) -> bool:
         """Whether a `reading`, `locked` or `writing` block is active."""

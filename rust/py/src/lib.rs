@@ -1,4 +1,4 @@
-//! Python bindings: take arguments apart, let go of the interpreter, call the core once, map the error.
+//! Python bindings: take arguments apart, release the interpreter, call the core once, map the error.
 //!
 //! Rows are quantised into memory of the core's own while the interpreter is held, because another thread may write to
 //! the array afterwards; everything after that runs detached.

@@ -1,5 +1,5 @@
 //! The model as a Python object. It is frozen: Python never holds a mutable borrow of it, and the lock inside lets any
-//! number of threads read and one write, with the interpreter let go of meanwhile.
+//! number of threads read and one write, none of which holds the interpreter meanwhile.
 
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
@@ -41,7 +41,7 @@ impl Model {
         Self { inner: RwLock::new(inner) }
     }
 
-    /// Reads with the interpreter let go of.
+    /// Reads without holding the interpreter.
     fn read<R: Send>(&self, py: Python<'_>, read: impl FnOnce(&erase_core::Model) -> R + Send) -> R {
         py.detach(|| read(&self.readable()))
     }
@@ -51,7 +51,7 @@ impl Model {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes with the interpreter let go of, and reports.
+    /// Writes without holding the interpreter, and reports.
     fn write(
         &self,
         py: Python<'_>,
