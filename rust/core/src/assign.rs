@@ -42,6 +42,12 @@ impl Centres {
         self.biases.push(dot(centre, centre).cast_unsigned().wrapping_add(OFFSET));
     }
 
+    /// Appends one of others of the same dimension.
+    pub(crate) fn push_from(&mut self, others: &Self, j: usize) {
+        self.vectors.extend_from_slice(others.padded(j));
+        self.biases.push(others.biases[j]);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.biases.len()
     }

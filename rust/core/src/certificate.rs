@@ -43,7 +43,8 @@ pub(crate) fn certify(
         if !step.summary.holds(change) {
             let mut summary = step.summary.clone();
             summary.apply(change, false);
-            certificate.breaks = Some(summary.next_centres(new, t));
+            let before = steps.get(t + 1).map(|next| (&step.summary, &next.summary.centres));
+            certificate.breaks = Some(summary.next_centres(new, t, before));
             break;
         }
     }

@@ -13,6 +13,8 @@ use crate::threads::Threads;
 
 /// Rows kept for each cluster.
 const DEPTH: usize = 16;
+/// The time to look at a row whose distance is known, in multiply-adds.
+const ROW_COST: usize = 128;
 /// Most rows of a cluster that can be asked for.
 pub const MAX_NEAREST: usize = 64;
 
@@ -122,7 +124,7 @@ impl Exemplars {
         let (centres, depth) = (&step.summary.centres, self.depth);
         let known = known.filter(|known| known.are_for(centres));
         let work_of_row = if known.is_some() { 0 } else { centres.len() * population.dim() };
-        let parts = threads.map(population.blocks(), LANES * (work_of_row + LANES), |range| {
+        let parts = threads.map(population.blocks(), LANES * (work_of_row + ROW_COST), |range| {
             let mut lists = vec![Vec::new(); wanted.len()];
             let mut scratch = vec![0; centres.len() * LANES];
             for b in range {

@@ -64,16 +64,15 @@ impl Keyed {
 
     /// `phi_t`: the lattice's phase for update `update`, one entry in `[0, pitch)` for each coordinate.
     pub(crate) fn phase(self, update: u32, pitch: u32, dim: usize) -> Vec<i32> {
-        let mut phase = Vec::with_capacity(dim.next_multiple_of(4 * LANES));
+        let mut phase = vec![0; dim.next_multiple_of(4 * LANES)];
         let [low, high] = split(self.seed);
-        for first in (0_u32..).step_by(LANES).take(dim.div_ceil(4 * LANES)) {
+        for (first, phase) in (0_u32..).step_by(LANES).zip(phase.chunks_exact_mut(4 * LANES)) {
             let blocks = std::array::from_fn(|lane| first + crate::ids::slot_number(lane));
             let words = kernel::philox([low, high], &blocks, &[0; LANES], update, Purpose::Phase as u32);
-            for lane in 0..LANES {
-                for word in words {
-                    let scaled = (u64::from(word[lane]) * u64::from(pitch)) >> 32;
-                    phase.push(i32::try_from(scaled).unwrap_or(i32::MAX));
-                }
+            for (i, phase) in phase.iter_mut().enumerate() {
+                #[expect(clippy::cast_possible_truncation, reason = "below the pitch")]
+                let scaled = ((u64::from(words[i % 4][i / 4]) * u64::from(pitch)) >> 32) as i32;
+                *phase = scaled;
             }
         }
         phase.truncate(dim);

@@ -2,6 +2,8 @@
 //! a row which goes or comes changes a count, the loss and a list, and nothing else. Algorithm: docs/algorithm.md, sections 6
 //! and 7.
 
+use std::sync::OnceLock;
+
 use crate::assign::Centres;
 use crate::certificate::added_labels;
 use crate::exemplar::Exemplars;
@@ -10,6 +12,7 @@ use crate::ids::slot_number;
 use crate::lloyd::{Step, Summary};
 use crate::population::Population;
 use crate::replay::NewStep;
+use crate::resolution::Apart;
 use crate::scores::Scores;
 use crate::threads::Threads;
 
@@ -21,6 +24,8 @@ pub(crate) struct Last {
     exemplars: Exemplars,
     /// Clusters whose exemplars have to be found anew.
     stale: Vec<bool>,
+    /// How far the centres are apart; found out when it is first asked for.
+    apart: OnceLock<Apart>,
 }
 
 /// What an update will do to the result.
@@ -75,6 +80,7 @@ impl Last {
                 let touched = relabel.apply(&mut labels, population.slots(), summary.counts.len());
                 let moved = |j: usize| centres.as_ref().is_none_or(|old| old.centre(j) != summary.centres.centre(j));
                 self.stale = (0..summary.counts.len()).map(|j| touched[j] || moved(j)).collect();
+                self.apart = OnceLock::new();
                 *old = Some(Step { summary, labels });
             }
             (LastPlan::Followed { added_labels, loss, .. }, Some(step)) => {
@@ -86,6 +92,9 @@ impl Last {
                     step.summary.counts[usize::from(label)] += 1;
                 }
                 step.summary.loss += loss;
+                if self.apart.get().is_some_and(|apart| !apart.is_of(&step.summary)) {
+                    self.apart = OnceLock::new();
+                }
                 self.stale.clear();
                 self.stale.resize(step.summary.counts.len(), false);
             }
@@ -147,6 +156,12 @@ impl Last {
     /// The centres with their counts.
     pub(crate) fn summary(&self) -> Option<&Summary> {
         self.step.as_ref().map(|step| &step.summary)
+    }
+
+    /// How coarse the model's steps are against the spread of the rows; 0 without rows.
+    pub(crate) fn resolution(&self, pitch: u32, dim: usize) -> f64 {
+        let Some(summary) = self.summary() else { return 0.0 };
+        self.apart.get_or_init(|| Apart::new(summary)).resolution(summary, pitch, dim)
     }
 
     /// The cluster of each row, by slot.

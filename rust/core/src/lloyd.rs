@@ -2,6 +2,7 @@
 //! section 6. Which rows are looked at again after a change is `replay`'s business, not this file's.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use erase_core_kernel::{self as kernel, Span};
 
@@ -69,12 +70,17 @@ pub(crate) struct Summary {
     pub(crate) cells: Option<Cells>,
 }
 
-/// The cells in which the next centres lie.
+/// The cells in which the next centres lie, one for each cluster. What an update does not touch is shared with the step
+/// before it.
+#[derive(Debug, Clone)]
+pub(crate) struct Cells(Vec<Arc<Cell>>);
+
+/// The cell in which the next centre of a cluster lies.
 ///
-/// Instead of a cluster's sum `S` its *slack* is kept: `num - corner * den`, how far the quotient lies above its
+/// Instead of the cluster's sum `S` its *slack* is kept: `num - corner * den`, how far the quotient lies above its
 /// cell's lower corner. The cell, and with it the next centre, stays the same as long as `0 <= slack < pitch * den`.
 #[derive(Debug, Clone)]
-pub(crate) struct Cells {
+struct Cell {
     slack: Wiped<i64>,
     corners: Wiped<i32>,
 }
@@ -224,83 +230,18 @@ impl<'a> Change<'a> {
     }
 }
 
-impl Cells {
-    /// The cells of the sums of a step's clusters.
-    pub(crate) fn new(centres: &Centres, counts: &[i64], sums: &[i64], rule: &Rule, t: usize) -> Self {
-        let dim = sums.len() / counts.len();
-        let mut cells = Self { slack: Wiped::zeros(sums.len()), corners: Wiped::zeros(sums.len()) };
-        cells.slack.copy_from_slice(sums);
-        let phase = rule.phase_after(t, dim);
-        for (j, &count) in counts.iter().enumerate() {
-            let lack = rule.lack(count);
-            for (v, &c) in cells.slack[j * dim..(j + 1) * dim].iter_mut().zip(centres.centre(j)) {
-                *v += lack * i64::from(c);
-            }
-            cells.settle(j, dim, rule.den(count), rule.pitch_after(t), &phase);
-        }
-        cells
-    }
-
-    /// The cells of the same step after some of its rows have changed their cluster, gone or come, and its centres have
-    /// moved. Those of clusters that have the same rows, and no lack, stay where they are.
-    pub(crate) fn moved(&self, counts: &[i64], centres: (&Centres, &Centres), change: Change<'_>) -> Self {
-        let mut cells = self.clone();
-        let dim = self.slack.len() / counts.len();
-        let mut phase = Vec::new();
-        for j in 0..counts.len() {
-            let cluster = change.cluster(j, counts);
-            let lacks = [cluster.old.lack(cluster.before), cluster.new.lack(cluster.after)];
-            if change.delta.of(j).is_none() && lacks == [0, 0] {
-                continue;
-            }
-            let span = j * dim..(j + 1) * dim;
-            let from = (lacks[0], centres.0.centre(j));
-            let to = (lacks[1], centres.1.centre(j));
-            // The slack relative to the corners that there are: that of the new numerator and denominator.
-            let (slack, corners) = (&mut cells.slack[span.clone()], &cells.corners[span]);
-            let sum = change.delta.of(j).map_or(&[][..], |(_, sum)| sum);
-            let shift = kernel::Cells { sum, centre: to.1, lack: 0, den: cluster.den(), limit: 0 };
-            kernel::shift_cells(shift, slack, corners);
-            if lacks != [0, 0] {
-                for ((v, &old), &new) in slack.iter_mut().zip(from.1).zip(to.1) {
-                    *v += to.0 * i64::from(new) - from.0 * i64::from(old);
-                }
-            }
-            if phase.is_empty() {
-                phase = change.new.phase_after(change.t, dim);
-            }
-            let (den, pitch) = (change.new.den(cluster.after), change.new.pitch_after(change.t));
-            cells.settle(j, dim, den, pitch, &phase);
-        }
-        cells
-    }
-
-    /// Finds the cell of a cluster whose `slack` is relative to whatever `corners` says now.
-    fn settle(&mut self, j: usize, dim: usize, den: i64, pitch: u32, phase: &[i32]) {
-        let span = j * dim..(j + 1) * dim;
-        let (slack, corners) = (&mut self.slack[span.clone()], &mut self.corners[span]);
+impl Cell {
+    /// Moves to where the quotient lies; `slack` is relative to whatever `corners` says now.
+    fn settle(&mut self, den: i64, pitch: u32, phase: &[i32]) {
         if den == 0 {
-            slack.fill(0);
-            corners.fill(0);
+            self.slack.fill(0);
+            self.corners.fill(0);
         } else {
-            kernel::settle(slack, corners, phase, Span { den, pitch: pitch.into() });
+            kernel::settle(&mut self.slack, &mut self.corners, phase, Span { den, pitch: pitch.into() });
         }
     }
 
-    /// Sums of the rows of all clusters.
-    pub(crate) fn sums(&self, centres: &Centres, counts: &[i64], rule: &Rule) -> Wiped<i64> {
-        let dim = self.slack.len() / counts.len();
-        let mut sums = self.slack.clone();
-        for ((j, &count), sums) in counts.iter().enumerate().zip(sums.chunks_exact_mut(dim)) {
-            let (den, lack) = (rule.den(count), rule.lack(count));
-            for ((sum, &l), &c) in sums.iter_mut().zip(&self.corners[j * dim..]).zip(centres.centre(j)) {
-                *sum += i64::from(l) * den - lack * i64::from(c);
-            }
-        }
-        sums
-    }
-
-    /// How a cluster's slack changes; None if it does not.
+    /// How the slack changes; None if it does not.
     fn shift<'a>(cluster: Cluster<'a>, delta: &'a Delta, centre: &'a [i16]) -> Option<kernel::Cells<'a>> {
         let sum = delta.of(cluster.j).map(|(_, sum)| sum);
         let (lack, den) = (cluster.lack(), cluster.den());
@@ -318,23 +259,91 @@ impl Cells {
             // Without a denominator there is no cell, and the centre stays where it was.
             return was_nowhere && shift.limit == 0;
         }
-        let span = cluster.j * centre.len()..(cluster.j + 1) * centre.len();
-        kernel::cells_hold(shift, &self.slack[span.clone()], &self.corners[span])
+        kernel::cells_hold(shift, &self.slack, &self.corners)
+    }
+}
+
+impl Cells {
+    /// The cells of the sums of a step's clusters.
+    pub(crate) fn new(centres: &Centres, counts: &[i64], sums: &[i64], rule: &Rule, t: usize) -> Self {
+        let dim = sums.len() / counts.len();
+        let phase = rule.phase_after(t, dim);
+        let cell = |((j, &count), sum): ((usize, &i64), &[i64])| {
+            let mut cell = Cell { slack: Wiped::zeros(dim), corners: Wiped::zeros(dim) };
+            cell.slack.copy_from_slice(sum);
+            let lack = rule.lack(count);
+            for (v, &c) in cell.slack.iter_mut().zip(centres.centre(j)) {
+                *v += lack * i64::from(c);
+            }
+            cell.settle(rule.den(count), rule.pitch_after(t), &phase);
+            Arc::new(cell)
+        };
+        Self(counts.iter().enumerate().zip(sums.chunks_exact(dim)).map(cell).collect())
+    }
+
+    /// The cells of the same step after some of its rows have changed their cluster, gone or come, and its centres have
+    /// moved. Those of clusters that have the same rows, and no lack, stay where they are.
+    pub(crate) fn moved(&self, counts: &[i64], centres: (&Centres, &Centres), change: Change<'_>) -> Self {
+        let mut cells = self.clone();
+        let mut phase = Vec::new();
+        for (j, cell) in cells.0.iter_mut().enumerate() {
+            let cluster = change.cluster(j, counts);
+            let lacks = [cluster.old.lack(cluster.before), cluster.new.lack(cluster.after)];
+            if change.delta.of(j).is_none() && lacks == [0, 0] {
+                continue;
+            }
+            let from = (lacks[0], centres.0.centre(j));
+            let to = (lacks[1], centres.1.centre(j));
+            // The slack relative to the corners that there are: that of the new numerator and denominator.
+            let cell = Arc::make_mut(cell);
+            let sum = change.delta.of(j).map_or(&[][..], |(_, sum)| sum);
+            let shift = kernel::Cells { sum, centre: to.1, lack: 0, den: cluster.den(), limit: 0 };
+            kernel::shift_cells(shift, &mut cell.slack, &cell.corners);
+            if lacks != [0, 0] {
+                for ((v, &old), &new) in cell.slack.iter_mut().zip(from.1).zip(to.1) {
+                    *v += to.0 * i64::from(new) - from.0 * i64::from(old);
+                }
+            }
+            if phase.is_empty() {
+                phase = change.new.phase_after(change.t, cell.slack.len());
+            }
+            cell.settle(change.new.den(cluster.after), change.new.pitch_after(change.t), &phase);
+        }
+        cells
+    }
+
+    /// Sums of the rows of all clusters.
+    pub(crate) fn sums(&self, centres: &Centres, counts: &[i64], rule: &Rule) -> Wiped<i64> {
+        let dim = self.0.first().map_or(0, |cell| cell.slack.len());
+        let mut sums = Wiped::zeros(self.0.len() * dim);
+        for (((j, &count), sums), cell) in counts.iter().enumerate().zip(sums.chunks_exact_mut(dim)).zip(&self.0) {
+            let (den, lack) = (rule.den(count), rule.lack(count));
+            sums.copy_from_slice(&cell.slack);
+            for ((sum, &l), &c) in sums.iter_mut().zip(&*cell.corners).zip(centres.centre(j)) {
+                *sum += i64::from(l) * den - lack * i64::from(c);
+            }
+        }
+        sums
     }
 }
 
 impl Summary {
-    /// `C_(t+1)` for step `t`; those of this step itself if it is the last.
-    pub(crate) fn next_centres(&self, rule: &Rule, t: usize) -> Centres {
-        let Some(cells) = &self.cells else { return self.centres.clone() };
+    /// `C_(t+1)` for step `t`; those of this step itself if it is the last. `before` is the same step before an update,
+    /// with the centres that followed it then: what a cluster that was not touched has now too.
+    pub(crate) fn next_centres(&self, rule: &Rule, t: usize, before: Option<(&Self, &Centres)>) -> Centres {
+        let Some(Cells(cells)) = &self.cells else { return self.centres.clone() };
         let half = (rule.pitch_after(t) / 2).cast_signed();
-        let dim = cells.corners.len() / self.counts.len();
+        let dim = cells.first().map_or(0, |cell| cell.corners.len());
         let mut centres = Centres::with_capacity(dim, self.counts.len());
         let mut proposed = Wiped::<i16>::zeros(dim);
-        for ((j, &count), corners) in self.counts.iter().enumerate().zip(cells.corners.chunks_exact(dim)) {
+        for (j, cell) in cells.iter().enumerate() {
+            if let Some((_, next)) = before.filter(|(step, _)| step.has_cluster(j, self)) {
+                centres.push_from(next, j);
+                continue;
+            }
             let mut square = 0;
             let mut largest = 0;
-            for (c, &l) in proposed.iter_mut().zip(corners) {
+            for (c, &l) in proposed.iter_mut().zip(&*cell.corners) {
                 let exact = l + half;
                 #[expect(clippy::cast_possible_truncation, reason = "not taken if it does not fit")]
                 {
@@ -345,15 +354,21 @@ impl Summary {
             }
             // All entries fit 15 bits and a sign exactly if this does.
             let fits = largest <= i16::MAX.unsigned_abs().into() && square <= MAX_CENTRE_SQUARE;
-            centres.push(if fits && rule.den(count) > 0 { &proposed } else { self.centres.centre(j) });
+            centres.push(if fits && rule.den(self.counts[j]) > 0 { &proposed } else { self.centres.centre(j) });
         }
         centres
     }
 
+    /// Whether another has the very same cell for a cluster, and the same centre.
+    fn has_cluster(&self, j: usize, other: &Self) -> bool {
+        let (Some(Cells(own)), Some(Cells(others))) = (&self.cells, &other.cells) else { return false };
+        Arc::ptr_eq(&own[j], &others[j]) && self.centres.centre(j) == other.centres.centre(j)
+    }
+
     /// Whether every cell holds after a change.
     pub(crate) fn holds(&self, change: Change<'_>) -> bool {
-        let Some(cells) = &self.cells else { return true };
-        let holds = |j: usize| cells.holds(change.cluster(j, &self.counts), change.delta, self.centres.centre(j));
+        let Some(Cells(cells)) = &self.cells else { return true };
+        let holds = |j: usize| cells[j].holds(change.cluster(j, &self.counts), change.delta, self.centres.centre(j));
         self.affected(change).all(holds)
     }
 
@@ -369,17 +384,15 @@ impl Summary {
         for j in self.affected(change) {
             let cluster = change.cluster(j, &self.counts);
             self.counts[j] = cluster.after;
-            let Some(cells) = &mut self.cells else { continue };
+            let Some(Cells(cells)) = &mut self.cells else { continue };
             let centre = self.centres.centre(j);
-            let Some(shift) = Cells::shift(cluster, change.delta, centre) else { continue };
-            let holds = is_certified || cells.holds(cluster, change.delta, centre);
-            let dim = centre.len();
-            let span = j * dim..(j + 1) * dim;
-            kernel::shift_cells(shift, &mut cells.slack[span.clone()], &cells.corners[span]);
+            let Some(shift) = Cell::shift(cluster, change.delta, centre) else { continue };
+            let cell = Arc::make_mut(&mut cells[j]);
+            let holds = is_certified || cell.holds(cluster, change.delta, centre);
+            kernel::shift_cells(shift, &mut cell.slack, &cell.corners);
             if !holds {
-                let phase = change.new.phase_after(change.t, dim);
-                let (den, pitch) = (change.new.den(cluster.after), change.new.pitch_after(change.t));
-                cells.settle(j, dim, den, pitch, &phase);
+                let phase = change.new.phase_after(change.t, centre.len());
+                cell.settle(change.new.den(cluster.after), change.new.pitch_after(change.t), &phase);
             }
         }
         self.loss += change.delta.loss;
@@ -416,7 +429,7 @@ mod tests {
                 let exact = (sum + i64::from(phase)).div_euclid(2) * 2 - i64::from(phase) + 1;
                 assert_eq!(taken, exact.abs() <= 32767, "sum {sum}, phase {phase}");
                 let expected = if taken { exact } else { 5 };
-                assert_eq!(i64::from(summary.next_centres(&rule, t).centre(0)[0]), expected);
+                assert_eq!(i64::from(summary.next_centres(&rule, t, None).centre(0)[0]), expected);
             }
         }
         assert!(seen[0] > 0 && seen[1] > 0);

@@ -15,7 +15,6 @@ use crate::lloyd::Summary;
 use crate::panel::{Exchange, Panel};
 use crate::params::ValidParams;
 use crate::population::Population;
-use crate::resolution;
 use crate::resources::Resources;
 use crate::rows::{Batch, Matrix, Rows};
 
@@ -384,8 +383,7 @@ impl Model {
     /// How coarse the fixed point and the lattice are against the spread of the rows: docs/algorithm.md, section 8.
     #[must_use]
     pub fn resolution(&self) -> f64 {
-        let Some(summary) = self.last.summary() else { return 0.0 };
-        resolution::of(summary, self.params.last_pitch(), self.dim())
+        self.last.resolution(self.params.last_pitch(), self.dim())
     }
 
     /// Number of updates of the centres: `max_iter`, or none without rows.

@@ -144,7 +144,9 @@ impl Replay<'_> {
             };
             let (step, spent) = self.step(t, centres, reference, scores);
             work += spent;
-            centres = step.summary.next_centres(&self.rule, t);
+            let before = self.old.get(t).zip(self.old.get(t + 1));
+            let before = before.map(|(old, next)| (&old.summary, &next.summary.centres));
+            centres = step.summary.next_centres(&self.rule, t, before);
             steps.push(step);
         }
         Rerun { steps, work }
@@ -285,7 +287,7 @@ impl Replay<'_> {
         let mut known = scores.take(t, population.base(), clusters);
         let pass = if let Some(known) = &mut known {
             let (approach, keys) = known.approach(centres, dim);
-            let cost = LANES * (approach.work(dim) + BLOCK_COST * clusters);
+            let cost = LANES * (approach.cost(dim) + KEY_COST * clusters);
             let parts = self.threads.map_mut(keys, clusters * LANES, cost, |start, keys| {
                 let mut pass = Pass::default();
                 let mut scratch = vec![0; approach.places.len() * LANES];
@@ -326,8 +328,8 @@ impl Replay<'_> {
 
 /// Reading a row that is somewhere in memory, against a multiply-add of one that streams in.
 const READ_COST: usize = 8;
-/// The same of keys that stream in, for each centre.
-const BLOCK_COST: usize = 8;
+/// The same of a key that streams in.
+const KEY_COST: usize = 16;
 
 impl Relabel {
     /// Carries the change out on the labels of the step that is replaced, for a population of `slots` slots. Returns

@@ -11,6 +11,8 @@ use crate::assign::Centres;
 use crate::blocks::Blocks;
 use crate::wipe::Wiped;
 
+/// A multiply-add of a shift, against one of a whole product.
+const SHIFT_COST: usize = 8;
 /// A cache for a model this small is never worth saving on.
 const FLOOR: usize = 32 << 20;
 
@@ -92,7 +94,18 @@ impl Approach {
 
     /// Multiply-adds for a row.
     pub(crate) fn work(&self, dim: usize) -> usize {
-        self.places.len() * dim + self.shifts.iter().map(|shift| 2 * shift.pairs()).sum::<usize>()
+        self.places.len() * dim + self.shifted()
+    }
+
+    /// The time that it takes for a row, in multiply-adds of whole products. Few coordinates of many rows lie far apart
+    /// in memory.
+    pub(crate) fn cost(&self, dim: usize) -> usize {
+        self.places.len() * dim + SHIFT_COST * self.shifted()
+    }
+
+    /// Multiply-adds of the shifts.
+    fn shifted(&self) -> usize {
+        self.shifts.iter().map(|shift| 2 * shift.pairs()).sum()
     }
 }
 

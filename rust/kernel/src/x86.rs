@@ -8,11 +8,11 @@
 //! vector `j` are `16 j .. 16 j + 16`. Loads and stores are unaligned ones.
 
 use std::arch::x86_64::{
-    _mm_add_epi32, _mm_loadu_si128, _mm_madd_epi16, _mm_set1_epi32, _mm_setzero_si128, _mm_slli_epi32,
-    _mm_storeu_si128, _mm_sub_epi32, _mm256_add_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32,
-    _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_si256, _mm256_sub_epi32, _mm512_add_epi32,
-    _mm512_dpwssd_epi32, _mm512_loadu_epi16, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32,
-    _mm512_storeu_epi32, _mm512_sub_epi32,
+    _MM_HINT_T0, _mm_add_epi32, _mm_loadu_si128, _mm_madd_epi16, _mm_prefetch, _mm_set1_epi32, _mm_setzero_si128,
+    _mm_slli_epi32, _mm_storeu_si128, _mm_sub_epi32, _mm256_add_epi32, _mm256_loadu_si256, _mm256_madd_epi16,
+    _mm256_set1_epi32, _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_si256, _mm256_sub_epi32,
+    _mm512_add_epi32, _mm512_dpwssd_epi32, _mm512_loadu_epi16, _mm512_set1_epi32, _mm512_setzero_si512,
+    _mm512_slli_epi32, _mm512_storeu_epi32, _mm512_sub_epi32,
 };
 
 use crate::LANES;
@@ -27,6 +27,14 @@ use crate::portable::Shift;
 unsafe fn pair(at: *const i16) -> i32 {
     // SAFETY: by the caller's promise; the alignment is not relied on.
     unsafe { at.cast::<i32>().read_unaligned() }
+}
+
+/// Asks for a line of the block that follows in memory, which is most often the next one to be worked on. Nothing is read: any
+/// address will do.
+#[inline]
+fn prefetch(at: *const i16) {
+    // SAFETY: a hint, which has no effect on what a program computes.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }
 
 fn packed(by: [i16; 2]) -> i32 {
@@ -115,24 +123,33 @@ unsafe fn group_avx512<const M: usize, const CHAINS: usize>(
 /// The features, and lengths as the module states.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(crate) unsafe fn shift_keys_avx512(block: &[i16], shifts: &[Shift], keys: &mut [u32]) {
+    // As many chains of sums as keep the unit busy.
+    const CHAINS: usize = 4;
+    let next = block.as_ptr().wrapping_add(block.len());
     for shift in shifts {
-        let mut products = [_mm512_setzero_si512(); 2];
-        let twos = shift.moves.chunks_exact(2);
-        for &(p, by) in twos.remainder() {
-            // SAFETY: the caller has checked that the block has line p.
-            let rows = unsafe { _mm512_loadu_epi16(block.as_ptr().add(p as usize * 2 * LANES)) };
-            products[0] = _mm512_dpwssd_epi32(products[0], rows, _mm512_set1_epi32(packed(by)));
-        }
-        for two in twos {
-            for (&(p, by), product) in two.iter().zip(&mut products) {
-                // SAFETY: as above.
-                let rows = unsafe { _mm512_loadu_epi16(block.as_ptr().add(p as usize * 2 * LANES)) };
+        let mut products = [_mm512_setzero_si512(); CHAINS];
+        let (groups, rest) = shift.moves.as_chunks::<CHAINS>();
+        for group in groups {
+            for (chain, product) in products.iter_mut().enumerate() {
+                let (p, by) = group[chain];
+                let line = p as usize * 2 * LANES;
+                prefetch(next.wrapping_add(line));
+                // SAFETY: the caller has checked that the block has line p.
+                let rows = unsafe { _mm512_loadu_epi16(block.as_ptr().add(line)) };
                 *product = _mm512_dpwssd_epi32(*product, rows, _mm512_set1_epi32(packed(by)));
             }
         }
+        for &(p, by) in rest {
+            let line = p as usize * 2 * LANES;
+            prefetch(next.wrapping_add(line));
+            // SAFETY: as above.
+            let rows = unsafe { _mm512_loadu_epi16(block.as_ptr().add(line)) };
+            products[0] = _mm512_dpwssd_epi32(products[0], rows, _mm512_set1_epi32(packed(by)));
+        }
+        let halves = [_mm512_add_epi32(products[0], products[1]), _mm512_add_epi32(products[2], products[3])];
         let mut sums = [0_i32; LANES];
         // SAFETY: the array has 16 entries.
-        unsafe { _mm512_storeu_epi32(sums.as_mut_ptr(), _mm512_add_epi32(products[0], products[1])) };
+        unsafe { _mm512_storeu_epi32(sums.as_mut_ptr(), _mm512_add_epi32(halves[0], halves[1])) };
         shift.apply(sums, &mut keys[shift.centre * LANES..][..LANES]);
     }
 }
@@ -190,9 +207,11 @@ macro_rules! narrow_registers {
         /// The feature, and lengths as the module states.
         #[target_feature(enable = $feature)]
         pub(crate) unsafe fn $shift_keys(block: &[i16], shifts: &[Shift], keys: &mut [u32]) {
+            let next = block.as_ptr().wrapping_add(block.len());
             for shift in shifts {
                 let mut products = [$zero(); $registers];
                 for &(p, by) in &shift.moves {
+                    prefetch(next.wrapping_add(p as usize * 2 * LANES));
                     let by = $broadcast(packed(by));
                     for (part, product) in products.iter_mut().enumerate() {
                         let at = p as usize * 2 * LANES + part * 2 * LANES / $registers;
