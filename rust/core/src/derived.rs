@@ -66,15 +66,16 @@ impl Derived<'_> {
         update
     }
 
-    /// Sets of how many steps the scores are kept, and returns the context of the panel.
+    /// Sets what is kept of scores and distances, and returns the context of the panel.
     fn prepare<'p>(&mut self, panel: &'p Population<'p>, all: &Population<'_>) -> UpdateContext<'p>
     where
         Self: 'p,
     {
         let (clusters, max_iter) = (self.params.clusters(all.len()), self.params.max_iter as usize);
-        let [last, steps] = self.resources.cache.steps(all.len(), panel.len(), all.dim(), clusters, max_iter);
-        self.last.scores.keep(last);
-        self.fit.scores.keep(steps);
+        let kept = self.resources.cache.budget(all.len(), panel.len(), all.dim(), clusters, max_iter);
+        self.last.scores.keep(kept.last);
+        self.fit.scores.keep(kept.steps);
+        self.fit.field.keeps_all = kept.field;
         UpdateContext { params: self.params, population: panel, threads: self.resources.threads }
     }
 }

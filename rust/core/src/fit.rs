@@ -3,6 +3,7 @@
 
 use crate::assign::Centres;
 use crate::certificate::{self, certify};
+use crate::field::Field;
 use crate::lloyd::{Change, Delta, Rule, Step};
 use crate::params::ValidParams;
 use crate::population::Population;
@@ -62,6 +63,7 @@ pub(crate) struct Fit {
     /// Steps `0 .. T`.
     pub(crate) steps: Vec<Step>,
     pub(crate) scores: Scores,
+    pub(crate) field: Field,
 }
 
 /// What is given about the panel after an update.
@@ -76,7 +78,7 @@ impl Fit {
     /// Plans a fit from scratch; `self` is empty.
     pub(crate) fn plan_fit(&mut self, context: UpdateContext<'_>) -> Plan {
         let clusters = context.params.clusters(context.population.len());
-        let seeding = context.race().run(clusters);
+        let seeding = self.race_anew(context, clusters);
         self.plan_steps(context, seeding)
     }
 
@@ -85,10 +87,12 @@ impl Fit {
     pub(crate) fn plan(&mut self, context: UpdateContext<'_>) -> Plan {
         if context.population.changes() > context.population.len() {
             // To follow so many rows through every round and step would cost more than a fit.
-            let seeding = context.race().run(self.seeds.len());
+            let seeding = self.race_anew(context, self.seeds.len());
             return self.plan_steps(context, seeding);
         }
-        let seeding = context.race().update(&self.seeds);
+        let mut field = self.field.take();
+        let seeding = context.race().update(&self.seeds, &mut field);
+        self.field = field;
         if seeding.changed {
             return self.plan_steps(context, seeding);
         }
@@ -107,6 +111,13 @@ impl Fit {
         let work = seeding.work + certificate.work + more;
         let (added_labels, delta) = (certificate.added_labels, certificate.delta);
         Plan { path, seeds: seeding.seeds, added_labels, delta, new_steps, first, kept, work }
+    }
+
+    fn race_anew(&mut self, context: UpdateContext<'_>, clusters: usize) -> Seeding {
+        let mut field = self.field.take();
+        let seeding = context.race().run(clusters, &mut field);
+        self.field = field;
+        seeding
     }
 
     /// All steps anew, from other seeds.
@@ -160,6 +171,7 @@ impl Fit {
         plan.seeds.apply(&mut self.seeds);
         if let Some(added) = population.added_rows() {
             self.scores.extend(population.base(), added);
+            self.field.extend(population.base(), added, population.added_squares(), &self.seeds.proposed);
         }
     }
 
@@ -195,6 +207,7 @@ impl Fit {
             step.labels.swap_remove(slot as usize);
         }
         self.seeds.rename(last, slot);
+        self.field.swap_remove(slot, last);
         self.scores.swap_remove(slot as usize, last as usize);
     }
 }

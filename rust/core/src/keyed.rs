@@ -70,9 +70,7 @@ impl Keyed {
             let blocks = std::array::from_fn(|lane| first + crate::ids::slot_number(lane));
             let words = kernel::philox([low, high], &blocks, &[0; LANES], update, Purpose::Phase as u32);
             for (i, phase) in phase.iter_mut().enumerate() {
-                #[expect(clippy::cast_possible_truncation, reason = "below the pitch")]
-                let scaled = ((u64::from(words[i % 4][i / 4]) * u64::from(pitch)) >> 32) as i32;
-                *phase = scaled;
+                *phase = ((u64::from(words[i % 4][i / 4]) * u64::from(pitch)) >> 32) as i32;
             }
         }
         phase.truncate(dim);

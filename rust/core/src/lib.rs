@@ -32,6 +32,7 @@ mod derived;
 mod digest;
 mod error;
 mod exemplar;
+mod field;
 mod fit;
 mod fixed;
 mod ids;

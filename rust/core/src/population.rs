@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use erase_core_kernel::{LANES, padded};
 
+use crate::assign::Centres;
 use crate::blocks::{Blocks, Row};
 use crate::ids::{IdRef, IdTable, Ids, slot_number};
 use crate::rows::{Batch, Rows};
@@ -144,6 +145,11 @@ impl<'a> Population<'a> {
         self.added.as_ref().map(|added| &added.batch.rows)
     }
 
+    /// Their squared norms.
+    pub(crate) fn added_squares(&self) -> &[u32] {
+        self.added.as_ref().map_or(&[], |added| &added.batch.squares)
+    }
+
     /// Number of rows that go and come.
     pub(crate) fn changes(&self) -> usize {
         self.removed.len() + self.added().len()
@@ -175,6 +181,17 @@ impl<'a> Population<'a> {
             (Some(added), Some(i)) => added.batch.rows.read(i, row),
             _ => self.rows.aligned().read(slot, row),
         }
+    }
+
+    /// Some rows, to be compared with others.
+    pub(crate) fn rows_of(&self, slots: impl Iterator<Item = u32>) -> Centres {
+        let mut rows = Centres::with_capacity(self.dim(), slots.size_hint().0);
+        let mut row = self.blank_row();
+        for slot in slots {
+            self.read(slot as usize, &mut row);
+            rows.push(&row);
+        }
+        rows
     }
 
     /// Squared norm of a row.

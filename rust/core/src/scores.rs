@@ -9,6 +9,7 @@ use erase_core_kernel::{LANES, Shift};
 
 use crate::assign::Centres;
 use crate::blocks::Blocks;
+use crate::seed::trials_before;
 use crate::wipe::Wiped;
 
 /// A multiply-add of a shift, against one of a whole product.
@@ -24,17 +25,33 @@ pub struct CacheSize(
 );
 
 impl CacheSize {
-    /// Number of steps whose keys may be kept: of the assignment of all `rows`, none or one; and of those of the panel,
-    /// from step 1 on. Step 0 assigns to the seeds, which hardly ever move.
-    pub(crate) fn steps(self, rows: usize, panel: usize, dim: usize, clusters: usize, max_iter: usize) -> [usize; 2] {
-        let of_rows = |bytes: usize| rows.saturating_mul(bytes);
-        let of_step = |rows: usize| rows.next_multiple_of(LANES).saturating_mul(clusters * size_of::<u32>()).max(1);
-        let default = || of_rows(3 * dim / 4 + 10 * max_iter.min(10)).max(FLOOR);
-        let bytes = self.0.unwrap_or_else(default);
-        let last = usize::from(of_step(rows) <= bytes);
-        let left = bytes - last * of_step(rows);
-        [last, (left / of_step(panel)).min(max_iter)]
+    /// What may be kept of a model of so many `rows`, of which `panel` are on the panel.
+    pub(crate) fn budget(self, rows: usize, panel: usize, dim: usize, clusters: usize, max_iter: usize) -> Budget {
+        let keys = |rows: usize, columns: usize| {
+            rows.next_multiple_of(LANES).saturating_mul(columns.saturating_mul(size_of::<u32>())).max(1)
+        };
+        let default = || rows.saturating_mul(3 * dim / 4 + 10 * max_iter.min(10)).max(FLOOR);
+        let mut left = self.0.unwrap_or_else(default);
+        let mut grant = |bytes: usize, most: usize| {
+            let granted = (left / bytes).min(most);
+            left -= granted * bytes;
+            granted
+        };
+        let last = grant(keys(rows, clusters), 1);
+        let steps = grant(keys(panel, clusters), max_iter);
+        let field = grant(keys(panel, 1 + trials_before(clusters)), 1) == 1;
+        Budget { last, steps, field }
     }
+}
+
+/// What is kept of that which could be computed again.
+pub(crate) struct Budget {
+    /// Whether the keys of the assignment of all rows are, as a number.
+    pub(crate) last: usize,
+    /// Number of the panel's steps, from step 1 on, whose keys are. Step 0 assigns to the seeds, which hardly ever move.
+    pub(crate) steps: usize,
+    /// Whether all distances of the seeding are.
+    pub(crate) field: bool,
 }
 
 /// The keys of one step, for the centres that stand beside them.

@@ -3,7 +3,8 @@
 
 use erase_core_kernel::{self as kernel, LANES};
 
-use crate::assign::{Centres, OFFSET, distance};
+use crate::assign::{Centres, distance};
+use crate::field::{self, Field};
 use crate::ids::slot_number;
 use crate::keyed::{Keyed, RaceDraw, RaceDraws, TRIALS_PER_DRAW};
 use crate::population::{Block, Population, lanes};
@@ -64,12 +65,17 @@ fn trials_of(round: usize) -> usize {
     if round == 0 { 1 } else { TRIALS }
 }
 
+/// Number of trials of the first rounds.
+pub(crate) fn trials_before(round: usize) -> usize {
+    (0..round).take(1).map(trials_of).sum::<usize>() + TRIALS * round.saturating_sub(1)
+}
+
 /// The outcome of all rounds.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seeds {
     rounds: Vec<Round>,
     /// The rows proposed, round by round: what every row that goes or comes is compared with. Derived.
-    proposed: Centres,
+    pub(crate) proposed: Centres,
 }
 
 impl Seeds {
@@ -138,27 +144,6 @@ pub(crate) struct Race<'a> {
     pub(crate) threads: Threads,
 }
 
-/// What a race knows at each row. Empty until it is needed.
-#[derive(Default)]
-struct Field {
-    blocks: Vec<Runners>,
-    /// Number of seeds that the weights include.
-    seeds: usize,
-    /// The rows of the latest trials, whose distances are known.
-    proposals: Vec<u32>,
-    /// Distances computed so far.
-    distances: usize,
-}
-
-/// The part of a field that belongs to one block.
-#[derive(Clone)]
-struct Runners {
-    /// Squared distance to the nearest seed.
-    weights: [u32; LANES],
-    /// Squared distances to the rows of the latest trials.
-    distances: [u32; TRIALS * LANES],
-}
-
 /// How the rows that go and come change the rounds, as long as every round chooses as before.
 struct Following {
     potentials: Vec<Potentials>,
@@ -181,13 +166,21 @@ impl Following {
 
 impl Race<'_> {
     /// Runs all rounds.
-    pub(crate) fn run(&self, clusters: usize) -> Seeding {
-        self.run_from(Vec::with_capacity(clusters), clusters, &mut Field::default())
+    pub(crate) fn run(&self, clusters: usize, field: &mut Field) -> Seeding {
+        self.start(field, clusters, None);
+        let seeding = self.run_from(Vec::with_capacity(clusters), &Seeds::default(), clusters, field);
+        field.finish(self.population);
+        seeding
+    }
+
+    fn start(&self, field: &mut Field, clusters: usize, proposed: Option<&Centres>) {
+        let columns = if field.keeps_all { trials_before(clusters) } else { TRIALS };
+        field.start(self.population, columns, proposed);
     }
 
     /// Brings seeds up to date with the population: trials whose proposal goes, or is beaten by a row that comes, are
     /// run again; and once another row is chosen, so are all rounds behind.
-    pub(crate) fn update(&self, seeds: &Seeds) -> Seeding {
+    pub(crate) fn update(&self, seeds: &Seeds, field: &mut Field) -> Seeding {
         let Following { potentials, broken } = self.follow(seeds);
         let stays = |(round, changes): (&Round, &Potentials)| round.best(changes) == round.best(&[0; TRIALS]);
         let is_whole = !broken.iter().flatten().any(|&broken| broken);
@@ -197,21 +190,32 @@ impl Race<'_> {
         }
         let mut updated = seeds.clone();
         updated.shift(&potentials);
-        let (mut updated, mut field) = (updated.rounds, Field::default());
+        self.start(field, seeds.len(), Some(&seeds.proposed));
+        let seeding = self.update_rounds(seeds, updated.rounds, &broken, field);
+        field.finish(self.population);
+        Seeding { work: seeding.work + work, ..seeding }
+    }
+
+    /// Runs the trials that are broken, and all rounds behind one that chooses another row.
+    fn update_rounds(
+        &self,
+        seeds: &Seeds,
+        mut updated: Vec<Round>,
+        broken: &[[bool; TRIALS]],
+        field: &mut Field,
+    ) -> Seeding {
         for (number, old) in seeds.rounds.iter().enumerate() {
             let trials: Vec<usize> = (0..old.trials).filter(|&trial| broken[number][trial]).collect();
             if !trials.is_empty() {
                 let (before, rest) = updated.split_at_mut(number);
-                self.run_trials(before, &mut rest[0], &trials, &mut field);
+                self.run_trials(before, &mut rest[0], &trials, field);
             }
             if updated[number].chosen() != old.chosen() {
                 updated.truncate(number + 1);
-                let seeding = self.run_from(updated, seeds.len(), &mut field);
-                return Seeding { work: seeding.work + work, ..seeding };
+                return self.run_from(updated, seeds, seeds.len(), field);
             }
         }
-        let work = work + self.work(&field);
-        Seeding { seeds: Reseeding::Raced(self.seeds(updated)), changed: false, work }
+        Seeding { seeds: Reseeding::Raced(self.seeds(updated, seeds)), changed: false, work: self.work(field) }
     }
 
     /// How the rows that go and come change the rounds. Valid up to the first round that chooses another row.
@@ -274,18 +278,29 @@ impl Race<'_> {
         }
     }
 
-    fn run_from(&self, mut rounds: Vec<Round>, clusters: usize, field: &mut Field) -> Seeding {
+    fn run_from(&self, mut rounds: Vec<Round>, old: &Seeds, clusters: usize, field: &mut Field) -> Seeding {
         while rounds.len() < clusters {
             let mut round = Round::blank(rounds.len());
             let trials: Vec<usize> = (0..round.trials).collect();
             self.run_trials(&rounds, &mut round, &trials, field);
             rounds.push(round);
         }
-        Seeding { seeds: Reseeding::Raced(self.seeds(rounds)), changed: true, work: self.work(field) }
+        Seeding { seeds: Reseeding::Raced(self.seeds(rounds, old)), changed: true, work: self.work(field) }
     }
 
-    fn seeds(&self, rounds: Vec<Round>) -> Seeds {
-        let proposed = self.centres(rounds.iter().flat_map(Round::proposals).map(|proposal| proposal.slot));
+    /// The outcome of rounds. Rows that the same trial proposed before are taken from there.
+    fn seeds(&self, rounds: Vec<Round>, old: &Seeds) -> Seeds {
+        let mut before = old.rounds.iter().flat_map(Round::proposals).zip(0..);
+        let mut proposed = Centres::with_capacity(self.population.dim(), trials_before(rounds.len()));
+        let mut row = self.population.blank_row();
+        for Proposal { slot, .. } in rounds.iter().flat_map(Round::proposals) {
+            if let Some((_, place)) = before.next().filter(|(old, _)| old.slot == *slot) {
+                proposed.push_from(&old.proposed, place);
+            } else {
+                self.population.read(*slot as usize, &mut row);
+                proposed.push(&row);
+            }
+        }
         Seeds { rounds, proposed }
     }
 
@@ -298,9 +313,13 @@ impl Race<'_> {
                 round.proposals[trial] = winner;
             }
         }
+        let first = if field.keeps_all { trials_before(before.len()) } else { 0 };
+        let wanted: Vec<(usize, u32)> =
+            trials.iter().map(|&trial| (first + trial, round.proposals[trial].slot)).collect();
+        field.learn(self.population, self.threads, &wanted);
         if !before.is_empty() {
-            let slots: Vec<u32> = trials.iter().map(|&trial| round.proposals[trial].slot).collect();
-            for (&trial, potential) in trials.iter().zip(self.potentials(slots, field)) {
+            let columns: Vec<usize> = wanted.iter().map(|&(column, _)| column).collect();
+            for (&trial, potential) in trials.iter().zip(self.potentials(&columns, field)) {
                 round.potentials[trial] = potential;
             }
         }
@@ -310,31 +329,28 @@ impl Race<'_> {
     fn propose(&self, before: &[Round], trials: &[usize], field: &mut Field) -> Vec<Option<Proposal>> {
         let number = before.len();
         let seeds: Vec<u32> = before.iter().map(Round::chosen).collect();
-        if field.blocks.is_empty() {
-            let runners = Runners { weights: [u32::MAX; LANES], distances: [0; TRIALS * LANES] };
-            field.blocks = vec![runners; self.population.blocks()];
-        }
-        // The last seed was proposed, and its distances are known, if the field has seen that round.
-        let newest = &seeds[field.seeds..];
-        let known = newest.last().and_then(|last| field.proposals.iter().position(|slot| slot == last));
-        let newest = self.centres(newest[..newest.len() - usize::from(known.is_some())].iter().copied());
-        field.distances += newest.len() * self.population.len();
+        let (newest, is_first) = (&seeds[field.seeds..], field.seeds == 0);
+        let known: Vec<usize> = newest.iter().filter_map(|&seed| field.column_of(seed)).collect();
+        let unknown = newest.iter().copied().filter(|&seed| field.column_of(seed).is_none());
+        let unknown = self.population.rows_of(unknown);
+        field.distances += unknown.len() * self.population.len();
         field.seeds = number;
-        let cost = LANES * (self.population.dim() * newest.len() + LANES);
-        let shards = self.threads.map_mut(&mut field.blocks, 1, cost, |start, blocks| {
+        let cost = LANES * (self.population.dim() * unknown.len() + LANES);
+        let shards = field.map(self.threads, cost, |first, records| {
             let mut heat = Heat::new(self, slot_number(number), trials, &seeds);
-            let mut keys = vec![0; newest.len() * LANES];
-            for (b, runners) in (start..).zip(blocks) {
+            let mut scratch = vec![0; unknown.len() * LANES];
+            for (b, mut record) in (first..).zip(records) {
                 let block = self.population.block(b);
-                newest.keys(block.values, &mut keys);
-                kernel::to_distances(&mut keys, &block.padded_squares(), OFFSET);
-                if let Some(trial) = known {
-                    kernel::least(&mut runners.weights, &runners.distances[trial * LANES..(trial + 1) * LANES]);
+                let (weights, columns) = record.split();
+                if is_first {
+                    weights.fill(u32::MAX);
                 }
-                for distances in keys.chunks_exact(LANES) {
-                    kernel::least(&mut runners.weights, distances);
+                for &column in &known {
+                    kernel::least(weights, &columns[column * LANES..][..LANES]);
                 }
-                heat.run(&block, if number == 0 { &[1; LANES] } else { &runners.weights });
+                field::distances(&block, &unknown, &mut scratch);
+                scratch.chunks_exact(LANES).for_each(|distances| kernel::least(weights, distances));
+                heat.run(&block, if number == 0 { &[1; LANES] } else { weights });
             }
             heat.best
         });
@@ -343,26 +359,20 @@ impl Race<'_> {
             .collect()
     }
 
-    /// One pass: the potential of each proposal.
-    fn potentials(&self, slots: Vec<u32>, field: &mut Field) -> Vec<i64> {
-        let proposals = self.centres(slots.iter().copied());
-        field.distances += slots.len() * self.population.len();
-        let cost = LANES * self.population.dim() * slots.len();
-        let shards = self.threads.map_mut(&mut field.blocks, 1, cost, |start, blocks| {
-            let mut sums = vec![0_i64; slots.len()];
-            for (b, Runners { weights, distances }) in (start..).zip(blocks) {
-                let block = self.population.block(b);
-                let distances = &mut distances[..slots.len() * LANES];
-                proposals.keys(block.values, distances);
-                kernel::to_distances(distances, &block.padded_squares(), OFFSET);
-                kernel::least_sums(weights, distances, block.live(), &mut sums);
+    /// One pass: the potentials of the proposals that some columns, ascending, are for.
+    fn potentials(&self, columns: &[usize], field: &mut Field) -> Vec<i64> {
+        let (Some(&first), Some(&last)) = (columns.first(), columns.last()) else { return Vec::new() };
+        let shards = field.map(self.threads, LANES * LANES * columns.len(), |first_block, records| {
+            let mut sums = vec![0_i64; last + 1 - first];
+            for (b, mut record) in (first_block..).zip(records) {
+                let (weights, distances) = record.split();
+                let distances = &distances[first * LANES..(last + 1) * LANES];
+                kernel::least_sums(weights, distances, self.population.block(b).live(), &mut sums);
             }
             sums
         });
-        let sum = |j: usize| shards.iter().map(|sums| sums[j]).sum();
-        let sums = (0..slots.len()).map(sum).collect();
-        field.proposals = slots;
-        sums
+        let sum = |&column: &usize| shards.iter().map(|sums| sums[column - first]).sum();
+        columns.iter().map(sum).collect()
     }
 
     /// The better of the best so far and a row; the row's logarithm is taken only if it can win.
@@ -410,28 +420,12 @@ impl Race<'_> {
         (field.distances * self.population.dim()) as u64
     }
 
-    /// The chosen rows as centres.
-    pub(crate) fn chosen(&self, seeds: &Seeds) -> Centres {
-        self.centres(seeds.chosen())
-    }
-
-    /// The same for seeds that were run again; None if there are none.
+    /// The chosen rows as centres, if seeds were run again; None if there are none.
     pub(crate) fn chosen_anew(&self, seeds: &Reseeding) -> Option<Centres> {
         match seeds {
-            Reseeding::Raced(seeds) if seeds.len() > 0 => Some(self.chosen(seeds)),
+            Reseeding::Raced(seeds) if seeds.len() > 0 => Some(self.population.rows_of(seeds.chosen())),
             _ => None,
         }
-    }
-
-    fn centres(&self, slots: impl IntoIterator<Item = u32>) -> Centres {
-        let slots = slots.into_iter();
-        let mut centres = Centres::with_capacity(self.population.dim(), slots.size_hint().0);
-        let mut row = self.population.blank_row();
-        for slot in slots {
-            self.population.read(slot as usize, &mut row);
-            centres.push(&row);
-        }
-        centres
     }
 }
 
