@@ -21,7 +21,8 @@ from typing import Any, Literal
 import numpy as np
 from embeddings import embed
 from erase_core import QKMeans
-from measure import Matrix, Removals, partition_inertia, references
+from measure import Matrix, Removals, normalised, partition_inertia, references
+from numpy.typing import NDArray
 from sklearn.datasets import make_blobs
 
 
@@ -44,7 +45,7 @@ def measure(X: Matrix, setting: Setting, seeds: int, removals: int) -> dict[str,
     X = X[rng.permutation(len(X))[: setting.n]]
     random, kmeans = references(X, setting.k, 10, seeds)
     done = Removals()
-    gains, iterations = [], []
+    gains = []
     for seed in range(seeds):
         model = QKMeans(
             setting.k,
@@ -56,18 +57,16 @@ def measure(X: Matrix, setting: Setting, seeds: int, removals: int) -> dict[str,
             random_state=seed,
         ).fit(X)
         gains.append((random - partition_inertia(X, model.labels_)) / (random - kmeans))
-        iterations.append(model.n_iter_)
         done.run(model, rng.choice(setting.n, size=removals, replace=False).tolist())
     return {
         "gain": float(np.mean(gains)),
         "gain_std": float(np.std(gains)),
-        "iterations": float(np.mean(iterations)),
         **done.figures(),
     }
 
 
 HEADER = (
-    "| data | n | k | projection | epsilon | gamma | gain | n_iter | certified | replayed | reseeded "
+    "| data | n | k | projection | epsilon | gamma | panel | updates | gain | certified | replayed | reseeded "
     "| work mean | work 99 % | us median | us mean | us 99 % |"
 )
 
@@ -75,8 +74,8 @@ HEADER = (
 def line(name: str, s: Setting, m: dict[str, float]) -> str:
     """One row of the table, in Markdown."""
     return (
-        f"| {name} | {s.n} | {s.k} | {s.projection or '-'} | {s.epsilon:g} | {s.gamma:g} "
-        f"| {m['gain']:.1%} ± {m['gain_std']:.1%} | {m['iterations']:.1f} "
+        f"| {name} | {s.n} | {s.k} | {s.projection or '-'} | {s.epsilon:g} | {s.gamma:g} | {s.panel or 'all'} "
+        f"| {s.max_iter} | {m['gain']:.1%} ± {m['gain_std']:.1%} "
         f"| {m['certified']:.1%} | {m['replayed']:.1%} | {m['reseeded']:.1%} "
         f"| {m['work_mean']:.1%} | {m['work_p99']:.1%} | {m['us_median']:.0f} | {m['us_mean']:.0f} "
         f"| {m['us_p99']:.0f} |"
@@ -84,48 +83,71 @@ def line(name: str, s: Setting, m: dict[str, float]) -> str:
 
 
 def settings(sizes: list[int], dim: int) -> Iterator[Setting]:
-    """The grid."""
+    """The grid: at each size, and the rest at the largest."""
     for n in sizes:
-        for epsilon in (0.1, 0.25, 0.5, 1.0, 1.5, 2.0):
+        for epsilon in (0.25, 0.5, 1.0, 1.5, 2.0):
             yield Setting(n, 8, None, epsilon)
-        for projection in (128, 64, 32):
+        for panel in (256, 512, 2048, None):
+            yield Setting(n, 8, None, 1.0, panel=panel)
+        for max_iter in (3, 8):
+            yield Setting(n, 8, None, 1.0, max_iter=max_iter)
+        for projection in (128, 64):
             if projection < dim:
-                for epsilon in (0.25, 0.5, 1.0, 2.0):
-                    yield Setting(n, 8, projection, epsilon)
+                yield Setting(n, 8, projection, 1.0)
     for gamma in (0.0, 0.5):
         yield Setting(sizes[-1], 8, None, 1.0, gamma)
-    for k in (4, 32):
+    for k in (4, 32, 64):
         yield Setting(sizes[-1], k, None, 1.0)
 
 
+def hard(real: Matrix | None, n: int) -> Iterator[tuple[str, Matrix, int]]:
+    """Rows that a panel may not see as they are, each with a number of clusters."""
+    rng = np.random.default_rng(0)
+    dim = 32 if real is None else real.shape[1]
+    middles = normalised(rng.standard_normal((40, dim)))
+
+    def around(of: NDArray[np.integer[Any]], spread: float) -> Matrix:
+        return normalised(middles[of] + spread / np.sqrt(dim) * rng.standard_normal((len(of), dim)))
+
+    # Eight groups, each of half a percent, beside eight large ones.
+    small = rng.choice(16, size=n, p=[0.005] * 8 + [0.12] * 8)
+    yield "groups of 0.5 %", around(small, 0.5), 16
+    # Sizes that fall as 1 / rank, and norms with a heavy tail.
+    weights = 1 / np.arange(1, 33)
+    zipf = around(rng.choice(32, size=n, p=weights / weights.sum()), 0.7)
+    yield "heavy tails", np.asarray(zipf * (1 + rng.pareto(3, size=(n, 1))), dtype=np.float32), 8
+    base = around(rng.integers(40, size=n // 20), 1.0) if real is None else real[: n // 20]
+    yield "each row twenty times", np.repeat(base, 20, axis=0), 8
+
+
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw the gain kept and the mean work of a removal by epsilon, for the first data set and k = 8."""
+    """Draw the gain kept and the mean work of a removal by epsilon, and the gain by panel: first data set, k = 8."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    chosen = [row for row in rows if row["data"] == rows[0]["data"] and row["k"] == 8 and row["gamma"] == 0.2]
-    sizes = sorted({row["n"] for row in chosen})
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for i, n in enumerate(sizes):
-        for projection, dash in ((None, "-"), (64, "--")):
-            line = sorted(
-                (r for r in chosen if (r["n"], r["projection"]) == (n, projection)), key=lambda r: r["epsilon"]
-            )
-            if not line:
-                continue
-            label = f"n = {n:,}, {f'projected to {projection}' if projection else 'unprojected'}"
-            for ax, figure_name in zip(axes, ("gain", "work_mean"), strict=True):
-                values = [100 * r[figure_name] for r in line]
-                ax.plot([r["epsilon"] for r in line], values, dash, marker="o", color=f"C{i}", label=label)
-    for ax, title in zip(axes, ("gain kept of k-means, %", "work of a removal, % of a fit"), strict=True):
+    usual = {"data": rows[0]["data"], "k": 8, "projection": None, "gamma": 0.2, "max_iter": 5}
+    chosen = [row for row in rows if all(row[name] == value for name, value in usual.items())]
+    by_epsilon = [row for row in chosen if row["panel"] == "auto"]
+    by_panel = [{**row, "panel": 1024 if row["panel"] == "auto" else row["panel"]} for row in chosen]
+    by_panel = [row for row in by_panel if row["panel"] is not None and row["epsilon"] == 1.0]
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
+    parts = (
+        (by_epsilon, "epsilon", "gain", "gain kept of k-means, %", [0.25, 0.5, 1, 1.5, 2]),
+        (by_epsilon, "epsilon", "work_mean", "work of a removal, % of a fit", [0.25, 0.5, 1, 1.5, 2]),
+        (by_panel, "panel", "gain", "gain kept of k-means, %", [256, 512, 1024, 2048]),
+    )
+    for ax, (of, name, figure_name, title, ticks) in zip(axes, parts, strict=True):
+        for n in sorted({row["n"] for row in of}):
+            line = sorted((row for row in of if row["n"] == n), key=lambda row: row[name])
+            ax.plot([r[name] for r in line], [100 * r[figure_name] for r in line], marker="o", label=f"n = {n:,}")
         ax.set_xscale("log")
-        ax.set_xticks(ticks := [0.1, 0.25, 0.5, 1, 2], [f"{tick:g}" for tick in ticks])
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
-        ax.set_xlabel("epsilon")
+        ax.set_xlabel(name)
         ax.set_title(title, fontsize=10)
-        ax.set_ylim(0, 105 if "gain" in title else None)
+        ax.set_ylim((80, 104) if figure_name == "gain" else (0, None))
         ax.grid(alpha=0.3)
     axes[0].legend(fontsize=7.5, loc="lower left")
     figure.savefig(path, dpi=130)
@@ -137,7 +159,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="*", help="BIG-bench task files, or .npy files of embeddings")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--removals", type=int, default=50, help="random removals for each seed")
-    parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 4000, 16000])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[1000, 4000, 10000])
     parser.add_argument("--plot", type=Path, help="draw gain and work by epsilon")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
@@ -153,6 +175,12 @@ def main() -> None:
     for name, X in data.items():
         sizes = sorted({min(n, len(X)) for n in options.sizes})
         for setting in settings(sizes, X.shape[1]):
+            figures = measure(X, setting, options.seeds, options.removals)
+            rows.append({"data": name, **vars(setting), **figures})
+            print(line(name, setting, figures), flush=True)
+    for name, X, k in hard(data.get("embeddings"), max(options.sizes)):
+        for panel in ("auto", None):
+            setting = Setting(len(X), k, None, 1.0, panel=panel)
             figures = measure(X, setting, options.seeds, options.removals)
             rows.append({"data": name, **vars(setting), **figures})
             print(line(name, setting, figures), flush=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-from collections.abc import Callable
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ import numpy as np
 from embeddings import embed
 from erase_core import QKMeans
 from measure import Matrix, Removals, around_directions, partition_inertia, references, seconds, sentence_like
-from sklearn.cluster import KMeans
+from numpy.typing import NDArray
+from peers import peers
 from stores import deletions
 
 DIM = 384
-SETTINGS = ((None, 1.0), (None, 2.0), (64, 1.0))
+# Clusters and projections.
+SETTINGS = ((8, None), (64, None), (8, 64))
 Figures = dict[str, Any]
 MORE_THAN_CACHES_HOLD = np.ones(1 << 25, dtype=np.float32)
 
@@ -41,81 +43,90 @@ def line(*cells: object) -> None:
     print("|", " | ".join(map(str, cells)), "|", flush=True)
 
 
-def faiss_fit(X: Matrix, k: int) -> Callable[[], object]:
-    """Ten iterations on all rows."""
-    import faiss
-
-    return lambda: faiss.Kmeans(X.shape[1], k, niter=10, max_points_per_centroid=len(X), seed=1).train(X)
-
-
 def fits(X: Matrix) -> list[Figures]:
-    """Fit by each, ten iterations at most."""
-    table("Fit", "n", "k", "projection", "fit", "against faiss", "against scikit-learn")
+    """Fits by each, warm: the best of three after one that is not timed. The gain is that of one seed."""
+    table(f"Fit, {len(X)} x {X.shape[1]}", "k", "by", "time", "against erase_core", "gain", "what it does less")
     rows = []
-    for k, projection in ((8, None), (64, None), (64, 32)):
-        ours = seconds(partial(QKMeans(k, projection=projection, max_norm=1.0).fit, X))
-        faiss = seconds(faiss_fit(X, k))
-        sklearn = seconds(partial(KMeans(k, n_init=1, max_iter=10, tol=0, algorithm="lloyd").fit, X), repeats=1)
-        line(len(X), k, projection or "-", f"{1e3 * ours:.0f} ms", f"{faiss / ours:.1f} x", f"{sklearn / ours:.1f} x")
-        rows.append({"n": len(X), "k": k, "projection": projection, "fit": ours, "faiss": faiss, "sklearn": sklearn})
+    for k in (8, 64):
+        random, kmeans = references(X, k, 10, 1)
+        model = QKMeans(k, max_norm=1.0)
+        ours = seconds(partial(model.fit, X), repeats=4)
+
+        def gain(labels: NDArray[np.int32], random: float = random, kmeans: float = kmeans) -> str:
+            return f"{(random - partition_inertia(X, labels)) / (random - kmeans):.1%}"
+
+        line(k, "erase_core", f"{1e3 * ours:.0f} ms", "1", gain(model.labels_), "chooses centres by the panel")
+        for peer in peers(X, k):
+            taken = seconds(peer.fit, repeats=4)
+            line(
+                *(k, peer.name, f"{1e3 * taken:.0f} ms", f"{taken / ours:.1f} x", gain(peer.fit()())),
+                peer.does_less,
+            )
+            rows.append({"n": len(X), "k": k, "by": peer.name, "fit": ours, "peer": taken})
     return rows
 
 
-def removals(name: str, X: Matrix, epsilon: float, projection: int | None, count: int) -> Figures:
-    """Remove rows at random, one by one; the gain is that of the first few seeds."""
-    model = QKMeans(epsilon=epsilon, projection=projection, max_norm=1.0)
-    seeds = 8 if len(X) <= 10_000 else 3 if len(X) <= 100_000 else 1
-    random, kmeans = references(X, 8, 10, seeds)
-    inertias = [partition_inertia(X, model.set_params(random_state=seed).fit_predict(X)) for seed in range(seeds)]
-    fit = seconds(lambda: model.fit(X), repeats=1)
-    ids = np.random.default_rng(1).permutation(len(X))[: min(count, len(X) // 2)].tolist()
-    cold = Removals().run(model, ids[:20], MORE_THAN_CACHES_HOLD.sum)
-    warm = Removals().run(model, ids[20:])
+def removals(name: str, X: Matrix, k: int, projection: int | None, count: int) -> Figures:
+    """Remove rows at random, one by one, from the models of several seeds; gain and times are those of all of them."""
+    model = QKMeans(k, projection=projection, max_norm=1.0)
+    seeds = (24 if len(X) <= 10_000 else 3 if len(X) <= 100_000 else 1) if k == 8 else 4 if len(X) <= 10_000 else 1
+    random, kmeans = references(X, k, 10, seeds)
+    cold, warm = Removals(), Removals()
+    inertias, fit = [], 0.0
+    for seed in range(seeds):
+        start = time.perf_counter()
+        model.set_params(random_state=seed).fit(X)
+        fit = time.perf_counter() - start
+        inertias.append(partition_inertia(X, model.labels_))
+        ids = np.random.default_rng(seed).permutation(len(X))[: min(count // seeds + 20, len(X) // 2)].tolist()
+        cold.run(model, ids[:5], MORE_THAN_CACHES_HOLD.sum)
+        warm.run(model, ids[5:])
+        del ids
     figures: Figures = {
-        **{"data": name, "n": len(X), "projection": projection, "epsilon": epsilon, "fit_us": 1e6 * fit},
+        **{"data": name, "n": len(X), "k": k, "projection": projection, "fit_us": 1e6 * fit},
         "gain": (random - float(np.mean(inertias))) / (random - kmeans),
         "cold_us": 1e6 * float(np.median(cold.all_seconds)),
+        "digest_us": 1e6 * _digest_after_a_removal(model),
         **warm.figures(),
     }
     certified, replay = figures.get("certified_us"), figures.get("replay_work")
     line(
-        *(name, len(X), projection or "-", f"{epsilon:g}", f"{figures['gain']:.1%}"),
+        *(name, len(X), k, projection or "-", f"{figures['gain']:.1%}"),
         *(f"{figures[path]:.1%}" for path in ("certified", "replayed", "reseeded")),
         f"{certified:.1f}" if certified else "-",
-        *(f"{figures[name]:.0f}" for name in ("us_mean", "us_p99", "cold_us")),
+        *(f"{figures[name]:.0f}" for name in ("us_mean", "us_p99", "cold_us", "digest_us")),
         f"{replay:.2%}" if replay else "-",
         f"{figures['fit_us'] / figures['us_mean']:.0f} x",
     )
     return figures
 
 
+def _digest_after_a_removal(model: QKMeans) -> float:
+    model.digest()
+    times = []
+    for id_ in np.asarray(model.ids_[:21]).tolist():
+        model.remove(id_)
+        start = time.perf_counter()
+        model.digest()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
 def random_removals(real: Matrix | None, every: Matrix, count: int) -> list[Figures]:
-    """Both settings at all sizes, and where there are real rows, those beside made ones."""
+    """All settings at all sizes, and where there are real rows, those beside made ones."""
     table(
         "Removals of single random rows",
-        *(
-            "rows",
-            "n",
-            "projection",
-            "epsilon",
-            "gain",
-            "certified",
-            "replayed",
-            "reseeded",
-            "certified, us",
-            "mean, us",
-        ),
-        *("99 %, us", "cold, us", "work of a replay, of a fit's", "a fit, of the mean"),
+        *("rows", "n", "k", "projection", "gain", "certified", "replayed", "reseeded", "certified, us", "mean, us"),
+        *("99 %, us", "cold, us", "digest, us", "work of a replay, of a fit's", "a fit, of the mean"),
     )
-    rows = []
-    for projection, epsilon in SETTINGS:
+    rows: list[Figures] = []
+    for k, projection in SETTINGS:
         if real is not None:
-            n = min(len(real), 9_000)
-            chosen = np.random.default_rng(2).permutation(len(real))[:n]
-            rows.append(removals("real", real[chosen], epsilon, projection, count))
-            removals("made", every[:n], epsilon, projection, count)
-        sizes = [n for n in (1_000, 10_000, 100_000, 1_000_000) if n <= len(every)]
-        rows.extend(removals("made", every[:n], epsilon, projection, count) for n in sizes)
+            mixed = real[np.random.default_rng(2).permutation(len(real))]
+            sizes = [n for n in (1_000, 1_500, 4_000) if n <= len(real)]
+            rows.extend(removals("real", mixed[:n], k, projection, count) for n in sizes if n >= 16 * k)
+        sizes = [n for n in (1_000, 4_000, 10_000, 100_000, 1_000_000) if 16 * k <= n <= len(every)]
+        rows.extend(removals("made", every[:n], k, projection, count) for n in sizes)
     return rows
 
 
@@ -142,14 +153,14 @@ def growth(largest: int) -> list[Figures]:
 
 def bulk(X: Matrix) -> Figures:
     """A random tenth at once, against a fit on the rest."""
-    table("A random tenth at once", "n", "epsilon", "removal", "a fit on the rest", "of the fit")
+    table("A random tenth at once", "n", "removal", "a fit on the rest", "of the fit")
     gone = np.random.default_rng(3).permutation(len(X))[: len(X) // 10]
     rest = np.delete(X, gone, axis=0)
     model = QKMeans(max_norm=1.0).fit(X)
     copies = [copy.deepcopy(model) for _ in range(3)]
     removal = seconds(lambda: copies.pop().remove(gone))
     fit = seconds(lambda: model.fit(rest))
-    line(len(X), 1, f"{removal:.2f} s", f"{fit:.2f} s", f"{removal / fit:.0%}")
+    line(len(X), f"{removal:.2f} s", f"{fit:.2f} s", f"{removal / fit:.0%}")
     return {"n": len(X), "removal": removal, "fit": fit}
 
 
@@ -186,21 +197,18 @@ def plot(rows: list[Figures], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(SETTINGS), figsize=(10.5, 3.4), layout="constrained", sharey=True)
-    for ax, (projection, epsilon) in zip(axes, SETTINGS, strict=True):
-        chosen = [
-            row for row in rows if (row["projection"], row["epsilon"], row["data"]) == (projection, epsilon, "made")
-        ]
+    for ax, (k, projection) in zip(axes, SETTINGS, strict=True):
+        chosen = [row for row in rows if (row["k"], row["projection"], row["data"]) == (k, projection, "made")]
         for key, label in (
             ("fit_us", "a fit"),
-            ("replayed_us", "replayed, median"),
+            ("us_p99", "all removals, 99 %"),
             ("us_mean", "all removals, mean"),
             ("certified_us", "certified, median"),
         ):
             ax.plot([r["n"] for r in chosen], [r.get(key, np.nan) for r in chosen], marker="o", label=label)
         ax.set(xscale="log", yscale="log", xlabel="rows")
-        ax.set_title(
-            f"{f'projected to {projection}' if projection else f'{DIM} dimensions'}, epsilon {epsilon:g}", fontsize=10
-        )
+        width = f"projected to {projection}" if projection else f"{DIM} dimensions"
+        ax.set_title(f"{k} clusters, {width}", fontsize=10)
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("microseconds")
     axes[0].legend(fontsize=8)
@@ -217,7 +225,7 @@ def main() -> None:
     largest = 1_000_000 if args.full else 100_000
     every = sentence_like(real, largest) if real is not None else around_directions(largest, DIM)
     results: dict[str, Any] = {
-        "fits": fits(every[:96_000]),
+        "fits": fits(every[:100_000]),
         "removals": random_removals(real, every, 3_000 if args.full else 1_000),
         "growth": growth(10_000_000 if args.full else 1_000_000),
         "bulk": bulk(every),
