@@ -133,7 +133,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     by_panel = [{**row, "panel": 1024 if row["panel"] == "auto" else row["panel"]} for row in chosen]
     by_panel = [row for row in by_panel if row["panel"] is not None and row["epsilon"] == 1.0]
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
-    parts = (
+    parts: tuple[tuple[list[dict[str, Any]], str, str, str, list[float]], ...] = (
         (by_epsilon, "epsilon", "gain", "gain kept of k-means, %", [0.25, 0.5, 1, 1.5, 2]),
         (by_epsilon, "epsilon", "work_mean", "work of a removal, % of a fit", [0.25, 0.5, 1, 1.5, 2]),
         (by_panel, "panel", "gain", "gain kept of k-means, %", [256, 512, 1024, 2048]),
