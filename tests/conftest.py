@@ -26,10 +26,13 @@ settings.register_profile("fast", max_examples=30, deadline=None, derandomize=Tr
 settings.register_profile(
     "slow", max_examples=3000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
+# For wings in which an example takes a model or a store: a tenth of a second, not a thousandth.
+settings.register_profile("slow_dear", settings.get_profile("slow"), max_examples=300)
+DEAR = {"embedding", "erasure", "llm", "receipts", "store"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="run the slow tests too, and thousands of hypothesis examples")
+    parser.addoption("--slow", action="store_true", help="run the slow tests too, and far more hypothesis examples")
     parser.addoption(
         "--count-warnings", action="store_true", help="count and print other packages' warnings: they are no errors"
     )
@@ -49,6 +52,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["TERM"] = "xterm"
     # A shell starts what runs in the background with Ctrl-C ignored, and processes inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    # A test takes the profile that is loaded when its file is imported.
+    if isinstance(collector, pytest.Module) and collector.config.getoption("--slow"):
+        settings.load_profile("slow_dear" if collector.path.parent.name in DEAR else "slow")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
