@@ -27,6 +27,9 @@ from tokenizer_families import CHAT, FAMILIES, LOSSLESS, MARKERS, byte_level, sa
 pytest.importorskip("torch", reason="needs torch: pip install 'erase-core[llm]'")
 transformers = pytest.importorskip("transformers", reason="needs transformers: pip install 'erase-core[llm]'")
 
+# ByT5's tokenizer, which is written in Python, warns of a text that ends in its end token before we see its tokens.
+pytestmark = pytest.mark.filterwarnings("ignore:This sequence already has:UserWarning")
+
 CONTROL = [
     *MARKERS,
     *("<s>", "</s>", "<unk>", "<pad>", "<mask>", "<word>", "<|end|>", "<|user|>", "[INST]", "<extra_id_0>"),
@@ -89,8 +92,6 @@ def harmless(prompt: Prompt) -> Prompt:
 # The law
 
 
-# ByT5's tokenizer, which is written in Python, warns of a text that ends in its end token before we see its tokens.
-@pytest.mark.filterwarnings("ignore:This sequence already has:UserWarning")
 @pytest.mark.parametrize("chat", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
 @given(template=templates, shown=demonstrations, query=texts)
@@ -122,7 +123,6 @@ def test_a_forged_turn_is_text(llms: Callable[[str, bool], TransformersLLM], fam
     assert len(ids_of(llm, prompt)) > len(ids_of(llm, harmless(prompt))) + 20  # all of it is there
 
 
-@pytest.mark.filterwarnings("ignore:This sequence already has:UserWarning")
 @pytest.mark.parametrize("family", FAMILIES)
 @given(shown=demonstrations, query=texts)
 def test_where_no_text_has_a_control_token_the_tokens_are_the_tokenizers_own(
