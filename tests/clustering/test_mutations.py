@@ -275,6 +275,13 @@ MUTATIONS = {
         ".filter(|(old, _)| old.slot == *slot)",
         "",
     ),
+    "rows of a slot that moved read where another was": (
+        "core",
+        "flat.rs",
+        "self.values.swap_remove_record(slot as usize, self.width);",
+        "let len = self.values.len() - self.width; self.values.truncate(len); let _ = slot;",
+    ),
+    "rows that came not taken in": ("core", "flat.rs", "self.values.extend_from_slice(&row);", ""),
     "next centre of a cluster that moved taken from before": (
         "core",
         "lloyd.rs",

@@ -76,6 +76,7 @@ impl Derived<'_> {
         self.last.scores.keep(kept.last);
         self.fit.scores.keep(kept.steps);
         self.fit.field.keeps_all = kept.field;
+        self.fit.flat.is_kept = kept.flat;
         UpdateContext { params: self.params, population: panel, threads: self.resources.threads }
     }
 }

@@ -4,6 +4,7 @@
 use crate::assign::Centres;
 use crate::certificate::{self, certify};
 use crate::field::Field;
+use crate::flat::Flat;
 use crate::lloyd::{Change, Delta, Rule, Step};
 use crate::params::ValidParams;
 use crate::population::Population;
@@ -64,6 +65,7 @@ pub(crate) struct Fit {
     pub(crate) steps: Vec<Step>,
     pub(crate) scores: Scores,
     pub(crate) field: Field,
+    pub(crate) flat: Flat,
 }
 
 /// What is given about the panel after an update.
@@ -90,6 +92,7 @@ impl Fit {
             let seeding = self.race_anew(context, self.seeds.len());
             return self.plan_steps(context, seeding);
         }
+        self.flat.start(context.population);
         let mut field = self.field.take();
         let seeding = context.race().update(&self.seeds, &mut field);
         self.field = field;
@@ -157,7 +160,7 @@ impl Fit {
     /// Runs steps. Scores that are worked on are out of the model meanwhile: should it fail, they are lost, not wrong.
     fn replay(&mut self, context: UpdateContext<'_>, first: usize, centres: Centres) -> Rerun {
         let mut scores = self.scores.start();
-        let outcome = context.replay(&self.steps).run(first, centres, &mut scores);
+        let outcome = context.replay(&self.steps, &self.flat).run(first, centres, &mut scores);
         self.scores = scores;
         outcome
     }
@@ -171,6 +174,7 @@ impl Fit {
         plan.seeds.apply(&mut self.seeds);
         if let Some(added) = population.added_rows() {
             self.scores.extend(population.base(), added);
+            self.flat.extend(added);
             self.field.extend(population.base(), added, population.added_squares(), &self.seeds.proposed);
         }
     }
@@ -208,6 +212,7 @@ impl Fit {
         }
         self.seeds.rename(last, slot);
         self.field.swap_remove(slot, last);
+        self.flat.swap_remove(slot);
         self.scores.swap_remove(slot as usize, last as usize);
     }
 }
@@ -222,9 +227,9 @@ impl<'a> UpdateContext<'a> {
         Race { population: self.population, keyed: self.params.keyed(), threads: self.threads }
     }
 
-    pub(crate) fn replay(&self, old: &'a [Step]) -> Replay<'a> {
+    pub(crate) fn replay(&self, old: &'a [Step], flat: &'a Flat) -> Replay<'a> {
         let (old_rule, rule) = self.rules();
         let Self { population, threads, .. } = *self;
-        Replay { population, rule, old_rule, old, threads }
+        Replay { population, rule, old_rule, old, flat, threads }
     }
 }

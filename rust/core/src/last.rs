@@ -8,6 +8,7 @@ use crate::assign::Centres;
 use crate::certificate::added_labels;
 use crate::exemplar::Exemplars;
 use crate::fit::UpdateContext;
+use crate::flat::Flat;
 use crate::ids::slot_number;
 use crate::lloyd::{Step, Summary};
 use crate::population::Population;
@@ -63,7 +64,7 @@ impl Last {
             (Some(step), Some(centres)) if step.summary.centres == centres => follow(step, context),
             (step, Some(centres)) => {
                 let mut scores = self.scores.start();
-                let (step, work) = context.replay(step.as_slice()).run_result(centres, &mut scores);
+                let (step, work) = context.replay(step.as_slice(), &Flat::default()).run_result(centres, &mut scores);
                 self.scores = scores;
                 LastPlan::Moved { step, work }
             }

@@ -35,6 +35,7 @@ mod exemplar;
 mod field;
 mod fit;
 mod fixed;
+mod flat;
 mod ids;
 mod keyed;
 mod last;

@@ -7,6 +7,7 @@ use std::ops::Range;
 use erase_core_kernel::{self as kernel, LANES};
 
 use crate::assign::{Centres, distance};
+use crate::flat::Flat;
 use crate::ids::slot_number;
 use crate::lloyd::{Cells, Change, Delta, Rule, Step, Summary};
 use crate::population::{Block, Population, lanes};
@@ -51,6 +52,8 @@ pub(crate) struct Replay<'a> {
     pub(crate) old_rule: Rule,
     /// The steps of the model before the update; none for a fit.
     pub(crate) old: &'a [Step],
+    /// Rows that can be read at once.
+    pub(crate) flat: &'a Flat,
     pub(crate) threads: Threads,
 }
 
@@ -250,11 +253,14 @@ impl Replay<'_> {
             let mut delta = Delta::new(clusters, self.population.dim());
             let mut row = self.population.blank_row();
             for moved in &moves[range] {
-                self.population.read(moved.slot as usize, &mut row);
+                let row = self.flat.row(moved.slot as usize).unwrap_or_else(|| {
+                    self.population.read(moved.slot as usize, &mut row);
+                    &row
+                });
                 if let Some(from) = moved.from {
-                    delta.row(from, &row, -1);
+                    delta.row(from, row, -1);
                 }
-                delta.row(moved.to, &row, 1);
+                delta.row(moved.to, row, 1);
             }
             delta
         });

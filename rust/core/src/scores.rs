@@ -40,7 +40,8 @@ impl CacheSize {
         let last = grant(keys(rows, clusters), 1);
         let steps = grant(keys(panel, clusters), max_iter);
         let field = grant(keys(panel, 1 + trials_before(clusters)), 1) == 1;
-        Budget { last, steps, field }
+        let flat = grant((2 * panel * dim).max(1), 1) == 1;
+        Budget { last, steps, field, flat }
     }
 }
 
@@ -52,6 +53,8 @@ pub(crate) struct Budget {
     pub(crate) steps: usize,
     /// Whether all distances of the seeding are.
     pub(crate) field: bool,
+    /// Whether the panel's rows are once more, one after the other.
+    pub(crate) flat: bool,
 }
 
 /// The keys of one step, for the centres that stand beside them.
