@@ -28,16 +28,9 @@ pub(crate) struct Field {
     pub(crate) distances: usize,
 }
 
-/// The part of a field that belongs to one block.
-pub(crate) struct Record<'a>(&'a mut [u32]);
-
-impl Record<'_> {
-    /// The weights, that is the squared distances to the nearest seed, and the columns one after the other.
-    pub(crate) fn split(&mut self) -> (&mut [u32; LANES], &mut [u32]) {
-        // There are as many.
-        self.0.split_first_chunk_mut().unwrap_or_else(|| unreachable!("a record begins with its weights"))
-    }
-}
+/// The part of a field that belongs to one block: the weights, that is the squared distances to the nearest seed, and the
+/// columns one after the other.
+type Record<'a> = (&'a mut [u32; LANES], &'a mut [u32]);
 
 impl Field {
     /// Takes all out, to be worked on: should that fail, it is lost, not wrong.
@@ -92,7 +85,7 @@ impl Field {
     ) -> Vec<P> {
         let width = self.width();
         threads.map_mut(&mut self.values, width, cost, |first, values| {
-            map(first, &mut values.chunks_exact_mut(width).map(Record))
+            map(first, &mut values.chunks_exact_mut(width).filter_map(<[u32]>::split_first_chunk_mut))
         })
     }
 
@@ -117,8 +110,7 @@ impl Field {
         let cost = LANES * (population.dim() * rows.len() + LANES);
         self.map(threads, cost, |first, records| {
             let mut scratch = vec![0; rows.len() * LANES];
-            for (b, mut record) in (first..).zip(records) {
-                let (_, columns) = record.split();
+            for (b, (_, columns)) in (first..).zip(records) {
                 distances(&population.block(b), &rows, &mut scratch);
                 for (&(column, _), computed) in computed.iter().zip(scratch.chunks_exact(LANES)) {
                     columns[column * LANES..][..LANES].copy_from_slice(computed);

@@ -339,9 +339,8 @@ impl Race<'_> {
         let shards = field.map(self.threads, cost, |first, records| {
             let mut heat = Heat::new(self, slot_number(number), trials, &seeds);
             let mut scratch = vec![0; unknown.len() * LANES];
-            for (b, mut record) in (first..).zip(records) {
+            for (b, (weights, columns)) in (first..).zip(records) {
                 let block = self.population.block(b);
-                let (weights, columns) = record.split();
                 if is_first {
                     weights.fill(u32::MAX);
                 }
@@ -364,8 +363,7 @@ impl Race<'_> {
         let (Some(&first), Some(&last)) = (columns.first(), columns.last()) else { return Vec::new() };
         let shards = field.map(self.threads, LANES * LANES * columns.len(), |first_block, records| {
             let mut sums = vec![0_i64; last + 1 - first];
-            for (b, mut record) in (first_block..).zip(records) {
-                let (weights, distances) = record.split();
+            for (b, (weights, distances)) in (first_block..).zip(records) {
                 let distances = &distances[first * LANES..(last + 1) * LANES];
                 kernel::least_sums(weights, distances, self.population.block(b).live(), &mut sums);
             }
