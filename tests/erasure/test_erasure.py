@@ -29,7 +29,11 @@ PATHS = {
 def test_a_removed_row_is_nowhere_in_memory(scenario: str) -> None:
     program = ROOT / "tests/support/search_memory.py"
     result = subprocess.run([sys.executable, str(program), scenario], capture_output=True, text=True, check=True)
-    path, before, after = result.stdout.split()
+    path, before, after, distances, distances_after = result.stdout.split()
     assert path == PATHS[scenario]
     assert int(before) >= 1, "the search does not find a row that is there"
     assert int(after) == 0
+    if "panel" not in scenario and scenario not in ("digested", "rescaled"):
+        assert int(distances) >= 5, "the search does not find distances that are there"
+    # Two of the numbers may be anywhere by chance.
+    assert int(distances_after) <= 2

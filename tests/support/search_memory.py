@@ -1,15 +1,18 @@
 """Fits a model, removes one row, and counts how often that row is found in the process's memory, before and after.
 
 A program of its own, run by test_erasure.py: other tests' memory would be searched too. The row is looked for as the
-16-bit integers that the core keeps, in either of its layouts; it is never assembled here except while searching.
+16-bit integers that the core keeps, in either of its layouts; it is never assembled here except while searching. Its
+squared distances to the rows that the seeding proposed are looked for too: the row could be computed from them.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import re
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -46,22 +49,45 @@ def occurrences(row: NDArray[np.int64]) -> int:
 
     count = len(row) // 2
     found = 0
-    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
-        for line in maps:
-            match = re.match(r"(\w+)-(\w+) rw", line)
-            if match is None or "[v" in line:
-                continue
-            start, end = (int(address, 16) for address in match.groups())
-            block = readable(memory, start, end)
-            # A plain row may begin at any even address, one in a block at any multiple of 4.
-            for offset, stride in ((0, 1), (2, 1), (0, LANES)):
-                words = np.frombuffer(block, "<u4", offset=offset, count=(len(block) - offset) // 4)
-                starts = np.flatnonzero(words[: max(0, len(words) - (count - 1) * stride)] == pair(0))
-                for i in range(1, count):
-                    starts = starts[words[starts + i * stride] == pair(i)]
-                found += len(starts)
-            del block
+    for block in writable():
+        # A plain row may begin at any even address, one in a block at any multiple of 4.
+        for offset, stride in ((0, 1), (2, 1), (0, LANES)):
+            words = np.frombuffer(block, "<u4", offset=offset, count=(len(block) - offset) // 4)
+            starts = np.flatnonzero(words[: max(0, len(words) - (count - 1) * stride)] == pair(0))
+            for i in range(1, count):
+                starts = starts[words[starts + i * stride] == pair(i)]
+            found += len(starts)
     return found
+
+
+def distances_found(row: Callable[[], NDArray[np.int64]], others: NDArray[np.int64]) -> int:
+    """Count the squared distances of a row to others that are in memory.
+
+    In a process of its own, which copies the memory before the distances are known: they are left nowhere by this.
+    """
+    out, into = os.pipe()
+    child = os.fork()
+    if child == 0:
+        blocks = list(writable())
+        wanted = np.unique(((others - row()) ** 2).sum(axis=1)).astype(np.uint32)
+        words = [np.frombuffer(block, "<u4", count=len(block) // 4) for block in blocks]
+        found = len(np.unique(np.concatenate([each[np.isin(each, wanted)] for each in words])))
+        os.write(into, bytes([found]))
+        os._exit(0)
+    os.close(into)
+    with open(out, "rb") as pipe:
+        found = pipe.read()[0]
+    os.waitpid(child, 0)
+    return found
+
+
+def writable() -> Iterator[bytes]:
+    """Copies of all writable memory."""
+    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
+        for line in maps.readlines():
+            match = re.match(r"(\w+)-(\w+) rw", line)
+            if match is not None and "[v" not in line:
+                yield readable(memory, int(match[1], 16), int(match[2], 16))
 
 
 def main(scenario: str) -> None:
@@ -81,6 +107,8 @@ def main(scenario: str) -> None:
     mask = rng.integers(-30000, 30000, size=DIM)
     rest = np.rint(X[victim] * 2.0 ** (14 - exponent)).astype(np.int64) - mask
     name = names[victim]
+    proposed = {str(id_) for ids in model._model.proposals() for id_ in ids} - {name}
+    others = np.rint(X[[names.index(id_) for id_ in sorted(proposed)]] * 2.0 ** (14 - exponent)).astype(np.int64)
     if scenario == "digested":
         model.digest()
     if scenario in ("grown", "pushed off the panel"):
@@ -99,10 +127,10 @@ def main(scenario: str) -> None:
         row[:] = 0
         return found
 
-    before = count()
+    before, distances = count(), distances_found(lambda: rest + mask, others)
     report = model.remove(list(model.ids_) if scenario == "emptied" else name)
     gc.collect()
-    print(report.path, before, count())
+    print(report.path, before, count(), distances, distances_found(lambda: rest + mask, others))
 
 
 if __name__ == "__main__":

@@ -25,13 +25,13 @@ pub(crate) struct Centres {
     /// One after the other, as the kernel wants vectors.
     vectors: Wiped<i16>,
     /// `|c|^2 + OFFSET`, modulo 2^32.
-    biases: Vec<u32>,
+    biases: Wiped<u32>,
 }
 
 impl Centres {
     pub(crate) fn with_capacity(dim: usize, centres: usize) -> Self {
         let vectors = Wiped::with_capacity(centres * padded(dim));
-        Self { dim, vectors, biases: Vec::with_capacity(centres) }
+        Self { dim, vectors, biases: Wiped::with_capacity(centres) }
     }
 
     /// Appends a centre, padded or not.
@@ -39,13 +39,13 @@ impl Centres {
         let len = self.vectors.len() + padded(self.dim);
         self.vectors.extend_from_slice(&centre[..self.dim]);
         self.vectors.grow(len);
-        self.biases.push(dot(centre, centre).cast_unsigned().wrapping_add(OFFSET));
+        self.biases.extend_from_slice(&[dot(centre, centre).cast_unsigned().wrapping_add(OFFSET)]);
     }
 
     /// Appends one of others of the same dimension.
     pub(crate) fn push_from(&mut self, others: &Self, j: usize) {
         self.vectors.extend_from_slice(others.padded(j));
-        self.biases.push(others.biases[j]);
+        self.biases.extend_from_slice(&others.biases[j..=j]);
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -97,7 +97,7 @@ impl Centres {
 
     /// The nearest of all centres, ties to the lowest index, of a row, padded.
     pub(crate) fn nearest(&self, row: &[i16]) -> u16 {
-        let mut keys = vec![0; self.len()];
+        let mut keys = Wiped::zeros(self.len());
         self.row_keys(row, &mut keys);
         let nearest = keys.iter().enumerate().min_by_key(|(_, key)| **key);
         label(nearest.map_or(0, |(j, _)| j))

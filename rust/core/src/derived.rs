@@ -66,7 +66,7 @@ impl Derived<'_> {
         update
     }
 
-    /// Sets what is kept of scores and distances, and returns the context of the panel.
+    /// Sets what may be kept of that which could be computed again, and returns the context of the panel.
     fn prepare<'p>(&mut self, panel: &'p Population<'p>, all: &Population<'_>) -> UpdateContext<'p>
     where
         Self: 'p,
@@ -75,8 +75,8 @@ impl Derived<'_> {
         let kept = self.resources.cache.budget(all.len(), panel.len(), all.dim(), clusters, max_iter);
         self.last.scores.keep(kept.last);
         self.fit.scores.keep(kept.steps);
-        self.fit.field.keeps_all = kept.field;
-        self.fit.flat.is_kept = kept.flat;
+        self.fit.field.may_keep_all = kept.field;
+        self.fit.flat.may_be_kept = kept.flat;
         UpdateContext { params: self.params, population: panel, threads: self.resources.threads }
     }
 }

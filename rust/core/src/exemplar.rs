@@ -10,6 +10,7 @@ use crate::lloyd::Step;
 use crate::population::{Population, lanes};
 use crate::scores::Known;
 use crate::threads::Threads;
+use crate::wipe::Wiped;
 
 /// Rows kept for each cluster.
 const DEPTH: usize = 16;
@@ -126,13 +127,13 @@ impl Exemplars {
         let work_of_row = if known.is_some() { 0 } else { centres.len() * population.dim() };
         let parts = threads.map(population.blocks(), LANES * (work_of_row + ROW_COST), |range| {
             let mut lists = vec![Vec::new(); wanted.len()];
-            let mut scratch = vec![0; centres.len() * LANES];
+            let mut scratch = Wiped::zeros(centres.len() * LANES);
             for b in range {
                 let block = population.block(b);
                 let keys = known.map_or_else(
                     || {
                         centres.keys(block.values, &mut scratch);
-                        scratch.as_slice()
+                        &*scratch
                     },
                     |known| known.of_block(b),
                 );

@@ -16,8 +16,8 @@ const NOBODY: u32 = u32::MAX;
 /// Columns of distances, one for each trial of each round, or for those of one round if not all may be kept.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Field {
-    /// Whether there is a column for each trial of each round.
-    pub(crate) keeps_all: bool,
+    /// Whether there may be a column for each trial of each round.
+    pub(crate) may_keep_all: bool,
     /// The row that a column is for, by slot.
     slots: Vec<u32>,
     /// Block by block the weights of the lanes, then their distances, column by column.
@@ -33,9 +33,9 @@ pub(crate) struct Field {
 type Record<'a> = (&'a mut [u32; LANES], &'a mut [u32]);
 
 impl Field {
-    /// Takes all out, to be worked on: should that fail, it is lost, not wrong.
+    /// Takes all out. If the work on it fails, it is lost rather than wrong.
     pub(crate) fn take(&mut self) -> Self {
-        std::mem::replace(self, Self { keeps_all: self.keeps_all, ..Self::default() })
+        std::mem::replace(self, Self { may_keep_all: self.may_keep_all, ..Self::default() })
     }
 
     /// Entries of a block.
@@ -47,7 +47,7 @@ impl Field {
     /// so far; without them nothing is known.
     pub(crate) fn start(&mut self, population: &Population<'_>, columns: usize, proposed: Option<&Centres>) {
         let base = population.base_blocks();
-        let proposed = proposed.filter(|_| self.keeps_all && self.slots.len() == columns);
+        let proposed = proposed.filter(|_| self.may_keep_all && self.slots.len() == columns);
         if proposed.is_none() || self.values.len() != base * self.width() {
             self.slots = vec![NOBODY; columns];
             self.values = Wiped::zeros(base * self.width());
@@ -64,7 +64,7 @@ impl Field {
 
     /// Keeps what belongs to the rows that were there before, if it may be kept.
     pub(crate) fn finish(&mut self, population: &Population<'_>) {
-        if self.keeps_all {
+        if self.may_keep_all {
             self.values.truncate(population.base_blocks() * self.width());
         } else {
             *self = Self::default();
@@ -109,7 +109,7 @@ impl Field {
         self.distances += rows.len() * population.len();
         let cost = LANES * (population.dim() * rows.len() + LANES);
         self.map(threads, cost, |first, records| {
-            let mut scratch = vec![0; rows.len() * LANES];
+            let mut scratch = Wiped::zeros(rows.len() * LANES);
             for (b, (_, columns)) in (first..).zip(records) {
                 distances(&population.block(b), &rows, &mut scratch);
                 for (&(column, _), computed) in computed.iter().zip(scratch.chunks_exact(LANES)) {
@@ -132,7 +132,7 @@ impl Field {
         }
         let width = self.width();
         self.values.grow((len + rows.len()).div_ceil(LANES) * width);
-        let mut keys = vec![0; proposed.len()];
+        let mut keys = Wiped::zeros(proposed.len());
         let mut row = rows.blank_row();
         for (i, &square) in squares.iter().enumerate() {
             rows.read(i, &mut row);

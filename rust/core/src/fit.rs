@@ -92,7 +92,6 @@ impl Fit {
             let seeding = self.race_anew(context, self.seeds.len());
             return self.plan_steps(context, seeding);
         }
-        self.flat.start(context.population);
         let mut field = self.field.take();
         let seeding = context.race().update(&self.seeds, &mut field);
         self.field = field;
@@ -159,6 +158,9 @@ impl Fit {
 
     /// Runs steps. Scores that are worked on are out of the model meanwhile: should it fail, they are lost, not wrong.
     fn replay(&mut self, context: UpdateContext<'_>, first: usize, centres: Centres) -> Rerun {
+        if !self.steps.is_empty() {
+            self.flat.start(context.population);
+        }
         let mut scores = self.scores.start();
         let outcome = context.replay(&self.steps, &self.flat).run(first, centres, &mut scores);
         self.scores = scores;

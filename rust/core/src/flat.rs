@@ -11,7 +11,7 @@ use crate::wipe::Wiped;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Flat {
     /// Whether they may be kept.
-    pub(crate) is_kept: bool,
+    pub(crate) may_be_kept: bool,
     width: usize,
     values: Wiped<i16>,
 }
@@ -20,7 +20,7 @@ impl Flat {
     /// Makes ready for an update of these rows.
     pub(crate) fn start(&mut self, population: &Population<'_>) {
         self.width = padded(population.dim());
-        if !self.is_kept {
+        if !self.may_be_kept {
             self.values = Wiped::default();
         } else if self.values.len() != population.base() * self.width {
             self.values = Wiped::zeros(population.base() * self.width);

@@ -10,6 +10,7 @@ use crate::ids::{IdRef, slot_number};
 use crate::model::Model;
 use crate::predict::{FAR_ENOUGH, Query};
 use crate::rows::Batch;
+use crate::wipe::Wiped;
 
 /// Queries that share a pass over the rows.
 const GROUP: usize = 16;
@@ -101,7 +102,7 @@ impl Model {
         let (rows, count) = (self.rows.aligned(), found.count);
         let cost = LANES * self.dim() * queries.len();
         let parts = self.resources().threads.map(rows.count(), cost, |range| {
-            let mut keys = vec![0; queries.len() * LANES];
+            let mut keys = Wiped::zeros(queries.len() * LANES);
             let mut nearest: Vec<_> = (0..queries.len()).map(|_| Nearest::new(count)).collect();
             for b in range {
                 let first = b * LANES;

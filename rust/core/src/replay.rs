@@ -296,7 +296,7 @@ impl Replay<'_> {
             let cost = LANES * (approach.cost(dim) + KEY_COST * clusters);
             let parts = self.threads.map_mut(keys, clusters * LANES, cost, |start, keys| {
                 let mut pass = Pass::default();
-                let mut scratch = vec![0; approach.places.len() * LANES];
+                let mut scratch = Wiped::zeros(approach.places.len() * LANES);
                 for (b, keys) in (start..).zip(keys.chunks_exact_mut(clusters * LANES)) {
                     let block = population.block(b);
                     approach.run(block.values, keys, &mut scratch);
@@ -319,7 +319,7 @@ impl Replay<'_> {
         let (clusters, dim) = (centres.len(), self.population.dim());
         let parts = self.threads.map(blocks.len(), LANES * clusters * dim, |range| {
             let mut pass = Pass::default();
-            let mut keys = vec![0; clusters * LANES];
+            let mut keys = Wiped::zeros(clusters * LANES);
             for b in range {
                 let block = self.population.block(blocks.start + b);
                 centres.keys(block.values, &mut keys);

@@ -5,7 +5,7 @@
 //! ahead of them while an update is planned, and are never wrong: whoever wants keys for some centres has
 //! them brought there by `approach`.
 
-use erase_core_kernel::{LANES, Shift};
+use erase_core_kernel::{LANES, Shift, padded};
 
 use crate::assign::Centres;
 use crate::blocks::Blocks;
@@ -20,7 +20,7 @@ const FLOOR: usize = 32 << 20;
 /// How much memory a model may use for what it could compute again. Not part of its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheSize(
-    /// Bytes; by default some 3/4 of a byte for each coordinate of a row and 10 for each iteration, and never less than 32 MiB.
+    /// Bytes; by default some 3/4 of a byte for each coordinate of a row and 10 bytes a row for each of at most ten iterations, and never less than 32 MiB.
     pub Option<usize>,
 );
 
@@ -40,14 +40,14 @@ impl CacheSize {
         let last = grant(keys(rows, clusters), 1);
         let steps = grant(keys(panel, clusters), max_iter);
         let field = grant(keys(panel, 1 + trials_before(clusters)), 1) == 1;
-        let flat = grant((2 * panel * dim).max(1), 1) == 1;
+        let flat = grant((2 * panel * padded(dim)).max(1), 1) == 1;
         Budget { last, steps, field, flat }
     }
 }
 
 /// What is kept of that which could be computed again.
 pub(crate) struct Budget {
-    /// Whether the keys of the assignment of all rows are, as a number.
+    /// Whether the keys of the assignment of all rows are: the number of such steps.
     pub(crate) last: usize,
     /// Number of the panel's steps, from step 1 on, whose keys are. Step 0 assigns to the seeds, which hardly ever move.
     pub(crate) steps: usize,
@@ -172,7 +172,7 @@ impl Known {
     fn extend(&mut self, len: usize, more: &Blocks) {
         let clusters = self.centres.len();
         self.keys.grow((len + more.len()).div_ceil(LANES) * clusters * LANES);
-        let mut keys = vec![0; clusters];
+        let mut keys = Wiped::<u32>::zeros(clusters);
         let mut row = more.blank_row();
         for i in 0..more.len() {
             more.read(i, &mut row);

@@ -2,6 +2,7 @@
 //! before it. Run from scratch, or brought up to date after a change of the rows. Algorithm: docs/algorithm.md, section 5.
 
 use erase_core_kernel::{self as kernel, LANES};
+use zeroize::DefaultIsZeroes;
 
 use crate::assign::{Centres, distance};
 use crate::field::{self, Field};
@@ -9,6 +10,7 @@ use crate::ids::slot_number;
 use crate::keyed::{Keyed, RaceDraw, RaceDraws, TRIALS_PER_DRAW};
 use crate::population::{Block, Population, lanes};
 use crate::threads::Threads;
+use crate::wipe::Wiped;
 
 /// Trials in every round but the first.
 pub(crate) const TRIALS: usize = 8;
@@ -16,7 +18,7 @@ pub(crate) const TRIALS: usize = 8;
 const GROUPS: usize = TRIALS.div_ceil(TRIALS_PER_DRAW);
 
 /// The row that won a trial, with the key it won by. A weight of 0 means that no row had a positive one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Proposal {
     slot: u32,
     energy: u64,
@@ -30,24 +32,23 @@ impl Proposal {
 }
 
 /// One round: what each trial proposed, and its potential. Round 0 has one trial, without a potential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Round {
     trials: usize,
     proposals: [Proposal; TRIALS],
-    potentials: Potentials,
+    potentials: [i64; TRIALS],
 }
 
-/// One for each trial of a round.
-type Potentials = [i64; TRIALS];
+// Potentials are overwritten: their differences before and after a removal are distances of the row.
+impl DefaultIsZeroes for Round {}
 
 impl Round {
     fn blank(number: usize) -> Self {
-        let nobody = Proposal { slot: 0, energy: 0, weight: 0 };
-        Self { trials: trials_of(number), proposals: [nobody; TRIALS], potentials: [0; TRIALS] }
+        Self { trials: trials_of(number), ..Self::default() }
     }
 
     /// The trial whose row is chosen: of the smallest potential, ties to the first, if potentials change by so much.
-    fn best(&self, changes: &Potentials) -> usize {
+    fn best(&self, changes: &[i64]) -> usize {
         (0..self.trials).min_by_key(|&trial| self.potentials[trial] + changes[trial]).unwrap_or(0)
     }
 
@@ -73,7 +74,7 @@ pub(crate) fn trials_before(round: usize) -> usize {
 /// The outcome of all rounds.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seeds {
-    rounds: Vec<Round>,
+    rounds: Wiped<Round>,
     /// The rows proposed, round by round: what every row that goes or comes is compared with. Derived.
     pub(crate) proposed: Centres,
 }
@@ -103,8 +104,8 @@ impl Seeds {
         }
     }
 
-    fn shift(&mut self, changes: &[Potentials]) {
-        for (round, changes) in self.rounds.iter_mut().zip(changes) {
+    fn shift(&mut self, changes: &[i64]) {
+        for (round, changes) in self.rounds.iter_mut().zip(changes.chunks_exact(TRIALS)) {
             round.potentials.iter_mut().zip(changes).for_each(|(potential, change)| *potential += change);
         }
     }
@@ -112,8 +113,8 @@ impl Seeds {
 
 /// What an update does to the seeds.
 pub(crate) enum Reseeding {
-    /// Every proposal stays; the potentials change by so much.
-    Followed(Vec<Potentials>),
+    /// Every proposal stays; the potentials, round by round, change by so much.
+    Followed(Wiped<i64>),
     /// Some trials were run again.
     Raced(Seeds),
 }
@@ -146,18 +147,19 @@ pub(crate) struct Race<'a> {
 
 /// How the rows that go and come change the rounds, as long as every round chooses as before.
 struct Following {
-    potentials: Vec<Potentials>,
+    /// Changes of the potentials, round by round.
+    potentials: Wiped<i64>,
     /// Trials that have to be run again.
     broken: Vec<[bool; TRIALS]>,
 }
 
 impl Following {
     fn new(rounds: usize) -> Self {
-        Self { potentials: vec![[0; TRIALS]; rounds], broken: vec![[false; TRIALS]; rounds] }
+        Self { potentials: Wiped::zeros(rounds * TRIALS), broken: vec![[false; TRIALS]; rounds] }
     }
 
     fn merge(mut self, other: &Self) -> Self {
-        let sums = self.potentials.iter_mut().flatten().zip(other.potentials.iter().flatten());
+        let sums = self.potentials.iter_mut().zip(&*other.potentials);
         sums.for_each(|(a, b)| *a += b);
         self.broken.iter_mut().flatten().zip(other.broken.iter().flatten()).for_each(|(a, b)| *a |= b);
         self
@@ -168,13 +170,13 @@ impl Race<'_> {
     /// Runs all rounds.
     pub(crate) fn run(&self, clusters: usize, field: &mut Field) -> Seeding {
         self.start(field, clusters, None);
-        let seeding = self.run_from(Vec::with_capacity(clusters), &Seeds::default(), clusters, field);
+        let seeding = self.run_from(Wiped::with_capacity(clusters), &Seeds::default(), clusters, field);
         field.finish(self.population);
         seeding
     }
 
     fn start(&self, field: &mut Field, clusters: usize, proposed: Option<&Centres>) {
-        let columns = if field.keeps_all { trials_before(clusters) } else { TRIALS };
+        let columns = if field.may_keep_all { trials_before(clusters) } else { TRIALS };
         field.start(self.population, columns, proposed);
     }
 
@@ -182,10 +184,10 @@ impl Race<'_> {
     /// run again; and once another row is chosen, so are all rounds behind.
     pub(crate) fn update(&self, seeds: &Seeds, field: &mut Field) -> Seeding {
         let Following { potentials, broken } = self.follow(seeds);
-        let stays = |(round, changes): (&Round, &Potentials)| round.best(changes) == round.best(&[0; TRIALS]);
+        let stays = |(round, changes): (&Round, &[i64])| round.best(changes) == round.best(&[0; TRIALS]);
         let is_whole = !broken.iter().flatten().any(|&broken| broken);
         let work = (self.population.changes() * seeds.proposed.len() * self.population.dim()) as u64;
-        if is_whole && seeds.rounds.iter().zip(&potentials).all(stays) {
+        if is_whole && seeds.rounds.iter().zip(potentials.chunks_exact(TRIALS)).all(stays) {
             return Seeding { seeds: Reseeding::Followed(potentials), changed: false, work };
         }
         let mut updated = seeds.clone();
@@ -200,7 +202,7 @@ impl Race<'_> {
     fn update_rounds(
         &self,
         seeds: &Seeds,
-        mut updated: Vec<Round>,
+        mut updated: Wiped<Round>,
         broken: &[[bool; TRIALS]],
         field: &mut Field,
     ) -> Seeding {
@@ -223,11 +225,11 @@ impl Race<'_> {
         let cost = seeds.proposed.len() * self.population.dim();
         let parts = self.threads.map(self.population.changes(), cost, |range| {
             let mut part = Following::new(seeds.len());
-            let mut keys = vec![0; seeds.proposed.len()];
+            let mut keys = Wiped::<u32>::zeros(seeds.proposed.len());
             self.population.each_change(range, |slot, row, sign| {
                 seeds.proposed.row_keys(row, &mut keys);
                 let square = self.population.square(slot);
-                for key in &mut keys {
+                for key in &mut *keys {
                     *key = distance(*key, square);
                 }
                 self.follow_row(&seeds.rounds, &keys, slot_number(slot), sign, &mut part);
@@ -270,7 +272,7 @@ impl Race<'_> {
             if number == 0 {
                 weight = to_chosen;
             } else {
-                for (potential, &distance) in part.potentials[number].iter_mut().zip(here) {
+                for (potential, &distance) in part.potentials[number * TRIALS..].iter_mut().zip(here) {
                     *potential += sign * i64::from(distance.min(weight));
                 }
                 weight = weight.min(to_chosen);
@@ -278,18 +280,18 @@ impl Race<'_> {
         }
     }
 
-    fn run_from(&self, mut rounds: Vec<Round>, old: &Seeds, clusters: usize, field: &mut Field) -> Seeding {
+    fn run_from(&self, mut rounds: Wiped<Round>, old: &Seeds, clusters: usize, field: &mut Field) -> Seeding {
         while rounds.len() < clusters {
             let mut round = Round::blank(rounds.len());
             let trials: Vec<usize> = (0..round.trials).collect();
             self.run_trials(&rounds, &mut round, &trials, field);
-            rounds.push(round);
+            rounds.extend_from_slice(&[round]);
         }
         Seeding { seeds: Reseeding::Raced(self.seeds(rounds, old)), changed: true, work: self.work(field) }
     }
 
     /// The outcome of rounds. Rows that the same trial proposed before are taken from there.
-    fn seeds(&self, rounds: Vec<Round>, old: &Seeds) -> Seeds {
+    fn seeds(&self, rounds: Wiped<Round>, old: &Seeds) -> Seeds {
         let mut before = old.rounds.iter().flat_map(Round::proposals).zip(0..);
         let mut proposed = Centres::with_capacity(self.population.dim(), trials_before(rounds.len()));
         let mut row = self.population.blank_row();
@@ -313,7 +315,7 @@ impl Race<'_> {
                 round.proposals[trial] = winner;
             }
         }
-        let first = if field.keeps_all { trials_before(before.len()) } else { 0 };
+        let first = if field.may_keep_all { trials_before(before.len()) } else { 0 };
         let wanted: Vec<(usize, u32)> =
             trials.iter().map(|&trial| (first + trial, round.proposals[trial].slot)).collect();
         field.learn(self.population, self.threads, &wanted);
@@ -338,7 +340,7 @@ impl Race<'_> {
         let cost = LANES * (self.population.dim() * unknown.len() + LANES);
         let shards = field.map(self.threads, cost, |first, records| {
             let mut heat = Heat::new(self, slot_number(number), trials, &seeds);
-            let mut scratch = vec![0; unknown.len() * LANES];
+            let mut scratch = Wiped::zeros(unknown.len() * LANES);
             for (b, (weights, columns)) in (first..).zip(records) {
                 let block = self.population.block(b);
                 if is_first {
@@ -362,7 +364,7 @@ impl Race<'_> {
     fn potentials(&self, columns: &[usize], field: &mut Field) -> Vec<i64> {
         let (Some(&first), Some(&last)) = (columns.first(), columns.last()) else { return Vec::new() };
         let shards = field.map(self.threads, LANES * LANES * columns.len(), |first_block, records| {
-            let mut sums = vec![0_i64; last + 1 - first];
+            let mut sums = Wiped::<i64>::zeros(last + 1 - first);
             for (b, (weights, distances)) in (first_block..).zip(records) {
                 let distances = &distances[first * LANES..(last + 1) * LANES];
                 kernel::least_sums(weights, distances, self.population.block(b).live(), &mut sums);
