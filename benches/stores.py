@@ -1,7 +1,8 @@
 """One deletion by what people keep vectors in instead: each deletes ids one by one from an index of the same rows.
 
 None of them keeps a clustering: their time is that of forgetting a vector, not of correcting what was learnt from it.
-hnswlib only marks an entry, usearch and LanceDB leave the bytes until a compaction.
+hnswlib only marks an entry, usearch and LanceDB leave the bytes until a compaction. LanceDB writes to a disk, the
+others keep everything in memory.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from measure import Matrix
+from numpy.typing import NDArray
 
 Delete = Callable[[int], object]
 
@@ -72,8 +74,8 @@ STORES = {
 }
 
 
-def deletions(X: Matrix, count: int) -> Iterator[tuple[str, float]]:
-    """Median seconds of a deletion by each that is installed."""
+def deletions(X: Matrix, count: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Seconds of deletions by each that is installed."""
     for name, build in STORES.items():
         try:
             delete = build(X)
@@ -85,4 +87,4 @@ def deletions(X: Matrix, count: int) -> Iterator[tuple[str, float]]:
             start = time.perf_counter()
             delete(id_)
             times.append(time.perf_counter() - start)
-        yield name, float(np.median(times))
+        yield name, np.array(times)
