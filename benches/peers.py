@@ -19,7 +19,7 @@ Labels = NDArray[np.int32]
 class Peer(NamedTuple):
     """A fit by another library.
 
-    `fit` takes a seed, and is what is timed. It returns a function that finds the cluster of each row, which is not timed.
+    `fit` takes a seed, and is what is timed. It returns a function that finds the cluster of each row, not timed.
     Where `does_less` says "assigns no rows", the library does not do that in its fit.
     """
 
@@ -29,7 +29,7 @@ class Peer(NamedTuple):
 
 
 def peers(X: Matrix, k: int) -> Iterator[Peer]:
-    """Each with five iterations, if they can be set, and all threads. Superkmeans runs flat and without an early end."""
+    """Each with five iterations, if they can be set, and all threads. Superkmeans runs flat, and to the end."""
     yield Peer("scikit-learn KMeans, k-means++", "-", partial(_sklearn, X, k, "k-means++"))
     yield Peer("scikit-learn KMeans, random", "random seeds", partial(_sklearn, X, k, "random"))
     yield Peer("scikit-learn MiniBatchKMeans", "looks at batches of 1 024 rows", partial(_minibatch, X, k))
