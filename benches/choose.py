@@ -100,6 +100,22 @@ def settings(sizes: list[int], dim: int) -> Iterator[Setting]:
         yield Setting(sizes[-1], k, None, 1.0)
 
 
+def small_groups(n: int, dim: int) -> tuple[Matrix, NDArray[np.integer[Any]]]:
+    """Eight groups, each of half a percent of the rows, beside eight large ones; and the group of each row."""
+    rng = np.random.default_rng(0)
+    middles = normalised(rng.standard_normal((16, dim)))
+    groups = rng.choice(16, size=n, p=[0.005] * 8 + [0.12] * 8)
+    return normalised(middles[groups] + 0.5 / np.sqrt(dim) * rng.standard_normal((n, dim))), groups
+
+
+def have_their_own(labels: NDArray[np.integer[Any]], groups: NDArray[np.integer[Any]]) -> int:
+    """How many of the eight small groups have a cluster of their own: at least half of the one is in the other."""
+    shared = np.zeros((16, 16), dtype=int)
+    np.add.at(shared, (groups, labels), 1)
+    halves = (2 * shared >= shared.sum(axis=1, keepdims=True)) & (2 * shared >= shared.sum(axis=0, keepdims=True))
+    return int(halves[:8].any(axis=1).sum())
+
+
 def hard(real: Matrix | None, n: int) -> Iterator[tuple[str, Matrix, int]]:
     """Rows that a panel may not see as they are, each with a number of clusters."""
     rng = np.random.default_rng(0)
@@ -109,9 +125,7 @@ def hard(real: Matrix | None, n: int) -> Iterator[tuple[str, Matrix, int]]:
     def around(of: NDArray[np.integer[Any]], spread: float) -> Matrix:
         return normalised(middles[of] + spread / np.sqrt(dim) * rng.standard_normal((len(of), dim)))
 
-    # Eight groups, each of half a percent, beside eight large ones.
-    small = rng.choice(16, size=n, p=[0.005] * 8 + [0.12] * 8)
-    yield "groups of 0.5 %", around(small, 0.5), 16
+    yield "groups of 0.5 %", small_groups(n, dim)[0], 16
     # Sizes that fall as 1 / rank, and norms with a heavy tail.
     weights = 1 / np.arange(1, 33)
     zipf = around(rng.choice(32, size=n, p=weights / weights.sum()), 0.7)
@@ -184,6 +198,13 @@ def main() -> None:
             figures = measure(X, setting, options.seeds, options.removals)
             rows.append({"data": name, **vars(setting), **figures})
             print(line(name, setting, figures), flush=True)
+    n, seeds = max(options.sizes), range(options.seeds)
+    X, groups = small_groups(n, 384)
+    panels: tuple[Literal["auto"] | None, ...] = ("auto", None)
+    for panel in panels:
+        models = (QKMeans(16, panel=panel, random_state=seed).fit(X) for seed in seeds)
+        own = sum(have_their_own(model.labels_, groups) for model in models)
+        print(f"\nsmall groups with a cluster of their own, panel {panel or 'all'}: {own} of {8 * len(seeds)}")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
     if options.plot:

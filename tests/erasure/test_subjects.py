@@ -36,7 +36,8 @@ def test_a_normal_form_is_its_own(name: str) -> None:
 def test_what_cannot_be_told_apart_has_one_form(name: str, data: st.DataObject) -> None:
     for form in ("NFC", "NFD"):
         assert normalised(unicodedata.normalize(form, name)) == normalised(name)
-    assert normalised(name.casefold()) == normalised(name)
+    # Not without NFD: folding makes a letter of the mark U+0345, behind which other marks may stand (Unicode, D145).
+    assert normalised(unicodedata.normalize("NFD", name).casefold()) == normalised(name)
     end, middle = data.draw(st.sampled_from(SPACES)), data.draw(st.sampled_from(NOT_SHOWN))
     assert normalised(end + name + end * 2) == normalised(name)
     place = data.draw(st.integers(0, len(name)))

@@ -16,8 +16,8 @@ use crate::rows::Batch;
 use crate::threads::Threads;
 use crate::wipe::Wiped;
 
-/// Rows that the reserve is made with, at the least. To make it takes some nanoseconds a row, and is needed once in as many
-/// removals from the panel. It may grow to four times as many, and is then cut back to twice as many.
+/// Rows that the reserve is made with, at the least. To make it takes some nanoseconds a row, and is needed at most once in
+/// as many removals from the panel. If rows that come make it longer than four times as many, it is cut back to twice.
 const RESERVE: usize = 16;
 /// Multiply-adds that a place costs about as much as.
 const PLACE_COST: usize = 16;
