@@ -28,7 +28,7 @@ settings.register_profile(
 )
 # For wings in which an example takes a model or a store: a tenth of a second, not a thousandth.
 settings.register_profile("slow_dear", settings.get_profile("slow"), max_examples=300)
-DEAR = {"embedding", "erasure", "llm", "receipts", "store"}
+DEAR = {"embedding", "erasure", "llm", "receipts", "store", "tests"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
