@@ -111,7 +111,8 @@ class Contract(RuleBasedStateMachine):
         handle, known = self.one(data), set().union(*map(tokens, new)) & self.refused
         if known:
             check_refused(handle, lambda: handle.ingest(new), ForgottenError, " of ", "skip")
-            self.refused -= known
+            # Once it is allowed it is refused neither by its id nor by its content.
+            self.refused -= known | {content(example) for example in new}
         report = handle.ingest(new, on_forgotten="allow" if known else "refuse")
         self.examples |= {example.id: example for example in new if example.id is not None}
         assert (report.n_added, report.n_skipped, report.n_examples) == (len(new), 0, len(self.examples))
