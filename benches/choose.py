@@ -100,12 +100,21 @@ def settings(sizes: list[int], dim: int) -> Iterator[Setting]:
         yield Setting(sizes[-1], k, None, 1.0)
 
 
+PANELS: tuple[Literal["auto"] | None, ...] = ("auto", None)
+
+
+def around(middles: Matrix, of: NDArray[np.integer[Any]], spread: float, rng: np.random.Generator) -> Matrix:
+    """Rows of norm 1, each around one of some middles."""
+    dim = middles.shape[1]
+    return normalised(middles[of] + spread / np.sqrt(dim) * rng.standard_normal((len(of), dim)))
+
+
 def small_groups(n: int, dim: int) -> tuple[Matrix, NDArray[np.integer[Any]]]:
     """Eight groups, each of half a percent of the rows, beside eight large ones; and the group of each row."""
     rng = np.random.default_rng(0)
     middles = normalised(rng.standard_normal((16, dim)))
     groups = rng.choice(16, size=n, p=[0.005] * 8 + [0.12] * 8)
-    return normalised(middles[groups] + 0.5 / np.sqrt(dim) * rng.standard_normal((n, dim))), groups
+    return around(middles, groups, 0.5, rng), groups
 
 
 def have_their_own(labels: NDArray[np.integer[Any]], groups: NDArray[np.integer[Any]]) -> int:
@@ -122,15 +131,12 @@ def hard(real: Matrix | None, n: int) -> Iterator[tuple[str, Matrix, int]]:
     dim = 32 if real is None else real.shape[1]
     middles = normalised(rng.standard_normal((40, dim)))
 
-    def around(of: NDArray[np.integer[Any]], spread: float) -> Matrix:
-        return normalised(middles[of] + spread / np.sqrt(dim) * rng.standard_normal((len(of), dim)))
-
     yield "groups of 0.5 %", small_groups(n, dim)[0], 16
     # Sizes that fall as 1 / rank, and norms with a heavy tail.
     weights = 1 / np.arange(1, 33)
-    zipf = around(rng.choice(32, size=n, p=weights / weights.sum()), 0.7)
+    zipf = around(middles, rng.choice(32, size=n, p=weights / weights.sum()), 0.7, rng)
     yield "heavy tails", np.asarray(zipf * (1 + rng.pareto(3, size=(n, 1))), dtype=np.float32), 8
-    base = around(rng.integers(40, size=n // 20), 1.0) if real is None else real[: n // 20]
+    base = around(middles, rng.integers(40, size=n // 20), 1.0, rng) if real is None else real[: n // 20]
     yield "each row twenty times", np.repeat(base, 20, axis=0), 8
 
 
@@ -184,24 +190,21 @@ def main() -> None:
     blobs, _ = make_blobs(max(options.sizes), n_features=32, centers=8, cluster_std=2.0, random_state=0)
     data["blobs"] = blobs.astype(np.float32)
 
-    rows = []
-    print(HEADER, "|" + "---|" * (HEADER.count("|") - 1), sep="\n", flush=True)
+    lines: list[tuple[str, Matrix, Setting]] = []
     for name, X in data.items():
         sizes = sorted({min(n, len(X)) for n in options.sizes})
-        for setting in settings(sizes, X.shape[1]):
-            figures = measure(X, setting, options.seeds, options.removals)
-            rows.append({"data": name, **vars(setting), **figures})
-            print(line(name, setting, figures), flush=True)
+        lines += [(name, X, setting) for setting in settings(sizes, X.shape[1])]
     for name, X, k in hard(data.get("embeddings"), max(options.sizes)):
-        for panel in ("auto", None):
-            setting = Setting(len(X), k, None, 1.0, panel=panel)
-            figures = measure(X, setting, options.seeds, options.removals)
-            rows.append({"data": name, **vars(setting), **figures})
-            print(line(name, setting, figures), flush=True)
+        lines += [(name, X, Setting(len(X), k, None, 1.0, panel=panel)) for panel in PANELS]
+    rows = []
+    print(HEADER, "|" + "---|" * (HEADER.count("|") - 1), sep="\n", flush=True)
+    for name, X, setting in lines:
+        figures = measure(X, setting, options.seeds, options.removals)
+        rows.append({"data": name, **vars(setting), **figures})
+        print(line(name, setting, figures), flush=True)
     n, seeds = max(options.sizes), range(options.seeds)
     X, groups = small_groups(n, 384)
-    panels: tuple[Literal["auto"] | None, ...] = ("auto", None)
-    for panel in panels:
+    for panel in PANELS:
         models = (QKMeans(16, panel=panel, random_state=seed).fit(X) for seed in seeds)
         own = sum(have_their_own(model.labels_, groups) for model in models)
         print(f"\nsmall groups with a cluster of their own, panel {panel or 'all'}: {own} of {8 * len(seeds)}")
