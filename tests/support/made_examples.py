@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -51,16 +52,20 @@ texts = st.lists(st.one_of(st.sampled_from(AWKWARD), storable), min_size=1, max_
 texts = texts.filter(lambda text: bool(text.strip()))
 
 
+def is_no_float(text: str) -> bool:
+    return not re.fullmatch(r"[+-]?[0-9]+(\.0|([.,][0-9]+)?[eE][+-]?[0-9]+)", text)
+
+
 @st.composite
 def example_lists(draw: st.DrawFn, least: int = 1, most: int = 6) -> list[AnyExample]:
     """Examples with ids that agree, or without any."""
-    optional = st.one_of(st.none(), texts)
+    rationales, subjects = st.one_of(st.none(), texts), st.one_of(st.none(), texts.filter(is_no_float))
     size = draw(st.integers(least, most))
-    # In CSV a column of nothing but integers is one of integers, so texts are made not to look like them.
+    # In CSV a column of integers is read as integers, and "1.0" as customer 1. Texts must not look like them.
     kinds = [st.integers(-(2**63), 2**63 - 1), texts.map("#{}".format)]
     some_ids = st.one_of(*(st.lists(kind, unique=True, min_size=size, max_size=size) for kind in kinds))
     drawn = draw(st.one_of(st.just([None] * size), some_ids))
-    fields = [(draw(texts), draw(texts), draw(optional), draw(optional)) for _ in drawn]
+    fields = [(draw(texts), draw(texts), draw(rationales), draw(subjects)) for _ in drawn]
     new = [NewExample(input=a, output=b, rationale=c, subject=d) for a, b, c, d in fields]
     return [each if id_ is None else each.numbered(id_) for id_, each in zip(drawn, new, strict=True)]
 
