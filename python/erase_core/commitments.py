@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core.examples.example import AnyExample, Example
+from erase_core.examples.spelling import normalised
 
-__all__ = ["EMPTY", "Tokens", "minus", "model_commitment", "new_salt", "plus", "row_hash"]
+__all__ = ["EMPTY", "SALT_BYTES", "Tokens", "minus", "model_commitment", "new_salt", "plus", "row_hash"]
 
 SALT_BYTES = 32
 TOKEN_BYTES = 16
@@ -54,7 +55,7 @@ def minus(commitment: bytes, hashes: Iterable[bytes]) -> bytes:
 
 
 class Tokens:
-    """Keyed hashes of 16 bytes that recognise forgotten ids, subjects and contents.
+    """Keyed hashes of 16 bytes by which ids and subjects are found, and what was forgotten is recognised.
 
     Parameters
     ----------
@@ -73,11 +74,19 @@ class Tokens:
         """Return the token of a subject."""
         return self._token("subject", subject)
 
+    def of_likeness(self, subject: str) -> bytes:
+        """Return the token that a subject shares with all that look like it. See `normalised`."""
+        return self._token("likeness", normalised(subject))
+
     def of_content(self, example: AnyExample) -> bytes:
         """Return the token of all fields of an example except its id."""
         return self._token("content", example.input, example.output, example.rationale, example.subject)
 
-    def _token(self, kind: str, *values: str | None) -> bytes:
+    def of_vector(self, vector: NDArray[np.float32]) -> bytes:
+        """Return the token of a vector."""
+        return self._token("vector", vector.astype("<f4").tobytes())
+
+    def _token(self, kind: str, *values: bytes | str | None) -> bytes:
         return hmac.digest(self._key, _encoded(kind, *values), "sha256")[:TOKEN_BYTES]
 
 

@@ -25,8 +25,7 @@ from erase_core.calls.recovering import recover, warn_about
 from erase_core.calls.verifying import verify_store
 from erase_core.embedding.sentence import Embedder
 from erase_core.erasure.admission import OnDuplicate, OnForgotten
-from erase_core.erasure.request import OnMissing, Request
-from erase_core.erasure.subjects import Match
+from erase_core.erasure.request import Match, OnMissing, Request
 from erase_core.examples.control_tokens import OnControlTokens
 from erase_core.examples.example import Example
 from erase_core.examples.reading import read_examples
@@ -37,6 +36,7 @@ from erase_core.receipts.receipt import Receipt, ReceiptRef, as_receipt_ref
 from erase_core.receipts.signing import Signer
 from erase_core.reports import ForgetReport, IngestReport, Status, Verification
 from erase_core.settings import GivenSettings, Settings
+from erase_core.store.reads import Reads
 
 __all__ = ["Erase"]
 
@@ -442,8 +442,8 @@ class Erase:
     @property
     def id_type(self) -> type[int] | type[str] | None:
         """Type of the ids; None for a store without examples."""
-        with self._opened.lock, self._opened.reading() as reads:
-            return reads.id_type()
+        with self._opened.lock:
+            return self._opened.read(Reads.id_type)
 
     @property
     def settings(self) -> Settings:
@@ -452,8 +452,8 @@ class Erase:
 
     def refresh(self) -> None:
         """Drop from memory what other processes have forgotten. Every call that reads the store does so too."""
-        with self._opened.lock, self._opened.reading():
-            pass
+        with self._opened.lock:
+            self._opened.read(lambda reads: None)
 
     # ---- proof ----
     def verify(
@@ -505,8 +505,8 @@ class Erase:
     @property
     def newest_receipt(self) -> ReceiptRef:
         """Number and hash of the newest receipt, to note elsewhere; ``(0, "")`` if there are no receipts."""
-        with self._opened.lock, self._opened.reading() as reads:
-            return reads.metadata.head.ref
+        with self._opened.lock:
+            return self._opened.read(lambda reads: reads.state.head.ref)
 
     # ---- closing ----
     def close(self) -> None:

@@ -30,6 +30,7 @@ Each error is an `EraseError`, and most are also a builtin exception, shown in p
     |   |-- StoreVersionError                another version of erase_core wrote the store
     |   |-- StoreLockedError                 another process or handle is writing to the store
     |   |-- ReceiptError                     receipts are missing, modified or foreign
+    |   |-- KeyFileError                     the key file is missing, damaged or foreign, or the key is wrong
     |   |
     |   |   The removal is done, but its cleanup is not.
     |   |
@@ -61,6 +62,7 @@ __all__ = [
     "ExampleError",
     "ForgottenError",
     "IdKindError",
+    "KeyFileError",
     "LLMError",
     "MissingPackageError",
     "ModelFileError",
@@ -199,6 +201,10 @@ class ScrubError(StoreError):
 
 class ReceiptError(StoreError):
     """A receipt is malformed or modified, or the receipts folder is missing or belongs to another store."""
+
+
+class KeyFileError(StoreError):
+    """The key file is missing, damaged or of another store, or the key that the caller gives is missing or wrong."""
 
 
 class ForgottenError(EraseError, ValueError):

@@ -230,10 +230,8 @@ class Verification(_Report):
         Whether the caller named the keys that may sign receipts. If not, a signature by any key is accepted.
     digest : str
         Digest of the model. Empty if there are no examples.
-    snapshot_digest : str
-        Digest of the snapshot. Empty if there is no snapshot. It is only a cache, so another digest is not a problem.
     scrubbed : bool
-        Whether all removed data has been overwritten in the files.
+        Whether the keys of all removed examples are destroyed, and their receipts published.
     detects_old_copies : bool
         Whether the receipts lie outside the store's folder. Only then is an old copy of the whole folder detected.
     seconds : float
@@ -248,7 +246,6 @@ class Verification(_Report):
     public_keys: tuple[str, ...]
     keys_are_named: bool
     digest: str
-    snapshot_digest: str
     scrubbed: bool
     detects_old_copies: bool
     seconds: float

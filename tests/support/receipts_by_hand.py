@@ -8,12 +8,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -139,17 +141,36 @@ def token(key: bytes, kind: str, *values: str | None) -> str:
     return hmac.digest(key, _encoded(kind, *values), "sha256")[:16].hex()
 
 
+def key_of(database: Path, slot: int) -> bytes:
+    """The key in a slot of a store's key file; that of the tokens in slot -1."""
+    start = 64 if slot == -1 else 128 + 32 * slot
+    return database.with_name("keys").read_bytes()[start : start + 32]
+
+
 def rows_of(database: Path) -> dict[int | str, Row]:
-    """The rows of a store, past the product."""
+    """The rows of a store, past the product: from docs/file-format.md alone."""
     db = sqlite3.connect(database)
-    found = db.execute("SELECT id, input, output, rationale, subject, vector, salt, hash FROM examples").fetchall()
+    found = db.execute("SELECT slot, texts, vector, hash FROM examples").fetchall()
     db.close()
-    return {row[0]: Row(*row) for row in found}
+    store = bytes.fromhex(fact(database, "store"))
+    rows = {}
+    for slot, texts, vector, row_hash in found:
+        key, context = key_of(database, slot), b"erase-core row 3" + store + slot.to_bytes(8, "little")
+        fields = json.loads(AESGCM(key).decrypt(b"\2" + bytes(11), texts, context))
+        content = AESGCM(key).decrypt(b"\1" + bytes(11), vector, context)
+        skipped = 5 + int.from_bytes(content[1:5], "little") if content[0] else 9
+        salt = hmac.digest(key, b"erase-core salt 1", "sha256")
+        rows[fields[0]] = Row(*fields, content[skipped:], salt, row_hash)
+    return rows
 
 
 def fact(database: Path, name: str) -> Any:
+    """A value of a store's state, or one that it was created with; or the key of its tokens."""
+    if name == "key":
+        return key_of(database, -1)
     db = sqlite3.connect(database)
-    value = db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()[0]
+    constants = dict(db.execute("SELECT name, value FROM constants"))
+    value = constants[name] if name in constants else db.execute(f"SELECT {name} FROM state").fetchone()[0]
     db.close()
     return value
 

@@ -28,7 +28,7 @@ from erase_core.errors import EraseError
 from erase_core.examples.example import Example, NewExample
 from erase_core.llm import Answer, Choice
 from erase_core.llm.prompt import Prompt
-from erase_core.store.model_cache import ModelTransaction
+from erase_core.store.transaction import WriteTransaction
 from numpy.typing import NDArray
 
 Id = int | str
@@ -305,15 +305,14 @@ class Serving:
         return self.llm.forgotten
 
     def die_before_commit(self) -> None:
-        """Let the next write end the process when the snapshot is written and the rows are not yet committed."""
-        assert self.erase is not None
-        save = parts_of(self.erase).clustering._announce
+        """Let the next write end the process when all is written and not yet committed."""
+        end = WriteTransaction.end
 
-        def announce(tx: ModelTransaction) -> None:
-            save(tx)
+        def die(tx: WriteTransaction) -> None:
+            end(tx)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        parts_of(self.erase).clustering._announce = announce  # type: ignore[method-assign]
+        WriteTransaction.end = die  # type: ignore[method-assign]
 
 
 def _serve(connection: Connection) -> None:

@@ -13,14 +13,16 @@ from erase_core.erasure.request import Matched, Request
 from erase_core.errors import LLMError, ScrubError
 from erase_core.reports import ForgetReport
 from erase_core.selection import select_demonstrations
-from erase_core.store.model_cache import ModelTransaction
+from erase_core.store.clustering import ModelTransaction
+from erase_core.store.reads import Reads
 
 __all__ = ["run_dry_forget", "run_forget"]
 
 
 def run_dry_forget(opened: OpenStore, request: Request) -> ForgetReport:
     """Return the report of what `forget` would do, without changing anything."""
-    with opened.reading() as reads:
+
+    def run(reads: Reads) -> ForgetReport:
         matched = request.resolve(reads)
         before = opened.demonstration_ids(reads)
         if not matched.ids:
@@ -28,6 +30,8 @@ def run_dry_forget(opened: OpenStore, request: Request) -> ForgetReport:
         update, model = opened.clustering.trial(reads, matched.ids)
         after = select_demonstrations(opened.settings, model)
         return matched.report(update, len(reads) - len(matched.ids), before, after, dry_run=True)
+
+    return opened.read(run)
 
 
 def run_forget(opened: OpenStore, request: Request) -> ForgetReport:
@@ -48,19 +52,22 @@ def run_forget(opened: OpenStore, request: Request) -> ForgetReport:
             with opened.clustering.writing() as tx:
                 report = _removed(opened, tx, request.resolve(tx))
         report = replace(report, seconds=time.perf_counter() - start)
-        if report.ids or not opened.store.is_scrubbed():
+        if report.ids or not opened.removals.are_finished():
             _finish(opened, report)
     return report
 
 
 def _nothing_to_forget(opened: OpenStore, request: Request) -> ForgetReport | None:
     """Return the report if there is nothing to remove; otherwise None."""
-    with opened.reading() as reads:
+
+    def run(reads: Reads) -> ForgetReport | None:
         matched = request.resolve(reads)
         if matched.ids:
             return None
         shown = opened.demonstration_ids(reads)
         return matched.report(None, len(reads), shown, shown)
+
+    return opened.read(run)
 
 
 def _removed(opened: OpenStore, tx: ModelTransaction, matched: Matched) -> ForgetReport:
@@ -73,14 +80,14 @@ def _removed(opened: OpenStore, tx: ModelTransaction, matched: Matched) -> Forge
 
 
 def _finish(opened: OpenStore, report: ForgetReport) -> None:
-    """Remove what is left of the examples: first from the files, then from the language model's cache."""
+    """Remove what is left of the examples: first their keys, then what the language model has cached."""
     unfinished: ScrubError | None = None
     try:
-        # forget 9 to 11: files and receipts
+        # forget 9 and 10: keys and receipts
         opened.removals.finish()
     except ScrubError as error:
         unfinished = error
-    # forget 12: the language model
+    # forget 11: the language model
     try:
         opened.backends.forget()
     except LLMError as error:

@@ -12,10 +12,11 @@ from erase_core import checks
 from erase_core.backends import checked_vectors
 from erase_core.calls.open_store import OpenStore
 from erase_core.erasure.admission import Admission, OnDuplicate, OnForgotten, notes_of_duplicates
-from erase_core.erasure.truncation import count_tokens, indistinct, limit_of
+from erase_core.erasure.truncation import count_tokens, limit_of
 from erase_core.examples.control_tokens import OnControlTokens, without_control_tokens
-from erase_core.examples.example import Reading
+from erase_core.examples.example import AnyExample, Reading
 from erase_core.reports import IngestReport
+from erase_core.store.reads import Reads
 
 __all__ = ["run_ingest", "without_refused_tokens"]
 
@@ -56,9 +57,13 @@ def run_ingest(
     start = time.perf_counter()
     admission = Admission(on_forgotten, on_duplicate)
     skips = on_duplicate == "skip"
-    with opened.store.reading() as reads:
+
+    def admitted_now(reads: Reads) -> list[AnyExample]:
         coming = list(compress(reading.examples, admission.admits(reads, reading.examples)))
         reads.check_new([e.id for e in coming if e.id is not None], same_are_skipped=skips)
+        return coming
+
+    coming = opened.read(admitted_now)
     embedder = opened.backends.embedder
     before = time.perf_counter()
     inputs = [example.input for example in coming]
@@ -70,17 +75,19 @@ def run_ingest(
         with opened.clustering.writing() as tx:
             # Checked again, since others may have written meanwhile.
             admitted = admission.admits(tx, coming)
-            examples, counts = admission.numbered(tx, list(compress(coming, admitted))), counts[admitted]
+            model = opened.clustering.current(tx)
+            examples = admission.numbered(tx, list(compress(coming, admitted)), model)
+            counts = counts[admitted]
             # Not copied if all are admitted, because they may be many.
             kept = vectors if admitted.all() else vectors[admitted]
             ids = [example.id for example in examples]
             tx.check_new(ids, same_are_skipped=skips)
             tx.readmit(admission.tokens)
-            tx.insert(examples, kept)
+            cut = set() if limit is None else set(np.flatnonzero(counts >= limit).tolist())
+            slots = tx.insert(examples, kept, cut)
             if ids:
-                opened.clustering.add(tx, ids, kept)
-            full = [] if limit is None else [ids[place] for place in np.flatnonzero(counts >= limit)]
-            alike = indistinct(tx, full)
+                opened.clustering.add(tx, slots, ids, kept)
+            alike = [[example.id for example in group] for group in tx.twins(slots[place] for place in cut)]
             n_examples = len(tx)
     finally:
         vectors.fill(0)

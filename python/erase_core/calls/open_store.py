@@ -1,24 +1,26 @@
 """An open store together with its clustering, models, receipts and removals, and one lock for all threads.
 
-Every call of `Erase` that reads the store's examples does so in `OpenStore.reading`.
+Every call of `Erase` that reads the store's examples does so by `OpenStore.read`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from typing import TypeVar
 
 from erase_core.backends import Backends
 from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.erasure.removal import Removals
-from erase_core.errors import StoreError
 from erase_core.selection import select_demonstrations
-from erase_core.store.model_cache import Clustering
+from erase_core.store.clustering import Clustering
+from erase_core.store.key_file import KeyGoneError
 from erase_core.store.reads import Reads
 from erase_core.store.store import Store
 
 __all__ = ["OpenStore"]
+
+T = TypeVar("T")
 
 
 class OpenStore:
@@ -47,30 +49,32 @@ class OpenStore:
         self.lock = threading.RLock()
         self._generation: int | None = None
 
-    @contextmanager
-    def reading(self) -> Iterator[Reads]:
-        """Make all reads in the block see the same state.
+    def read(self, use: Callable[[Reads], T]) -> T:
+        """Return what a function reads from the store, all of it from one state.
 
-        If the store has changed since the last call, what the clustering and the language model have cached of the
-        older state is dropped first. After the block, the snapshot is replaced if it was found to be missing or wrong.
+        If the store has changed since the last call, the clustering follows, and what the language model has cached of
+        the older state is dropped. If another process forgets an example while it is read, its key is gone. The
+        function is then called again with the newer state.
 
         Raises
         ------
         StoreError
             The store cannot be read: it was closed, moved or damaged.
         """
-        outermost = not self.store.busy
-        with self.store.reading() as reads:
-            generation = reads.metadata.generation
-            if generation != self._generation:
-                self.clustering.drop_if_stale(generation)
-                self.backends.forget()
-                self._generation = generation
-            yield reads
-        if outermost and self.clustering.outdated:
-            # If another process is writing, or this one may not write, another one repairs the snapshot.
-            with suppress(StoreError, OSError), self.store.locked() as reads:
-                self.clustering.repair(reads)
+        before = None
+        while True:
+            with self.store.reading() as reads:
+                generation = reads.state.generation
+                try:
+                    if generation != self._generation:
+                        self.backends.forget()
+                        self.clustering.refresh(reads)
+                        self._generation = generation
+                    return use(reads)
+                except KeyGoneError as error:
+                    if generation == before:
+                        raise self.store.lacks_keys() from error
+            before = generation
 
     def demonstration_ids(self, reads: Reads) -> list[int | str]:
         """Return the ids of the demonstrations, in order; none with ``strategy="knn"``."""

@@ -19,7 +19,7 @@ from erase_core.pickling import check_picklable
 from erase_core.receipts.folder import ReceiptFolder
 from erase_core.receipts.signing import Signer, as_public_keys, as_signer
 from erase_core.settings import GivenSettings, Settings, is_name, name_of
-from erase_core.store.metadata import new_name
+from erase_core.store.constants import new_name
 from erase_core.store.new_folder import check_vacant
 from erase_core.store.store import Store
 

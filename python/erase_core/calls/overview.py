@@ -12,34 +12,37 @@ from erase_core.errors import StoreError, os_reason
 from erase_core.examples.example import Example
 from erase_core.examples.formats import write_jsonl
 from erase_core.reports import Status
+from erase_core.store.reads import Reads
 
 __all__ = ["all_examples", "export_examples", "status_of"]
 
 
 def status_of(opened: OpenStore) -> Status:
     """Return a summary of the store. See `Erase.status`."""
-    with opened.reading() as reads:
+
+    def status(reads: Reads) -> Status:
         return Status(
             folder=str(opened.store.folder),
             n_examples=len(reads),
-            n_subjects=reads.n_subjects(),
+            n_subjects=reads.state.n_subjects,
             strategy=opened.settings.strategy,
             n_shots=opened.settings.n_shots,
             demonstrations=opened.demonstration_ids(reads),
             embedder=reads.constants.embedder,
             llm=opened.backends.llm_name,
-            digest=reads.metadata.digest,
-            n_receipts=reads.metadata.head.number,
+            digest=reads.state.digest,
+            n_receipts=reads.state.head.number,
             receipts=str(opened.receipts.folder.path),
-            scrubbed=reads.metadata.is_scrubbed,
+            scrubbed=opened.removals.are_finished(),
             bytes=opened.store.size,
         )
+
+    return opened.read(status)
 
 
 def all_examples(opened: OpenStore) -> list[Example]:
     """Return all examples, by ascending id."""
-    with opened.reading() as reads:
-        return list(reads.all_examples())
+    return opened.read(Reads.all_examples)
 
 
 def export_examples(opened: OpenStore, path: str | PathLike[str] | BinaryIO) -> int:

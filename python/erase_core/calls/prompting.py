@@ -15,6 +15,7 @@ from erase_core.llm import Answer, Choice
 from erase_core.llm.prompt import Prompt, Template, check_query, fit_budget
 from erase_core.llm.protocol import check_max_tokens, check_options
 from erase_core.selection import SELECTORS, select_demonstrations
+from erase_core.store.reads import Reads
 
 __all__ = ["answer", "choice", "demonstrations_for", "prompt_for"]
 
@@ -28,8 +29,11 @@ def demonstrations_for(opened: OpenStore, query: str | None) -> list[Example]:
         _check(opened, query)
         # Before the store is read, since a long read would block removals.
         vector = checked_vectors(opened.backends.embedder, [query])[0]
-    with opened.reading() as reads:
+
+    def shown(reads: Reads) -> list[Example]:
         return reads.examples(select_demonstrations(opened.settings, opened.clustering.current(reads), vector))
+
+    return opened.read(shown)
 
 
 def prompt_for(opened: OpenStore, query: str) -> Prompt:

@@ -41,16 +41,11 @@ def recover(opened: OpenStore) -> Recovered:
         opened.receipts.check_pending(reads)
     recovery = Recovery(opened.store, opened.clustering, opened.receipts, opened.removals)
     n_removed = recovery.catch_up()
-    scrubbed = opened.store.is_scrubbed()
-    if not scrubbed or opened.clustering.has_leftovers():
-        with opened.reading() as reads:  # which repairs the snapshot
-            opened.clustering.current(reads)
     unfinished = None
-    if not scrubbed:
-        try:
-            recovery.finish_what_others_left()
-        except ScrubError as error:
-            unfinished = error
+    try:
+        recovery.finish_what_others_left()
+    except ScrubError as error:
+        unfinished = error
     return Recovered(n_removed, unfinished)
 
 

@@ -1,4 +1,4 @@
-"""A call of `verify`: encodes what to search for, verifies the store, and repairs the snapshot."""
+"""A call of `verify`: encodes what to search for, and verifies the store."""
 
 from __future__ import annotations
 
@@ -24,11 +24,7 @@ def verify_store(
     """Verify a store. See `Erase.verify`."""
     # verify 1: the texts and vectors to search for
     forms = _forms(opened, absent)
-    verification = verify(opened.store, opened.clustering, opened.receipts, forms, known)
-    # verify 9: the snapshot
-    with opened.reading():  # which repairs it
-        pass
-    return verification
+    return verify(opened.read, opened.store.folder, opened.clustering, opened.receipts, opened.removals, forms, known)
 
 
 def _forms(opened: OpenStore, absent: Sequence[str | NDArray[np.floating]]) -> list[dict[str, bytes]]:

@@ -18,8 +18,7 @@ from erase_core.errors import ParameterError, ScrubError
 
 if TYPE_CHECKING:
     from erase_core.erase import Erase
-    from erase_core.erasure.request import OnMissing
-    from erase_core.erasure.subjects import Match
+    from erase_core.erasure.request import Match, OnMissing
     from erase_core.reports import ForgetReport
 
 __all__ = ["forget"]

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from erase_core._core import Model
 from erase_core.checks import MAX_ID
 from erase_core.commitments import Tokens
 from erase_core.errors import DataError, ForgottenError, IdKindError
@@ -58,7 +59,7 @@ class Admission:
         self.n_duplicates += len(there)
         admitted = np.array([example.id not in there for example in examples], dtype=np.bool_)
         new = list(compress(examples, admitted))
-        tokens = reads.constants.tokens
+        tokens = reads.tokens
         tokens_of_each = [_tokens(tokens, example) for example in new]
         gone = reads.forgotten(token for each in tokens_of_each for token in each)
         if self._on_forgotten == "allow":
@@ -75,8 +76,15 @@ class Admission:
             )
         return admitted
 
-    def numbered(self, reads: Reads, examples: Sequence[AnyExample]) -> list[Example]:
+    def numbered(self, reads: Reads, examples: Sequence[AnyExample], model: Model | None) -> list[Example]:
         """Return the examples with ids: their own, or integers after the largest id, except forgotten ones.
+
+        Parameters
+        ----------
+        reads : Reads
+        examples : sequence of Example or NewExample
+        model : Model or None
+            The model of the examples that are in the store.
 
         Raises
         ------
@@ -88,9 +96,9 @@ class Admission:
         new = [example for example in examples if isinstance(example, NewExample)]
         if not new:
             return [example for example in examples if isinstance(example, Example)]
-        largest = reads.largest_id()
-        if isinstance(largest, str):
+        if reads.id_type() is str:
             raise IdKindError("the store's ids are text, but some examples have no id. Give every example an `id`.")
+        largest = None if model is None else model.largest_id()
         ids: list[int] = []
         candidates = count(0 if largest is None else largest + 1)
         while len(ids) < len(new):
@@ -111,7 +119,7 @@ def notes_of_duplicates(examples: Sequence[AnyExample], on_duplicate: OnDuplicat
 
 
 def _not_forgotten(reads: Reads, ids: Sequence[int]) -> list[int]:
-    tokens = {id_: reads.constants.tokens.of_id(id_) for id_ in ids}
+    tokens = {id_: reads.tokens.of_id(id_) for id_ in ids}
     gone = reads.forgotten(tokens.values())
     return [id_ for id_, token in tokens.items() if token not in gone]
 

@@ -10,8 +10,8 @@ from erase_core.fs.status import exists, is_file
 from erase_core.receipts.folder import ReceiptFolder
 from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt
 from erase_core.receipts.signing import Signer, is_signed_by
-from erase_core.store.metadata import Head
 from erase_core.store.reads import Reads
+from erase_core.store.state import Head
 from erase_core.store.store import Store
 
 __all__ = ["StoreReceipts"]
@@ -63,7 +63,7 @@ class StoreReceipts:
         ReceiptError
             The store is older than its receipts, a receipt is missing or invalid, or a key is missing.
         """
-        head = reads.metadata.head
+        head = reads.state.head
         self._check_newest(reads)
         if self.signer is None and (head.public_key or self.public_keys):
             signed = "the receipts of this store are signed" if head.public_key else "public keys are named"
@@ -77,7 +77,8 @@ class StoreReceipts:
                 "forgotten. Give the key of one of them, or name its public key too (public_keys, --public-key)."
             )
         self.check_pending(reads)
-        if self.public_keys and head.number and not reads.pending():
+        is_published = exists(self.folder.file(head.number)) or not reads.pending()
+        if self.public_keys and head.number and is_published:
             newest = self.folder.read(head.number)
             if newest.hash != head.hash:
                 raise ReceiptError(
@@ -105,7 +106,7 @@ class StoreReceipts:
         """
         if not self.are_outside:
             return
-        published = reads.metadata.head.number - len(reads.pending())
+        published = reads.state.head.number - len(reads.pending())
         theirs = self.folder.owner != reads.constants.name
         if theirs or (published > 0 and not exists(self.folder.file(published))):
             what = "is not the receipts folder of this store" if theirs else f"does not contain receipt {published}"
@@ -169,7 +170,7 @@ class StoreReceipts:
 
     def _check_newest(self, reads: Reads) -> None:
         self.check_folder(reads)
-        if exists(self.folder.file(reads.metadata.head.number + 1)):
+        if exists(self.folder.file(reads.state.head.number + 1)):
             raise ReceiptError(
                 f"{self.store_folder} is older than its receipts in {self.folder.path}: it is a copy from before a "
                 "removal; nothing was forgotten. Open it again, which does that removal again."

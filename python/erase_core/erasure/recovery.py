@@ -6,12 +6,15 @@ done again.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.erasure.removal import Removals, head_of
-from erase_core.errors import ReceiptError
+from erase_core.errors import ReceiptError, StoreLockedError
 from erase_core.fs import locks
 from erase_core.fs.status import exists, is_dir
-from erase_core.store.model_cache import Clustering
+from erase_core.store.clustering import Clustering
+from erase_core.store.key_file import clear_replaced
 from erase_core.store.store import Store
 
 __all__ = ["Recovery"]
@@ -32,7 +35,7 @@ class Recovery:
         self._store, self._clustering, self._receipts, self._removals = store, clustering, receipts, removals
 
     def finish_what_others_left(self) -> None:
-        """Finish removals whose process was killed or blocked, unless another process is finishing them.
+        """Finish what a killed process left, unless another process does so: removals, and keys that no example has.
 
         Raises
         ------
@@ -41,8 +44,10 @@ class Recovery:
         with locks.exclusive(self._store.folder, 0) as acquired:
             if not acquired:
                 return
-            if not self._store.is_scrubbed():
+            if not self._removals.are_finished():
                 self._removals.finish()
+            clear_replaced(self._store.folder)
+            self._destroy_unused_keys()
 
     def catch_up(self) -> int | None:
         """Do again the removals that receipts record but the store does not know. It is then an old copy.
@@ -69,24 +74,33 @@ class Recovery:
             self._receipts.check_folder(reads)
         if not self._is_outdated():
             return None
-        with self._clustering.writing() as tx:
-            missed = self._receipts.missed(tx.metadata.head)
+        with self._store.writing() as tx:
+            missed = self._receipts.missed(tx.state.head)
             if not missed:  # another process has done it
                 return None
             tokens = {bytes.fromhex(token) for receipt in missed for token in receipt.tokens}
             # Tokens find examples that were added again, with a new hash, while the receipts were missing.
-            ids = tx.ids_matching({bytes.fromhex(row) for receipt in missed for row in receipt.rows}, tokens)
-            if ids:
-                self._clustering.remove(tx, ids)
-                tx.delete(ids)
+            slots = tx.slots_matching({bytes.fromhex(row) for receipt in missed for row in receipt.rows}, tokens)
             # All tokens, also those of examples that were added and removed after the copy was made.
-            tx.remember(tokens)
-            tx.set_head(head_of(missed[-1]), is_current=False)
-        return len(ids)
+            tx.delete(tx.rows_in(slots), tokens)
+            tx.is_to_finish()
+            if slots:
+                self._clustering.refit(tx)
+            tx.state.head, tx.state.head_is_current = head_of(missed[-1]), False
+        return len(slots)
 
     def _is_outdated(self) -> bool:
         # In this order, because a removal in progress is written to the store before its receipt is published.
         newest = self._receipts.newest()
         with self._store.reading() as reads:
-            head = reads.metadata.head
+            head = reads.state.head
         return self._receipts.are_newer(head, newest)
+
+    def _destroy_unused_keys(self) -> None:
+        """Destroy keys that no example has: of an ingest that was killed, or of an old key file that was put back."""
+        with self._store.reading() as reads:
+            if len(reads.used_slots()) == len(reads):
+                return
+        with suppress(StoreLockedError), self._store.locked() as reads:
+            unused = set(reads.used_slots().tolist()) - set(reads.taken_slots().tolist())
+            self._store.destroy(unused)

@@ -1,7 +1,8 @@
 """A removal and its receipt.
 
-The order is: commit the transaction (rows, model, commitments, tokens, pending receipt), rewrite the files, publish the
-receipt, record that. For interrupted removals, see recovery.py; for the checks before a removal, receipt_checks.py.
+The order is: commit the transaction (rows, model, commitments, tokens, pending receipt), destroy the keys, publish the
+receipt. That both are done is seen from the files, and the next removal drops the note of it. For interrupted removals,
+see recovery.py; for the checks before a removal, receipt_checks.py.
 """
 
 from __future__ import annotations
@@ -17,18 +18,16 @@ from erase_core._core import Model, UpdateReport, __version__
 from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.errors import ReceiptError, ScrubError, StoreLockedError, os_reason
 from erase_core.fs import locks
+from erase_core.fs.status import exists
 from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt, Scope
-from erase_core.store.metadata import Head
-from erase_core.store.model_cache import FILE as SNAPSHOT
-from erase_core.store.model_cache import Clustering, ModelTransaction
-from erase_core.store.reads import Reads
-from erase_core.store.schema import FILE
+from erase_core.store.clustering import Clustering, ModelTransaction
+from erase_core.store.key_file import FILE as KEY_FILE
+from erase_core.store.reads import Reads, Row, Unfinished
+from erase_core.store.sealing import CIPHER
+from erase_core.store.state import Head
 from erase_core.store.store import Store
 
 __all__ = ["Removals", "head_of"]
-
-# Files that are rewritten, truncated, or overwritten and replaced before the receipt is published.
-REWRITTEN = (FILE, f"{FILE}-wal", SNAPSHOT)
 
 
 class State(NamedTuple):
@@ -97,16 +96,20 @@ class Removals:
         # forget 4: the receipts
         self._receipts.check_may_remove(tx)
         before = _state(tx)
+        rows = tx.rows_of(ids)
+        tokens = _tokens(tx, rows, subjects or ())
         # forget 5: the model
-        update, model = self._clustering.remove(tx, ids)
+        update, model = self._clustering.remove(tx, [row.slot for row in rows], ids)
         # forget 6: the examples
-        hashes, tokens = tx.delete(ids, subjects or ())
+        tx.delete(rows, tokens)
         scope: Scope = "ids" if subjects is None else "subject"
         # forget 7: the receipt, pending
-        receipt = self._receipt(tx, before, _state(tx), scope, hashes, tokens, update)
+        receipt = self._receipt(tx, before, _state(tx), scope, [row.hash for row in rows], tokens, update)
         # If another program damaged the store, the receipt may be malformed. Such a receipt must not be published.
         Receipt.from_bytes(receipt.to_bytes())
-        tx.append_receipt(head_of(receipt), receipt.to_bytes())
+        tx.set_finished(each.generation for each in tx.unfinished() if self._is_finished(each))
+        tx.is_to_finish(receipt.number, receipt.to_bytes())
+        tx.state.head, tx.state.head_is_current = head_of(receipt), True
         return update, model, receipt
 
     def _receipt(
@@ -115,11 +118,11 @@ class Removals:
         before: State,
         after: State,
         scope: Scope,
-        rows: Iterable[bytes],
+        rows: Sequence[bytes],
         tokens: Iterable[bytes],
         update: UpdateReport,
     ) -> Receipt:
-        head, constants = reads.metadata.head, reads.constants
+        head, constants = reads.state.head, reads.constants
         settings = constants.settings
         names = ("n_shots", "seed", "epsilon", "gamma", "max_iter", "panel", "projection")
         return Receipt(
@@ -142,24 +145,33 @@ class Removals:
                 **{name: repr(getattr(settings, name)) for name in names},
             },
             software={"erase_core": __version__, "sqlite": sqlite3.sqlite_version},
-            rewritten=REWRITTEN,
+            destroyed={"cipher": CIPHER, "file": KEY_FILE, "keys": str(len(rows))},
             previous=head.hash or NO_PREDECESSOR,
         ).signed(self._receipts.signer)
 
     def finish(self) -> None:
-        """Rewrite the files so that no removed data is left in them, then publish the receipts.
+        """Destroy the keys of what was removed, then publish the receipts.
 
         Raises
         ------
         ScrubError
-            Files may still hold removed data, or a receipt was not published. The next `open` finishes the removal.
+            Keys may still be there, or a receipt was not published. The next `open` finishes the removal.
         """
-        # forget 9: the files
-        newest, pending = self._store.scrub()
-        # forget 11: the record in the store, after 10
-        with self._store.settling(newest, pending):
-            # forget 10: the receipts
-            self._publish(pending)
+        with self._store.reading() as reads:
+            unfinished = reads.unfinished()
+        # forget 9: the keys
+        self._store.destroy(slot for each in unfinished for slot in each.slots)
+        # forget 10: the receipts
+        self._publish([(each.number, each.receipt or b"") for each in unfinished if each.number is not None])
+
+    def are_finished(self) -> bool:
+        """Whether the keys of all removed examples are destroyed, and all receipts published."""
+        with self._store.reading() as reads:
+            return all(map(self._is_finished, reads.unfinished()))
+
+    def _is_finished(self, removal: Unfinished) -> bool:
+        is_published = removal.number is None or exists(self._receipts.folder.file(removal.number))
+        return is_published and self._store.keys.are_destroyed(removal.slots)
 
     def _publish(self, pending: Sequence[tuple[int, bytes]]) -> None:
         try:
@@ -170,14 +182,22 @@ class Removals:
             path = self._receipts.folder.path
             text = os_reason(error) if isinstance(error, OSError) else error
             raise ScrubError(
-                f"{path}: the removal is done and the files are rewritten, but its receipt cannot be written ({text}). "
+                f"{path}: the removal is done and the keys are destroyed, but its receipt cannot be written ({text}). "
                 "Solve this, then open the store again, which publishes the receipt."
             ) from error
 
 
 def _state(reads: Reads) -> State:
-    commitment = base64.b64encode(reads.metadata.commitment).decode()
-    return State(len(reads), commitment, reads.metadata.model_commitment)
+    commitment = base64.b64encode(reads.state.commitment).decode()
+    return State(len(reads), commitment, reads.state.model_commitment)
+
+
+def _tokens(reads: Reads, rows: Sequence[Row], subjects: Iterable[str]) -> set[bytes]:
+    """Return the tokens of examples, by their ids and contents, and of subjects."""
+    tokens = {row.id_token for row in rows} | {reads.tokens.of_subject(subject) for subject in subjects}
+    # A damaged example can be forgotten, too. Its content is unknown.
+    examples = (reads.opened(row) for row in rows)
+    return tokens | {reads.tokens.of_content(example) for example in examples if example is not None}
 
 
 def head_of(receipt: Receipt) -> Head:

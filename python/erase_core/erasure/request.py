@@ -1,25 +1,25 @@
 """A request to `forget`: which examples it names, and what happens with those that are missing.
 
-For the comparison of subjects, see subjects.py; for the removal, removal.py.
+For when subjects look the same, see examples/spelling.py; for the removal, removal.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from erase_core import checks
 from erase_core._core import UpdateReport
-from erase_core.erasure.subjects import Match, find
 from erase_core.errors import ParameterError, UnknownSubjectError
 from erase_core.examples.example import counted
 from erase_core.receipts.receipt import Receipt
 from erase_core.reports import ForgetReport
 from erase_core.store.reads import Reads
 
-__all__ = ["Matched", "OnMissing", "Request"]
+__all__ = ["Match", "Matched", "OnMissing", "Request"]
 
 OnMissing = Literal["refuse", "skip"]
+Match = Literal["exact", "normalised"]
 
 
 class Matched(NamedTuple):
@@ -127,10 +127,25 @@ class Request:
             if not self.skips_missing:
                 reads.check_present(present)
             return Matched(present, None, n_missing=len(self._ids) - len(present))
-        found = find(reads.ids_by_subject(), self._subjects or [], self._match)
-        if found.missing and not self.skips_missing:
-            raise UnknownSubjectError(_unknown(reads, found.missing, len(found.similar)))
-        return Matched(found.ids, found.spellings, n_missing=len(found.missing), n_similar=len(found.similar))
+        return self._about(reads, self._subjects or [])
+
+    def _about(self, reads: Reads, subjects: Sequence[str]) -> Matched:
+        """Return the examples about subjects."""
+        found: dict[str, list[int | str]] = {}
+        similar: set[str] = set()
+        missing = []
+        for subject in subjects:
+            alike = reads.subjects_like(subject)
+            same = alike if self._match == "normalised" else [each for each in alike if each == subject]
+            found |= {each: reads.ids_about(each) for each in same if each not in found}
+            similar |= set(alike)
+            if not same:
+                missing.append(subject)
+        similar -= set(found)
+        if missing and not self.skips_missing:
+            raise UnknownSubjectError(_unknown(reads, missing, len(similar)))
+        ids = [id_ for several in found.values() for id_ in several]
+        return Matched(ids, list(found), n_missing=len(missing), n_similar=len(similar))
 
 
 def _unknown(reads: Reads, missing: list[str], n_similar: int) -> str:

@@ -1,11 +1,8 @@
-"""What an embedding model reads of texts: how many exceed its limit, and which examples it cannot distinguish.
-
-Vectors are compared, not texts, because the clustering cannot distinguish two examples with the same vector.
-"""
+"""How much of a text an embedding model reads, and how long texts are for it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -14,11 +11,8 @@ from numpy.typing import NDArray
 from erase_core.embedding.sentence import Embedder
 from erase_core.errors import EmbedderError
 from erase_core.examples.example import counted
-from erase_core.store.reads import Reads
 
-__all__ = ["count_tokens", "indistinct", "limit_of"]
-
-Id = int | str
+__all__ = ["count_tokens", "limit_of"]
 
 
 def limit_of(embedder: Embedder) -> int | None:
@@ -51,31 +45,3 @@ def count_tokens(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.int64]:
             f"for each text, got {counts.size}"
         )
     return counts
-
-
-def indistinct(reads: Reads, ids: Collection[Id]) -> list[list[Id]]:
-    """Return groups of examples with the same vector but different inputs.
-
-    Parameters
-    ----------
-    reads : Reads
-    ids : collection of int or str
-        Each group contains at least one of them.
-
-    Returns
-    -------
-    list of lists of ids
-        Each group has all examples of the store with one vector, by ascending id.
-    """
-    if not ids:
-        return []
-    wanted = set(ids)
-    all_ids, vectors = reads.vectors()
-    rows = [vector.tobytes() for vector in vectors]
-    vectors.fill(0)
-    seen = {row for id_, row in zip(all_ids, rows, strict=True) if id_ in wanted}
-    groups: dict[bytes, list[Id]] = {}
-    for id_, row in zip(all_ids, rows, strict=True):
-        if row in seen:
-            groups.setdefault(row, []).append(id_)
-    return [group for group in groups.values() if len({each.input for each in reads.examples(group)}) > 1]

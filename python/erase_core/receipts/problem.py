@@ -9,7 +9,7 @@ __all__ = ["Problem"]
 
 Kind = Literal[
     "tampered", "reordered", "omitted", "truncated", "newer", "forged", "unsigned", "foreign", "unbalanced",
-    "model", "examples", "forgotten", "files", "receipts",
+    "model", "examples", "forgotten", "keys", "files", "receipts",
 ]  # fmt: skip
 
 
@@ -35,7 +35,7 @@ class Problem:
         - ``unbalanced``: the examples before the removal are not the remaining and the removed ones.
 
         Of a store, the part that is wrong: ``model``, ``examples``, ``forgotten`` (the list of what was forgotten),
-        ``files``, or ``receipts`` (what the store knows about them).
+        ``keys``, ``files``, or ``receipts`` (what the store knows about them).
     text : str
         A sentence that describes the problem.
     """

@@ -19,7 +19,7 @@ from erase_core.receipts.signing import Signer
 
 __all__ = ["HASH", "NO_PREDECESSOR", "VERSION", "Receipt", "ReceiptRef", "as_receipt_ref"]
 
-VERSION = 1
+VERSION = 2
 Scope = Literal["ids", "subject"]
 UpdatePath = Literal["certified", "replayed", "reseeded"]
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -77,13 +77,14 @@ class Receipt:
         Parameters of the clustering, and the name of the embedding model.
     software : dict of str to str
         Versions of the software.
-    rewritten : tuple of str
-        Files of the store that were rewritten before the receipt was published.
+    destroyed : dict of str to str
+        What was destroyed before the receipt was published: the number of keys (``keys``), the file that held them
+        (``file``), and the cipher of the rows that they opened (``cipher``).
     previous : str
         Hash of the previous receipt; zeros for the first.
     public_key, signature : str
         Ed25519, in hex; empty if the receipt is not signed.
-    version : int, default=1
+    version : int, default=2
         Version of the format.
     """
 
@@ -102,7 +103,7 @@ class Receipt:
     path: UpdatePath
     parameters: dict[str, str]
     software: dict[str, str]
-    rewritten: tuple[str, ...]
+    destroyed: dict[str, str]
     previous: str
     public_key: str = ""
     signature: str = ""
@@ -167,7 +168,7 @@ class Receipt:
                 f"it has version {values['version']!r:.20}, but this software reads only version {VERSION}"
             )
         _check(values)
-        receipt = cls(**{**values, **{name: tuple(values[name]) for name in ("rows", "tokens", "rewritten")}})
+        receipt = cls(**{**values, **{name: tuple(values[name]) for name in ("rows", "tokens")}})
         if stated != receipt.hash:
             raise ReceiptError("it was changed: its hash does not match its fields")
         if content != receipt.to_bytes():
@@ -204,7 +205,6 @@ def _check(values: dict[str, Any]) -> None:
         "path": values["path"] in get_args(UpdatePath),
         "rows": _hashes(values["rows"], HASH) and bool(values["rows"]),
         "tokens": _hashes(values["tokens"], TOKEN),
-        "rewritten": _texts(values["rewritten"]),
         "public_key": values["public_key"] == "" or _matches(HASH, values["public_key"]),
         "signature": _matches(re.compile(r"[0-9a-f]{128}" if values["public_key"] else ""), values["signature"]),
     }
@@ -212,7 +212,7 @@ def _check(values: dict[str, Any]) -> None:
         sound[name] = _matches(HASH, values[name])
     for name in ("commitment_before", "commitment_after"):
         sound[name] = _is_commitment(values[name])
-    for name in ("parameters", "software"):
+    for name in ("parameters", "software", "destroyed"):
         sound[name] = isinstance(values[name], dict) and _texts([*values[name], *values[name].values()])
     for name, good in sound.items():
         if not good:

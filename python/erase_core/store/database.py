@@ -1,30 +1,28 @@
-"""The store's SQLite file: opens and checks it, writes transactions, and rewrites it so that no deleted data remains.
+"""The store's SQLite file: opens and checks it, and writes transactions.
 
-For its contents, see reads.py and transaction.py. One process at a time may write, and any number may read. Deleted
-data is overwritten (`secure_delete`). After a removal, the file is rewritten and its log truncated.
+For its contents, see reads.py and transaction.py. One process at a time may write, and any number may read. SQLite
+overwrites what is deleted (`secure_delete`), but leaves copies elsewhere, so nothing readable is ever given to it.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from erase_core.errors import ScrubError, StoreError, StoreLockedError, StoreVersionError, UncertainError, os_reason
+from erase_core.errors import StoreError, StoreLockedError, StoreVersionError, UncertainError, os_reason
 from erase_core.fs import handles
-from erase_core.fs.durable import move_new, partial_of, sync_folder
-from erase_core.fs.locks import READERS, WRITER, describe_holder
-from erase_core.fs.status import exists
+from erase_core.fs.durable import move_new, partial_of
+from erase_core.fs.locks import WRITER, describe_holder
 from erase_core.store.schema import APPLICATION_ID, MIN_SQLITE, PRAGMAS, SCHEMA, SCHEMA_VERSION
 
-__all__ = ["Change", "Database", "needs_access"]
+__all__ = ["Change", "Database", "damage", "needs_access"]
 
-# Executes a statement once for each row of values. `Database.writing` and `Database.amending` yield it.
+# Executes a statement once for each row of values. `Database.writing` yields it.
 Change = Callable[[str, Iterable[Iterable[object]]], None]
 
 # Parts of SQLite's messages for a file or folder that cannot be opened or written.
@@ -37,6 +35,11 @@ def needs_access(folder: Path) -> str:
         f"A store needs write access to the folder {folder} and to the files in it, even for reading, since its log is "
         "written there. Give this user write access, or copy the folder to a place where this user has it."
     )
+
+
+def damage(file: Path, name: str) -> StoreError:
+    """Return the error for a store's file in which something is missing or invalid."""
+    return StoreError(f"{file} is damaged: cannot read its {name}. Restore a backup.")
 
 
 class Database:
@@ -85,8 +88,16 @@ class Database:
         self._close = weakref.finalize(self, _close, self._connection, self._key)
 
     @staticmethod
-    def create(file: Path, metadata: Iterable[tuple[str, object]]) -> None:
+    def create(file: Path, constants: Iterable[tuple[str, object]], state: Mapping[str, object]) -> None:
         """Create a store's file, completely or not at all.
+
+        Parameters
+        ----------
+        file : Path
+        constants : iterable of (str, object)
+            What the store is created with.
+        state : mapping of str to object
+            The columns of its state.
 
         Raises
         ------
@@ -104,7 +115,9 @@ class Database:
             db.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};")
             db.executescript(SCHEMA)
             db.execute("BEGIN")
-            db.executemany("INSERT INTO facts VALUES (?, ?)", metadata)
+            db.executemany("INSERT INTO constants VALUES (?, ?)", constants)
+            names, values = ", ".join(state), tuple(state.values())
+            db.execute(f"INSERT INTO state (number, {names}) VALUES (1{', ?' * len(values)})", values)
             db.execute("COMMIT")
             # Set here, so that processes that open the new file at the same time need not change it. Set last, since
             # otherwise the log would have to be moved along with the file.
@@ -205,53 +218,6 @@ class Database:
                 self._roll_back()
             raise
 
-    def rewrite(self) -> None:
-        """Rewrite the file, truncate the write-ahead log, and check that it is empty.
-
-        Deleted rows are overwritten in place. But SQLite copies rows between pages as its trees grow and shrink, and
-        leaves the old copies. So only a rewritten file is free of deleted rows.
-
-        Raises
-        ------
-        ScrubError
-            Another process wrote, or read an earlier state, for longer than the timeout; or the disk is full.
-        """
-        deadline = time.monotonic() + self.timeout
-        with self.scrubbing():
-            self._patiently("VACUUM", deadline)
-            self._cut_log(deadline)
-            # A deleted name must not reappear after a power failure.
-            sync_folder(self.file.parent)
-
-    @contextmanager
-    def amending(self) -> Iterator[Change]:
-        """Write in one transaction after `rewrite`, and truncate the log again.
-
-        Raises
-        ------
-        ScrubError
-        """
-        deadline = time.monotonic() + self.timeout
-        with self.scrubbing():
-            with self.writing() as change:
-                yield change
-            self._cut_log(deadline)
-
-    @contextmanager
-    def scrubbing(self) -> Iterator[None]:
-        """Convert errors in the block to `ScrubError`, which says that the removal is committed already."""
-        try:
-            yield
-        except ScrubError:
-            raise
-        except (sqlite3.Error, StoreError, OSError) as error:
-            text = str(error).replace("; nothing was changed", "")
-            raise ScrubError(
-                f"{self.file.parent}: the removal is done, but files may still hold the removed data ({text}). "
-                "Free disk space, or end the other process (or close the other handle), and open the store again, "
-                "which finishes the removal."
-            ) from error
-
     def values(self) -> Iterator[tuple[str, bytes]]:
         """Yield every text and blob of every table with its place, unsplit: in its file, SQLite splits long values."""
         for (table,) in self.all("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"):
@@ -297,35 +263,12 @@ class Database:
         with self.errors():
             self._connection.executemany(statement, (tuple(row) for row in rows))
 
-    def _cut_log(self, deadline: float) -> None:
-        log = self.file.with_name(self.file.name + "-wal")
-        while self._patiently("PRAGMA wal_checkpoint(TRUNCATE)", deadline)[0][0] or _size(log):
-            if time.monotonic() > deadline:
-                raise StoreLockedError(f"{describe_holder(self._shm, READERS)} still reads from before it")
-            time.sleep(0.01)
-
     def _check_still_there(self) -> None:
         """Check that the file has not been moved or replaced since it was opened."""
         with suppress(OSError):
             if handles.key_of(self.file) == self._key:
                 return
         raise StoreError(f"{self.file.parent} was moved or replaced while it was open here. Open it again.")
-
-    def _patiently(self, statement: str, deadline: float) -> list[tuple[Any, ...]]:
-        """Execute a statement, and retry while another process blocks it: SQLite itself does not wait for all locks."""
-        while (rows := self._unless_locked(statement)) is None:
-            if time.monotonic() > deadline:
-                raise StoreLockedError(f"{describe_holder(self._shm, WRITER)} is writing to it")
-            time.sleep(0.01)
-        return rows
-
-    def _unless_locked(self, statement: str) -> list[tuple[Any, ...]] | None:
-        try:
-            return self._connection.execute(statement).fetchall()
-        except sqlite3.OperationalError as error:
-            if _is_locked(error):
-                return None
-            raise
 
     def _commit(self) -> None:
         with self.errors():
@@ -386,7 +329,3 @@ def _close(connection: sqlite3.Connection, key: handles.Key) -> None:
     """Close a file. SQLite comes first: see `handles.release`."""
     connection.close()
     handles.release(key)
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if exists(file) else 0

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from erase_core.errors import StoreError, os_reason
 from erase_core.fs.durable import partials_left
-from erase_core.fs.status import exists, is_dir
+from erase_core.fs.status import exists, is_dir, is_file
+from erase_core.store.key_file import FILE as KEY_FILE
+from erase_core.store.key_file import HEAD_BYTES
 from erase_core.store.schema import FILE
 
 __all__ = ["check_vacant", "clear_unfinished"]
@@ -33,8 +35,18 @@ def check_vacant(folder: Path) -> None:
 
 def clear_unfinished(folder: Path) -> None:
     """Delete files of a process that was killed while it created a store."""
-    for file in partials_left(folder, FILE):
+    for file in _unfinished(folder):
         file.unlink(missing_ok=True)
+
+
+def _unfinished(folder: Path) -> list[Path]:
+    left = partials_left(folder, FILE)
+    if exists(folder / FILE):
+        return left
+    # The key file is written before the SQLite file. One without keys never had an example.
+    keys = folder / KEY_FILE
+    has_none = is_file(keys) and keys.stat().st_size == HEAD_BYTES
+    return [*left, *partials_left(folder, KEY_FILE), *([keys] if has_none else [])]
 
 
 def _in_the_way(folder: Path) -> str | None:
@@ -45,7 +57,7 @@ def _in_the_way(folder: Path) -> str | None:
         return f"{what}. Choose another folder."
     if above != folder.absolute():
         return None
-    names = sorted(file.name for file in set(folder.iterdir()) - set(partials_left(folder, FILE)))
+    names = sorted(file.name for file in set(folder.iterdir()) - set(_unfinished(folder)))
     if FILE in names:
         return "is not empty: it holds a store already. Open the store, or choose another folder."
     if not names:

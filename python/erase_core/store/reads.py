@@ -1,29 +1,109 @@
-"""Queries of a store: examples, their vectors, unpublished receipts, and the list of what was forgotten.
+"""Queries of a store: examples, their vectors, unfinished removals, changes, and the list of what was forgotten.
 
-`Store.reading`, `Store.locked` and `Store.writing` yield the objects, which are valid only within their blocks. Each
-row contains a hash of its example and vector, so a damaged example is never shown.
+`Store.reading`, `Store.locked` and `Store.writing` yield the objects, which are valid only within their blocks. Rows
+are found by tokens of their ids and subjects. A row opens only with its key, in its slot: no damaged row is ever shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core import commitments
+from erase_core.commitments import Tokens
 from erase_core.errors import DuplicateIdError, IdKindError, StoreError, UnknownIdError
 from erase_core.examples.example import AnyExample, Example, unstorable
-from erase_core.store.database import Database
-from erase_core.store.metadata import Constants, Metadata, damage
-from erase_core.store.rows import COLUMNS, ROW, can_be_an_id, typed
+from erase_core.examples.spelling import normalised
+from erase_core.store.constants import Constants
+from erase_core.store.database import Database, damage
+from erase_core.store.key_file import KeyFile, Keys
+from erase_core.store.sealing import Sealing, SealingError, can_be_an_id, row_hash
+from erase_core.store.state import State, read_state
 
-__all__ = ["LockedReads", "Reads"]
+__all__ = ["Changes", "LockedReads", "Reads", "Row", "StoreFiles", "Unfinished"]
 
 # Variables in one statement, below the lowest limit of any build of SQLite.
 CHUNK = 500
+SLOT = np.dtype("<i8")
+
+
+class StoreFiles(NamedTuple):
+    """What every query of a store needs.
+
+    Parameters
+    ----------
+    db : Database
+    keys : KeyFile
+    constants : Constants
+    sealing : Sealing
+    tokens : Tokens
+    """
+
+    db: Database
+    keys: KeyFile
+    constants: Constants
+    sealing: Sealing
+    tokens: Tokens
+
+
+class Row(NamedTuple):
+    """An example as it is found by its id.
+
+    Parameters
+    ----------
+    slot : int
+    id_token : bytes
+    likeness, subject : bytes or None
+        Tokens of the subject.
+    hash : bytes
+    texts : bytes
+        Sealed.
+    """
+
+    slot: int
+    id_token: bytes
+    likeness: bytes | None
+    subject: bytes | None
+    hash: bytes
+    texts: bytes
+
+
+class Changes(NamedTuple):
+    """What changed between two generations.
+
+    Parameters
+    ----------
+    gone : list of int
+        Slots of examples that were removed.
+    came : list of range
+        Slots that were given to new examples. Some may have gone again.
+    """
+
+    gone: list[int]
+    came: list[range]
+
+
+class Unfinished(NamedTuple):
+    """A removal whose keys may not be destroyed, or whose receipt may not be published.
+
+    Parameters
+    ----------
+    generation : int
+    slots : list of int
+        The slots of the keys to destroy.
+    number : int or None
+        Number of the receipt; None if there is none to publish.
+    receipt : bytes or None
+    """
+
+    generation: int
+    slots: list[int]
+    number: int | None
+    receipt: bytes | None
 
 
 class Reads:
@@ -33,57 +113,72 @@ class Reads:
     ----------
     constants : Constants
         The values with which the store was created.
-    metadata : Metadata
-        The current state of the store.
+    tokens : Tokens
+        The store's keyed hashes.
     """
 
     constants: Constants
-    metadata: Metadata
+    tokens: Tokens
 
-    def __init__(self, db: Database, constants: Constants) -> None:
-        self._db, self.constants = db, constants
-        self.metadata = Metadata(db)
+    def __init__(self, files: StoreFiles) -> None:
+        self._files, self._db = files, files.db
+        self.constants, self.tokens = files.constants, files.tokens
+
+    @cached_property
+    def state(self) -> State:
+        """The current state of the store."""
+        return read_state(self._db)
+
+    @cached_property
+    def _keys(self) -> Keys:
+        """All keys, as they were after the state was read: the keys of its rows, apart from those destroyed since."""
+        _ = self.state
+        return self._files.keys.all()
 
     def __len__(self) -> int:
         """Return the number of examples."""
-        return int(self._db.one("SELECT count(*) FROM examples")[0])
-
-    def n_subjects(self) -> int:
-        """Return the number of subjects."""
-        return int(self._db.one("SELECT count(DISTINCT subject) FROM examples")[0])
-
-    def largest_id(self) -> int | str | None:
-        """Return the largest id; None for a store without examples."""
-        largest = self._db.one("SELECT max(id) FROM examples")[0]
-        if not isinstance(largest, int | str | None):
-            raise self._damage(f"example {largest!r}")
-        return largest
+        return self.state.n_examples
 
     def id_type(self) -> type[int] | type[str] | None:
         """Return the type of the ids; None for a store without examples."""
-        row = self._db.one("SELECT id FROM examples LIMIT 1", default=None)
-        return None if row is None else type(row[0])
+        row = self._db.one("SELECT slot, vector FROM examples LIMIT 1", default=None)
+        return None if row is None else type(self._opened_vector(self._key(row[0]), *row)[0])
+
+    # ---- removals and changes ----
+    def unfinished(self) -> list[Unfinished]:
+        """Return the removals that may not be finished, oldest first."""
+        rows = self._db.all("SELECT generation, slots, number, receipt FROM unfinished ORDER BY generation")
+        return [Unfinished(row[0], self._slots(row[1]), *row[2:]) for row in rows]
 
     def pending(self) -> list[tuple[int, bytes]]:
-        """Return the numbers and contents of the receipts that are not published yet, by ascending number."""
-        pending = self._db.all("SELECT number, receipt FROM pending ORDER BY number")
-        if not all(isinstance(number, int) and isinstance(receipt, bytes) for number, receipt in pending):
-            raise self._damage("pending receipts")
-        return pending
+        """Return the numbers and contents of the receipts that may not be published yet, by ascending number."""
+        pending = [(each.number, each.receipt) for each in self.unfinished() if each.number is not None]
+        return [(number, receipt or b"") for number, receipt in pending]
 
+    def changes_since(self, generation: int) -> Changes | None:
+        """Return what changed since a generation; None if that is not known any more."""
+        query = "SELECT gone, first, count FROM changes WHERE generation > ? ORDER BY generation"
+        rows = self._db.all(query, (generation,))
+        if not 0 <= self.state.generation - generation == len(rows):
+            return None
+        gone = [slot for row in rows for slot in self._slots(row[0])]
+        return Changes(gone, [range(first, first + count) for _, first, count in rows if count])
+
+    # ---- what was forgotten ----
     def all_forgotten(self) -> set[bytes]:
         """Return the tokens on the list of what was forgotten."""
         return {row[0] for row in self._db.each("SELECT token FROM forgotten")}
 
     def forgotten(self, tokens: Iterable[bytes]) -> set[bytes]:
         """Return the given tokens that are on the list of what was forgotten."""
-        return set(self._among("SELECT token FROM forgotten WHERE token", tokens))
+        return {row[0] for row in self._among("SELECT token FROM forgotten WHERE token", tokens)}
 
     def n_forgotten_subjects(self, subjects: Iterable[str]) -> int:
         """Return how many of the subjects are on the list of what was forgotten."""
         storable = [subject for subject in subjects if not unstorable(subject)]
-        return len(self.forgotten(map(self.constants.tokens.of_subject, storable)))
+        return len(self.forgotten(map(self.tokens.of_subject, storable)))
 
+    # ---- ids and subjects ----
     def check_new(self, ids: Sequence[int | str], *, same_are_skipped: bool = False) -> None:
         """Check that ids are not in the store, and have the type of its ids.
 
@@ -98,14 +193,14 @@ class Reads:
         ------
         DuplicateIdError, IdKindError
         """
-        kind = self.id_type()
-        if kind is not None and ids and (kind is str) != isinstance(ids[0], str):
+        kind = self.id_type() if ids else None
+        if kind is not None and (kind is str) != isinstance(ids[0], str):
             theirs, ours = ("text" if is_text else "integers" for is_text in (kind is str, isinstance(ids[0], str)))
             raise IdKindError(
                 f"the store's ids are {theirs}, but the given ids are {ours}; nothing was ingested. Give "
                 f"every example an id that is {'text' if kind is str else 'an integer'}."
             )
-        taken = self._present(ids)
+        taken = self.present(ids)
         if taken:
             advice = '. Leave out those with the same content by on_duplicate="skip" (--duplicate skip).'
             what, advice = (", with another content", "") if same_are_skipped else ("", advice)
@@ -121,10 +216,10 @@ class Reads:
         ------
         UnknownIdError
         """
-        present = set(self._present(ids))
+        present = set(self.present(ids))
         unknown = [id_ for id_ in ids if id_ not in present]
         if unknown:
-            storable = [self.constants.tokens.of_id(id_) for id_ in unknown if can_be_an_id(id_)]
+            storable = [self.tokens.of_id(id_) for id_ in unknown if can_be_an_id(id_)]
             gone = len(self.forgotten(storable))
             already = f" ({gone} of them forgotten already)" if gone else ""
             raise UnknownIdError(
@@ -132,36 +227,56 @@ class Reads:
                 f'{already}; nothing was forgotten. Leave them out, or give on_missing="skip" (--missing skip).'
             )
 
-    def ids_by_subject(self) -> dict[str, list[int | str]]:
-        """Return the ids of each subject's examples, ascending."""
-        # NOT INDEXED, since a damaged index could omit a row. As bytes, so that a damaged subject does not hide others.
-        query = "SELECT id, CAST(subject AS BLOB) FROM examples NOT INDEXED WHERE typeof(subject) = 'text' ORDER BY id"
-        ids: dict[str, list[int | str]] = {}
-        for id_, subject in self._db.each(query):
-            ids.setdefault(subject.decode("utf-8", "surrogateescape"), []).append(id_)
-        return ids
-
     def present(self, ids: Sequence[int | str]) -> list[int | str]:
         """Return the given ids that are in the store, in their order."""
-        present = set(self._present(ids))
-        return [id_ for id_ in ids if id_ in present]
+        tokens = self._tokens_of(ids)
+        found = {row[0] for row in self._among("SELECT id FROM examples WHERE id", tokens)}
+        kind = self.id_type() if found else None
+        # 7 and "7" have the same token, but only one of them is an id of the store.
+        return [id_ for token, id_ in tokens.items() if token in found and isinstance(id_, kind or object)]
+
+    def ids_about(self, subject: str) -> list[int | str]:
+        """Return the ids of the examples about a subject, ascending."""
+        wanted = (self.tokens.of_likeness(subject), self.tokens.of_subject(subject))
+        query = "SELECT slot, vector FROM examples WHERE likeness = ? AND subject = ?"
+        ids = [self._opened_vector(self._key(slot), slot, blob)[0] for slot, blob in self._db.all(query, wanted)]
+        return sorted(ids)  # type: ignore[type-var]
+
+    def subjects_like(self, subject: str) -> list[str]:
+        """Return the subjects that look like a subject, as they are spelled in the store, ascending."""
+        if unstorable(normalised(subject)):  # half of a surrogate pair
+            return []
+        query = "SELECT min(slot), texts FROM examples WHERE likeness = ? GROUP BY subject"
+        rows = self._db.all(query, (self.tokens.of_likeness(subject),))
+        return sorted(str(self._opened(self._key(slot), slot, texts).subject) for slot, texts in rows)
 
     def duplicates(self, examples: Sequence[AnyExample]) -> set[int | str]:
         """Return the ids of the given examples that are in the store with the same content."""
         ids = [example.id for example in examples if example.id is not None]
-        rows = self._among(f"SELECT {COLUMNS} FROM examples WHERE id", ids, whole=True)
-        stored = {example.id: example for row in rows if (example := typed(row)) is not None}
+        stored = {example.id: example for example in self._examples_of(ids)}
         return {example.id for example in examples if example.id is not None and stored.get(example.id) == example}
 
-    def ids_matching(self, hashes: Collection[bytes], tokens: Collection[bytes] = ()) -> list[int | str]:
-        """Return the ids of examples whose row has one of the hashes, or whose id or subject has one of the tokens."""
-        keyed, ids = self.constants.tokens, []
-        for id_, subject, hash_ in self._db.each("SELECT id, subject, hash FROM examples ORDER BY id"):
-            about = subject is not None and bool(tokens) and keyed.of_subject(subject) in tokens
-            if hash_ in hashes or about or (tokens and keyed.of_id(id_) in tokens):
-                ids.append(id_)
-        return ids
+    def twins(self, slots: Iterable[int]) -> list[list[Example]]:
+        """Return the groups of examples with one vector and different inputs that the embedding model may have cut off.
 
+        Parameters
+        ----------
+        slots : iterable of int
+            Each group has an example in one of them.
+
+        Returns
+        -------
+        list of lists of Example
+            Each group by ascending id.
+        """
+        tokens = {row[0] for row in self._among("SELECT twin FROM examples WHERE slot", slots)} - {None}
+        groups: dict[bytes, list[Example]] = {token: [] for token in sorted(tokens)}
+        for token, slot, texts in self._among("SELECT twin, slot, texts FROM examples WHERE twin", groups):
+            groups[token].append(self._opened(self._key(slot), slot, texts))
+        several = [group for group in groups.values() if len({each.input for each in group}) > 1]
+        return [sorted(group, key=lambda example: example.id) for group in several]
+
+    # ---- examples ----
     def examples(self, ids: Sequence[int | str]) -> list[Example]:
         """Return the examples with the given ids, in the order of the ids.
 
@@ -171,80 +286,168 @@ class Reads:
         StoreError
             An example is damaged.
         """
-        found = self._found(ids)
-        if len(found) < len(set(ids)):
+        found = {example.id: example for example in self._examples_of(ids)}
+        if not set(ids) <= set(found):
             self.check_present(ids)
-        return [found[id_][0] for id_ in ids]
+            raise self._damage("ids")
+        return [found[id_] for id_ in ids]
 
-    def all_examples(self) -> Iterator[Example]:
-        """Yield the examples by ascending id."""
-        for row in self._db.each(f"SELECT {ROW} FROM examples ORDER BY id"):
-            yield self._checked(row)[0]
+    def all_examples(self) -> list[Example]:
+        """Return all examples, by ascending id."""
+        keys = self._keys
+        query = "SELECT slot, texts FROM examples"
+        examples = [self._opened(keys.of(slot), slot, texts) for slot, texts in self._db.each(query)]
+        return sorted(examples, key=lambda example: example.id)
 
-    def hashes(self) -> list[bytes]:
-        """Return the hashes of all rows. Each row is checked against its hash.
+    def vectors(self, among: Iterable[range] | None = None) -> tuple[list[int], list[int | str], NDArray[np.float32]]:
+        """Return slots, ids and vectors of examples, in the order of the slots.
+
+        Parameters
+        ----------
+        among : iterable of range or None, default=None
+            The slots to look at. None: all.
+
+        Returns
+        -------
+        slots : list of int
+        ids : list of int or str
+        vectors : ndarray of float32, of shape (n, dim)
+        """
+        keys, query = self._keys, "SELECT slot, vector FROM examples"
+        if among is None:
+            rows, most = self._db.each(query), len(self)
+        else:
+            between = f"{query} WHERE slot BETWEEN ? AND ?"
+            found = [row for each in among for row in self._db.all(between, (each.start, each.stop - 1))]
+            rows, most = iter(found), len(found)
+        slots, ids = [], []
+        matrix = np.empty((most, self.constants.dim), dtype=np.float32)
+        for slot, blob in rows:
+            if len(slots) == most:
+                raise self._damage("number of examples")
+            id_, vector = self._opened_vector(keys.of(slot), slot, blob)
+            matrix[len(slots)] = vector
+            slots.append(slot)
+            ids.append(id_)
+        if len(slots) < most:
+            raise self._damage("number of examples")
+        return slots, ids, matrix
+
+    # ---- for verification ----
+    def checked_rows(self) -> Iterator[tuple[int, Example, bytes, NDArray[np.float32]]]:
+        """Yield slot, example, hash and vector of all rows, by slot. Each row is checked against its hash and tokens.
 
         Raises
         ------
         StoreError
             A row is damaged.
         """
-        return [self._checked(row)[1] for row in self._db.each(f"SELECT {ROW} FROM examples ORDER BY id")]
+        keys, tokens = self._keys, self.tokens
+        for *found, vector_blob in self._db.each(f"SELECT {ROW}, vector FROM examples ORDER BY slot"):
+            row = Row(*found)
+            key = keys.of(row.slot)
+            example = self._opened(key, row.slot, row.texts)
+            id_, vector = self._opened_vector(key, row.slot, vector_blob)
+            about = (None, None)
+            if example.subject is not None:
+                about = (tokens.of_likeness(example.subject), tokens.of_subject(example.subject))
+            stored = (row.id_token, id_, row.likeness, row.subject, row.hash)
+            if stored != (tokens.of_id(example.id), example.id, *about, row_hash(key, example, vector)):
+                raise self._damage(f"example {example.id!r}")
+            yield row.slot, example, row.hash, vector
 
-    def vectors(self) -> tuple[list[int | str], NDArray[np.float32]]:
-        """Return all ids, ascending, and their vectors as an array of shape (n, dim)."""
-        ids: list[int | str] = []
-        matrix = np.empty((len(self), self.constants.dim), dtype=np.float32)
-        for number, (id_, blob) in enumerate(self._db.each("SELECT id, vector FROM examples ORDER BY id")):
-            matrix[number] = self._vector(id_, blob)
-            ids.append(id_)
-        return ids, matrix
+    def slots_matching(self, hashes: Collection[bytes], tokens: Collection[bytes] = ()) -> list[int]:
+        """Return the slots of rows that have one of the hashes, or whose id or subject has one of the tokens."""
+        rows = self._db.each("SELECT slot, id, subject, hash FROM examples ORDER BY slot")
+        return [row[0] for row in rows if row[3] in hashes or row[1] in tokens or row[2] in tokens]
+
+    def ids_of(self, slots: Iterable[int]) -> list[int | str]:
+        """Return the ids of the examples in slots."""
+        rows = self._among("SELECT slot, vector FROM examples WHERE slot", slots)
+        return [self._opened_vector(self._key(slot), slot, blob)[0] for slot, blob in rows]
+
+    def used_slots(self) -> NDArray[np.int64]:
+        """Return the slots that hold a key, ascending."""
+        return self._keys.used()
+
+    def taken_slots(self) -> NDArray[np.int64]:
+        """Return the slots of all rows, ascending."""
+        return np.array([row[0] for row in self._db.each("SELECT slot FROM examples ORDER BY slot")], dtype=np.int64)
 
     def values(self) -> Iterator[tuple[str, bytes]]:
-        """Yield every text and blob of the file with its place. See `Database.values`."""
-        return self._db.values()
+        """Yield every text and blob of the file, and every opened example, with its place."""
+        yield from self._db.values()
+        keys = self._keys
+        for slot, texts, blob in self._db.each("SELECT slot, texts, vector FROM examples"):
+            example = self._opened(keys.of(slot), slot, texts)
+            fields = (str(example.id), example.input, example.output, example.rationale, example.subject)
+            place = f"{self._db.file} (an example)"
+            yield from ((place, field.encode()) for field in fields if field is not None)
+            yield place, self._opened_vector(keys.of(slot), slot, blob)[1].tobytes()
 
     def is_sound(self) -> bool:
         """Whether SQLite finds its trees, indexes and constraints intact."""
         return self._db.is_sound()
 
-    def _found(self, ids: Sequence[int | str]) -> dict[int | str, tuple[Example, bytes]]:
-        rows = self._among(
-            f"SELECT {ROW} FROM examples WHERE id", [id_ for id_ in ids if can_be_an_id(id_)], whole=True
-        )
-        checked = [self._checked(row) for row in rows]
-        return {example.id: (example, hash_) for example, hash_ in checked}
+    # ---- rows ----
+    def rows_of(self, ids: Iterable[int | str]) -> list[Row]:
+        """Return the rows of the given ids that are in the store."""
+        return [Row(*row) for row in self._among(f"SELECT {ROW} FROM examples WHERE id", self._tokens_of(ids))]
 
-    def _checked(self, row: tuple[Any, ...]) -> tuple[Example, bytes]:
-        """Return the example and the hash of a row of the table, after checking that the hash is right."""
-        *fields, salt, hash_, blob = row
-        example = typed(fields)
-        if example is None or not isinstance(salt, bytes):
-            raise self._damage(f"example {fields[0]!r}")
-        if commitments.row_hash(example, self._vector(example.id, blob), salt) != hash_:
-            raise self._damage(f"example {example.id!r}")
-        return example, hash_
+    def rows_in(self, slots: Iterable[int]) -> list[Row]:
+        """Return the rows in the given slots."""
+        return [Row(*row) for row in self._among(f"SELECT {ROW} FROM examples WHERE slot", slots)]
 
-    def _vector(self, id_: object, blob: bytes) -> NDArray[np.float32]:
-        if not isinstance(blob, bytes):
-            raise self._damage(f"vector of example {id_!r}")
-        if len(blob) != 4 * self.constants.dim or not np.isfinite(np.frombuffer(blob, dtype="<f4")).all():
-            raise self._damage(f"vector of example {id_!r}")
-        return np.frombuffer(blob, dtype="<f4")
+    def opened(self, row: Row) -> Example | None:
+        """Return the example in a row; None if it is damaged."""
+        try:
+            return self._files.sealing.texts(self._key(row.slot), row.slot, row.texts)
+        except SealingError:
+            return None
 
-    def _present(self, ids: Sequence[int | str]) -> list[int | str]:
-        return self._among("SELECT id FROM examples WHERE id", [id_ for id_ in ids if can_be_an_id(id_)])
+    def _examples_of(self, ids: Iterable[int | str]) -> list[Example]:
+        return [self._opened(self._key(row.slot), row.slot, row.texts) for row in self.rows_of(ids)]
 
-    def _among(self, query: str, values: Iterable[object], *, whole: bool = False) -> list[Any]:
-        """Return the rows of a query whose last expression has one of the values; if not `whole`, the first column."""
-        rows: list[Any] = []
+    def _tokens_of(self, ids: Iterable[int | str]) -> dict[bytes, int | str]:
+        return {self.tokens.of_id(id_): id_ for id_ in ids if can_be_an_id(id_)}
+
+    def _key(self, slot: int) -> bytes:
+        return self._files.keys.of([slot])[0]
+
+    def _opened(self, key: bytes, slot: int, texts: bytes) -> Example:
+        try:
+            return self._files.sealing.texts(key, slot, texts)
+        except SealingError as error:
+            raise self._damage(f"example in slot {slot}") from error
+
+    def _opened_vector(self, key: bytes, slot: int, blob: bytes) -> tuple[int | str, NDArray[np.float32]]:
+        try:
+            id_, content = self._files.sealing.vector(key, slot, blob)
+            vector = np.frombuffer(content, dtype="<f4")
+        except (SealingError, ValueError) as error:
+            raise self._damage(f"vector in slot {slot}") from error
+        if len(vector) != self.constants.dim:
+            raise self._damage(f"vector in slot {slot}")
+        return id_, vector
+
+    def _slots(self, blob: bytes) -> list[int]:
+        if len(blob) % SLOT.itemsize:
+            raise self._damage("changes")
+        return [int(slot) for slot in np.frombuffer(blob, dtype=SLOT)]
+
+    def _among(self, query: str, values: Iterable[object]) -> list[tuple[Any, ...]]:
+        """Return the rows of a query whose last expression has one of the values."""
+        rows: list[tuple[Any, ...]] = []
         remaining = iter(values)
         while part := list(islice(remaining, CHUNK)):
             rows += self._db.all(f"{query} IN ({', '.join('?' * len(part))})", part)
-        return rows if whole else [row[0] for row in rows]
+        return rows
 
     def _damage(self, name: str) -> StoreError:
         return damage(self._db.file, name)
+
+
+ROW = "slot, id, likeness, subject, hash, texts"
 
 
 class LockedReads(Reads):

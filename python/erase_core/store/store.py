@@ -1,27 +1,33 @@
 """The store's folder: creates, opens and locks it, and begins and ends transactions.
 
-For its contents, see reads.py and transaction.py; for the SQLite file, database.py; for the model, model_cache.py.
+For its contents, see reads.py and transaction.py; for the SQLite file, database.py; for the keys, key_file.py.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core.errors import StoreError, os_reason
+from erase_core.commitments import Tokens
+from erase_core.errors import ScrubError, StoreError, UncertainError, os_reason
+from erase_core.fs import locks
 from erase_core.fs.durable import make_folder
 from erase_core.fs.status import is_file
 from erase_core.settings import Settings
+from erase_core.store.constants import Constants, new_constants, new_name
 from erase_core.store.database import Database, needs_access
-from erase_core.store.metadata import Constants, new_metadata, new_name
+from erase_core.store.key_file import FILE as KEY_FILE
+from erase_core.store.key_file import KeyFile, KeyGoneError, clear_replaced
 from erase_core.store.new_folder import check_vacant, clear_unfinished
-from erase_core.store.reads import LockedReads, Reads
+from erase_core.store.reads import LockedReads, Reads, StoreFiles
 from erase_core.store.schema import FILE
+from erase_core.store.sealing import Sealing
+from erase_core.store.state import new_state, read_state
 from erase_core.store.transaction import WriteTransaction
 
 __all__ = ["Store"]
@@ -35,6 +41,8 @@ class Store:
     folder : Path
     timeout : float, default=5.0
         Seconds to wait for another process.
+    user_key : bytes or None, default=None
+        The key with which the keys of the examples are wrapped, if the store has one.
 
     Attributes
     ----------
@@ -47,9 +55,11 @@ class Store:
         The folder is not a store, or the store is damaged.
     StoreVersionError
         Another version of erase_core wrote it.
+    KeyFileError
+        The key file is missing, damaged or of another store, or the key is missing or wrong.
     """
 
-    def __init__(self, folder: Path, timeout: float = 5.0) -> None:
+    def __init__(self, folder: Path, timeout: float = 5.0, user_key: bytes | None = None) -> None:
         # Absolute, since the working directory of the process may change.
         self.folder, self.timeout = folder.absolute(), timeout
         file = self.folder / FILE
@@ -65,9 +75,13 @@ class Store:
         self._db = Database(file, timeout)
         try:
             self.constants = Constants(self._db)
+            self.keys = KeyFile(self.folder, self.constants.name, user_key)
+            self.keys.check_length(read_state(self._db).next_slot)
         except BaseException:
             self._db.close()
             raise
+        tokens = Tokens(self.keys.token_key)
+        self._files = StoreFiles(self._db, self.keys, self.constants, Sealing(self.constants.name), tokens)
 
     @classmethod
     def create(
@@ -80,6 +94,7 @@ class Store:
         receipts: Path | None = None,
         name: str | None = None,
         timeout: float = 5.0,
+        user_key: bytes | None = None,
     ) -> Store:
         """Create a store in a folder that is empty or does not exist.
 
@@ -99,22 +114,30 @@ class Store:
             Unique name of the store. None: a random name.
         timeout : float, default=5.0
             Seconds to wait for another process.
+        user_key : bytes or None, default=None
+            A key of the caller's with which to wrap the keys of the examples.
         """
+        name = name or new_name()
         try:
             check_vacant(folder)
             make_folder(folder.absolute())
-            clear_unfinished(folder)
-            metadata = new_metadata(name or new_name(), settings, embedder, dim, axes, receipts)
-            Database.create(folder / FILE, metadata)
+            with locks.exclusive(folder, timeout):
+                check_vacant(folder)
+                clear_unfinished(folder)
+                KeyFile.create(folder, name, user_key)
+                # From here on the store exists.
+                constants = new_constants(name, settings, embedder, dim, axes, receipts)
+                Database.create(folder / FILE, constants, new_state().values())
         except OSError as error:
             raise StoreError(f"{folder}: {os_reason(error)}") from error
         except sqlite3.Error as error:
             raise StoreError(f"{folder}: {error}") from error
-        return cls(folder, timeout)
+        return cls(folder, timeout, user_key)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
         self._db.close()
+        self.keys.close()
 
     @property
     def size(self) -> int:
@@ -131,13 +154,20 @@ class Store:
     # ---- transactions ----
     @contextmanager
     def reading(self) -> Iterator[Reads]:
-        """Make all reads in the block see the same state."""
+        """Make all reads in the block see the same state.
+
+        Raises
+        ------
+        KeyGoneError
+            Another process has forgotten an example that this state still has. Read again.
+        """
         with self._db.reading():
-            yield Reads(self._db, self.constants)
+            self.keys.check_still_there()
+            yield Reads(self._files)
 
     @contextmanager
     def locked(self) -> Iterator[LockedReads]:
-        """Prevent other processes from writing during the block. Nothing is written to the file.
+        """Prevent other processes from writing during the block. Nothing is written to the SQLite file.
 
         Raises
         ------
@@ -145,12 +175,8 @@ class Store:
             Another process is writing.
         """
         with self._db.locked():
-            yield LockedReads(self._db, self.constants)
-
-    def is_scrubbed(self) -> bool:
-        """Whether the store records that its files have been rewritten since the last removal."""
-        with self.reading() as reads:
-            return reads.metadata.is_scrubbed
+            self.keys.check_still_there()
+            yield LockedReads(self._files)
 
     @property
     def busy(self) -> bool:
@@ -166,49 +192,63 @@ class Store:
         StoreLockedError
             Another process is writing, and did not finish within the timeout.
         StoreError
-            The file cannot be written.
+            The files cannot be written.
         """
-        with self._db.writing() as change:
-            tx = WriteTransaction(self._db, self.constants, change)
-            yield tx
-            # forget 8: the commit follows
-            tx.metadata.set(generation=tx.metadata.generation + 1)
+        new_keys = range(0)
+        try:
+            with self._db.writing() as change:
+                self.keys.check_still_there()
+                tx = WriteTransaction(self._files, change)
+                try:
+                    yield tx
+                    # forget 8: the commit follows
+                    tx.end()
+                finally:
+                    new_keys = tx.new_keys
+        except BaseException as error:
+            self._drop(new_keys, error)
+            if isinstance(error, KeyGoneError):
+                raise self.lacks_keys() from error
+            raise
 
-    def scrub(self) -> tuple[int, list[tuple[int, bytes]]]:
-        """Rewrite the file, so that no deleted data is left in it.
-
-        Returns
-        -------
-        newest : int
-            Number of the newest receipt before the rewrite.
-        pending : list of (int, bytes)
-            Receipts to publish now, since the data that they list is gone from the files.
-
-        Raises
-        ------
-        ScrubError
-        """
-        with self._db.scrubbing():
-            with self.reading() as reads:
-                newest, pending = reads.metadata.head.number, reads.pending()
-            # forget 9
-            self._db.rewrite()
-        return newest, pending
-
-    @contextmanager
-    def settling(self, newest: int, pending: Sequence[tuple[int, bytes]]) -> Iterator[None]:
-        """If the block ends without an error, mark the files as scrubbed up to a receipt, and receipts as published.
-
-        Raises
-        ------
-        ScrubError
-        """
-        # Only if no other process has removed something since.
-        scrubbed = (
-            "UPDATE facts SET value = 1 WHERE name = 'scrubbed' AND ? = (SELECT value FROM facts WHERE name = 'head')"
+    def lacks_keys(self) -> StoreError:
+        """Return the error for rows without keys."""
+        return StoreError(
+            f"{self.folder} has examples whose keys are not in {self.keys.file}: the key file is older than the SQLite "
+            "file, or the SQLite file is a copy from before a removal. Put the newest copies of both back, with the "
+            "newest receipts."
         )
-        with self._db.amending() as change:
-            yield
-            # forget 11
-            change("DELETE FROM pending WHERE number = ?", ((number,) for number, _ in pending))
-            change(scrubbed, [(newest,)])
+
+    def destroy(self, slots: Iterable[int]) -> None:
+        """Overwrite the keys of removed examples.
+
+        Raises
+        ------
+        ScrubError
+        """
+        try:
+            self.keys.check_still_there()
+            self.keys.destroy(slots)
+        except (OSError, StoreError) as error:
+            reason = os_reason(error) if isinstance(error, OSError) else error
+            raise ScrubError(
+                f"{self.keys.file}: the removal is done, but the key file may still hold keys of the removed examples "
+                f"({reason}). Solve this, then open the store again, which finishes the removal."
+            ) from error
+
+    def rewrap(self, user_key: bytes | None) -> None:
+        """Write the key file anew under another key of the caller's. The caller has the lock for removals."""
+        with self.locked():
+            try:
+                clear_replaced(self.folder)
+                self.keys.rewrap(self.constants.name, user_key)
+            except OSError as error:
+                raise StoreError(f"{self.folder / KEY_FILE}: {os_reason(error)}") from error
+
+    def _drop(self, new_keys: range, error: BaseException) -> None:
+        """Destroy the keys of an ingest that was not committed. If that is not certain, the next `open` does so."""
+        if not new_keys or isinstance(error, UncertainError):
+            return
+        with suppress(OSError, StoreError):
+            if read_state(self._db).next_slot <= new_keys.start:
+                self.keys.destroy(new_keys)

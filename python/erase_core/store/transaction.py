@@ -8,13 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core import commitments
+from erase_core.errors import StoreError, os_reason
 from erase_core.examples.example import Example
-from erase_core.store.database import Change, Database
-from erase_core.store.metadata import Constants, Head, WritableMetadata
-from erase_core.store.reads import Reads
-from erase_core.store.rows import COLUMNS, typed
+from erase_core.store.database import Change
+from erase_core.store.reads import SLOT, Reads, Row, StoreFiles
+from erase_core.store.state import write_state
 
 __all__ = ["WriteTransaction"]
+
+# Transactions that a reader may be behind before it loads the store anew.
+KEPT = 256
 
 
 class WriteTransaction(Reads):
@@ -22,76 +25,109 @@ class WriteTransaction(Reads):
 
     Attributes
     ----------
-    constants : Constants
-    metadata : WritableMetadata
+    state : State
+        It is written at the end of the transaction.
+    new_keys : range
+        The slots in which keys were written. They are worthless if the transaction is not committed.
     """
 
-    metadata: WritableMetadata
-
-    def __init__(self, db: Database, constants: Constants, change: Change) -> None:
-        super().__init__(db, constants)
+    def __init__(self, files: StoreFiles, change: Change) -> None:
+        super().__init__(files)
         self._change = change
-        self.metadata = WritableMetadata(db, change)
+        self._gone: list[int] = []
+        self.new_keys = range(0)
 
-    def insert(self, examples: Sequence[Example], vectors: NDArray[np.float32]) -> None:
-        """Add examples with their vectors."""
-        salts = [commitments.new_salt() for _ in examples]
-        hashes = [commitments.row_hash(*row) for row in zip(examples, vectors, salts, strict=True)]
-        self._change(
-            f"INSERT INTO examples ({COLUMNS}, salt, hash, vector) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                (e.id, e.input, e.output, e.rationale, e.subject, salt, hash_, vector.astype("<f4").tobytes())
-                for e, vector, salt, hash_ in zip(examples, vectors, salts, hashes, strict=True)
-            ),
-        )
-        self.metadata.set(commitment=commitments.plus(self.metadata.commitment, hashes))
+    def insert(self, examples: Sequence[Example], vectors: NDArray[np.float32], cut: Collection[int] = ()) -> range:
+        """Add examples with their vectors. Their keys are durable when this returns.
 
-    def delete(self, ids: Sequence[int | str], subjects: Iterable[str] = ()) -> tuple[list[bytes], set[bytes]]:
-        """Delete examples, and put tokens of them and of the given subjects on the list of what was forgotten.
+        Parameters
+        ----------
+        examples : sequence of Example
+        vectors : ndarray of float32, of shape (n, dim)
+        cut : collection of int, default=()
+            Indices of the examples whose inputs the embedding model may not read to their end.
 
         Returns
         -------
-        hashes : list of bytes
-            The hashes of the deleted rows.
-        tokens : set of bytes
-            The tokens of the deleted rows and of the subjects.
+        range
+            The slots of the examples.
         """
-        # Rows are not checked against their hashes: damaged examples can be forgotten, too.
-        rows = self._among(f"SELECT hash, {COLUMNS} FROM examples WHERE id", ids, whole=True)
-        keyed, hashes = self.constants.tokens, [row[0] for row in rows]
-        gone = [example for row in rows if (example := typed(row[1:])) is not None]
-        if len(gone) < len(rows) or not all(isinstance(hash_, bytes) for hash_ in hashes):
-            raise self._damage("examples")
-        tokens = {token for e in gone for token in (keyed.of_id(e.id), keyed.of_content(e))}
-        tokens |= {keyed.of_subject(subject) for subject in subjects}
-        self.remember(tokens)
-        self._change("DELETE FROM examples WHERE id = ?", ((id_,) for id_ in ids))
-        self.metadata.set(commitment=commitments.minus(self.metadata.commitment, hashes), scrubbed=0)
-        return hashes, tokens
+        files, state = self._files, self.state
+        # Slots whose transaction was not committed are not used again, so a slot never has two keys.
+        first = max(state.next_slot, files.keys.n_slots)
+        self.new_keys = range(first, first + len(examples))
+        if not examples:
+            return self.new_keys
+        try:
+            keys = files.keys.add(first, len(examples))
+        except OSError as error:
+            raise StoreError(f"{files.keys.file}: {os_reason(error)}; nothing was changed") from error
+        self.__dict__.pop("_keys", None)
+        subjects = {e.subject: self._tokens_about(e.subject) for e in examples if e.subject is not None}
+        state.n_subjects += len(subjects) - self._n_known(subjects.values())
+        hashes = []
+        rows = []
+        for slot, example, vector, key in zip(self.new_keys, examples, vectors, keys, strict=True):
+            sealed = files.sealing.seal(key, slot, example, vector)
+            about = (None, None) if example.subject is None else subjects[example.subject]
+            twin = self.tokens.of_vector(vector) if slot - first in cut else None
+            rows.append((slot, self.tokens.of_id(example.id), *about, twin, sealed.hash, sealed.vector, sealed.texts))
+            hashes.append(sealed.hash)
+        self._change("INSERT INTO examples VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        state.next_slot = first + len(examples)
+        state.n_examples += len(examples)
+        state.commitment = commitments.plus(state.commitment, hashes)
+        return self.new_keys
+
+    def delete(self, rows: Sequence[Row], tokens: Iterable[bytes]) -> None:
+        """Delete examples, and put tokens on the list of what was forgotten."""
+        state, slots = self.state, [row.slot for row in rows]
+        self._change("DELETE FROM examples WHERE slot = ?", ((slot,) for slot in slots))
+        self.remember(set(tokens))
+        about = {(row.likeness or b"", row.subject) for row in rows if row.subject is not None}
+        state.n_subjects -= len(about) - self._n_known(about)
+        state.n_examples -= len(rows)
+        state.commitment = commitments.minus(state.commitment, (row.hash for row in rows))
+        self._gone += slots
 
     def remember(self, tokens: Collection[bytes]) -> None:
         """Put tokens on the list of what was forgotten."""
         new = set(tokens) - self.forgotten(tokens)
         self._change("INSERT INTO forgotten VALUES (?)", ((token,) for token in new))
-        self.metadata.set(forgotten_commitment=commitments.plus(self.metadata.forgotten_commitment, new))
+        self.state.forgotten_commitment = commitments.plus(self.state.forgotten_commitment, new)
 
     def readmit(self, tokens: Collection[bytes]) -> None:
         """Remove tokens from the list of what was forgotten."""
         listed = self.forgotten(tokens)
         self._change("DELETE FROM forgotten WHERE token = ?", ((token,) for token in listed))
-        self.metadata.set(forgotten_commitment=commitments.minus(self.metadata.forgotten_commitment, listed))
+        self.state.forgotten_commitment = commitments.minus(self.state.forgotten_commitment, listed)
 
-    def set_digest(self, digest: str) -> None:
-        """Change the model's digest. Its salt changes, too, so the previous digest can no longer be checked."""
-        self.metadata.set(digest=digest, model_salt=commitments.new_salt(), head_is_current=0)
+    def is_to_finish(self, number: int | None = None, receipt: bytes | None = None) -> None:
+        """Note that the keys of the deleted examples are to be destroyed, and that a receipt is to be published."""
+        row = (self.state.generation + 1, _packed(self._gone), number, receipt)
+        self._change("INSERT INTO unfinished VALUES (?, ?, ?, ?)", [row])
 
-    def append_receipt(self, head: Head, receipt: bytes) -> None:
-        """Add the newest receipt. It is published when the data that it lists is gone from the files."""
-        self._change("INSERT INTO pending VALUES (?, ?)", [(head.number, receipt)])
-        self.set_head(head, is_current=True)
+    def set_finished(self, generations: Iterable[int]) -> None:
+        """Drop the notes of `is_to_finish` of these generations."""
+        self._change("DELETE FROM unfinished WHERE generation = ?", ((generation,) for generation in generations))
 
-    def set_head(self, head: Head, *, is_current: bool) -> None:
-        """Set the newest receipt, and whether it describes the current model."""
-        self.metadata.set(
-            head=head.number, head_hash=head.hash, head_key=head.public_key, head_is_current=int(is_current)
-        )
+    def end(self) -> None:
+        """Write the state and the log of changes. Nothing may be written afterwards."""
+        state = self.state
+        state.generation += 1
+        change = (state.generation, _packed(self._gone), self.new_keys.start, len(self.new_keys))
+        self._change("INSERT INTO changes VALUES (?, ?, ?, ?)", [change])
+        self._change("DELETE FROM changes WHERE generation <= ?", [(state.generation - KEPT,)])
+        write_state(self._change, state)
+
+    def _tokens_about(self, subject: str) -> tuple[bytes, bytes]:
+        return self.tokens.of_likeness(subject), self.tokens.of_subject(subject)
+
+    def _n_known(self, subjects: Iterable[tuple[bytes, bytes]]) -> int:
+        """Return how many subjects, given by their two tokens, have examples."""
+        query = "SELECT 1 FROM examples WHERE likeness = ? AND subject = ? LIMIT 1"
+        return sum(bool(self._db.all(query, tokens)) for tokens in subjects)
+
+
+def _packed(slots: Sequence[int]) -> bytes:
+    return np.array(slots, dtype=SLOT).tobytes()

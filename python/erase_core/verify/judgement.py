@@ -16,6 +16,7 @@ from erase_core.examples.example import counted
 from erase_core.receipts.chain import ChainVerification
 from erase_core.receipts.problem import Problem
 from erase_core.selection import select_demonstrations
+from erase_core.store.state import State
 from erase_core.verify import reference
 from erase_core.verify.picture import Picture, ReceiptsPicture, RowsPicture
 
@@ -43,24 +44,35 @@ def judge(picture: Picture, chain: ChainVerification) -> Iterator[Problem]:
     if isinstance(picture.rows, StoreError):
         yield Problem(STORE, "examples", str(picture.rows))
     else:
-        yield from _of_rows(picture.rows)
+        yield from _of_rows(picture.rows, picture.state)
     yield from chain.problems
-    yield from _of_receipts(picture.receipts, is_scrubbed=picture.is_scrubbed)
+    yield from _of_receipts(picture.receipts)
 
 
 # verify 4
 def _of_state(picture: Picture) -> Iterator[Problem]:
-    model = picture.model
-    if ("" if model is None else model.digest()) != picture.digest:
+    model, state = picture.model, picture.state
+    if ("" if model is None else model.digest()) != state.digest:
         yield Problem(STORE, "model", "the model does not have the digest that is in the store")
     if (model is None) != (not picture.ids):
         yield Problem(STORE, "model", "there is a model without examples, or there are examples without a model")
-    if not picture.is_scrubbed:
+    if len(picture.ids) != state.n_examples:
+        yield Problem(
+            STORE, "examples", f"there are {len(picture.ids)} examples, but the store counts {state.n_examples}"
+        )
+    if picture.n_unused:
+        yield Problem(
+            STORE,
+            "keys",
+            f"{counted(picture.n_unused, 'key')} in the key file {'is' if picture.n_unused == 1 else 'are'} of no "
+            "example: an old key file was put back, or a process was killed. Open the store again.",
+        )
+    if not picture.is_finished:
         yield Problem(
             STORE,
             "files",
-            "the files may still hold removed data: a removal is in progress or was interrupted. If this persists, "
-            "open the store again.",
+            "keys of removed examples may still be there, or a receipt is not published: a removal is in progress or "
+            "was interrupted. If this persists, open the store again.",
         )
 
 
@@ -86,7 +98,7 @@ def _of_model(picture: Picture, model: Model) -> Iterator[Problem]:
 
 
 # verify 5
-def _of_rows(rows: RowsPicture) -> Iterator[Problem]:
+def _of_rows(rows: RowsPicture, state: State) -> Iterator[Problem]:
     """Yield the problems of the rows of the table, and of the list of what was forgotten."""
     if commitments.plus(commitments.EMPTY, rows.hashes) != rows.commitment:
         yield Problem(
@@ -94,6 +106,9 @@ def _of_rows(rows: RowsPicture) -> Iterator[Problem]:
             "examples",
             "the examples do not match the store's commitment: another program added, removed or changed some",
         )
+    if rows.n_subjects != state.n_subjects:
+        text = f"there are {rows.n_subjects} subjects, but the store counts {state.n_subjects}"
+        yield Problem(STORE, "examples", text)
     if commitments.plus(commitments.EMPTY, rows.forgotten) != rows.forgotten_commitment:
         yield Problem(STORE, "forgotten", "the list of what was forgotten does not match the store's commitment")
     if rows.back:
@@ -103,7 +118,7 @@ def _of_rows(rows: RowsPicture) -> Iterator[Problem]:
 
 
 # verify 6
-def _of_receipts(receipts: ReceiptsPicture, *, is_scrubbed: bool) -> Iterator[Problem]:
+def _of_receipts(receipts: ReceiptsPicture) -> Iterator[Problem]:
     """Yield the contradictions between the store and its receipts."""
     head, found = receipts.head, receipts.found
     if receipts.newest > head.number:
@@ -113,7 +128,7 @@ def _of_receipts(receipts: ReceiptsPicture, *, is_scrubbed: bool) -> Iterator[Pr
             f"receipt {receipts.newest} is newer than the store, which is a copy from before a removal. Open it again.",
         )
     last = max(receipts.pending, default=0)
-    if receipts.pending and (is_scrubbed or last > head.number):
+    if last > head.number:
         yield Problem(None, "receipts", f"receipt {last} is to be published, but the store does not know its removal")
     for id_ in receipts.still_there:
         yield Problem(STORE, "examples", f"example {id_!r} is in the store, but a receipt records its removal")

@@ -14,9 +14,9 @@ from erase_core.errors import StoreError
 from erase_core.receipts.folder import FoundReceipt
 from erase_core.receipts.receipt import Receipt
 from erase_core.settings import Settings
-from erase_core.store.metadata import Head
-from erase_core.store.model_cache import Clustering
+from erase_core.store.clustering import Clustering
 from erase_core.store.reads import Reads
+from erase_core.store.state import Head, State
 from erase_core.verify import reference
 
 __all__ = ["Picture", "ReceiptsPicture", "RowsPicture", "take"]
@@ -29,6 +29,7 @@ class RowsPicture(NamedTuple):
     ----------
     hashes : list of bytes
         The hashes of the examples.
+    n_subjects : int
     commitment : bytes
         The commitment to them.
     forgotten : set of bytes
@@ -40,6 +41,7 @@ class RowsPicture(NamedTuple):
     """
 
     hashes: list[bytes]
+    n_subjects: int
     commitment: bytes
     forgotten: set[bytes]
     forgotten_commitment: bytes
@@ -90,12 +92,12 @@ class Picture(NamedTuple):
     settings : Settings
     params : reference.Params
         The parameters in the store's settings, not those of the model, which is to be judged.
-    digest : str
-        Digest of the model according to the store.
-    snapshot : str
-        Digest of the snapshot; empty if it is missing or invalid.
-    is_scrubbed : bool
-        Whether removed data is gone from the files.
+    state : State
+        What the store records of itself.
+    n_unused : int
+        Number of keys that no example has, apart from those of removals that are not finished.
+    is_finished : bool
+        Whether the keys of all removed examples are destroyed, and all receipts published.
     is_sound : bool
         Whether SQLite finds its trees, indexes and constraints intact.
     rows : RowsPicture or StoreError
@@ -108,15 +110,15 @@ class Picture(NamedTuple):
     vectors: NDArray[np.float32]
     settings: Settings
     params: reference.Params
-    digest: str
-    snapshot: str
-    is_scrubbed: bool
+    state: State
+    n_unused: int
+    is_finished: bool
     is_sound: bool
     rows: RowsPicture | StoreError
     receipts: ReceiptsPicture
 
 
-def take(reads: Reads, clustering: Clustering, receipts: StoreReceipts, newest: int) -> Picture:
+def take(reads: Reads, clustering: Clustering, receipts: StoreReceipts, newest: int, *, is_finished: bool) -> Picture:
     """Return the picture of a store.
 
     Parameters
@@ -126,23 +128,28 @@ def take(reads: Reads, clustering: Clustering, receipts: StoreReceipts, newest: 
     receipts : StoreReceipts
     newest : int
         Number of the newest receipt that was published before the store is read.
+    is_finished : bool
+        See `Removals.are_finished`.
     """
-    snapshot, model = clustering.snapshot_digest(), clustering.current(reads)
-    clustering.outdated |= snapshot != ("" if model is None else model.digest())
-    ids, vectors = reads.vectors()
-    of_receipts = _receipts(reads, receipts, newest)
+    model = clustering.current(reads)
+    slots, ids, vectors = reads.vectors()
+    order = sorted(range(len(ids)), key=lambda place: ids[place])
+    to_destroy = [slot for each in reads.unfinished() for slot in each.slots]
+    unused = np.setdiff1d(reads.used_slots(), [*slots, *to_destroy])
+    # A slot from `next_slot` on may be of an ingest that is not committed yet.
+    unused = unused[unused < reads.state.next_slot]
     return Picture(
         model,
-        ids,
-        vectors,
+        [ids[place] for place in order],
+        vectors[order],
         reads.constants.settings,
         _params(reads),
-        reads.metadata.digest,
-        snapshot,
-        reads.metadata.is_scrubbed,
+        reads.state,
+        len(unused),
+        is_finished,
         reads.is_sound(),
         _rows(reads),
-        of_receipts,
+        _receipts(reads, receipts, newest),
     )
 
 
@@ -162,22 +169,29 @@ def _params(reads: Reads) -> reference.Params:
 
 def _rows(reads: Reads) -> RowsPicture | StoreError:
     try:
-        hashes = reads.hashes()
+        rows = [(row_hash, example.subject) for _, example, row_hash, _ in reads.checked_rows()]
     except StoreError as error:
         return error
-    commitment, forgotten = reads.metadata.commitment, reads.all_forgotten()
-    forgotten_commitment = reads.metadata.forgotten_commitment
-    back = reads.ids_matching((), forgotten) if forgotten else []
-    return RowsPicture(hashes, commitment, forgotten, forgotten_commitment, back)
+    forgotten = reads.all_forgotten()
+    back = reads.ids_of(reads.slots_matching((), forgotten)) if forgotten else []
+    return RowsPicture(
+        [row_hash for row_hash, _ in rows],
+        len({subject for _, subject in rows} - {None}),
+        reads.state.commitment,
+        forgotten,
+        reads.state.forgotten_commitment,
+        back,
+    )
 
 
 def _receipts(reads: Reads, receipts: StoreReceipts, newest: int) -> ReceiptsPicture:
-    head, pending = reads.metadata.head, dict(reads.pending())
+    head, pending = reads.state.head, dict(reads.pending())
     collected = receipts.folder.collect(pending, upto=head.number)
     in_place = [receipt for each in collected if (receipt := each.in_place)]
-    still_there = reads.ids_matching({bytes.fromhex(row) for receipt in in_place for row in receipt.rows})
+    removed = {bytes.fromhex(row) for receipt in in_place for row in receipt.rows}
+    still_there = reads.ids_of(reads.slots_matching(removed))
     found = next((receipt for receipt in in_place if receipt.number == head.number), None)
     committed = None
-    if found and reads.metadata.head_is_current:
-        committed = reads.metadata.commitment, reads.metadata.model_commitment
+    if found and reads.state.head_is_current:
+        committed = reads.state.commitment, reads.state.model_commitment
     return ReceiptsPicture(head, newest, frozenset(pending), collected, found, still_there, committed)

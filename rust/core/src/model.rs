@@ -349,6 +349,12 @@ impl Model {
         Ok(Ids::Int((largest..last).map(|before| before + 1).collect()))
     }
 
+    /// The largest integer id; none if the ids are strings, or there are no rows.
+    #[must_use]
+    pub fn largest_id(&self) -> Option<i64> {
+        self.ids.largest_int()
+    }
+
     /// The cluster of each row, in the order of the ids.
     #[must_use]
     pub fn labels(&self) -> Vec<u16> {

@@ -171,6 +171,11 @@ impl Model {
         self.read(py, erase_core::Model::len)
     }
 
+    /// The largest integer id.
+    fn largest_id(&self, py: Python<'_>) -> Option<i64> {
+        self.read(py, erase_core::Model::largest_id)
+    }
+
     /// Sum of the squared distances to the centres.
     #[getter]
     fn inertia(&self, py: Python<'_>) -> f64 {

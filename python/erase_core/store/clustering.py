@@ -1,0 +1,206 @@
+"""The fitted model of a store. It is in no file, because it is a function of the rows, and a fit is faster.
+
+What other processes change is followed in the log of changes. Only who is too far behind loads all rows.
+
+The model is a `Model` of the core, not a `QKMeans`, because scikit-learn takes a second to import.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NewType, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erase_core import checks
+from erase_core._core import Model, UpdateReport
+from erase_core.errors import DataError, IdKindError, ParameterError, StoreError, UnknownIdError
+from erase_core.store.reads import Changes, Reads
+from erase_core.store.store import Store
+from erase_core.store.transaction import WriteTransaction
+
+__all__ = ["Clustering", "ModelTransaction"]
+
+ModelTransaction = NewType("ModelTransaction", WriteTransaction)
+"""A transaction that may also change the model. `Clustering.writing` yields it."""
+
+
+class Clustering:
+    """The model of a store's examples in the store's current generation.
+
+    Parameters
+    ----------
+    store : Store
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._model: Model | None = None
+        # None: there is nothing in memory.
+        self._generation: int | None = None
+        self._ids: dict[int, int | str] = {}
+        self._changed = False
+
+    def current(self, reads: Reads) -> Model | None:
+        """Return the model, brought up to date if the store has changed; None for a store without examples.
+
+        Raises
+        ------
+        StoreError
+            A fit of the vectors does not have the digest that is in the store.
+        """
+        self.refresh(reads)
+        if self._generation is None:
+            self._load(reads)
+            if self._digest() != reads.state.digest:
+                self._drop()
+                raise StoreError(
+                    f"{self._store.folder} is damaged: a fit of its vectors does not give its model. Restore a backup."
+                )
+            self._generation = reads.state.generation
+        return self._model
+
+    def refresh(self, reads: Reads) -> None:
+        """Bring the model up to date if there is one and the store has changed, or drop it."""
+        generation, known = reads.state.generation, self._generation
+        if known in (None, generation):
+            return
+        # An error must not leave a model that is half changed.
+        self._generation = None
+        changes = reads.changes_since(known)
+        if changes is not None and self._follow(reads, changes):
+            self._generation = generation
+        else:
+            self._drop()
+
+    def fit(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> Model | None:
+        """Fit a new model and return it, without changing the current one; None if there are no rows."""
+        try:
+            return self._fit(ids, vectors) if len(ids) else None
+        except (DataError, IdKindError, ParameterError) as error:
+            raise StoreError(f"{self._store.folder} is damaged: {error}. Restore a backup.") from error
+
+    @contextmanager
+    def writing(self) -> Iterator[ModelTransaction]:
+        """Write to the store and the model. All is committed when the block ends without an error."""
+        self._changed = False
+        try:
+            with self._store.writing() as tx:
+                # Before the rows are changed, since it may have to be fitted from them.
+                self.current(tx)
+                yield ModelTransaction(tx)
+            if self._changed:
+                self._generation = tx.state.generation
+        except BaseException:
+            if self._changed:
+                self._drop()
+            raise
+
+    def add(
+        self, tx: ModelTransaction, slots: range, ids: Sequence[int | str], vectors: NDArray[np.float32]
+    ) -> UpdateReport | None:
+        """Add rows to the model, and return the report; None if they are the first rows."""
+        self._changed, self._generation = True, None
+        report = self._take_in(slots, ids, vectors)
+        tx.state.set_digest(self._digest())
+        return report
+
+    def trial(self, reads: Reads, ids: Sequence[int | str]) -> tuple[UpdateReport, Model | None]:
+        """Return the report of `remove` and the resulting model, without changing anything."""
+        model = copy.deepcopy(self._not_empty(self.current(reads)))
+        report = model.remove(_of_one_kind(ids))
+        return report, model if model.n_rows else None
+
+    def remove(
+        self, tx: ModelTransaction, slots: Sequence[int], ids: Sequence[int | str]
+    ) -> tuple[UpdateReport, Model | None]:
+        """Remove rows from the model, and return the report and the resulting model."""
+        self._changed, self._generation = True, None
+        report = self._take_out(slots, ids)
+        tx.state.set_digest(self._digest())
+        return report, self._model
+
+    def refit(self, tx: WriteTransaction) -> None:
+        """Fit the rows as they are in a transaction, and set the digest."""
+        self._load(tx)
+        tx.state.set_digest(self._digest())
+        # Whether the transaction is committed is not known here.
+        self._drop()
+
+    def _drop(self) -> None:
+        self._model, self._generation, self._ids, self._changed = None, None, {}, False
+
+    def _digest(self) -> str:
+        return "" if self._model is None else self._model.digest()
+
+    def _not_empty(self, model: Model | None) -> Model:
+        if model is None:
+            raise StoreError(f"{self._store.folder} is damaged: it has no model of its examples. Restore a backup.")
+        return model
+
+    def _follow(self, reads: Reads, changes: Changes) -> bool:
+        """Do to the model what was done to the store, and return whether it then has the store's digest."""
+        gone = [slot for slot in changes.gone if slot in self._ids]
+        slots, ids, vectors = reads.vectors(changes.came)
+        try:
+            if gone:
+                self._take_out(gone, [self._ids[slot] for slot in gone])
+            if slots:
+                self._take_in(slots, ids, vectors)
+        except (DataError, IdKindError, UnknownIdError):
+            return False
+        finally:
+            vectors.fill(0)
+        return self._digest() == reads.state.digest
+
+    def _load(self, reads: Reads) -> None:
+        self._drop()
+        slots, ids, vectors = reads.vectors()
+        self._model = self.fit(ids, vectors)
+        vectors.fill(0)
+        self._ids = dict(zip(slots, ids, strict=True))
+
+    def _take_in(
+        self, slots: Sequence[int], ids: Sequence[int | str], vectors: NDArray[np.float32]
+    ) -> UpdateReport | None:
+        report = None
+        if self._model is None:
+            self._model = self._fit(ids, vectors)
+        else:
+            report = self._model.add(vectors, _of_one_kind(ids))
+        self._ids |= zip(slots, ids, strict=True)
+        return report
+
+    def _take_out(self, slots: Sequence[int], ids: Sequence[int | str]) -> UpdateReport:
+        model = self._not_empty(self._model)
+        report = model.remove(_of_one_kind(ids))
+        self._model = model if model.n_rows else None
+        for slot in slots:
+            del self._ids[slot]
+        return report
+
+    def _fit(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> Model:
+        settings, axes = self._store.constants.settings, self._store.constants.axes
+        return Model.fit(
+            vectors,
+            _of_one_kind(ids),
+            n_clusters=settings.n_shots,
+            epsilon=checks.epsilon(settings.epsilon),
+            gamma=checks.gamma(settings.gamma),
+            max_iter=settings.max_iter,
+            panel=checks.panel(settings.panel, settings.n_shots),
+            projection=checks.projection(settings.projection if axes is None else axes, vectors.shape[1]),
+            max_norm=1.0,
+            center=None,
+            seed=settings.seed,
+            n_threads=None,
+            cache_bytes=None,
+        )
+
+
+def _of_one_kind(ids: Sequence[int | str]) -> list[int]:
+    """Return ids as a list, cast for the type checker. The store ensures that all are integers or all are text."""
+    return cast("list[int]", list(ids))

@@ -1,0 +1,114 @@
+"""The current state of a store: counts, commitments, the model's digest and the newest receipt.
+
+It is one row of the SQLite file. A transaction reads it once, and writes it once at its end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+from erase_core import commitments
+from erase_core.receipts.receipt import ReceiptRef
+from erase_core.store.database import Change, Database, damage
+
+__all__ = ["Head", "State", "new_state", "read_state", "write_state"]
+
+
+class Head(NamedTuple):
+    """The newest receipt: its number (0 if there is none), its hash, and the public key it was signed with, if any."""
+
+    number: int
+    hash: str
+    public_key: str
+
+    @property
+    def ref(self) -> ReceiptRef:
+        """Number and hash."""
+        return ReceiptRef(self.number, self.hash)
+
+
+@dataclass
+class State:
+    """The state of a store.
+
+    Parameters
+    ----------
+    generation : int
+        Number of transactions that wrote to the store.
+    n_examples, n_subjects : int
+    next_slot : int
+        The slots from this one on were never used by an example.
+    digest : str
+        Digest of the model of the examples; empty for a store without examples.
+    model_salt : bytes
+    commitment : bytes
+        The commitment to all examples.
+    forgotten_commitment : bytes
+        The commitment to the list of what was forgotten.
+    head : Head
+        The newest receipt.
+    head_is_current : bool
+        Whether nothing was written since the newest receipt, so it describes the current model.
+    """
+
+    generation: int
+    n_examples: int
+    n_subjects: int
+    next_slot: int
+    digest: str
+    model_salt: bytes
+    commitment: bytes
+    forgotten_commitment: bytes
+    head: Head
+    head_is_current: bool
+
+    @property
+    def model_commitment(self) -> str:
+        """The commitment to the digest of the model."""
+        return commitments.model_commitment(self.digest, self.model_salt)
+
+    def set_digest(self, digest: str) -> None:
+        """Change the model's digest. Its salt changes, too, so the previous digest can no longer be checked."""
+        self.digest, self.model_salt, self.head_is_current = digest, commitments.new_salt(), False
+
+    def values(self) -> dict[str, object]:
+        """Return the columns of the table."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values |= {"head": self.head.number, "head_hash": self.head.hash, "head_key": self.head.public_key}
+        return {**values, "head_is_current": int(self.head_is_current)}
+
+
+def new_state() -> State:
+    """Return the state of a store without examples."""
+    empty = commitments.EMPTY
+    return State(0, 0, 0, 0, "", commitments.new_salt(), empty, empty, Head(0, "", ""), head_is_current=False)
+
+
+def read_state(db: Database) -> State:
+    """Read the state.
+
+    Raises
+    ------
+    StoreError
+        It is damaged.
+    """
+    row: tuple[Any, ...] = db.one(f"SELECT {', '.join(COLUMNS)} FROM state", default=())
+    if not row:
+        raise damage(db.file, "state")
+    values = dict(zip(COLUMNS, row, strict=True))
+    head = Head(values["head"], values.pop("head_hash"), values.pop("head_key"))
+    state = State(**{**values, "head": head, "head_is_current": bool(values["head_is_current"])})
+    lengths = (len(state.model_salt), len(state.commitment), len(state.forgotten_commitment))
+    if lengths != (commitments.SALT_BYTES, len(commitments.EMPTY), len(commitments.EMPTY)):
+        raise damage(db.file, "state")
+    return state
+
+
+def write_state(change: Change, state: State) -> None:
+    """Write the state."""
+    values = state.values()
+    change(f"UPDATE state SET {', '.join(f'{name} = ?' for name in values)}", [values.values()])
+
+
+COLUMNS = tuple(new_state().values())
