@@ -78,6 +78,10 @@ class Tokens:
         """Return the token that a subject shares with all that look like it. See `normalised`."""
         return self._token("likeness", normalised(subject))
 
+    def about(self, subject: str | None) -> tuple[bytes | None, bytes | None]:
+        """Return the tokens of a subject's likeness and of the subject. None: those of no subject."""
+        return (None, None) if subject is None else (self.of_likeness(subject), self.of_subject(subject))
+
     def of_content(self, example: AnyExample) -> bytes:
         """Return the token of all fields of an example except its id."""
         return self._token("content", example.input, example.output, example.rationale, example.subject)

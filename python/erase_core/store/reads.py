@@ -237,10 +237,10 @@ class Reads:
 
     def ids_about(self, subject: str) -> list[int | str]:
         """Return the ids of the examples about a subject, ascending."""
-        wanted = (self.tokens.of_likeness(subject), self.tokens.of_subject(subject))
+        wanted = self.tokens.about(subject)
         query = "SELECT slot, vector FROM examples WHERE likeness = ? AND subject = ?"
         ids = [self._opened_vector(self._key(slot), slot, blob)[0] for slot, blob in self._db.all(query, wanted)]
-        return sorted(ids)  # type: ignore[type-var]
+        return sorted(ids)
 
     def subjects_like(self, subject: str) -> list[str]:
         """Return the subjects that look like a subject, as they are spelled in the store, ascending."""
@@ -320,7 +320,8 @@ class Reads:
             between = f"{query} WHERE slot BETWEEN ? AND ?"
             found = [row for each in among for row in self._db.all(between, (each.start, each.stop - 1))]
             rows, most = iter(found), len(found)
-        slots, ids = [], []
+        slots: list[int] = []
+        ids: list[int | str] = []
         matrix = np.empty((most, self.constants.dim), dtype=np.float32)
         for slot, blob in rows:
             if len(slots) == most:
@@ -348,9 +349,7 @@ class Reads:
             key = keys.of(row.slot)
             example = self._opened(key, row.slot, row.texts)
             id_, vector = self._opened_vector(key, row.slot, vector_blob)
-            about = (None, None)
-            if example.subject is not None:
-                about = (tokens.of_likeness(example.subject), tokens.of_subject(example.subject))
+            about = tokens.about(example.subject)
             stored = (row.id_token, id_, row.likeness, row.subject, row.hash)
             if stored != (tokens.of_id(example.id), example.id, *about, row_hash(key, example, vector)):
                 raise self._damage(f"example {example.id!r}")

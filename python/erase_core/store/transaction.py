@@ -63,15 +63,24 @@ class WriteTransaction(Reads):
         except OSError as error:
             raise StoreError(f"{files.keys.file}: {os_reason(error)}; nothing was changed") from error
         self.__dict__.pop("_keys", None)
-        subjects = {e.subject: self._tokens_about(e.subject) for e in examples if e.subject is not None}
-        state.n_subjects += len(subjects) - self._n_known(subjects.values())
+        about = {subject: self.tokens.about(subject) for subject in {example.subject for example in examples}}
+        state.n_subjects += len(about.keys() - {None}) - self._n_known(about.values())
         hashes = []
         rows = []
         for slot, example, vector, key in zip(self.new_keys, examples, vectors, keys, strict=True):
             sealed = files.sealing.seal(key, slot, example, vector)
-            about = (None, None) if example.subject is None else subjects[example.subject]
             twin = self.tokens.of_vector(vector) if slot - first in cut else None
-            rows.append((slot, self.tokens.of_id(example.id), *about, twin, sealed.hash, sealed.vector, sealed.texts))
+            rows.append(
+                (
+                    slot,
+                    self.tokens.of_id(example.id),
+                    *about[example.subject],
+                    twin,
+                    sealed.hash,
+                    sealed.vector,
+                    sealed.texts,
+                )
+            )
             hashes.append(sealed.hash)
         self._change("INSERT INTO examples VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         state.next_slot = first + len(examples)
@@ -84,7 +93,7 @@ class WriteTransaction(Reads):
         state, slots = self.state, [row.slot for row in rows]
         self._change("DELETE FROM examples WHERE slot = ?", ((slot,) for slot in slots))
         self.remember(set(tokens))
-        about = {(row.likeness or b"", row.subject) for row in rows if row.subject is not None}
+        about = {(row.likeness, row.subject) for row in rows if row.subject is not None}
         state.n_subjects -= len(about) - self._n_known(about)
         state.n_examples -= len(rows)
         state.commitment = commitments.minus(state.commitment, (row.hash for row in rows))
@@ -120,10 +129,7 @@ class WriteTransaction(Reads):
         self._change("DELETE FROM changes WHERE generation <= ?", [(state.generation - KEPT,)])
         write_state(self._change, state)
 
-    def _tokens_about(self, subject: str) -> tuple[bytes, bytes]:
-        return self.tokens.of_likeness(subject), self.tokens.of_subject(subject)
-
-    def _n_known(self, subjects: Iterable[tuple[bytes, bytes]]) -> int:
+    def _n_known(self, subjects: Iterable[tuple[bytes | None, bytes | None]]) -> int:
         """Return how many subjects, given by their two tokens, have examples."""
         query = "SELECT 1 FROM examples WHERE likeness = ? AND subject = ? LIMIT 1"
         return sum(bool(self._db.all(query, tokens)) for tokens in subjects)
