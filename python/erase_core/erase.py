@@ -22,6 +22,7 @@ from erase_core.calls.opening import Keys, arguments_of, create_new, open_existi
 from erase_core.calls.overview import all_examples, export_examples, status_of
 from erase_core.calls.prompting import answer, choice, demonstrations_for, prompt_for
 from erase_core.calls.recovering import recover, warn_about
+from erase_core.calls.rekeying import rekey_store
 from erase_core.calls.verifying import verify_store
 from erase_core.embedding.sentence import Embedder
 from erase_core.erasure.admission import OnDuplicate, OnForgotten
@@ -37,6 +38,7 @@ from erase_core.receipts.signing import Signer
 from erase_core.reports import ForgetReport, IngestReport, Status, Verification
 from erase_core.settings import GivenSettings, Settings
 from erase_core.store.reads import Reads
+from erase_core.store.user_key import KeySource
 
 __all__ = ["Erase"]
 
@@ -70,6 +72,7 @@ class Erase:
         receipts: str | PathLike[str] | None = None,
         signing_key: str | PathLike[str] | Signer | None = None,
         public_keys: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
+        key: KeySource | None = None,
         timeout: float = TIMEOUT,
         **settings: Unpack[GivenSettings],
     ) -> Self:
@@ -85,6 +88,10 @@ class Erase:
         receipts : path or None, default=None
             Folder for the receipts of removals. None: inside the store's folder. If the receipts are outside, `open`
             can detect a copy of the store from before a removal.
+        key : bytes, path, "env:NAME", callable or None, default=None
+            A key of your own with which the keys of the examples are wrapped: at least 32 random bytes, a file with
+            them, an environment variable, or a function that returns them. It is not stored: give it to `open` too.
+            Without it nothing in the store can be read, so `rekey` makes every older copy of the key file worthless.
         signing_key, public_keys, timeout
             See `open`.
         **settings
@@ -103,7 +110,7 @@ class Erase:
         MissingPackageError
             A package is not installed: one that the embedding model needs, or cryptography for the keys.
         """
-        keys = Keys(signing_key, public_keys)
+        keys = Keys(signing_key, public_keys, key)
         return cls(create_new(path, settings, keys, api_key=api_key, receipts=receipts, timeout=timeout))
 
     @classmethod
@@ -118,6 +125,7 @@ class Erase:
         receipts: str | PathLike[str] | None = None,
         signing_key: str | PathLike[str] | Signer | None = None,
         public_keys: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
+        key: KeySource | None = None,
         timeout: float = TIMEOUT,
     ) -> Self:
         """Open a store. Models are loaded when they are first needed.
@@ -144,6 +152,8 @@ class Erase:
             that one of them has signed the newest receipt, and that `signing_key` belongs to one of them. `open`
             publishes receipts and repeats removals only if one of them has signed the receipt. See docs/deploying.md,
             also for what is checked without public keys.
+        key : bytes, path, "env:NAME", callable or None, default=None
+            The key that the store was created with, or that `rekey` set.
         timeout : float, default=5.0
             Seconds to wait for other processes.
 
@@ -151,6 +161,8 @@ class Erase:
         ------
         StoreError, StoreVersionError
             The folder is not a store, or the store is damaged, or another version wrote it.
+        KeyFileError
+            The key file is missing, damaged or of another store, or `key` is missing or wrong.
         ReceiptError
             Receipts are missing or modified, or belong to another store.
         EmbedderError
@@ -167,7 +179,7 @@ class Erase:
         """
         opened = open_existing(
             path,
-            Keys(signing_key, public_keys),
+            Keys(signing_key, public_keys, key),
             embedder=embedder,
             llm=llm,
             api_key=api_key,
@@ -310,6 +322,27 @@ class Erase:
         with self._opened.lock:
             report = run_dry_forget(self._opened, request) if dry_run else run_forget(self._opened, request)
         return replace(report, seconds=time.perf_counter() - start)
+
+    def rekey(self, key: KeySource | None) -> None:
+        """Wrap the keys of the examples with another key of yours, and write the key file anew.
+
+        Every older copy of the key file, on whatever disk, opens nothing without the older key. So destroy that key.
+        This handle is closed. Open the store again with the new key; other handles must do so too.
+
+        Parameters
+        ----------
+        key : bytes, path, "env:NAME", callable or None
+            The new key. None: the key file can then be read without one.
+
+        Raises
+        ------
+        ParameterError
+            The key cannot be read, or is too short.
+        StoreLockedError, StoreError
+            Another process is writing, or the key file cannot be written.
+        """
+        with self._opened.lock:
+            rekey_store(self._opened, key)
 
     def check_may_forget(self) -> None:
         """Check that `forget` would not be refused because a key is missing or because of the receipts.

@@ -17,6 +17,7 @@ from erase_core.store.clustering import Clustering
 from erase_core.store.key_file import KeyGoneError
 from erase_core.store.reads import Reads
 from erase_core.store.store import Store
+from erase_core.store.user_key import KeySource
 
 __all__ = ["OpenStore"]
 
@@ -31,6 +32,8 @@ class OpenStore:
     store : Store
     backends : Backends
     receipts : StoreReceipts
+    key : KeySource or None, default=None
+        Where the key is from with which the store was opened.
 
     Attributes
     ----------
@@ -41,8 +44,8 @@ class OpenStore:
         Held by every call of `Erase` while it uses the store or the models.
     """
 
-    def __init__(self, store: Store, backends: Backends, receipts: StoreReceipts) -> None:
-        self.store, self.backends, self.receipts = store, backends, receipts
+    def __init__(self, store: Store, backends: Backends, receipts: StoreReceipts, key: KeySource | None = None) -> None:
+        self.store, self.backends, self.receipts, self.key = store, backends, receipts, key
         self.settings = store.constants.settings
         self.clustering = Clustering(store)
         self.removals = Removals(store, self.clustering, receipts)

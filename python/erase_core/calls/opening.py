@@ -22,6 +22,7 @@ from erase_core.settings import GivenSettings, Settings, is_name, name_of
 from erase_core.store.constants import new_name
 from erase_core.store.new_folder import check_vacant
 from erase_core.store.store import Store
+from erase_core.store.user_key import KeySource, user_key
 
 __all__ = ["Keys", "arguments_of", "create_new", "open_existing", "recipe_of"]
 
@@ -31,6 +32,7 @@ class Keys(NamedTuple):
 
     signing_key: str | PathLike[str] | Signer | None
     public_keys: str | PathLike[str] | Iterable[str | PathLike[str]]
+    key: KeySource | None = None
 
     def checked(self) -> tuple[Signer | None, frozenset[str]]:
         """Return the signer, and the public keys in hex."""
@@ -54,6 +56,7 @@ def create_new(
     Access(api_key, given.get("server")).merged_with(settings)
     check_vacant(folder)
     signer, public_keys = keys.checked()
+    wrapping = user_key("key", keys.key)
     embedder, llm = given.get("embedder"), given.get("llm")
     identity, embedding = identified(embedder)
     backends = Backends(settings, *identity, Access(api_key))
@@ -66,12 +69,12 @@ def create_new(
     outside = None if receipts is None else ReceiptFolder.new(_outside(receipts, folder), name)
     try:
         place = None if outside is None else outside.path
-        store = Store.create(folder, settings, *identity, axes, place, name, timeout)
+        store = Store.create(folder, settings, *identity, axes, place, name, timeout, wrapping)
     except BaseException:
         if outside is not None:
             outside.give_up()
         raise
-    return OpenStore(store, backends, StoreReceipts(store, None, signer, public_keys))
+    return OpenStore(store, backends, StoreReceipts(store, None, signer, public_keys), keys.key)
 
 
 def open_existing(
@@ -91,7 +94,8 @@ def open_existing(
     signer, public_keys = keys.checked()
     timeout = checks.seconds("timeout", timeout)
     moved = None if receipts is None else checks.path("receipts", receipts).absolute()
-    store = Store(checks.path("path", path), timeout)
+    wrapping = user_key("key", keys.key)
+    store = Store(checks.path("path", path), timeout, wrapping)
     try:
         constants = store.constants
         backends = Backends(constants.settings, constants.embedder, constants.dim, Access(api_key, server))
@@ -99,7 +103,7 @@ def open_existing(
         if embedder is not None:
             backends.embed_by(as_embedder(embedder))
             backends.given_embedder = as_given("embedder", embedder)
-        return OpenStore(store, backends, StoreReceipts(store, moved, signer, public_keys))
+        return OpenStore(store, backends, StoreReceipts(store, moved, signer, public_keys), keys.key)
     except BaseException:
         store.close()
         raise
@@ -120,6 +124,7 @@ def arguments_of(opened: OpenStore, embedder: str | Embedder | None, llm: str | 
             "receipts": opened.receipts.moved,
             "signing_key": opened.receipts.signer,
             "public_keys": sorted(opened.receipts.public_keys),
+            "key": opened.key,
             "timeout": opened.store.timeout,
             "api_key": opened.backends.access.api_key,
             "server": opened.backends.access.server,
@@ -137,6 +142,12 @@ def recipe_of(opened: OpenStore) -> tuple[Path, dict[str, Any]]:
     backends = opened.backends
     check_picklable("embedder", backends.given_embedder)
     check_picklable("llm", backends.given_llm)
+    check_picklable("key", opened.key)
+    if isinstance(opened.key, bytes):
+        raise NotPicklableError(
+            "a store that was opened with key=bytes cannot be pickled: the pickle would contain the key. Give a file, "
+            "an environment variable (env:NAME) or a function."
+        )
     if backends.access.api_key:
         raise NotPicklableError(
             "a store that was opened with an api_key cannot be pickled: the pickle would contain the key. Open the "
