@@ -29,7 +29,7 @@ __all__ = ["GivenSettings", "Settings", "Strategy", "is_name", "name_of"]
 Strategy = Literal["kmeans", "knn", "random"]
 
 # The parameters of `Erase.create` that are not settings.
-OTHERS = ("api_key", "receipts", "signing_key", "public_keys", "timeout")
+OTHERS = ("api_key", "receipts", "signing_key", "public_keys", "key", "timeout")
 
 
 class GivenSettings(TypedDict, total=False):

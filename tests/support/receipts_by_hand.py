@@ -125,6 +125,7 @@ class Row(NamedTuple):
     vector: bytes
     salt: bytes
     hash: bytes
+    sealed: bytes
 
     def tokens(self, key: bytes) -> set[str]:
         """Tokens of the id, as text, and of all else."""
@@ -160,7 +161,7 @@ def rows_of(database: Path) -> dict[int | str, Row]:
         content = AESGCM(key).decrypt(b"\1" + bytes(11), vector, context)
         skipped = 5 + int.from_bytes(content[1:5], "little") if content[0] else 9
         salt = hmac.digest(key, b"erase-core salt 1", "sha256")
-        rows[fields[0]] = Row(*fields, content[skipped:], salt, row_hash)
+        rows[fields[0]] = Row(*fields, content[skipped:], salt, row_hash, texts)
     return rows
 
 

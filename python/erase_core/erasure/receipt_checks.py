@@ -55,6 +55,10 @@ class StoreReceipts:
         """Return the number of the newest published receipt; 0 without receipts."""
         return max(self.folder.numbers(), default=0)
 
+    def unpublished(self, reads: Reads) -> list[tuple[int, bytes]]:
+        """Return the numbers and contents of the receipts that the store has and the folder does not."""
+        return [(number, content) for number, content in reads.pending() if not exists(self.folder.file(number))]
+
     def check_may_remove(self, reads: Reads) -> None:
         """Check that the receipts allow a removal.
 
@@ -77,8 +81,7 @@ class StoreReceipts:
                 "forgotten. Give the key of one of them, or name its public key too (public_keys, --public-key)."
             )
         self.check_pending(reads)
-        is_published = exists(self.folder.file(head.number)) or not reads.pending()
-        if self.public_keys and head.number and is_published:
+        if self.public_keys and head.number and not self.unpublished(reads):
             newest = self.folder.read(head.number)
             if newest.hash != head.hash:
                 raise ReceiptError(
@@ -94,7 +97,7 @@ class StoreReceipts:
         ------
         ReceiptError
         """
-        for _, content in reads.pending() if self.public_keys else ():
+        for _, content in self.unpublished(reads) if self.public_keys else ():
             self._check_signed(Receipt.from_bytes(content))
 
     def check_folder(self, reads: Reads) -> None:
@@ -106,7 +109,7 @@ class StoreReceipts:
         """
         if not self.are_outside:
             return
-        published = reads.state.head.number - len(reads.pending())
+        published = reads.state.head.number - len(self.unpublished(reads))
         theirs = self.folder.owner != reads.constants.name
         if theirs or (published > 0 and not exists(self.folder.file(published))):
             what = "is not the receipts folder of this store" if theirs else f"does not contain receipt {published}"

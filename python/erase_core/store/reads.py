@@ -6,6 +6,7 @@ are found by tokens of their ids and subjects. A row opens only with its key, in
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
@@ -148,7 +149,7 @@ class Reads:
     def unfinished(self) -> list[Unfinished]:
         """Return the removals that may not be finished, oldest first."""
         rows = self._db.all("SELECT generation, slots, number, receipt FROM unfinished ORDER BY generation")
-        return [Unfinished(row[0], self._slots(row[1]), *row[2:]) for row in rows]
+        return [Unfinished(row[0], self._slots(row[1]), row[2], self._unpacked(row[3])) for row in rows]
 
     def pending(self) -> list[tuple[int, bytes]]:
         """Return the numbers and contents of the receipts that may not be published yet, by ascending number."""
@@ -433,6 +434,12 @@ class Reads:
         if len(blob) % SLOT.itemsize:
             raise self._damage("changes")
         return [int(slot) for slot in np.frombuffer(blob, dtype=SLOT)]
+
+    def _unpacked(self, receipt: bytes | None) -> bytes | None:
+        try:
+            return None if receipt is None else zlib.decompress(receipt)
+        except zlib.error as error:
+            raise self._damage("pending receipts") from error
 
     def _among(self, query: str, values: Iterable[object]) -> list[tuple[Any, ...]]:
         """Return the rows of a query whose last expression has one of the values."""

@@ -12,8 +12,6 @@ import struct
 from typing import NamedTuple
 
 import numpy as np
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 from erase_core import commitments
@@ -57,11 +55,17 @@ class Sealing:
     """
 
     def __init__(self, store: str) -> None:
+        # Imported when a store is opened: it takes long, and most of the package does without it.
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        self._cipher = AESGCM
+        self._errors = (InvalidTag, TypeError, ValueError, struct.error)
         self._context = f"erase-core row {VERSION}".encode() + bytes.fromhex(store)
 
     def seal(self, key: bytes, slot: int, example: Example, vector: NDArray[np.float32]) -> Sealed:
         """Seal an example. A key must be used for one example only."""
-        cipher, context = AESGCM(key), self._context_of(slot)
+        cipher, context = self._cipher(key), self._context_of(slot)
         texts = [example.id, example.input, example.output, example.rationale, example.subject]
         plain = json.dumps(texts, ensure_ascii=False, separators=(",", ":")).encode()
         return Sealed(
@@ -78,9 +82,9 @@ class Sealing:
         SealingError
         """
         try:
-            fields = json.loads(AESGCM(key).decrypt(TEXTS, sealed, self._context_of(slot)))
+            fields = json.loads(self._cipher(key).decrypt(TEXTS, sealed, self._context_of(slot)))
             return Example(*fields)
-        except (InvalidTag, TypeError, ValueError) as error:
+        except self._errors as error:
             raise SealingError from error
 
     def vector(self, key: bytes, slot: int, sealed: bytes) -> tuple[int | str, memoryview]:
@@ -91,8 +95,8 @@ class Sealing:
         SealingError
         """
         try:
-            return _unpacked(AESGCM(key).decrypt(VECTOR, sealed, self._context_of(slot)))
-        except (InvalidTag, TypeError, ValueError, struct.error) as error:
+            return _unpacked(self._cipher(key).decrypt(VECTOR, sealed, self._context_of(slot)))
+        except self._errors as error:
             raise SealingError from error
 
     def _context_of(self, slot: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
@@ -113,7 +114,8 @@ class WriteTransaction(Reads):
 
     def is_to_finish(self, number: int | None = None, receipt: bytes | None = None) -> None:
         """Note that the keys of the deleted examples are to be destroyed, and that a receipt is to be published."""
-        row = (self.state.generation + 1, _packed(self._gone), number, receipt)
+        packed = None if receipt is None else zlib.compress(receipt, 1)
+        row = (self.state.generation + 1, _packed(self._gone), number, packed)
         self._change("INSERT INTO unfinished VALUES (?, ?, ?, ?)", [row])
 
     def set_finished(self, generations: Iterable[int]) -> None:

@@ -64,8 +64,8 @@ def _of_state(picture: Picture) -> Iterator[Problem]:
         yield Problem(
             STORE,
             "keys",
-            f"{counted(picture.n_unused, 'key')} in the key file {'is' if picture.n_unused == 1 else 'are'} of no "
-            "example: an old key file was put back, or a process was killed. Open the store again.",
+            f"the key file has keys that no example has ({picture.n_unused}): an old key file was put back, or a process "
+            "was killed. Open the store again, which destroys them.",
         )
     if not picture.is_finished:
         yield Problem(
