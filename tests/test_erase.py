@@ -257,7 +257,7 @@ class Contract(RuleBasedStateMachine):
         expected = self.expected(list(self.examples.values()))
         for handle in self.handles:
             assert seen(handle) == expected
-        assert self.handles[0].verify().snapshot_digest == expected.status["digest"]
+        assert self.handles[0].verify().digest == expected.status["digest"]
 
 
 TestContract = Contract.TestCase

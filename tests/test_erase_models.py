@@ -262,7 +262,6 @@ def test_vectors_of_another_kind_are_those_that_are_stored(path: Path, kind: str
     before = erase.verify()
     assert before.ok
     assert before.n_examples == 2800
-    (path / "model.qkm").unlink()
     with Erase.open(path, embedder=Other(), llm=CountingLLM()) as again:
         assert (again.verify().digest, again.verify().ok) == (before.digest, True)
 

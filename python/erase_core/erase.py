@@ -108,7 +108,7 @@ class Erase:
         ParameterError
             A setting is out of range, or a key is invalid.
         MissingPackageError
-            A package is not installed: one that the embedding model needs, or cryptography for the keys.
+            A package that the embedding model needs is not installed.
         """
         keys = Keys(signing_key, public_keys, key)
         return cls(create_new(path, settings, keys, api_key=api_key, receipts=receipts, timeout=timeout))
@@ -167,8 +167,8 @@ class Erase:
             Receipts are missing or modified, or belong to another store.
         EmbedderError
             `embedder` is not the model that the store was built with.
-        ParameterError, MissingPackageError
-            A key is invalid, or the package cryptography is not installed.
+        ParameterError
+            A key is invalid.
 
         Warns
         -----

@@ -28,7 +28,7 @@ from erase_core import errors
 from erase_core.cli import output
 from erase_core.erase import Erase
 from erase_core.examples.reading import read_examples
-from erase_core.store.metadata import CONSTANTS, hash_of
+from erase_core.store.constants import CONSTANTS, hash_of
 from processes import HANG
 from small_models import make_model, needs_packaged
 from small_stores import WordEmbedder, contents, parts_of
@@ -197,10 +197,12 @@ def test_a_server_that_is_down(store: Path) -> None:
 def serve(store: Path, url: str) -> None:
     """Have a store's language model behind a server."""
     with closing(sqlite3.connect(store / "examples.sqlite")) as db, db:
-        facts = {name: value for name, value in db.execute("SELECT name, value FROM facts") if name in CONSTANTS}
+        facts = {name: value for name, value in db.execute("SELECT name, value FROM constants") if name in CONSTANTS}
         facts["settings"] = json.dumps(json.loads(facts["settings"]) | {"base_url": url, "llm": "m"}, sort_keys=True)
-        changed = {"settings": facts["settings"], "constants": hash_of(facts)}
-        db.executemany("UPDATE facts SET value = ? WHERE name = ?", [(value, name) for name, value in changed.items()])
+        changed = {"settings": facts["settings"], "hash": hash_of(facts)}
+        db.executemany(
+            "UPDATE constants SET value = ? WHERE name = ?", [(value, name) for name, value in changed.items()]
+        )
     db.close()
 
 
@@ -307,10 +309,9 @@ def test_an_answer_of_a_server(store: Path) -> None:
         assert [request["model"] for request in server.requests] == ["m", "another"]
 
 
-def test_a_model_that_is_not_of_the_examples_fails_verification(store: Path) -> None:
+def test_a_store_that_counts_other_examples_fails_verification(store: Path) -> None:
     with closing(sqlite3.connect(store / "examples.sqlite")) as db, db:
-        db.execute("UPDATE examples SET vector = (SELECT vector FROM examples WHERE id = 't-0002') WHERE id = 't-0001'")
-    db.close()
+        db.execute("UPDATE state SET n_subjects = n_subjects + 1")
     assert json_of("verify", "--store", store, code=1)["ok"] is False
     assert erase("verify", "--store", store).stdout.startswith("NOT verified")
 

@@ -61,7 +61,7 @@ def test_the_page_gives_the_values_of_its_examples() -> None:
     """By hand and by the product, so that whoever writes a verifier can begin with them."""
     page = (ROOT / "docs" / "receipts.md").read_text()
     secret, vector = bytes(range(32)), np.array([1, -0.5], dtype=np.float32)
-    row = Row(7, "a", "ö", None, "c", vector.tobytes(), secret, b"")
+    row = Row(7, "a", "ö", None, "c", vector.tobytes(), secret, b"", b"", b"", 0)
     hash_ = commitments.row_hash(Example(*row[:5]), vector, secret)
     both = commitments.plus(commitments.EMPTY, [hash_, hash_])
     model = commitments.model_commitment("0" * 64, secret)
@@ -75,35 +75,35 @@ def test_the_page_gives_the_values_of_its_examples() -> None:
 
 
 def test_salts_and_hashes_are_gone_with_the_rows(path: Path) -> None:
-    """So that nobody can test a guess, by the files, against a receipt."""
+    """So that nobody can test a guess, by the files, against a receipt. A row's salt comes of its key."""
     with create(path, some(12)) as erase:
         file = path / DATABASE
         before, model_salt = rows_of(file), fact(file, "model_salt")
-        secrets = [before[id_].salt for id_ in (1, 2)] + [model_salt]
+        secrets = [before[id_].key for id_ in (1, 2)] + [model_salt]
         assert all(any(secret in content for content in contents(path).values()) for secret in secrets)
         erase.forget([1, 2])
         model_salt = fact(file, "model_salt")
         erase.forget(4)
-        files = contents(path)
-        for secret in [*secrets, before[4].salt, model_salt]:
-            forms = (secret, secret.hex().encode(), base64.b64encode(secret))
-            assert not [name for name, content in files.items() if any(form in content for form in forms)]
-        assert len({row.salt for row in before.values()}) == 12
+    files = contents(path)
+    for secret in [*secrets, before[4].key, model_salt, *(before[id_].salt for id_ in (1, 2, 4))]:
+        forms = (secret, secret.hex().encode(), base64.b64encode(secret))
+        assert not [name for name, content in files.items() if any(form in content for form in forms)]
+    assert len({row.salt for row in before.values()}) == 12
 
 
 def test_a_row_that_was_forged_is_told(path: Path) -> None:
-    """With a hash that fits: by the commitment to all rows, which the newest receipt tells too."""
+    """By somebody who has its key, with a hash that fits: by the commitment to all rows, which is in the receipt."""
     with create(path, some(12)) as erase:
         erase.forget(1)
         row = rows_of(path / DATABASE)[5]._replace(output="forged")
         db = sqlite3.connect(path / DATABASE)
         with db:
-            forged = (row.output, row.hash_with(row.salt))
-            db.execute("UPDATE examples SET output = ?, hash = ? WHERE id = 5", forged)
+            forged = (row.texts_sealed_by(fact(path / DATABASE, "store")), row.hash_with(row.salt), row.slot)
+            db.execute("UPDATE examples SET texts = ?, hash = ? WHERE slot = ?", forged)
         assert "the examples do not match" in str(erase.verify())
         with db:
             whole = base64.b64decode(lthash(each.hash for each in rows_of(path / DATABASE).values()))
-            db.execute("UPDATE facts SET value = ? WHERE name = 'commitment'", (whole,))
+            db.execute("UPDATE state SET commitment = ?", (whole,))
         db.close()
         assert [each.output for each in erase.examples() if each.id == 5] == ["forged"]
         assert "do not match the commitments in the newest receipt" in str(erase.verify())

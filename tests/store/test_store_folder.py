@@ -50,7 +50,7 @@ def test_a_process_that_goes_elsewhere_keeps_its_store(path: Path, monkeypatch: 
         assert contents(other) == {}
         assert found(path, {"canary": b"canary input"}) == {}
         assert seen(erase) == seen_anew(path) == fresh(some(12))
-        assert contents(path)["model.qkm"]
+        assert contents(path)["keys"]
         monkeypatch.undo()
 
 

@@ -126,6 +126,8 @@ class Row(NamedTuple):
     salt: bytes
     hash: bytes
     sealed: bytes
+    key: bytes
+    slot: int
 
     def tokens(self, key: bytes) -> set[str]:
         """Tokens of the id, as text, and of all else."""
@@ -135,6 +137,14 @@ class Row(NamedTuple):
     def hash_with(self, salt: bytes) -> bytes:
         fields = (self.id, self.input, self.output, self.rationale, self.subject)
         return hashlib.sha256(_encoded("row", salt, *fields, self.vector)).digest()
+
+    def texts_sealed_by(self, store: str) -> bytes:
+        """The texts as the store of this name would seal them."""
+        return AESGCM(self.key).encrypt(b"\2" + bytes(11), canonical(list(self[:5])), _context(store, self.slot))
+
+
+def _context(store: str, slot: int) -> bytes:
+    return b"erase-core row 3" + bytes.fromhex(store) + slot.to_bytes(8, "little")
 
 
 def token(key: bytes, kind: str, *values: str | None) -> str:
@@ -153,15 +163,15 @@ def rows_of(database: Path) -> dict[int | str, Row]:
     db = sqlite3.connect(database)
     found = db.execute("SELECT slot, texts, vector, hash FROM examples").fetchall()
     db.close()
-    store = bytes.fromhex(fact(database, "store"))
+    store = fact(database, "store")
     rows = {}
     for slot, texts, vector, row_hash in found:
-        key, context = key_of(database, slot), b"erase-core row 3" + store + slot.to_bytes(8, "little")
+        key, context = key_of(database, slot), _context(store, slot)
         fields = json.loads(AESGCM(key).decrypt(b"\2" + bytes(11), texts, context))
         content = AESGCM(key).decrypt(b"\1" + bytes(11), vector, context)
         skipped = 5 + int.from_bytes(content[1:5], "little") if content[0] else 9
         salt = hmac.digest(key, b"erase-core salt 1", "sha256")
-        rows[fields[0]] = Row(*fields, content[skipped:], salt, row_hash, texts)
+        rows[fields[0]] = Row(*fields, content[skipped:], salt, row_hash, texts, key, slot)
     return rows
 
 

@@ -19,6 +19,7 @@ from erase_core.cli import forget, output, receipts
 from erase_core.cli.options import (
     STORE,
     AsJson,
+    KeyFrom,
     KeyVariable,
     Known,
     Model,
@@ -127,6 +128,7 @@ def init(
         Path | None,
         typer.Option(envvar="ERASE_RECEIPTS", help="Folder for receipts. It should lie outside the store."),
     ] = None,
+    key_from: KeyFrom = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a store. Without --embedder and --llm, it uses the packaged models."""
@@ -160,6 +162,7 @@ def init(
             server=server_options(server, llm_parameter, api_key_env),
             on_control_tokens=cast("OnControlTokens", on_control_tokens),
             receipts=receipts,
+            key=key_from,
         )
     with erase:
         status = erase.status()
@@ -207,11 +210,12 @@ def ingest(
         ),
     ] = "refuse",
     receipts: Receipts = None,
+    key_from: KeyFrom = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Add the examples of a file to the store: all of them, or none if one is wrong."""
-    with open_store(store, receipts, public_key) as erase:
+    with open_store(store, receipts, public_key, key_from) as erase:
         report = erase.ingest(
             file if file != "-" else stdin_bytes("FILE"),
             format=form,
@@ -242,12 +246,17 @@ def ask(
     llm_parameter: Parameters = None,
     api_key_env: KeyVariable = None,
     receipts: Receipts = None,
+    key_from: KeyFrom = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the language model's answer to a question."""
     options = server_options(server, llm_parameter, api_key_env)
-    with notes(), waiting("Asking"), open_store(store, receipts, public_key, llm=llm, server=options) as erase:
+    with (
+        notes(),
+        waiting("Asking"),
+        open_store(store, receipts, public_key, key_from, llm=llm, server=options) as erase,
+    ):
         answer = erase.ask(query, max_tokens=max_tokens)
     if answer.cut_off:
         output.note(f"the answer was cut off after {max_tokens} tokens. Raise --max-tokens to see the rest.")
@@ -267,12 +276,13 @@ def choose(
     llm_parameter: Parameters = None,
     api_key_env: KeyVariable = None,
     receipts: Receipts = None,
+    key_from: KeyFrom = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the option that the language model prefers as an answer."""
     named = server_options(server, llm_parameter, api_key_env)
-    with waiting("Choosing"), open_store(store, receipts, public_key, llm=llm, server=named) as erase:
+    with waiting("Choosing"), open_store(store, receipts, public_key, key_from, llm=llm, server=named) as erase:
         choice = erase.choose(query, options or None)
     show(asdict(choice), [choice.option], as_json=as_json)
 
@@ -283,11 +293,12 @@ def prompt(
     store: Store = STORE,
     messages: Annotated[bool, typer.Option("--messages", help="Print chat messages, as a JSON array.")] = False,
     receipts: Receipts = None,
+    key_from: KeyFrom = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the prompt for a question."""
-    with open_store(store, receipts, public_key) as erase:
+    with open_store(store, receipts, public_key, key_from) as erase:
         made = erase.prompt(query)
     ids = [example.id for example in made.demonstrations]
     result = {"text": made.text, "messages": made.messages, "demonstrations": ids}
@@ -299,7 +310,7 @@ def status(
     store: Store = STORE, receipts: Receipts = None, public_key: PublicKeys = None, as_json: AsJson = False
 ) -> None:
     """Print the contents and settings of the store."""
-    with open_store(store, receipts, public_key) as erase:
+    with open_store(store, receipts, public_key, key_from) as erase:
         found = erase.status()
     shown = ", ".join(map(str, found.demonstrations)) or "none, or a choice for each question"
     rows = {
@@ -334,6 +345,7 @@ def verify(
     ] = None,
     known: Known = None,
     receipts: Receipts = None,
+    key_from: KeyFrom = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
@@ -342,7 +354,7 @@ def verify(
 
     texts = [*(absent or ()), *(lines_of("--absent-from", absent_from, SHORTEST) if absent_from is not None else ())]
     known_receipts = [receipt_ref_of("--known", each) for each in known or ()]
-    with waiting("Verifying"), open_store(store, receipts, public_key) as erase:
+    with waiting("Verifying"), open_store(store, receipts, public_key, key_from) as erase:
         verification = erase.verify(texts, known=known_receipts)
     lines = [str(verification)]
     if not verification.detects_old_copies:
@@ -359,19 +371,41 @@ def export(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A new file; - for standard output.")],
     store: Store = STORE,
     receipts: Receipts = None,
+    key_from: KeyFrom = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Write all examples to a new file as JSON lines, which `ingest` can read."""
     if file == "-" and as_json:
         raise ParameterError("--json and - both write to standard output. Leave --json out, or name a file.")
-    with open_store(store, receipts, public_key) as erase:
+    with open_store(store, receipts, public_key, key_from) as erase:
         count = erase.export(stdout_bytes() if file == "-" else file)
     if file == "-":
         output.note(f"{counted(count, 'example')} written to standard output")
         return
     lines = [f"{counted(count, 'example')} written to {file}"]
     show({"file": str(file), "n_examples": count}, lines, as_json=as_json, done=True)
+
+
+@app.command()
+def rekey(
+    new_key_from: Annotated[
+        str | None, typer.Option(metavar="FILE|env:NAME", help="The new key: a file, or an environment variable.")
+    ] = None,
+    no_key: Annotated[bool, typer.Option("--no-key", help="The store then needs no key.")] = False,
+    store: Store = STORE,
+    receipts: Receipts = None,
+    key_from: KeyFrom = None,
+    public_key: PublicKeys = None,
+    as_json: AsJson = False,
+) -> None:
+    """Wrap the keys of the examples with another key of yours. Older copies of the key file then need the older key."""
+    if no_key == (new_key_from is not None):
+        raise ParameterError("rekey needs either --new-key-from or --no-key. Give one of them.")
+    with open_store(store, receipts, public_key, key_from) as erase:
+        erase.rekey(new_key_from)
+    needs = "needs no key" if no_key else "needs the new key. Destroy the older one"
+    show({"store": str(store), "has_key": not no_key}, [f"{store} {needs}"], as_json=as_json, done=True)
 
 
 @app.command()

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from erase_core.cli import output
-from erase_core.cli.options import STDIN, STORE, AsJson, Key, PublicKeys, Receipts, Store, lines_of, open_store, text_of
+from erase_core.cli.options import (
+    STDIN,
+    STORE,
+    AsJson,
+    Key,
+    KeyFrom,
+    PublicKeys,
+    Receipts,
+    Store,
+    lines_of,
+    open_store,
+    text_of,
+)
 from erase_core.cli.output import show
 from erase_core.errors import ParameterError, ScrubError
 
@@ -64,6 +76,7 @@ def forget(
     ] = False,
     signing_key: Key = None,
     receipts: Receipts = None,
+    key_from: KeyFrom = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
@@ -79,7 +92,7 @@ def forget(
     subjects = None if of_ids else _subjects(subject, subject_from, subjects_from)
     _check_utf8("--id", id_ or ())
     _check_utf8("--subject", subject or ())
-    with open_store(store, receipts, public_key, signing_key=signing_key) as erase:
+    with open_store(store, receipts, public_key, key_from, signing_key=signing_key) as erase:
 
         def forget_them(*, dry_run: bool = False) -> ForgetReport:
             return erase.forget(

@@ -29,6 +29,7 @@ __all__ = [
     "STORE",
     "AsJson",
     "Key",
+    "KeyFrom",
     "KeyVariable",
     "Known",
     "Model",
@@ -118,6 +119,15 @@ KeyVariable = Annotated[
         help="Environment variable with the server's key; OPENAI_API_KEY by default. The key is not stored.",
     ),
 ]
+KeyFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--key-from",
+        metavar="FILE|env:NAME",
+        envvar="ERASE_KEY_FROM",
+        help="The key of your own that the store was created with: a file, or an environment variable.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -125,6 +135,7 @@ def open_store(
     store: Path,
     receipts: Path | None,
     public_keys: Sequence[str] | None,
+    key_from: str | None,
     *,
     llm: str | None = None,
     signing_key: Path | None = None,
@@ -141,6 +152,7 @@ def open_store(
             receipts=receipts,
             signing_key=_signer(signing_key),
             public_keys=public_keys or (),
+            key=key_from,
         )
 
 

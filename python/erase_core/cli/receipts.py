@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erase_core.cli.options import STORE, AsJson, Known, PublicKeys, Receipts, Store, open_store, receipt_ref_of
+from erase_core.cli.options import (
+    STORE,
+    AsJson,
+    KeyFrom,
+    Known,
+    PublicKeys,
+    Receipts,
+    Store,
+    open_store,
+    receipt_ref_of,
+)
 from erase_core.cli.output import note, show
 from erase_core.errors import ParameterError, ReceiptError
 
 if TYPE_CHECKING:
+    from erase_core.erase import Erase
     from erase_core.receipts.folder import ReceiptFolder
     from erase_core.receipts.receipt import ReceiptRef
 
@@ -29,11 +41,12 @@ def list_(
     folder: Folder = None,
     store: Store = STORE,
     receipts: Receipts = None,
+    key_from: KeyFrom = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Print one line for each receipt."""
-    found = _receipts(context, folder, store, receipts, public_key)
+    found = _receipts(context, folder, partial(open_store, store, receipts, public_key, key_from))
     all_ = [found.read(number) for number in found.numbers()]
     lines = [
         f"{each.number:>6}  {each.time}  {len(each.rows)} by {each.scope}, {each.n_after} "
@@ -51,11 +64,12 @@ def show_(
     folder: Folder = None,
     store: Store = STORE,
     receipts: Receipts = None,
+    key_from: KeyFrom = None,
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Print a receipt."""
-    found = _receipts(context, folder, store, receipts, public_key)
+    found = _receipts(context, folder, partial(open_store, store, receipts, public_key, key_from))
     if number not in found.numbers():
         raise ReceiptError(f"{found.path} does not contain receipt {number}")
     receipt = found.read(number).to_dict()
@@ -69,6 +83,7 @@ def verify(
     folder: Folder = None,
     store: Store = STORE,
     receipts: Receipts = None,
+    key_from: KeyFrom = None,
     head: Annotated[
         str | None,
         typer.Option(
@@ -85,7 +100,7 @@ def verify(
 
     named = None if head is None else receipt_ref_of("--head", head)
     earlier = [receipt_ref_of("--known", each) for each in known or ()]
-    path, newest = _place(context, folder, store, receipts, public_key)
+    path, newest = _place(context, folder, partial(open_store, store, receipts, public_key, key_from))
     newest = named or newest
     verification = verify_receipts(path, head=newest, known=earlier, public_keys=public_key or ())
     lines = [str(verification)]
@@ -96,9 +111,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _receipts(
-    context: typer.Context, folder: Path | None, store: Path, receipts: Path | None, public_keys: Sequence[str] | None
-) -> ReceiptFolder:
+def _receipts(context: typer.Context, folder: Path | None, open_it: Callable[[], Erase]) -> ReceiptFolder:
     """Return the receipts to list or show. With --folder, their signatures are not checked."""
     from erase_core.receipts.folder import ReceiptFolder
 
@@ -107,7 +120,7 @@ def _receipts(
             "--public-key has no effect with --folder here: only `erase receipts verify` checks signatures. Leave out "
             "--public-key."
         )
-    return ReceiptFolder(_place(context, folder, store, receipts, public_keys)[0])
+    return ReceiptFolder(_place(context, folder, open_it)[0])
 
 
 def _is_given(context: typer.Context, option: str) -> bool:
@@ -116,9 +129,7 @@ def _is_given(context: typer.Context, option: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _place(
-    context: typer.Context, folder: Path | None, store: Path, receipts: Path | None, public_keys: Sequence[str] | None
-) -> tuple[Path, ReceiptRef | None]:
+def _place(context: typer.Context, folder: Path | None, open_it: Callable[[], Erase]) -> tuple[Path, ReceiptRef | None]:
     """Return the folder of receipts and, if there is a store, number and hash of its newest receipt."""
     if folder is not None:
         if _is_given(context, "receipts"):
@@ -126,7 +137,7 @@ def _place(
         return folder, None
     from erase_core.receipts.folder import ReceiptFolder
 
-    with open_store(store, receipts, public_keys) as erase:
+    with open_it() as erase:
         status, newest = erase.status(), erase.newest_receipt
     path = Path(status.receipts)
     published = max(ReceiptFolder(path).numbers(), default=0)

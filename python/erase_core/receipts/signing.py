@@ -11,7 +11,7 @@ from string import hexdigits
 from typing import Any
 
 from erase_core import checks
-from erase_core.errors import MissingPackageError, NotPicklableError, ParameterError, os_reason
+from erase_core.errors import NotPicklableError, ParameterError, os_reason
 from erase_core.pickling import Recipe, Shared, make_again
 
 __all__ = ["Signer", "as_public_keys", "as_signer", "is_signed_by", "public_key"]
@@ -35,8 +35,6 @@ class Signer(Shared):
     ------
     ParameterError
         The file cannot be read, or does not contain such a key.
-    MissingPackageError
-        The package cryptography is not installed.
     """
 
     def __init__(self, key: str | PathLike[str], password: bytes | None = None) -> None:
@@ -127,12 +125,8 @@ def is_signed_by(key: str, signature: str, message: bytes) -> bool:
 
 
 def _package(name: str) -> Any:
-    try:
-        return import_module(f"cryptography.hazmat.primitives.{name}")
-    except ImportError as error:
-        raise MissingPackageError(
-            "signatures need the package cryptography. Install it with `pip install cryptography`."
-        ) from error
+    # Imported when it is first needed, because it takes long.
+    return import_module(f"cryptography.hazmat.primitives.{name}")
 
 
 def _of_kind(key: Any, kind: str, name: str) -> Any:

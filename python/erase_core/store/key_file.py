@@ -7,6 +7,7 @@ in docs/file-format.md.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import os
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from erase_core.errors import KeyFileError, os_reason
 from erase_core.fs.durable import discard, partial_of, partials_left, sync_folder, write_new
 from erase_core.fs.status import is_file
+from erase_core.store.database import needs_access
 
 __all__ = ["FILE", "HEAD_BYTES", "KEY_BYTES", "KeyFile", "KeyGoneError", "Keys", "clear_replaced"]
 
@@ -248,16 +250,19 @@ class KeyFile:
             content[:] = bytes(len(content))
 
     def _open(self) -> int:
-        flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        flags = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         try:
             if is_file(self.file):
-                return os.open(self.file, flags)
+                try:
+                    return os.open(self.file, os.O_RDWR | flags)
+                except PermissionError:  # a reader of the store may not write
+                    return os.open(self.file, os.O_RDONLY | flags)
             reason = "is missing"
         except OSError as error:
-            reason = f"cannot be opened for reading and writing ({os_reason(error)})"
+            reason = f"cannot be read ({os_reason(error)})"
         raise KeyFileError(
-            f"{self.file} {reason}. Without it, no example of the store can be read, and none can be forgotten. The "
-            "examples in the SQLite file are untouched. Put the newest copy of the key file back, or make it writable."
+            f"{self.file} {reason}. Without it, no example of the store can be read. Put the newest copy back, or let "
+            "this user read it; nothing was changed."
         )
 
     def _head(self, store: str, user_key: bytes | None) -> _Head:
@@ -290,6 +295,8 @@ class KeyFile:
         return b"".join(parts)
 
     def _write(self, first: int, content: bytes) -> None:
+        if not os.access(self.file, os.W_OK):
+            raise PermissionError(errno.EACCES, f"{os.strerror(errno.EACCES)}. {needs_access(self.file.parent)}")
         start, view = HEAD_BYTES + KEY_BYTES * first, memoryview(content)
         while view:
             written = os.pwrite(self._descriptor, view[:BLOCK], start)

@@ -64,7 +64,7 @@ def _of_state(picture: Picture) -> Iterator[Problem]:
         yield Problem(
             STORE,
             "keys",
-            f"the key file has keys that no example has ({picture.n_unused}): an old key file was put back, or a process "
+            f"the key file has {picture.n_unused} keys that no example has: an old key file was put back, or a process "
             "was killed. Open the store again, which destroys them.",
         )
     if not picture.is_finished:

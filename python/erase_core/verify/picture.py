@@ -185,7 +185,7 @@ def _rows(reads: Reads) -> RowsPicture | StoreError:
 
 
 def _receipts(reads: Reads, receipts: StoreReceipts, newest: int) -> ReceiptsPicture:
-    head, pending = reads.state.head, dict(receipts.unpublished(reads))
+    head, pending = reads.state.head, dict(reads.pending())
     collected = receipts.folder.collect(pending, upto=head.number)
     in_place = [receipt for each in collected if (receipt := each.in_place)]
     removed = {bytes.fromhex(row) for receipt in in_place for row in receipt.rows}
