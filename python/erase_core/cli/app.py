@@ -307,7 +307,11 @@ def prompt(
 
 @app.command()
 def status(
-    store: Store = STORE, receipts: Receipts = None, public_key: PublicKeys = None, as_json: AsJson = False
+    store: Store = STORE,
+    receipts: Receipts = None,
+    key_from: KeyFrom = None,
+    public_key: PublicKeys = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print the contents and settings of the store."""
     with open_store(store, receipts, public_key, key_from) as erase:
