@@ -8,7 +8,6 @@ import re
 import shutil
 import sqlite3
 import subprocess
-import zlib
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from erase_core import verify_receipts
 from erase_core.commitments import minus
 from erase_core.erase import Erase
 from erase_core.errors import OldCopyWarning, ParameterError, ReceiptError
+from erase_core.receipts.receipt import Receipt
 from erase_core.receipts.signing import Signer, is_signed_by, public_key
 from receipts_by_hand import Keys, check_signature, new_keys, sealed, signed
 from small_stores import WordEmbedder, check_refused, contents, create, refused, some, unchecked
@@ -239,7 +239,7 @@ def without_a_key(receipts: Path, number: int) -> bytes:
 def test_a_receipt_that_waits_does_not_hide_the_others(path: Path, receipts: Path, keys: Keys) -> None:
     file = receipts / "00000001.json"
     content = file.read_bytes()
-    put(path, ("INSERT INTO unfinished VALUES (9, x'', 1, ?)", (zlib.compress(content),)))
+    put(path, ("INSERT INTO unfinished VALUES (9, x'', 1, ?)", (Receipt.from_bytes(content).packed(),)))
     file.write_bytes(sealed(signed(json.loads(content), None)))
     with unchecked(path, public_keys=[keys.public]) as erase:
         problems = str(erase.verify())
@@ -252,7 +252,7 @@ def test_a_receipt_without_a_key_is_not_published(path: Path, receipts: Path, ke
     hash_ = json.loads(forged)["hash"]
     put(
         path,
-        ("INSERT INTO unfinished VALUES (9, x'', 3, ?)", (zlib.compress(forged),)),
+        ("INSERT INTO unfinished VALUES (9, x'', 3, ?)", (Receipt.from_bytes(forged).packed(),)),
         ("UPDATE state SET head = 3", ()),
         ("UPDATE state SET head_hash = ?", (hash_,)),
     )

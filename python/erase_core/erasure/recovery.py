@@ -46,7 +46,9 @@ class Recovery:
                 return
             if not self._removals.are_finished():
                 self._removals.finish()
-            clear_replaced(self._store.folder)
+            with suppress(OSError):
+                clear_replaced(self._store.folder)
+                self._receipts.folder.clear_unfinished()
             self._destroy_unused_keys()
 
     def catch_up(self) -> int | None:

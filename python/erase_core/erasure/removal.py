@@ -108,7 +108,7 @@ class Removals:
         # If another program damaged the store, the receipt may be malformed. Such a receipt must not be published.
         Receipt.from_bytes(receipt.to_bytes())
         tx.set_finished(each.generation for each in tx.unfinished() if self._is_finished(each))
-        tx.is_to_finish(receipt.number, receipt.to_bytes())
+        tx.is_to_finish(receipt.number, receipt.packed())
         tx.state.head, tx.state.head_is_current = head_of(receipt), True
         return update, model, receipt
 

@@ -167,14 +167,22 @@ class ReceiptFolder:
         """
         if new_folder:
             make_folder(self.path)
-        for partial in partials_left(self.path, "[0-9]" * 8 + ".json"):
-            partial.unlink(missing_ok=True)
         try:
             write_new(self.file(number), content)
         except FileExistsError:
             if self.file(number).read_bytes() != content:
                 raise ReceiptError(f"{self.file(number)} is not the receipt of this store") from None
             sync_folder(self.path)  # an earlier attempt may have failed here
+
+    def clear_unfinished(self) -> None:
+        """Delete files of processes that were killed while they published a receipt.
+
+        Raises
+        ------
+        OSError
+        """
+        for partial in partials_left(self.path, "[0-9]" * 8 + ".json"):
+            partial.unlink(missing_ok=True)
 
     def file(self, number: int) -> Path:
         """Return the path of a receipt's file."""

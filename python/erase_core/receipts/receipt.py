@@ -10,7 +10,9 @@ import base64
 import hashlib
 import json
 import re
+import zlib
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, NoReturn, get_args
 
 from erase_core import commitments
@@ -109,10 +111,10 @@ class Receipt:
     signature: str = ""
     version: int = VERSION
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """SHA-256 of all other fields, in hex. The next receipt and the store contain it."""
-        return hashlib.sha256(_canonical(asdict(self))).hexdigest()
+        return hashlib.sha256(_canonical(self._values())).hexdigest()
 
     @property
     def ref(self) -> ReceiptRef:
@@ -122,7 +124,7 @@ class Receipt:
     @property
     def message(self) -> bytes:
         """The signed bytes: all fields but hash and signature."""
-        return _canonical(asdict(replace(self, signature="")))
+        return _canonical({**self._values(), "signature": ""})
 
     @property
     def is_balanced(self) -> bool:
@@ -144,7 +146,33 @@ class Receipt:
 
     def to_bytes(self) -> bytes:
         """Return the contents of the receipt's file: canonical JSON (RFC 8785) and a line break."""
-        return _canonical(self.to_dict()) + b"\n"
+        return _canonical({**self._values(), "hash": self.hash}) + b"\n"
+
+    def packed(self) -> bytes:
+        """Return the receipt as a store keeps it until it is published: compressed, and without what follows."""
+        return zlib.compress(_canonical({**self._values(), "commitment_before": "", "hash": self.hash}), 1)
+
+    @staticmethod
+    def unpacked(content: bytes) -> bytes:
+        """Return the contents of the receipt's file from what `packed` returned.
+
+        Raises
+        ------
+        ReceiptError
+            The content is not a packed receipt.
+        """
+        try:
+            values = json.loads(zlib.decompress(content))
+            # Of the three, one follows from the others (`is_balanced`).
+            after, rows = base64.b64decode(values["commitment_after"]), map(bytes.fromhex, values["rows"])
+            values["commitment_before"] = base64.b64encode(commitments.plus(after, rows)).decode()
+            return _canonical(values) + b"\n"
+        except (KeyError, RecursionError, TypeError, ValueError, zlib.error) as error:
+            raise ReceiptError("it is not a packed receipt") from error
+
+    def _values(self) -> dict[str, Any]:
+        """Return the fields, not copied: `asdict` takes longer than all else."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Receipt:

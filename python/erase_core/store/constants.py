@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class Constants:
         """The store's unique name: 32 hexadecimal digits, drawn when it was created."""
         return str(self._values["store"])
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
         """The settings with which the store was created."""
         try:

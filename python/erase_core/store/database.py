@@ -18,7 +18,7 @@ from erase_core.errors import StoreError, StoreLockedError, StoreVersionError, U
 from erase_core.fs import handles
 from erase_core.fs.durable import move_new, partial_of
 from erase_core.fs.locks import WRITER, describe_holder
-from erase_core.store.schema import APPLICATION_ID, MIN_SQLITE, PRAGMAS, SCHEMA, SCHEMA_VERSION
+from erase_core.store.schema import APPLICATION_ID, MIN_SQLITE, PAGE_SIZE, PRAGMAS, SCHEMA, SCHEMA_VERSION
 
 __all__ = ["Change", "Database", "damage", "needs_access"]
 
@@ -112,7 +112,9 @@ class Database:
         db = sqlite3.connect(partial, isolation_level=None)
         try:
             # SQLite itself makes the file durable when a transaction ends.
-            db.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};")
+            db.executescript(
+                f"PRAGMA page_size = {PAGE_SIZE}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+            )
             db.executescript(SCHEMA)
             db.execute("BEGIN")
             db.executemany("INSERT INTO constants VALUES (?, ?)", constants)

@@ -6,7 +6,6 @@ are found by tokens of their ids and subjects. A row opens only with its key, in
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
@@ -16,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core.commitments import Tokens
-from erase_core.errors import DuplicateIdError, IdKindError, StoreError, UnknownIdError
+from erase_core.errors import DuplicateIdError, IdKindError, ReceiptError, StoreError, UnknownIdError
 from erase_core.examples.example import AnyExample, Example, unstorable
 from erase_core.examples.spelling import normalised
+from erase_core.receipts.receipt import Receipt
 from erase_core.store.constants import Constants
 from erase_core.store.database import Database, damage
 from erase_core.store.key_file import KeyFile, Keys
@@ -435,8 +435,8 @@ class Reads:
 
     def _unpacked(self, receipt: bytes | None) -> bytes | None:
         try:
-            return None if receipt is None else zlib.decompress(receipt)
-        except zlib.error as error:
+            return None if receipt is None else Receipt.unpacked(receipt)
+        except ReceiptError as error:
             raise self._damage("pending receipts") from error
 
     def _among(self, query: str, values: Iterable[object]) -> list[tuple[Any, ...]]:

@@ -3,6 +3,8 @@
 FILE = "examples.sqlite"
 APPLICATION_ID = 0x45524153
 SCHEMA_VERSION = 3
+# Small, since a removal changes a few bytes of each of a dozen pages, and writes these pages to the log as a whole.
+PAGE_SIZE = 2048
 # The first version with strict tables.
 MIN_SQLITE = (3, 37)
 # An example's texts and vector are sealed (sealing.py), and its id and subject are tokens. So no page, wherever SQLite

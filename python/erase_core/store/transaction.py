@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
@@ -17,7 +16,7 @@ from erase_core.store.state import write_state
 
 __all__ = ["WriteTransaction"]
 
-# Transactions that a reader may be behind before it loads the store anew.
+# Transactions that a reader may at least be behind before it loads the store anew.
 KEPT = 256
 
 
@@ -113,9 +112,16 @@ class WriteTransaction(Reads):
         self.state.forgotten_commitment = commitments.minus(self.state.forgotten_commitment, listed)
 
     def is_to_finish(self, number: int | None = None, receipt: bytes | None = None) -> None:
-        """Note that the keys of the deleted examples are to be destroyed, and that a receipt is to be published."""
-        packed = None if receipt is None else zlib.compress(receipt, 1)
-        row = (self.state.generation + 1, _packed(self._gone), number, packed)
+        """Note that the keys of the deleted examples are to be destroyed, and that a receipt is to be published.
+
+        Parameters
+        ----------
+        number : int or None, default=None
+            The receipt's number; None if there is no receipt.
+        receipt : bytes or None, default=None
+            See `Receipt.packed`.
+        """
+        row = (self.state.generation + 1, _packed(self._gone), number, receipt)
         self._change("INSERT INTO unfinished VALUES (?, ?, ?, ?)", [row])
 
     def set_finished(self, generations: Iterable[int]) -> None:
@@ -128,7 +134,8 @@ class WriteTransaction(Reads):
         state.generation += 1
         change = (state.generation, _packed(self._gone), self.new_keys.start, len(self.new_keys))
         self._change("INSERT INTO changes VALUES (?, ?, ?, ?)", [change])
-        self._change("DELETE FROM changes WHERE generation <= ?", [(state.generation - KEPT,)])
+        if state.generation % KEPT == 0:
+            self._change("DELETE FROM changes WHERE generation <= ?", [(state.generation - KEPT,)])
         write_state(self._change, state)
 
     def _n_known(self, subjects: Iterable[tuple[bytes | None, bytes | None]]) -> int:
