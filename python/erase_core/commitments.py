@@ -100,12 +100,18 @@ def _hash(kind: str, *values: bytes | str | int | None) -> bytes:
 
 def _encoded(kind: str, *values: bytes | str | int | None) -> bytes:
     """Return an unambiguous encoding of values: type, length and content of each."""
-    parts = [f"erase-core {kind} 1".encode()]
+    encoded = f"erase-core {kind} 1".encode()
     for value in values:
-        content = value if isinstance(value, bytes) else b"" if value is None else str(value).encode()
-        letter = {bytes: b"b", str: b"s", int: b"i", type(None): b"n"}[type(value)]
-        parts += [letter, len(content).to_bytes(8, "little"), content]
-    return b"".join(parts)
+        if isinstance(value, bytes):
+            letter, content = b"b", value
+        elif isinstance(value, str):
+            letter, content = b"s", value.encode()
+        elif value is None:
+            letter, content = b"n", b""
+        else:
+            letter, content = b"i", str(value).encode()
+        encoded += letter + len(content).to_bytes(8, "little") + content
+    return encoded
 
 
 def _lanes(commitment: bytes) -> NDArray[np.uint16]:

@@ -58,12 +58,12 @@ def run_ingest(
     admission = Admission(on_forgotten, on_duplicate)
     skips = on_duplicate == "skip"
 
-    def admitted_now(reads: Reads) -> list[AnyExample]:
+    def admitted_now(reads: Reads) -> tuple[list[AnyExample], int]:
         coming = list(compress(reading.examples, admission.admits(reads, reading.examples)))
         reads.check_new([e.id for e in coming if e.id is not None], same_are_skipped=skips)
-        return coming
+        return coming, reads.state.generation
 
-    coming = opened.read(admitted_now)
+    coming, checked = opened.read(admitted_now)
     embedder = opened.backends.embedder
     before = time.perf_counter()
     inputs = [example.input for example in coming]
@@ -73,15 +73,17 @@ def run_ingest(
     kept = vectors
     try:
         with opened.clustering.writing() as tx:
-            # Checked again, since others may have written meanwhile.
-            admitted = admission.admits(tx, coming)
+            # Others may have written meanwhile.
+            is_same = tx.state.generation == checked
+            admitted = np.ones(len(coming), dtype=np.bool_) if is_same else admission.admits(tx, coming)
             model = opened.clustering.current(tx)
             examples = admission.numbered(tx, list(compress(coming, admitted)), model)
             counts = counts[admitted]
             # Not copied if all are admitted, because they may be many.
             kept = vectors if admitted.all() else vectors[admitted]
             ids = [example.id for example in examples]
-            tx.check_new(ids, same_are_skipped=skips)
+            if not is_same:
+                tx.check_new(ids, same_are_skipped=skips)
             tx.readmit(admission.tokens)
             cut = set() if limit is None else set(np.flatnonzero(counts >= limit).tolist())
             slots = tx.insert(examples, kept, cut)

@@ -112,9 +112,8 @@ class Database:
         db = sqlite3.connect(partial, isolation_level=None)
         try:
             # SQLite itself makes the file durable when a transaction ends.
-            db.executescript(
-                f"PRAGMA page_size = {PAGE_SIZE}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
-            )
+            db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+            db.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};")
             db.executescript(SCHEMA)
             db.execute("BEGIN")
             db.executemany("INSERT INTO constants VALUES (?, ?)", constants)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from erase_core import commitments
 from erase_core.errors import StoreError, os_reason
 from erase_core.examples.example import Example
 from erase_core.store.database import Change
-from erase_core.store.reads import SLOT, Reads, Row, StoreFiles
+from erase_core.store.reads import CHUNK, SLOT, Reads, Row, StoreFiles
 from erase_core.store.state import write_state
 
 __all__ = ["WriteTransaction"]
@@ -140,8 +141,12 @@ class WriteTransaction(Reads):
 
     def _n_known(self, subjects: Iterable[tuple[bytes | None, bytes | None]]) -> int:
         """Return how many subjects, given by their two tokens, have examples."""
-        query = "SELECT 1 FROM examples WHERE likeness = ? AND subject = ? LIMIT 1"
-        return sum(bool(self._db.all(query, tokens)) for tokens in subjects)
+        known, remaining = 0, iter(subjects)
+        while part := list(islice(remaining, CHUNK // 2)):
+            wanted = f"WITH wanted (l, s) AS (VALUES {', '.join(['(?, ?)'] * len(part))}) SELECT count(*) FROM wanted"
+            exists = "EXISTS (SELECT 1 FROM examples WHERE likeness = l AND subject = s)"
+            known += self._db.one(f"{wanted} WHERE {exists}", chain.from_iterable(part))[0]
+        return known
 
 
 def _packed(slots: Sequence[int]) -> bytes:
