@@ -6,7 +6,7 @@ from typing import Literal, Self, SupportsIndex, TypedDict, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DEBUG_BUILD", "Model", "UpdateReport", "__version__"]
+__all__ = ["DEBUG_BUILD", "Model", "UpdateReport", "__version__", "open_vectors", "seal_vectors"]
 __version__: str
 DEBUG_BUILD: bool
 
@@ -121,3 +121,13 @@ class Model:
     def __copy__(self) -> Self: ...
     def __deepcopy__(self, _memo: dict[int, object]) -> Self: ...
     def __reduce__(self) -> tuple[object, tuple[bytes, int | None]]: ...
+
+def seal_vectors(
+    context: bytes, first: int, keys: bytes, ids: list[int] | list[str] | list[int | str], vectors: NDArray[np.float32]
+) -> list[bytes]:
+    """Seal the vectors of examples in consecutive slots. `keys` has 32 bytes for each."""
+
+def open_vectors(
+    context: bytes, slots: list[int], keys: bytes, blobs: list[bytes], out: NDArray[np.float32]
+) -> tuple[list[int] | list[str], int | None]:
+    """Open vectors into an array; return the ids, and the index of the first one that does not open."""

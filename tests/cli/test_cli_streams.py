@@ -161,8 +161,8 @@ def test_output_that_nobody_reads_does_not_hide_what_was_done(store: Path) -> No
 
 
 def test_what_is_not_finished_is_said_though_nothing_can_be_printed(store: Path) -> None:
-    # A folder in the place of a leftover, which is to be removed first.
-    (store / "receipts" / "00000001.json.partial-1").mkdir(parents=True)
+    # A folder in the place of the receipt.
+    (store / "receipts" / "00000001.json").mkdir(parents=True)
     with open("/dev/full", "w") as full:
         assert run(["forget", "--id", "1", "--yes"], store, stdout=full)[0] == 15
 

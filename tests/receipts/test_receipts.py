@@ -179,7 +179,7 @@ WRONG: dict[str, list[object]] = {
     "number": [*NUMBERS, 0],
     "n_before": NUMBERS,
     "n_after": NUMBERS,
-    "version": [0, 2, True, None, "1", [1], 10**400],
+    "version": [0, 1, True, None, "1", [1], 10**400],
     "store": ["", "0" * 31, "0" * 33, "F" * 32, None, 7],
     "time": [
         "",

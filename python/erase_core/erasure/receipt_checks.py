@@ -57,7 +57,7 @@ class StoreReceipts:
 
     def unpublished(self, reads: Reads) -> list[tuple[int, bytes]]:
         """Return the numbers and contents of the receipts that the store has and the folder does not."""
-        return [(number, content) for number, content in reads.pending() if not exists(self.folder.file(number))]
+        return [(number, content) for number, content in reads.pending() if not is_file(self.folder.file(number))]
 
     def check_may_remove(self, reads: Reads) -> None:
         """Check that the receipts allow a removal.

@@ -18,7 +18,7 @@ from erase_core._core import Model, UpdateReport, __version__
 from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.errors import ReceiptError, ScrubError, StoreLockedError, os_reason
 from erase_core.fs import locks
-from erase_core.fs.status import exists
+from erase_core.fs.status import is_file
 from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt, Scope
 from erase_core.store.clustering import Clustering, ModelTransaction
 from erase_core.store.key_file import FILE as KEY_FILE
@@ -170,7 +170,7 @@ class Removals:
             return all(map(self._is_finished, reads.unfinished()))
 
     def _is_finished(self, removal: Unfinished) -> bool:
-        is_published = removal.number is None or exists(self._receipts.folder.file(removal.number))
+        is_published = removal.number is None or is_file(self._receipts.folder.file(removal.number))
         return is_published and self._store.keys.are_destroyed(removal.slots)
 
     def _publish(self, pending: Sequence[tuple[int, bytes]]) -> None:

@@ -153,6 +153,13 @@ class Database:
             for row in self._connection.execute(query):  # noqa: UP028
                 yield row
 
+    def batches(self, query: str, size: int) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the rows of a query in lists of at most `size`."""
+        with self.errors():
+            cursor = self._connection.execute(query)
+            while batch := cursor.fetchmany(size):
+                yield batch
+
     @property
     def busy(self) -> bool:
         """Whether a `reading`, `locked` or `writing` block is active."""

@@ -122,7 +122,7 @@ class KeyFile:
 
     def __init__(self, folder: Path, store: str, user_key: bytes | None) -> None:
         self.file = folder / FILE
-        self._descriptor = self._open()
+        self._descriptor, self._may_write = self._open()
         self.close = weakref.finalize(self, os.close, self._descriptor)
         try:
             head = self._head(store, user_key)
@@ -249,14 +249,14 @@ class KeyFile:
             partial.unlink(missing_ok=True)
             content[:] = bytes(len(content))
 
-    def _open(self) -> int:
+    def _open(self) -> tuple[int, bool]:
         flags = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         try:
             if is_file(self.file):
                 try:
-                    return os.open(self.file, os.O_RDWR | flags)
+                    return os.open(self.file, os.O_RDWR | flags), True
                 except PermissionError:  # a reader of the store may not write
-                    return os.open(self.file, os.O_RDONLY | flags)
+                    return os.open(self.file, os.O_RDONLY | flags), False
             reason = "is missing"
         except OSError as error:
             reason = f"cannot be read ({os_reason(error)})"
@@ -295,7 +295,7 @@ class KeyFile:
         return b"".join(parts)
 
     def _write(self, first: int, content: bytes) -> None:
-        if not os.access(self.file, os.W_OK):
+        if not self._may_write:
             raise PermissionError(errno.EACCES, f"{os.strerror(errno.EACCES)}. {needs_access(self.file.parent)}")
         start, view = HEAD_BYTES + KEY_BYTES * first, memoryview(content)
         while view:

@@ -30,6 +30,8 @@ __all__ = ["Changes", "LockedReads", "Reads", "Row", "StoreFiles", "Unfinished"]
 # Variables in one statement, below the lowest limit of any build of SQLite.
 CHUNK = 500
 SLOT = np.dtype("<i8")
+# Rows to open at a time.
+BATCH = 4096
 
 
 class StoreFiles(NamedTuple):
@@ -143,7 +145,7 @@ class Reads:
     def id_type(self) -> type[int] | type[str] | None:
         """Return the type of the ids; None for a store without examples."""
         row = self._db.one("SELECT slot, vector FROM examples LIMIT 1", default=None)
-        return None if row is None else type(self._opened_vector(self._key(row[0]), *row)[0])
+        return None if row is None else type(self._opened_vectors([row])[0][0])
 
     # ---- removals and changes ----
     def unfinished(self) -> list[Unfinished]:
@@ -240,8 +242,7 @@ class Reads:
         """Return the ids of the examples about a subject, ascending."""
         wanted = self.tokens.about(subject)
         query = "SELECT slot, vector FROM examples WHERE likeness = ? AND subject = ?"
-        ids = [self._opened_vector(self._key(slot), slot, blob)[0] for slot, blob in self._db.all(query, wanted)]
-        return sorted(ids)
+        return sorted(self._opened_vectors(self._db.all(query, wanted))[0])
 
     def subjects_like(self, subject: str) -> list[str]:
         """Return the subjects that look like a subject, as they are spelled in the store, ascending."""
@@ -314,23 +315,21 @@ class Reads:
         ids : list of int or str
         vectors : ndarray of float32, of shape (n, dim)
         """
-        keys, query = self._keys, "SELECT slot, vector FROM examples"
+        query = "SELECT slot, vector FROM examples"
         if among is None:
-            rows, most = self._db.each(query), len(self)
+            batches, most = self._db.batches(query, BATCH), len(self)
         else:
             between = f"{query} WHERE slot BETWEEN ? AND ?"
             found = [row for each in among for row in self._db.all(between, (each.start, each.stop - 1))]
-            rows, most = iter(found), len(found)
+            batches, most = iter([found]), len(found)
         slots: list[int] = []
         ids: list[int | str] = []
         matrix = np.empty((most, self.constants.dim), dtype=np.float32)
-        for slot, blob in rows:
-            if len(slots) == most:
+        for batch in batches:
+            if len(slots) + len(batch) > most:
                 raise self._damage("number of examples")
-            id_, vector = self._opened_vector(keys.of(slot), slot, blob)
-            matrix[len(slots)] = vector
-            slots.append(slot)
-            ids.append(id_)
+            ids += self._open_into(matrix[len(slots) : len(slots) + len(batch)], batch)
+            slots += [row[0] for row in batch]
         if len(slots) < most:
             raise self._damage("number of examples")
         return slots, ids, matrix
@@ -349,7 +348,7 @@ class Reads:
             row = Row(*found)
             key = keys.of(row.slot)
             example = self._opened(key, row.slot, row.texts)
-            id_, vector = self._opened_vector(key, row.slot, vector_blob)
+            (id_,), (vector,) = self._opened_vectors([(row.slot, vector_blob)])
             about = tokens.about(example.subject)
             stored = (row.id_token, id_, row.likeness, row.subject, row.hash)
             if stored != (tokens.of_id(example.id), example.id, *about, row_hash(key, example, vector)):
@@ -363,8 +362,7 @@ class Reads:
 
     def ids_of(self, slots: Iterable[int]) -> list[int | str]:
         """Return the ids of the examples in slots."""
-        rows = self._among("SELECT slot, vector FROM examples WHERE slot", slots)
-        return [self._opened_vector(self._key(slot), slot, blob)[0] for slot, blob in rows]
+        return self._opened_vectors(self._among("SELECT slot, vector FROM examples WHERE slot", slots))[0]
 
     def used_slots(self) -> NDArray[np.int64]:
         """Return the slots that hold a key, ascending."""
@@ -383,7 +381,7 @@ class Reads:
             fields = (str(example.id), example.input, example.output, example.rationale, example.subject)
             place = f"{self._db.file} (an example)"
             yield from ((place, field.encode()) for field in fields if field is not None)
-            yield place, self._opened_vector(keys.of(slot), slot, blob)[1].tobytes()
+            yield place, self._opened_vectors([(slot, blob)])[1].tobytes()
 
     def is_sound(self) -> bool:
         """Whether SQLite finds its trees, indexes and constraints intact."""
@@ -402,7 +400,7 @@ class Reads:
     def opened(self, row: Row) -> Example | None:
         """Return the example in a row; None if it is damaged."""
         try:
-            return self._files.sealing.texts(self._key(row.slot), row.slot, row.texts)
+            return self._files.sealing.open_texts(self._key(row.slot), row.slot, row.texts)
         except SealingError:
             return None
 
@@ -410,23 +408,27 @@ class Reads:
         return [self._opened(self._key(row.slot), row.slot, row.texts) for row in self.rows_of(ids)]
 
     def _key(self, slot: int) -> bytes:
-        return self._files.keys.of([slot])[0]
+        # All keys are read if many are needed. The file may change, but they belong to this state.
+        return self._keys.of(slot) if "_keys" in self.__dict__ else self._files.keys.of([slot])[0]
 
     def _opened(self, key: bytes, slot: int, texts: bytes) -> Example:
         try:
-            return self._files.sealing.texts(key, slot, texts)
+            return self._files.sealing.open_texts(key, slot, texts)
         except SealingError as error:
             raise self._damage(f"example in slot {slot}") from error
 
-    def _opened_vector(self, key: bytes, slot: int, blob: bytes) -> tuple[int | str, NDArray[np.float32]]:
+    def _opened_vectors(self, rows: Sequence[tuple[int, bytes]]) -> tuple[list[int | str], NDArray[np.float32]]:
+        """Return the ids and the vectors of rows, given as slots with sealed vectors."""
+        vectors = np.empty((len(rows), self.constants.dim), dtype=np.float32)
+        return self._open_into(vectors, rows), vectors
+
+    def _open_into(self, vectors: NDArray[np.float32], rows: Sequence[tuple[int, bytes]]) -> list[int | str]:
+        keys = self._keys.of if len(rows) > 1 else self._key
+        slots = [slot for slot, _ in rows]
         try:
-            id_, content = self._files.sealing.vector(key, slot, blob)
-            vector = np.frombuffer(content, dtype="<f4")
-        except (SealingError, ValueError) as error:
-            raise self._damage(f"vector in slot {slot}") from error
-        if len(vector) != self.constants.dim:
-            raise self._damage(f"vector in slot {slot}")
-        return id_, vector
+            return self._files.sealing.open_vectors(list(map(keys, slots)), slots, [blob for _, blob in rows], vectors)
+        except SealingError as error:
+            raise self._damage(f"vector in slot {error.slot}") from error
 
     def _slots(self, blob: bytes) -> list[int]:
         if len(blob) % SLOT.itemsize:

@@ -1,48 +1,39 @@
 """Sealed rows: an example's texts and its vector, each encrypted and authenticated under the example's own key.
 
 The cipher is AES-256-GCM. A key seals exactly one vector and one list of texts, so each has a nonce of its own. Store,
-slot and kind are authenticated too: a row that was moved, swapped or taken from another store does not open.
+slot and kind are authenticated too: a row that was moved, swapped or taken from another store does not open. Vectors
+are many and are sealed and opened by the core, texts by the package cryptography.
 """
 
 from __future__ import annotations
 
 import hmac
 import json
-import struct
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from erase_core import commitments
+from erase_core._core import open_vectors, seal_vectors
 from erase_core.checks import MAX_ID, MIN_ID
 from erase_core.examples.example import Example, unstorable
 
-__all__ = ["CIPHER", "Sealed", "Sealing", "SealingError", "can_be_an_id"]
+__all__ = ["CIPHER", "Sealing", "SealingError", "can_be_an_id", "row_hash"]
 
 CIPHER = "AES-256-GCM"
 VERSION = 3
-VECTOR, TEXTS = (kind.to_bytes(12, "little") for kind in (1, 2))
-NUMBER, LENGTH = struct.Struct("<bq"), struct.Struct("<bI")
+# The nonce of texts. That of vectors is in the core.
+TEXTS = (2).to_bytes(12, "little")
 
 
 class SealingError(Exception):
     """A sealed value does not open, or is not what is sealed here."""
 
-
-class Sealed(NamedTuple):
-    """An example as it is stored.
-
-    Parameters
-    ----------
-    vector, texts : bytes
-    hash : bytes
-        The commitment to the example.
-    """
-
-    vector: bytes
-    texts: bytes
-    hash: bytes
+    def __init__(self, slot: int) -> None:
+        super().__init__(slot)
+        self.slot = slot
 
 
 class Sealing:
@@ -60,21 +51,16 @@ class Sealing:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         self._cipher = AESGCM
-        self._errors = (InvalidTag, TypeError, ValueError, struct.error)
+        self._errors = (InvalidTag, TypeError, ValueError)
         self._context = f"erase-core row {VERSION}".encode() + bytes.fromhex(store)
 
-    def seal(self, key: bytes, slot: int, example: Example, vector: NDArray[np.float32]) -> Sealed:
-        """Seal an example. A key must be used for one example only."""
-        cipher, context = self._cipher(key), self._context_of(slot)
+    def seal_texts(self, key: bytes, slot: int, example: Example) -> bytes:
+        """Seal an example without its vector. A key must be used for one example only."""
         texts = [example.id, example.input, example.output, example.rationale, example.subject]
         plain = json.dumps(texts, ensure_ascii=False, separators=(",", ":")).encode()
-        return Sealed(
-            cipher.encrypt(VECTOR, _packed(example.id) + vector.astype("<f4").tobytes(), context),
-            cipher.encrypt(TEXTS, plain, context),
-            row_hash(key, example, vector),
-        )
+        return self._cipher(key).encrypt(TEXTS, plain, self._context_of(slot))
 
-    def texts(self, key: bytes, slot: int, sealed: bytes) -> Example:
+    def open_texts(self, key: bytes, slot: int, sealed: bytes) -> Example:
         """Open an example.
 
         Raises
@@ -82,22 +68,33 @@ class Sealing:
         SealingError
         """
         try:
-            fields = json.loads(self._cipher(key).decrypt(TEXTS, sealed, self._context_of(slot)))
-            return Example(*fields)
+            return Example(*json.loads(self._cipher(key).decrypt(TEXTS, sealed, self._context_of(slot))))
         except self._errors as error:
-            raise SealingError from error
+            raise SealingError(slot) from error
 
-    def vector(self, key: bytes, slot: int, sealed: bytes) -> tuple[int | str, memoryview]:
-        """Open a vector: the example's id, and the bytes of a float32 array.
+    def seal_vectors(
+        self, keys: Sequence[bytes], first: int, ids: Sequence[int | str], vectors: NDArray[np.float32]
+    ) -> list[bytes]:
+        """Seal the vectors of examples in consecutive slots, with their ids. A key must be used for one vector only."""
+        given = np.ascontiguousarray(vectors, dtype=np.float32)
+        return seal_vectors(self._context, first, b"".join(keys), list(ids), given)
+
+    def open_vectors(
+        self, keys: Sequence[bytes], slots: Sequence[int], sealed: Sequence[bytes], out: NDArray[np.float32]
+    ) -> list[int | str]:
+        """Open vectors into the rows of an array of shape (n, dim), and return the ids.
 
         Raises
         ------
         SealingError
         """
         try:
-            return _unpacked(self._cipher(key).decrypt(VECTOR, sealed, self._context_of(slot)))
-        except self._errors as error:
-            raise SealingError from error
+            ids, wrong = open_vectors(self._context, list(slots), b"".join(keys), list(sealed), out)
+        except TypeError as error:  # not bytes
+            raise SealingError(slots[0]) from error
+        if wrong is not None:
+            raise SealingError(slots[wrong])
+        return cast("list[int | str]", ids)
 
     def _context_of(self, slot: int) -> bytes:
         return self._context + slot.to_bytes(8, "little")
@@ -113,17 +110,3 @@ def can_be_an_id(id_: int | str) -> bool:
     if isinstance(id_, str):
         return not unstorable(id_)
     return isinstance(id_, int) and MIN_ID <= id_ <= MAX_ID
-
-
-def _packed(id_: int | str) -> bytes:
-    if isinstance(id_, int):
-        return NUMBER.pack(0, id_)
-    text = id_.encode()
-    return LENGTH.pack(1, len(text)) + text
-
-
-def _unpacked(content: bytes) -> tuple[int | str, memoryview]:
-    if content[0] == 0:
-        return NUMBER.unpack_from(content)[1], memoryview(content)[NUMBER.size :]
-    end = LENGTH.size + LENGTH.unpack_from(content)[1]
-    return content[LENGTH.size : end].decode(), memoryview(content)[end:]

@@ -13,6 +13,7 @@ from erase_core.errors import StoreError, os_reason
 from erase_core.examples.example import Example
 from erase_core.store.database import Change
 from erase_core.store.reads import CHUNK, SLOT, Reads, Row, StoreFiles
+from erase_core.store.sealing import row_hash
 from erase_core.store.state import write_state
 
 __all__ = ["WriteTransaction"]
@@ -66,23 +67,14 @@ class WriteTransaction(Reads):
         self.__dict__.pop("_keys", None)
         about = {subject: self.tokens.about(subject) for subject in {example.subject for example in examples}}
         state.n_subjects += len(about.keys() - {None}) - self._n_known(about.values())
-        hashes = []
+        sealed = files.sealing.seal_vectors(keys, first, [example.id for example in examples], vectors)
+        hashes = [row_hash(*each) for each in zip(keys, examples, vectors, strict=True)]
         rows = []
-        for slot, example, vector, key in zip(self.new_keys, examples, vectors, keys, strict=True):
-            sealed = files.sealing.seal(key, slot, example, vector)
-            twin = self.tokens.of_vector(vector) if slot - first in cut else None
-            rows.append(
-                (
-                    slot,
-                    self.tokens.of_id(example.id),
-                    *about[example.subject],
-                    twin,
-                    sealed.hash,
-                    sealed.vector,
-                    sealed.texts,
-                )
-            )
-            hashes.append(sealed.hash)
+        for index, (slot, example, key) in enumerate(zip(self.new_keys, examples, keys, strict=True)):
+            twin = self.tokens.of_vector(vectors[index]) if index in cut else None
+            tokens = (self.tokens.of_id(example.id), *about[example.subject], twin)
+            texts = files.sealing.seal_texts(key, slot, example)
+            rows.append((slot, *tokens, hashes[index], sealed[index], texts))
         self._change("INSERT INTO examples VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         state.next_slot = first + len(examples)
         state.n_examples += len(examples)

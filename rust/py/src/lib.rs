@@ -8,6 +8,7 @@ mod arguments;
 mod errors;
 mod model;
 mod report;
+mod sealed;
 
 use pyo3::prelude::*;
 
@@ -20,6 +21,10 @@ mod _core {
     use super::model::Model;
     #[pymodule_export]
     use super::report::UpdateReport;
+    #[pymodule_export]
+    use super::sealed::open_vectors;
+    #[pymodule_export]
+    use super::sealed::seal_vectors;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
