@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import permutations
 
 import pytest
-from erase_core.erasure.subjects import find, normalised
+from erase_core.examples.spelling import normalised
 from hypothesis import given
 from hypothesis import strategies as st
 

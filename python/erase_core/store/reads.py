@@ -230,10 +230,10 @@ class Reads:
     def present(self, ids: Sequence[int | str]) -> list[int | str]:
         """Return the given ids that are in the store, in their order."""
         tokens = self._tokens_of(ids)
-        found = {row[0] for row in self._among("SELECT id FROM examples WHERE id", tokens)}
+        found = {row[0] for row in self._among("SELECT id FROM examples WHERE id", set(tokens.values()))}
         kind = self.id_type() if found else None
         # 7 and "7" have the same token, but only one of them is an id of the store.
-        return [id_ for token, id_ in tokens.items() if token in found and isinstance(id_, kind or object)]
+        return [id_ for id_, token in tokens.items() if token in found and isinstance(id_, kind or object)]
 
     def ids_about(self, subject: str) -> list[int | str]:
         """Return the ids of the examples about a subject, ascending."""
@@ -391,7 +391,8 @@ class Reads:
     # ---- rows ----
     def rows_of(self, ids: Iterable[int | str]) -> list[Row]:
         """Return the rows of the given ids that are in the store."""
-        return [Row(*row) for row in self._among(f"SELECT {ROW} FROM examples WHERE id", self._tokens_of(ids))]
+        tokens = set(self._tokens_of(ids).values())
+        return [Row(*row) for row in self._among(f"SELECT {ROW} FROM examples WHERE id", tokens)]
 
     def rows_in(self, slots: Iterable[int]) -> list[Row]:
         """Return the rows in the given slots."""
@@ -407,8 +408,8 @@ class Reads:
     def _examples_of(self, ids: Iterable[int | str]) -> list[Example]:
         return [self._opened(self._key(row.slot), row.slot, row.texts) for row in self.rows_of(ids)]
 
-    def _tokens_of(self, ids: Iterable[int | str]) -> dict[bytes, int | str]:
-        return {self.tokens.of_id(id_): id_ for id_ in ids if can_be_an_id(id_)}
+    def _tokens_of(self, ids: Iterable[int | str]) -> dict[int | str, bytes]:
+        return {id_: self.tokens.of_id(id_) for id_ in ids if can_be_an_id(id_)}
 
     def _key(self, slot: int) -> bytes:
         return self._files.keys.of([slot])[0]
