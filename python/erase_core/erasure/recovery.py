@@ -14,7 +14,6 @@ from erase_core.errors import ReceiptError, StoreLockedError
 from erase_core.fs import locks
 from erase_core.fs.status import exists, is_dir
 from erase_core.store.clustering import Clustering
-from erase_core.store.key_file import clear_replaced
 from erase_core.store.store import Store
 
 __all__ = ["Recovery"]
@@ -46,7 +45,7 @@ class Recovery:
                 return
             if not self._removals.are_finished():
                 self._removals.finish()
-            clear_replaced(self._store.folder)
+            self._store.clear_replaced()
             self._destroy_unused_keys()
 
     def catch_up(self) -> int | None:
@@ -102,5 +101,7 @@ class Recovery:
             if len(reads.used_slots()) == len(reads):
                 return
         with suppress(StoreLockedError), self._store.locked() as reads:
-            unused = set(reads.used_slots().tolist()) - set(reads.taken_slots().tolist())
-            self._store.destroy(unused)
+            used, taken = set(reads.used_slots().tolist()), set(reads.taken_slots().tolist())
+            # Examples without keys: one of the files is an old copy, and its other half may be put back.
+            if taken <= used:
+                self._store.destroy(used - taken)

@@ -7,6 +7,7 @@ are found by tokens of their ids and subjects. A row opens only with its key, in
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from erase_core.examples.example import AnyExample, Example, unstorable
 from erase_core.examples.spelling import normalised
 from erase_core.store.constants import Constants
 from erase_core.store.database import Database, damage
-from erase_core.store.key_file import KeyFile, Keys
+from erase_core.store.key_file import KeyFile, KeyGoneError, Keys
 from erase_core.store.sealing import Sealing, SealingError, can_be_an_id, row_hash
 from erase_core.store.state import State, read_state
 
@@ -140,9 +141,11 @@ class Reads:
         return self.state.n_examples
 
     def id_type(self) -> type[int] | type[str] | None:
-        """Return the type of the ids; None for a store without examples."""
-        row = self._db.one("SELECT slot, vector FROM examples LIMIT 1", default=None)
-        return None if row is None else type(self._opened_vector(self._key(row[0]), *row)[0])
+        """Return the type of the ids; None for a store without examples, or if none can be opened."""
+        for slot, blob in self._db.each("SELECT slot, vector FROM examples"):
+            with suppress(KeyGoneError, StoreError):  # a damaged example, which does not hide the others
+                return type(self._opened_vector(self._key(slot), slot, blob)[0])
+        return None
 
     # ---- removals and changes ----
     def unfinished(self) -> list[Unfinished]:
@@ -399,11 +402,25 @@ class Reads:
         return [Row(*row) for row in self._among(f"SELECT {ROW} FROM examples WHERE slot", slots)]
 
     def opened(self, row: Row) -> Example | None:
-        """Return the example in a row; None if it is damaged."""
+        """Return the example in a row; None if it is damaged, or its key is missing."""
         try:
             return self._files.sealing.texts(self._key(row.slot), row.slot, row.texts)
-        except SealingError:
+        except (KeyGoneError, SealingError):
             return None
+
+    def n_unreadable(self) -> int:
+        """Return how many rows have a vector that does not open, because they are damaged or their keys are missing."""
+        keys, count = self._keys, 0
+        for slot, blob in self._db.each("SELECT slot, vector FROM examples"):
+            try:
+                self._opened_vector(keys.of(slot), slot, blob)
+            except (KeyGoneError, StoreError):
+                count += 1
+        return count
+
+    def without_rows(self, slots: Collection[int]) -> set[int]:
+        """Return the given slots that no row is in."""
+        return set(slots) - {row[0] for row in self._among("SELECT slot FROM examples WHERE slot", slots)}
 
     def _examples_of(self, ids: Iterable[int | str]) -> list[Example]:
         return [self._opened(self._key(row.slot), row.slot, row.texts) for row in self.rows_of(ids)]
@@ -418,16 +435,16 @@ class Reads:
         try:
             return self._files.sealing.texts(key, slot, texts)
         except SealingError as error:
-            raise self._damage(f"example in slot {slot}") from error
+            raise self._row_damage("example", key, slot) from error
 
     def _opened_vector(self, key: bytes, slot: int, blob: bytes) -> tuple[int | str, NDArray[np.float32]]:
         try:
             id_, content = self._files.sealing.vector(key, slot, blob)
             vector = np.frombuffer(content, dtype="<f4")
         except (SealingError, ValueError) as error:
-            raise self._damage(f"vector in slot {slot}") from error
+            raise self._row_damage("vector", key, slot) from error
         if len(vector) != self.constants.dim:
-            raise self._damage(f"vector in slot {slot}")
+            raise self._row_damage("vector", key, slot)
         return id_, vector
 
     def _slots(self, blob: bytes) -> list[int]:
@@ -445,6 +462,20 @@ class Reads:
 
     def _damage(self, name: str) -> StoreError:
         return damage(self._db.file, name)
+
+    def _row_damage(self, name: str, key: bytes, slot: int) -> StoreError:
+        """Return the error for a part of a row that does not open. The other part may tell the id."""
+        sealing, id_ = self._files.sealing, None
+        for texts, blob in self._db.all("SELECT texts, vector FROM examples WHERE slot = ?", (slot,)):
+            with suppress(SealingError):
+                id_ = sealing.texts(key, slot, texts).id
+            with suppress(SealingError):
+                id_ = sealing.vector(key, slot, blob)[0]
+        of = "" if id_ is None else f" (id {id_!r})"
+        return StoreError(
+            f"{self._db.file} is damaged: cannot read its {name} in slot {slot}{of}. Restore a backup, or forget the "
+            "example by its id, which works without opening it."
+        )
 
 
 ROW = "slot, id, likeness, subject, hash, texts"

@@ -216,7 +216,7 @@ class Store:
         return StoreError(
             f"{self.folder} has examples whose keys are not in {self.keys.file}: the key file is older than the SQLite "
             "file, or the SQLite file is a copy from before a removal. Put the newest copies of both back, with the "
-            "newest receipts."
+            "newest receipts. If there are none, forget these examples by their ids, which works without opening them."
         )
 
     def destroy(self, slots: Iterable[int]) -> None:
@@ -244,6 +244,21 @@ class Store:
                 self.keys.rewrap(self.constants.name, user_key)
             except OSError as error:
                 raise StoreError(f"{self.folder / KEY_FILE}: {os_reason(error)}") from error
+
+    def clear_replaced(self) -> None:
+        """Overwrite and delete what a killed `rekey` has left. The caller has the lock for removals.
+
+        Raises
+        ------
+        ScrubError
+        """
+        try:
+            clear_replaced(self.folder)
+        except OSError as error:
+            raise ScrubError(
+                f"{self.folder}: an older key file that `rekey` replaced is still there, and cannot be deleted "
+                f"({os_reason(error)}). Solve this, then open the store again, which deletes it."
+            ) from error
 
     def _drop(self, new_keys: range, error: BaseException) -> None:
         """Destroy the keys of an ingest that was not committed. If that is not certain, the next `open` does so."""
