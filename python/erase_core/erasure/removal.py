@@ -129,8 +129,8 @@ class Removals:
         left = tx.n_unreadable()
         if left:
             raise StoreError(
-                f"{self._store.folder}: {counted(left, 'example')} that {'is' if left == 1 else 'are'} not named cannot "
-                "be opened, so the model of the others is not known; nothing was forgotten. Restore a backup, or name "
+                f"{self._store.folder}: {counted(left, 'example')} not named here cannot be opened, so "
+                " the model of the others is not known; nothing was forgotten. Restore a backup, or name "
                 "all that cannot be opened in one call."
             )
         return self._clustering.refit(tx)

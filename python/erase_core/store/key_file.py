@@ -282,8 +282,8 @@ class KeyFile:
             raise KeyFileError(f"{self.file} can only be read with the key of this store. Give it (key, --key-from).")
         if head.is_wrapped and not hmac.compare_digest(content[96:], _code(content[:96], user_key)):
             raise KeyFileError(
-                f"{self.file} cannot be read: another key was given, or the file is damaged. Give the right key, or put "
-                "the newest copy back."
+                f"{self.file} cannot be read: another key was given, or the file is damaged. Give the right key, or "
+                "put the newest copy back."
             )
         if user_key is not None and not head.is_wrapped:
             raise KeyFileError(
