@@ -133,12 +133,12 @@ def _write_until_done(erase: Erase, states: list[State], counts: Counter[str], c
         ids: Ids = () if model is None else tuple(int(id_) for id_ in model.ids())
         noted[:] = [(tx.state.generation, time.monotonic_ns(), ids)]
 
-    WriteTransaction.end = note  # type: ignore[method-assign]
+    WriteTransaction.end = note  # type: ignore[assignment, method-assign]
     try:
         while not _is_done(call):
             counts["refused"] += 1
     finally:
-        WriteTransaction.end = end  # type: ignore[assignment, method-assign]
+        WriteTransaction.end = end  # type: ignore[method-assign]
     counts["done"] += 1
     acknowledged = time.monotonic_ns()
     generation, begin, ids = noted[-1]
