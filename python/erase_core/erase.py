@@ -339,7 +339,11 @@ class Erase:
         ParameterError
             The key cannot be read, or is too short.
         StoreLockedError, StoreError
-            Another process is writing, or the key file cannot be written.
+            Another process is writing, or the key file cannot be written; the key was not changed.
+        ScrubError
+            The new key is set, but the older key file is not overwritten; the next `open` does so.
+        UncertainError
+            The disk failed at the end. Open the store with the new key or with the old one.
         """
         with self._opened.lock:
             rekey_store(self._opened, key)

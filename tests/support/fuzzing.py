@@ -140,9 +140,10 @@ def name_slots(rng: random.Random, db: sqlite3.Connection) -> str:
 def exchange(rng: random.Random, db: sqlite3.Connection) -> str:
     """Give rows one another's values, which are sound in themselves."""
     column, one, other = rng.choice(TABLES["examples"]), rng.randrange(15), rng.randrange(15)
-    [mine], [theirs] = (
-        db.execute(f"SELECT {column} FROM examples WHERE slot = ?", (slot,)).fetchone() for slot in (one, other)
-    )
+    query = f"SELECT {column} FROM examples WHERE slot IN (?, ?)"
+    if len(db.execute(query, (one, other)).fetchall()) < 2:
+        return f"rows {one} and {other} are not both there"
+    [mine], [theirs] = (db.execute(query, (slot, slot)).fetchone() for slot in (one, other))
     # Two of the columns are unique.
     db.execute(f"UPDATE examples SET {column} = ? WHERE slot = ?", (-9 if column == "slot" else b"\0", one))
     db.execute(f"UPDATE examples SET {column} = ? WHERE slot = ?", (mine, other))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from erase_core._core import Model, __version__
 from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.errors import ReceiptError, ScrubError, StoreError, StoreLockedError, os_reason
-from erase_core.examples.example import counted
+from erase_core.examples.example import Example, counted
 from erase_core.fs import locks
 from erase_core.fs.status import exists
 from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt, Scope
@@ -98,7 +98,11 @@ class Removals:
         self._receipts.check_may_remove(tx)
         before = _state(tx)
         rows = tx.rows_of(ids)
-        tokens = _tokens(tx, rows, subjects or ())
+        # A damaged example can be forgotten, too. Its content is unknown.
+        examples = [example for row in rows if (example := tx.opened(row))]
+        self._check_named(examples, ids, subjects)
+        tokens = {row.id_token for row in rows} | {tx.tokens.of_subject(subject) for subject in subjects or ()}
+        tokens |= {tx.tokens.of_content(example) for example in examples}
         # forget 5 and 6: the model and the examples
         if self._clustering.is_current(tx):
             update, model = self._clustering.remove(tx, [row.slot for row in rows], ids)
@@ -114,6 +118,22 @@ class Removals:
         tx.is_to_finish(receipt.number, receipt.to_bytes())
         tx.state.head, tx.state.head_is_current = head_of(receipt), True
         return update, model, receipt
+
+    def _check_named(
+        self, examples: Iterable[Example], ids: Sequence[int | str], subjects: Sequence[str] | None
+    ) -> None:
+        """Check that the examples found are those that were named: someone may have exchanged tokens of rows.
+
+        Raises
+        ------
+        StoreError
+        """
+        named = set(ids)
+        if any(each.id not in named or (subjects is not None and each.subject not in subjects) for each in examples):
+            raise StoreError(
+                f"{self._store.folder} is damaged: examples are found under ids or subjects of others; nothing was "
+                "forgotten. Restore a backup, or forget the examples by all their ids in one call."
+            )
 
     def _remove_unreadable(
         self, tx: ModelTransaction, rows: Sequence[Row], tokens: set[bytes]
@@ -215,14 +235,6 @@ class Removals:
 def _state(reads: Reads) -> State:
     commitment = base64.b64encode(reads.state.commitment).decode()
     return State(len(reads), commitment, reads.state.model_commitment)
-
-
-def _tokens(reads: Reads, rows: Sequence[Row], subjects: Iterable[str]) -> set[bytes]:
-    """Return the tokens of examples, by their ids and contents, and of subjects."""
-    tokens = {row.id_token for row in rows} | {reads.tokens.of_subject(subject) for subject in subjects}
-    # A damaged example can be forgotten, too. Its content is unknown.
-    examples = (reads.opened(row) for row in rows)
-    return tokens | {reads.tokens.of_content(example) for example in examples if example is not None}
 
 
 def head_of(receipt: Receipt) -> Head:

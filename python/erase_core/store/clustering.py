@@ -20,8 +20,10 @@ from erase_core import checks
 from erase_core._core import Model, UpdateReport
 from erase_core.errors import DataError, IdKindError, ParameterError, StoreError, UnknownIdError
 from erase_core.receipts.receipt import UpdatePath
+from erase_core.store.database import damage
 from erase_core.store.key_file import KeyGoneError
 from erase_core.store.reads import Changes, Reads
+from erase_core.store.schema import FILE
 from erase_core.store.store import Store
 from erase_core.store.transaction import WriteTransaction
 
@@ -150,6 +152,8 @@ class Clustering:
         self, tx: ModelTransaction, slots: Sequence[int], ids: Sequence[int | str]
     ) -> tuple[Update, Model | None]:
         """Remove rows from the model, and return the update and the resulting model."""
+        if {self._ids.get(slot) for slot in slots} != set(ids):
+            raise damage(self._store.folder / FILE, "ids")
         self._changed, self._generation = True, None
         report = self._take_out(slots, ids)
         tx.state.set_digest(self._digest())

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core.errors import KeyFileError, os_reason
+from erase_core.errors import KeyFileError, UncertainError, os_reason
 from erase_core.fs.durable import discard, partial_of, partials_left, sync_folder, write_new
 from erase_core.fs.status import exists, is_file
 
@@ -224,11 +224,14 @@ class KeyFile:
         self._sync()
 
     def rewrap(self, store: str, user_key: bytes | None) -> None:
-        """Write the file anew, with all keys under another key of the caller's, and overwrite the old file.
+        """Write the file anew, with all keys under another key of the caller's. `clear_replaced` wipes the old one.
 
         Raises
         ------
         OSError
+            The file is as it was.
+        UncertainError
+            The disk failed at the end.
         """
         head = _new_head(store, user_key, self.token_key)
         wrapping = _Wrapping(user_key, head[32:64])
@@ -246,10 +249,15 @@ class KeyFile:
             os.link(self.file, replaced)
             os.replace(partial, self.file)
             sync_folder(self.file.parent)
-            discard(replaced)
-            sync_folder(self.file.parent)
+        except OSError as error:
+            if replaced.exists() and not replaced.samefile(self.file):
+                raise UncertainError(
+                    f"{self.file}: {os_reason(error)}. Open the store again, with the new key or with the old one."
+                ) from error
+            for file in (partial, replaced):
+                file.unlink(missing_ok=True)
+            raise
         finally:
-            partial.unlink(missing_ok=True)
             content[:] = bytes(len(content))
 
     def _open(self) -> int:
@@ -257,7 +265,7 @@ class KeyFile:
         try:
             if is_file(self.file):
                 return os.open(self.file, flags)
-            reason = "is missing"
+            reason = "is not a file" if exists(self.file) else "is missing"
         except OSError as error:
             reason = f"cannot be opened for reading and writing ({os_reason(error)})"
         raise KeyFileError(
@@ -322,6 +330,7 @@ def clear_replaced(folder: Path) -> None:
             file.unlink()
         else:
             discard(file)
+        sync_folder(folder)
 
 
 class _Wrapping:

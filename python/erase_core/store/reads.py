@@ -151,6 +151,9 @@ class Reads:
     def unfinished(self) -> list[Unfinished]:
         """Return the removals that may not be finished, oldest first."""
         rows = self._db.all("SELECT generation, slots, number, receipt FROM unfinished ORDER BY generation")
+        for _, _, number, receipt in rows:
+            if not isinstance(number, int | None) or not isinstance(receipt, bytes | None):
+                raise self._damage("unfinished removals")
         return [Unfinished(row[0], self._slots(row[1]), *row[2:]) for row in rows]
 
     def pending(self) -> list[tuple[int, bytes]]:
@@ -249,9 +252,14 @@ class Reads:
         """Return the subjects that look like a subject, as they are spelled in the store, ascending."""
         if unstorable(normalised(subject)):  # half of a surrogate pair
             return []
-        query = "SELECT min(slot), texts FROM examples WHERE likeness = ? GROUP BY subject"
-        rows = self._db.all(query, (self.tokens.of_likeness(subject),))
-        return sorted(str(self._opened(self._key(slot), slot, texts).subject) for slot, texts in rows)
+        likeness, spellings = self.tokens.of_likeness(subject), []
+        query = "SELECT min(slot), subject, texts FROM examples WHERE likeness = ? GROUP BY subject"
+        for slot, token, texts in self._db.all(query, (likeness,)):
+            spelling = self._opened(self._key(slot), slot, texts).subject
+            if spelling is None or self.tokens.about(spelling) != (likeness, token):
+                raise self._damage("subjects")
+            spellings.append(spelling)
+        return sorted(spellings)
 
     def duplicates(self, examples: Sequence[AnyExample]) -> set[int | str]:
         """Return the ids of the given examples that are in the store with the same content."""
@@ -319,6 +327,8 @@ class Reads:
         keys, query = self._keys, "SELECT slot, vector FROM examples"
         if among is None:
             rows, most = self._db.each(query), len(self)
+            if most > self._files.keys.n_slots:  # before memory is reserved for so many
+                raise self._damage("number of examples")
         else:
             between = f"{query} WHERE slot BETWEEN ? AND ?"
             found = [row for each in among for row in self._db.all(between, (each.start, each.stop - 1))]
@@ -395,11 +405,11 @@ class Reads:
     def rows_of(self, ids: Iterable[int | str]) -> list[Row]:
         """Return the rows of the given ids that are in the store."""
         tokens = set(self._tokens_of(ids).values())
-        return [Row(*row) for row in self._among(f"SELECT {ROW} FROM examples WHERE id", tokens)]
+        return self._rows(f"SELECT {ROW} FROM examples WHERE id", tokens)
 
     def rows_in(self, slots: Iterable[int]) -> list[Row]:
         """Return the rows in the given slots."""
-        return [Row(*row) for row in self._among(f"SELECT {ROW} FROM examples WHERE slot", slots)]
+        return self._rows(f"SELECT {ROW} FROM examples WHERE slot", slots)
 
     def opened(self, row: Row) -> Example | None:
         """Return the example in a row; None if it is damaged, or its key is missing."""
@@ -448,9 +458,15 @@ class Reads:
         return id_, vector
 
     def _slots(self, blob: bytes) -> list[int]:
-        if len(blob) % SLOT.itemsize:
+        if not isinstance(blob, bytes) or len(blob) % SLOT.itemsize:
             raise self._damage("changes")
         return [int(slot) for slot in np.frombuffer(blob, dtype=SLOT)]
+
+    def _rows(self, query: str, values: Iterable[object]) -> list[Row]:
+        rows = [Row(*row) for row in self._among(query, values)]
+        if not all(isinstance(row.hash, bytes) for row in rows):
+            raise self._damage("hashes")
+        return rows
 
     def _among(self, query: str, values: Iterable[object]) -> list[tuple[Any, ...]]:
         """Return the rows of a query whose last expression has one of the values."""

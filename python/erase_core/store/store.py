@@ -237,13 +237,22 @@ class Store:
             ) from error
 
     def rewrap(self, user_key: bytes | None) -> None:
-        """Write the key file anew under another key of the caller's. The caller has the lock for removals."""
+        """Write the key file anew under another key of the caller's. The caller has the lock for removals.
+
+        Raises
+        ------
+        StoreError
+            The key file cannot be written, and is as it was.
+        ScrubError
+            The new key is set, but the older key file is not overwritten.
+        """
         with self.locked():
             try:
                 clear_replaced(self.folder)
                 self.keys.rewrap(self.constants.name, user_key)
             except OSError as error:
-                raise StoreError(f"{self.folder / KEY_FILE}: {os_reason(error)}") from error
+                raise StoreError(f"{self.folder / KEY_FILE}: {os_reason(error)}; the key was not changed") from error
+            self.clear_replaced()
 
     def clear_replaced(self) -> None:
         """Overwrite and delete what a killed `rekey` has left. The caller has the lock for removals.
@@ -256,8 +265,8 @@ class Store:
             clear_replaced(self.folder)
         except OSError as error:
             raise ScrubError(
-                f"{self.folder}: an older key file that `rekey` replaced is still there, and cannot be deleted "
-                f"({os_reason(error)}). Solve this, then open the store again, which deletes it."
+                f"{self.folder}: a key file that `rekey` replaced is still there, and cannot be overwritten "
+                f"({os_reason(error)}). Solve this, then open the store again, which overwrites and deletes it."
             ) from error
 
     def _drop(self, new_keys: range, error: BaseException) -> None:
