@@ -284,7 +284,8 @@ class Erase:
         Parameters
         ----------
         ids : int, str or iterable of either
-            Ids of examples. A repeated id counts once.
+            Ids of examples. A repeated id counts once. Examples that cannot be opened, because they are damaged or
+            their keys are missing, can be forgotten, too: all of them in one call.
         subject : str or iterable of str
             Forget all examples about this subject, or about several. Give either `ids` or `subject`.
         on_missing : {"refuse", "skip"}, default="refuse"

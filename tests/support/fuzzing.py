@@ -320,7 +320,7 @@ def damage_store(rng: random.Random, path: Path) -> str:
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         try:
             done.append(rng.choice(WAYS)(rng, path))
-        except Exception as error:  # it is so damaged already that this way is none
+        except Exception as error:  # it is damaged too much already
             done.append(f"nothing more: {error}")
     return "; ".join(done)
 

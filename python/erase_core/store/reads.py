@@ -151,9 +151,8 @@ class Reads:
     def unfinished(self) -> list[Unfinished]:
         """Return the removals that may not be finished, oldest first."""
         rows = self._db.all("SELECT generation, slots, number, receipt FROM unfinished ORDER BY generation")
-        for _, _, number, receipt in rows:
-            if not isinstance(number, int | None) or not isinstance(receipt, bytes | None):
-                raise self._damage("unfinished removals")
+        if not all(isinstance(row[2], int | None) and isinstance(row[3], bytes | None) for row in rows):
+            raise self._damage("unfinished removals")
         return [Unfinished(row[0], self._slots(row[1]), *row[2:]) for row in rows]
 
     def pending(self) -> list[tuple[int, bytes]]:
@@ -404,8 +403,7 @@ class Reads:
     # ---- rows ----
     def rows_of(self, ids: Iterable[int | str]) -> list[Row]:
         """Return the rows of the given ids that are in the store."""
-        tokens = set(self._tokens_of(ids).values())
-        return self._rows(f"SELECT {ROW} FROM examples WHERE id", tokens)
+        return self._rows(f"SELECT {ROW} FROM examples WHERE id", set(self._tokens_of(ids).values()))
 
     def rows_in(self, slots: Iterable[int]) -> list[Row]:
         """Return the rows in the given slots."""
@@ -422,10 +420,10 @@ class Reads:
         """Return how many rows have a vector that does not open, because they are damaged or their keys are missing."""
         keys, count = self._keys, 0
         for slot, blob in self._db.each("SELECT slot, vector FROM examples"):
-            try:
+            count += 1
+            with suppress(KeyGoneError, StoreError):
                 self._opened_vector(keys.of(slot), slot, blob)
-            except (KeyGoneError, StoreError):
-                count += 1
+                count -= 1
         return count
 
     def without_rows(self, slots: Collection[int]) -> set[int]:
@@ -450,12 +448,9 @@ class Reads:
     def _opened_vector(self, key: bytes, slot: int, blob: bytes) -> tuple[int | str, NDArray[np.float32]]:
         try:
             id_, content = self._files.sealing.vector(key, slot, blob)
-            vector = np.frombuffer(content, dtype="<f4")
+            return id_, np.frombuffer(content, dtype="<f4").reshape(self.constants.dim)
         except (SealingError, ValueError) as error:
             raise self._row_damage("vector", key, slot) from error
-        if len(vector) != self.constants.dim:
-            raise self._row_damage("vector", key, slot)
-        return id_, vector
 
     def _slots(self, blob: bytes) -> list[int]:
         if not isinstance(blob, bytes) or len(blob) % SLOT.itemsize:
@@ -481,16 +476,15 @@ class Reads:
 
     def _row_damage(self, name: str, key: bytes, slot: int) -> StoreError:
         """Return the error for a part of a row that does not open. The other part may tell the id."""
-        sealing, id_ = self._files.sealing, None
+        sealing, known = self._files.sealing, ""
         for texts, blob in self._db.all("SELECT texts, vector FROM examples WHERE slot = ?", (slot,)):
             with suppress(SealingError):
-                id_ = sealing.texts(key, slot, texts).id
+                known = f" (id {sealing.texts(key, slot, texts).id!r})"
             with suppress(SealingError):
-                id_ = sealing.vector(key, slot, blob)[0]
-        of = "" if id_ is None else f" (id {id_!r})"
+                known = f" (id {sealing.vector(key, slot, blob)[0]!r})"
         return StoreError(
-            f"{self._db.file} is damaged: cannot read its {name} in slot {slot}{of}. Restore a backup, or forget the "
-            "example by its id, which works without opening it."
+            f"{self._db.file} is damaged: cannot read its {name} in slot {slot}{known}. Restore a backup, or forget "
+            "the example by its id, which works without opening it."
         )
 
 
