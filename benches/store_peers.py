@@ -1,4 +1,4 @@
-"""What people keep vectors and texts in instead, each in files of a folder, and its deletion as its documentation has it."""
+"""What people keep vectors and texts in instead, each in a folder, with the deletion that its documentation shows."""
 
 from __future__ import annotations
 

@@ -284,7 +284,8 @@ class Erase:
         Parameters
         ----------
         ids : int, str or iterable of either
-            Ids of examples. A repeated id counts once.
+            Ids of examples. A repeated id counts once. Examples that cannot be opened, because they are damaged or
+            their keys are missing, can be forgotten, too: all of them in one call.
         subject : str or iterable of str
             Forget all examples about this subject, or about several. Give either `ids` or `subject`.
         on_missing : {"refuse", "skip"}, default="refuse"
@@ -339,7 +340,11 @@ class Erase:
         ParameterError
             The key cannot be read, or is too short.
         StoreLockedError, StoreError
-            Another process is writing, or the key file cannot be written.
+            Another process is writing, or the key file cannot be written; the key was not changed.
+        ScrubError
+            The new key is set, but the older key file is not overwritten; the next `open` does so.
+        UncertainError
+            The disk failed at the end. Open the store with the new key or with the old one.
         """
         with self._opened.lock:
             rekey_store(self._opened, key)

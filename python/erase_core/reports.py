@@ -107,7 +107,8 @@ class ForgetReport(_Report):
     path : {"certified", "replayed", "reseeded"} or None
         How the clustering was updated: see `UpdateReport`. None if no example was removed.
     before, after : list of int or str
-        Ids of the demonstrations before and after the removal. Both empty if they depend on the query.
+        Ids of the demonstrations before and after the removal. Both empty if they depend on the query. `before` is
+        empty, too, if it is unknown because examples could not be opened.
     model_seconds, seconds : float
         Wall-clock time of the clustering's update, and of the whole call with all files.
     receipt : Receipt or None

@@ -58,7 +58,7 @@ def spelled() -> list[Example]:
 
 def generation(erase: Erase) -> int:
     with parts_of(erase).store.reading() as reads:
-        return reads.metadata.generation
+        return reads.state.generation
 
 
 def n_forgotten(erase: Erase) -> int:

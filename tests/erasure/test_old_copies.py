@@ -8,30 +8,34 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 from erase_core import verify_receipts
+from erase_core.erase import Erase
 from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.erasure.recovery import Recovery
 from erase_core.erasure.removal import Removals
-from erase_core.errors import EraseError, ForgottenError, ReceiptError
-from erase_core.store.database import Database
-from erase_core.store.metadata import WritableMetadata
-from erase_core.store.model_cache import Clustering
+from erase_core.errors import EraseError, ForgottenError, KeyFileError, OldCopyWarning, ReceiptError, StoreError
+from erase_core.store.clustering import Clustering
+from erase_core.store.key_file import HEAD_BYTES, KEY_BYTES, KeyFile
 from erase_core.store.reads import Reads
+from erase_core.store.store import Store
 from erase_core.store.transaction import WriteTransaction
 from old_copies import (
     DATABASE,
+    KEYS,
     LAST,
     LOG,
     POINTS,
     WAYS,
     History,
+    aside,
     carry_out,
-    hashes_of,
     head,
+    keys_of,
     left,
     opened,
     put_back,
@@ -40,7 +44,9 @@ from old_copies import (
 from receipts_by_hand import rows_of
 from small_stores import (
     Elsewhere,
+    WordEmbedder,
     check_refused,
+    contents,
     create,
     example,
     fresh,
@@ -75,10 +81,15 @@ def test_what_was_removed_since_is_removed_again(history: History, path: Path, p
     receipts = put_back(history, point, way, path)
     kept, gone = left(history, path)
     old = head(path) < LAST
+    with aside(path) as copy:
+        opens = all(any(key) for key in keys_of(copy).values())
     with reopened(path) as erase:  # which does not go on with anything
-        verification = erase.verify()
-        assert verification.ok == (not old)
-        assert ("a copy from before a removal" in str(verification)) == old
+        if opens:
+            verification = erase.verify()
+            assert verification.ok == (not old)
+            assert ("a copy from before a removal" in str(verification)) == old
+        else:
+            refused(erase.verify, StoreError, f"examples whose keys are not in {path / KEYS}", "newest copies of both")
     with opened(path, old=old, receipts=receipts) as erase:
         assert seen(erase) == seen_anew(path) == fresh(kept)
         for each in gone:
@@ -87,16 +98,22 @@ def test_what_was_removed_since_is_removed_again(history: History, path: Path, p
         status = erase.status()
         assert (status.n_receipts, status.scrubbed) == (LAST, True)
         assert verify_receipts(receipts, head=(LAST, erase.receipts()[-1].hash)).ok
-        assert residue(path, gone) == []
+        assert residue(history, path) == []
+        assert sum(map(any, slots_in(path))) == len(kept)
     with opened(path, old=False, receipts=receipts) as erase:  # once is enough
         erase.ingest([example(999)])
         erase.forget(999)
         assert seen(erase) == fresh(kept)
 
 
+def slots_in(path: Path) -> list[bytes]:
+    """The slots of a key file."""
+    content = (path / KEYS).read_bytes()[HEAD_BYTES:]
+    return [content[start : start + KEY_BYTES] for start in range(0, len(content), KEY_BYTES)]
+
+
 def test_the_residue_that_is_looked_for_can_be_found(history: History) -> None:
-    _, gone = left(history, history.copies[0])
-    assert residue(history.copies[0], gone)
+    assert residue(history, history.copies[0]) == [KEYS]
 
 
 def test_a_whole_folder_with_receipts_inside_tells_nothing(path: Path) -> None:
@@ -165,7 +182,7 @@ def test_a_copy_from_before_its_receipt_was_published_goes_on(path: Path, monkey
     receipts = path.with_name("receipts")
     with create(path, some(12), receipts=receipts) as erase:
         with monkeypatch.context() as patch:
-            patch.setattr(Database, "rewrite", crash)
+            patch.setattr(Store, "destroy", crash)
             with pytest.raises(Crash):
                 erase.forget(subject="ann")
         copies = [Path(shutil.copytree(path, path.with_name(name))) for name in ("one", "other")]
@@ -186,20 +203,116 @@ def test_a_log_of_another_time_never_brings_back_what_was_removed(outside: Histo
     """A database put back where another day's log was left: SQLite mixes them. An error says so, or all is well."""
     told = 0
     logs = [copy / LOG for copy in outside.copies if (copy / LOG).exists() and (copy / LOG).stat().st_size]
-    for copy in outside.copies:
-        for log in logs:
+    for copy, log in product(outside.copies, logs):
+        for keys in (copy / KEYS, log.with_name(KEYS), outside.store / KEYS):
             with new_path() as mixed:
                 mixed.mkdir()
-                shutil.copy(copy / DATABASE, mixed / DATABASE)
-                shutil.copy(log, mixed / LOG)
+                for file in (copy / DATABASE, log, keys):
+                    shutil.copy(file, mixed)
                 try:
                     with opened(mixed) as erase:
                         ok = erase.verify().ok
-                    assert not ok or not hashes_of(mixed) & outside.removed
+                    assert not ok or not keys_of(mixed).keys() & outside.removed.keys()
                     told += not ok
                 except EraseError:
                     told += 1
     assert told > 0
+
+
+# ---- a half of a copy ----
+def database_of(store: Path, copy: Path) -> None:
+    """Put the SQLite file of a copy back, with its log or without one."""
+    for name in (DATABASE, LOG):
+        (store / name).unlink(missing_ok=True)
+        if (copy / name).exists():
+            shutil.copy(copy / name, store / name)
+    (store / f"{DATABASE}-shm").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("place", ["outside", "inside"])
+def test_an_old_database_beside_the_keys_of_today_loses_only_what_came_in_since(path: Path, place: str) -> None:
+    """The receipts of today are there, wherever: what was forgotten since goes, though it cannot be opened."""
+    receipts = path.with_name("receipts") if place == "outside" else None
+    with create(path, some(12), receipts=receipts) as erase:
+        copy = Path(shutil.copytree(path, path.with_name("copy")))
+        erase.ingest(some(2, 52))
+        erase.forget(1)
+        erase.forget(subject="bob")
+    database_of(path, copy)
+    kept = [each for each in some(12) if each.id != 1 and each.subject != "bob"]
+    with pytest.warns(
+        OldCopyWarning, match=r"4 examples .* removed again; 2 examples that were ingested since are lost"
+    ):
+        Erase.open(path, embedder=WordEmbedder(), receipts=receipts).close()
+    with opened(path, old=False) as erase:
+        assert seen(erase) == seen_anew(path) == fresh(kept)
+        assert sum(map(any, slots_in(path))) == len(kept)
+        erase.ingest(some(2, 52))
+        assert seen(erase) == fresh([*kept, *some(2, 52)])
+
+
+def test_an_old_database_whose_removals_no_receipt_knows_is_refused_and_left_alone(path: Path) -> None:
+    """The receipts are those of the copy, too: what was forgotten since has no key, and nobody says that it may go."""
+    with create(path, some(12)) as erase:
+        erase.forget(1)
+        copy = Path(shutil.copytree(path, path.with_name("copy")))
+        erase.forget([2, 5])
+        erase.ingest(some(2, 50))
+        after = seen(erase)
+    today = Path(shutil.copytree(path, path.with_name("today")))
+    database_of(path, copy)
+    shutil.rmtree(path / "receipts")
+    shutil.copytree(copy / "receipts", path / "receipts")
+    keys = contents(path)[KEYS]
+    with opened(path, old=False) as erase:
+        for call in (erase.examples, erase.verify, lambda: erase.prompt("late"), lambda: erase.ingest(some(1, 70))):
+            refused(call, StoreError, "examples whose keys are not in", "newest copies of both", "forget these")
+        refused(lambda: erase.forget(7), StoreError, "2 examples not named here", "nothing was forgotten")
+    assert contents(path)[KEYS] == keys
+    # With the newest of both, all is there: what came in since the copy, too.
+    database_of(path, today)
+    shutil.rmtree(path / "receipts")
+    shutil.copytree(today / "receipts", path / "receipts")
+    with opened(path, old=False) as erase:
+        assert seen(erase) == after
+    # Or, if there is no newer one, they are forgotten by their ids.
+    database_of(path, copy)
+    shutil.rmtree(path / "receipts")
+    shutil.copytree(copy / "receipts", path / "receipts")
+    with opened(path, old=False) as erase:
+        assert sorted(erase.forget([5, 2]).ids) == [2, 5]
+        assert seen(erase) == fresh([each for each in some(12) if each.id not in (1, 2, 5)])
+
+
+def test_an_old_key_file_that_is_shorter_is_refused_and_left_alone(path: Path) -> None:
+    with create(path, some(12)) as erase:
+        old = contents(path)[KEYS]
+        erase.ingest(some(2, 50))
+        erase.forget(1)
+        after = seen(erase)
+    today = contents(path)[KEYS]
+    (path / KEYS).write_bytes(old)
+    files = contents(path)
+    refused(lambda: opened(path), KeyFileError, str(path / KEYS), "older than the store", "nothing was changed")
+    assert contents(path) == files
+    (path / KEYS).write_bytes(today)
+    with opened(path, old=False) as erase:
+        assert seen(erase) == after
+
+
+def test_an_old_key_file_has_its_destroyed_keys_destroyed_again(path: Path) -> None:
+    with create(path, some(12)) as erase:
+        old = contents(path)[KEYS]
+        erase.forget([1, 2, 5])
+        after = seen(erase)
+    today = contents(path)[KEYS]
+    assert today != old
+    (path / KEYS).write_bytes(old)
+    with reopened(path) as erase:
+        assert not erase.verify().ok
+    with opened(path, old=False) as erase:
+        assert contents(path)[KEYS] == today
+        assert seen(erase) == after
 
 
 # ---- several at once ----
@@ -260,15 +373,15 @@ def crash(*args: object) -> None:
 
 STEPS: dict[str, tuple[type, str]] = {
     "receipts read": (StoreReceipts, "missed"),
-    "rows found": (Reads, "ids_matching"),
-    "rows taken out of the model": (Clustering, "remove"),
+    "rows found": (Reads, "slots_matching"),
     "rows deleted": (WriteTransaction, "delete"),
     "what was forgotten noted": (WriteTransaction, "remember"),
-    "head set": (WriteTransaction, "set_head"),
-    "metadata set": (WritableMetadata, "set"),
+    "keys noted": (WriteTransaction, "is_to_finish"),
+    "model fitted anew": (Clustering, "refit"),
+    "state written": (WriteTransaction, "end"),
     "all committed": (Recovery, "catch_up"),
-    "file written anew": (Database, "rewrite"),
-    "log cut": (Database, "_cut_log"),
+    "some keys overwritten": (KeyFile, "_write"),
+    "keys destroyed": (Store, "destroy"),
     "all noted": (Removals, "finish"),
 }
 
@@ -293,7 +406,7 @@ def test_a_crash_while_an_old_copy_catches_up_leaves_an_old_copy(
     outside: History, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or one that has caught up; `verify` tells which of both."""
-    kept, gone = left(outside, outside.copies[2])
+    kept, _ = left(outside, outside.copies[2])
     owner, name = STEPS[step]
     for at in range(1, 9):
         with new_path() as copy, monkeypatch.context() as patch:
@@ -313,7 +426,7 @@ def test_a_crash_while_an_old_copy_catches_up_leaves_an_old_copy(
             with opened(copy) as erase:
                 assert seen(erase) == seen_anew(copy) == fresh(kept)
                 assert erase.status().n_receipts == LAST
-                assert residue(copy, gone) == []
+                assert residue(outside, copy) == []
 
 
 def test_an_old_copy_that_cannot_catch_up_is_left_as_it_was(outside: History, monkeypatch: pytest.MonkeyPatch) -> None:

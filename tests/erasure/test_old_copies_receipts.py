@@ -105,7 +105,8 @@ def verified(erase: Erase) -> bool:
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_receipts_that_are_not_as_they_should_be_are_named(history: History, damage: str) -> None:
     copy = history.copies[3]
-    assert head(copy) == 2  # and everything is in the one file now
+    reopened(copy).close()  # so that everything is in the one file
+    assert head(copy) == 2
     change, name = DAMAGE[damage]
     change(history)
     files = contents(copy)

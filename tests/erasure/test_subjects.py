@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from itertools import permutations
 
 import pytest
-from erase_core.erasure.subjects import find, normalised
+from erase_core.erasure.request import Match, Request
+from erase_core.examples.spelling import normalised
 from hypothesis import given
 from hypothesis import strategies as st
-
-Id = int | str
+from small_stores import create, example, new_path, parts_of
 
 # Some whose other case is more than one letter, or several, and accents.
 LETTERS = "aAe\u00c9sS\u00df\u017fiI\u0130\u0131kK\u212a\u00c5\u212b\u03a3\u03c3\u03c2 \t7-\u0345\u03b1\u1fb3\u0301"
@@ -78,22 +78,29 @@ def test_unlike(one: str, other: str) -> None:
 
 
 SUBJECTS = st.sampled_from(["ann", "Ann", " ann", "a\u200bnn", "bob", "Bob", "cem", "caf\u00e9", "cafe\u0301"])
+MATCHES: list[Match] = ["exact", "normalised"]
 
 
 @given(
-    stored=st.dictionaries(SUBJECTS, st.lists(st.integers(), min_size=1, max_size=3)),
+    stored=st.lists(st.one_of(st.none(), SUBJECTS), min_size=1, max_size=10),
     wanted=st.lists(SUBJECTS, min_size=1, unique=True),
 )
-def test_what_is_found_is_what_was_asked_for(stored: dict[str, list[Id]], wanted: list[str]) -> None:
-    exact, wide = find(stored, wanted, "exact"), find(stored, wanted, "normalised")
-    assert exact.spellings == [subject for subject in wanted if subject in stored]
-    assert exact.missing == [subject for subject in wanted if subject not in stored]
+def test_what_is_found_is_what_was_asked_for(stored: Sequence[str | None], wanted: list[str]) -> None:
+    ids_of = {subject: [i for i, each in enumerate(stored) if each == subject] for subject in {*stored} - {None}}
     forms = {normalised(subject) for subject in wanted}
-    alike = {subject for subject in stored if normalised(subject) in forms}
-    assert set(wide.spellings) == alike == {*exact.spellings, *exact.similar}
-    assert wide.missing == [subject for subject in wanted if normalised(subject) not in map(normalised, stored)]
-    assert wide.similar == []
+    alike = {subject for subject in ids_of if subject is not None and normalised(subject) in forms}
+    examples = [example(i, subject=each) for i, each in enumerate(stored)]
+    with new_path() as path, create(path, examples) as erase, parts_of(erase).store.reading() as reads:
+        exact, wide = (Request(None, wanted, "skip", match).resolve(reads) for match in MATCHES)
+        there = {subject: reads.ids_about(subject) for subject in wanted}
+    assert there == {subject: ids_of.get(subject, []) for subject in wanted}
+    assert exact.subjects == [subject for subject in wanted if subject in ids_of]
+    assert exact.n_missing == len([subject for subject in wanted if subject not in ids_of])
+    assert exact.n_similar == len(alike - set(wanted))
+    assert set(wide.subjects or ()) == alike
+    assert wide.n_missing == len([subject for subject in wanted if normalised(subject) not in map(normalised, alike)])
+    assert wide.n_similar == 0
     for found in (exact, wide):
-        assert len(set(found.spellings)) == len(found.spellings)
-        assert found.ids == [id_ for subject in found.spellings for id_ in stored[subject]]
-        assert not set(found.similar) & set(found.spellings)
+        subjects = found.subjects or []
+        assert len(set(subjects)) == len(subjects)
+        assert found.ids == [id_ for subject in subjects for id_ in ids_of[subject]]

@@ -1,6 +1,6 @@
 """One store, several processes: one writes at a time, others see what counts, one that is killed leaves nothing.
 
-Locks are held by real processes or real connections; handles in one process are test_pipeline's business.
+Locks are held by real processes or real connections.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,16 @@ from typing import Any
 import pytest
 from erase_core._core import Model
 from erase_core.erase import Erase
-from erase_core.errors import ScrubError, ScrubWarning, StoreLockedError, UnknownIdError
-from erase_core.store.model_cache import Clustering
+from erase_core.errors import StoreLockedError, UnknownIdError
+from erase_core.examples.example import Example
+from erase_core.store.clustering import Clustering
+from erase_core.store.key_file import KeyFile
 from erase_core.store.reads import Reads
+from erase_core.store.state import State
 from erase_core.store.store import Store
 from erase_core.store.transaction import WriteTransaction
 from processes import HANG
+from receipts_by_hand import key_of
 from small_stores import (
     QUERIES,
     WRITES,
@@ -102,9 +106,7 @@ def test_a_second_writer_is_refused_while_the_first_writes(path: Path, other: El
 def test_two_processes_that_write_at_once_lose_nothing(path: Path, other: Elsewhere) -> None:
     create(path, some(12)).close()
     other("open", path)
-    (path / "model.qkm").unlink()
     erase = reopened(path, timeout=HANG)
-    erase.prompt(QUERIES[0])  # and makes the snapshot good, for which it waits for nobody: for a write it does
 
     def churn(call: Callable[..., object], first: int) -> None:
         for i in range(first, first + 60, 3):
@@ -143,42 +145,67 @@ def test_many_threads_share_a_handle(path: Path) -> None:
     assert seen(erase) == fresh(erase.examples())
 
 
-# ---- a reader in the way ----
-def test_a_removal_is_done_but_not_vouched_for_while_another_reads_from_before_it(path: Path) -> None:
-    erase = create(path, some(12))
-    erase.close()
-    erase = reopened(path)
-    erase.ingest([{"id": 77, "input": "canary input", "output": "yes"}])
+# ---- readers in the middle ----
+def test_a_reader_from_before_a_removal_holds_up_nobody(path: Path) -> None:
+    """The row stays in the log for the reader's sake, but its key does not."""
+    erase = create(path, [*some(12), Example(77, "canary input", "yes")])
+    key = key_of(path / "examples.sqlite", 12)
     slow = sqlite3.connect(path / "examples.sqlite", isolation_level=None)
     slow.execute("BEGIN")
-    slow.execute("SELECT count(*) FROM examples").fetchone()
-    with pytest.raises(ScrubError, match="the removal is done") as caught:
-        erase.forget(77)
-    assert "database is locked" not in str(caught.value)
-    with pytest.warns(ScrubWarning, match="still reads from before it"):
-        Erase.open(path, embedder=WordEmbedder(), timeout=0.05).close()
-    assert erase.examples() == some(12)
-    assert not erase.verify().ok
-    assert found(path, {"canary": b"canary input"}), "then there would be nothing to vouch for"
+    [row] = slow.execute("SELECT slot, texts, vector FROM examples WHERE slot = 12").fetchall()
+    assert found(path, {"key": key}) == {"key": ["keys"]}
+    report = erase.forget(77)
+    assert report.receipt is not None
+    assert erase.receipts() == [report.receipt]
+    assert erase.status().scrubbed
+    assert erase.verify(absent=["canary input"]).ok
+    with Erase.open(path, embedder=WordEmbedder(), timeout=0) as again:
+        assert again.examples() == some(12)
+    assert slow.execute("SELECT slot, texts, vector FROM examples WHERE slot = 12").fetchall() == [row]
+    assert found(path, {"sealed": row[2], "key": key, "text": b"canary input"}).keys() == {"sealed"}
     slow.close()
-    erase.close()
-    Erase.open(path, embedder=WordEmbedder()).close()
-    assert seen_anew(path) == fresh(some(12))
-    assert found(path, {"canary": b"canary input"}) == {}
+    assert seen_anew(path) == seen(erase) == fresh(some(12))
+
+
+def test_a_call_that_began_before_a_removal_returns_what_is_left(path: Path, other: Elsewhere) -> None:
+    """Its state has an example whose key is gone, so it begins again, with the newer state."""
+    erase = create(path, some(12))
+    other("open", path)
+    states = []
+
+    def read_slowly(reads: Reads) -> list[Example]:
+        states.append(len(reads))
+        if len(states) == 1:
+            other("forget", [1, 2])
+        return reads.all_examples()
+
+    kept = [each for each in some(12) if each.id not in (1, 2)]
+    assert parts_of(erase).read(read_slowly) == kept
+    assert states == [12, 10]
+    # Not if it does not need the keys that are gone: then all of it is of the moment at which it began.
+    states.clear()
+
+    def count_slowly(reads: Reads) -> tuple[int, int]:
+        before = len(reads.taken_slots())
+        other("forget", 3)
+        return before, len(reads.taken_slots())
+
+    assert parts_of(erase).read(count_slowly) == (10, 10)
+    assert seen(erase) == seen_anew(path) == fresh([each for each in kept if each.id != 3])
 
 
 def test_nobody_joins_in_a_removal_that_is_under_way(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or two would hold up each other, and those that read them both."""
+    """Or two would publish the same receipt, and one could note as finished what the other has not done yet."""
     erase, other = create(path, some(12)), reopened(path)
-    committed, go_on, scrub = threading.Event(), threading.Event(), Store.scrub
+    committed, go_on, destroy = threading.Event(), threading.Event(), Store.destroy
 
-    def slowly(store: Store) -> Any:
+    def slowly(store: Store, slots: Iterable[int]) -> None:
         committed.set()
         assert go_on.wait(HANG)
-        return scrub(store)
+        destroy(store, slots)
 
     with monkeypatch.context() as patch, ThreadPoolExecutor() as pool:
-        patch.setattr(Store, "scrub", slowly)
+        patch.setattr(Store, "destroy", slowly)
         removal = pool.submit(erase.forget, 1)
         assert committed.wait(HANG)
         try:
@@ -201,16 +228,22 @@ def test_a_process_killed_before_its_write_counts_has_written_nothing(path: Path
     create(path, some(12)).close()
     other = Elsewhere()
     other("open", path)
-    snapshot = contents(path)["model.qkm"]
+    keys = contents(path)["keys"]
     other("die_before_commit")
     method, options = WRITES[name]
     with pytest.raises(EOFError):
         other(method, **options)
     other.end()
-    assert contents(path)["model.qkm"] != snapshot
+    # An ingest has written its keys already, which no example has. Nobody uses their slots again.
+    assert (contents(path)["keys"] == keys) == (method == "forget")
+    assert contents(path)["keys"].startswith(keys)
+    with reopened(path) as erase:
+        assert erase.examples() == some(12)
+        assert erase.verify().ok
+    Erase.open(path, embedder=WordEmbedder()).close()
+    assert contents(path)["keys"].rstrip(b"\0") == keys.rstrip(b"\0")
     erase = reopened(path)
     assert seen(erase) == fresh(some(12))
-    assert contents(path)["model.qkm"] == snapshot
     write(erase, name)
     assert seen(erase) == fresh(erase.examples())
 
@@ -232,14 +265,16 @@ def test_a_reader_sees_nothing_of_a_write_until_it_counts(path: Path) -> None:
     with reopened(path) as reader:
         assert seen(reader) == before
         with parts_of(erase).clustering.writing() as tx:
-            parts_of(erase).clustering.remove(tx, [1, 2])
-            tx.delete([1, 2])
-            snapshot = contents(path)["model.qkm"]
+            rows = tx.rows_of([1, 2])
+            parts_of(erase).clustering.remove(tx, [row.slot for row in rows], [1, 2])
+            tx.delete(rows, [])
+            tx.is_to_finish()
             assert seen(reader) == seen_anew(path) == before
-            assert contents(path)["model.qkm"] == snapshot
+        # From here on it counts, though the keys are still there.
+        assert reader.examples() == [each for each in some(12) if each.id not in (1, 2)]
+        assert not reader.verify().ok
         parts_of(erase).removals.finish()
         assert seen(reader) == seen_anew(path) == seen(erase) == fresh(erase.examples()) != before
-        assert contents(path)["model.qkm"] == snapshot
 
 
 def test_what_is_read_within_one_reading_is_of_one_moment(path: Path) -> None:
@@ -254,13 +289,14 @@ def test_what_is_read_within_one_reading_is_of_one_moment(path: Path) -> None:
 
 
 STEPS = {
-    "ingest": [(WriteTransaction, "insert"), (Clustering, "add"), (Model, "add")],
+    "ingest": [(KeyFile, "add"), (WriteTransaction, "insert"), (Clustering, "add"), (Model, "add")],
     "forget": [(WriteTransaction, "delete"), (Clustering, "remove"), (Model, "remove"), (Reads, "check_present")],
     "forget subject": [
-        (WriteTransaction, "set_digest"),
-        (Clustering, "_save"),
-        (Clustering, "_unlink"),
-        (Model, "save"),
+        (WriteTransaction, "is_to_finish"),
+        (WriteTransaction, "end"),
+        (State, "set_digest"),
+        (Model, "digest"),
+        (Reads, "subjects_like"),
     ],
 }
 
@@ -294,7 +330,7 @@ def test_a_write_that_is_interrupted_after_any_step_changes_nothing(
         raise error
 
     erase = create(path, some(12))
-    snapshot = contents(path)["model.qkm"]
+    keys = contents(path)["keys"]
     with monkeypatch.context() as patch:
         if owner is Model:
             model: Any = Failing(parts_of(erase).clustering._model, step, error)  # type: ignore[arg-type]
@@ -302,7 +338,7 @@ def test_a_write_that_is_interrupted_after_any_step_changes_nothing(
         else:
             patch.setattr(owner, step, then_fail)
         refused(lambda: write(erase, name), type(error))
-    assert contents(path).get("model.qkm") in (None, snapshot)
+    assert contents(path)["keys"].rstrip(b"\0") == keys.rstrip(b"\0")
     assert seen(erase) == seen_anew(path) == fresh(some(12))
     write(erase, name)
     assert seen(erase) == seen_anew(path) == fresh(erase.examples())

@@ -171,7 +171,8 @@ def rows_of(database: Path) -> dict[int | str, Row]:
         content = AESGCM(key).decrypt(b"\1" + bytes(11), vector, context)
         skipped = 5 + int.from_bytes(content[1:5], "little") if content[0] else 9
         salt = hmac.digest(key, b"erase-core salt 1", "sha256")
-        rows[fields[0]] = Row(*fields, content[skipped:], salt, row_hash, texts, key, slot)
+        values = [*fields, content[skipped:], salt, row_hash, texts, key, slot]
+        rows[fields[0]] = Row(*values)
     return rows
 
 

@@ -308,8 +308,8 @@ class Serving:
         """Let the next write end the process when all is written and not yet committed."""
         end = WriteTransaction.end
 
-        def die(tx: WriteTransaction) -> None:
-            end(tx)
+        def die(self: WriteTransaction) -> None:
+            end(self)
             os.kill(os.getpid(), signal.SIGKILL)
 
         WriteTransaction.end = die  # type: ignore[method-assign]

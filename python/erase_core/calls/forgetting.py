@@ -49,7 +49,7 @@ def run_forget(opened: OpenStore, request: Request) -> ForgetReport:
         report = _nothing_to_forget(opened, request) if request.skips_missing else None
         if report is None:
             # forget 3: the transaction, to its commit (8)
-            with opened.clustering.writing() as tx:
+            with opened.clustering.writing(may_lack_model=True) as tx:
                 report = _removed(opened, tx, request.resolve(tx))
         report = replace(report, seconds=time.perf_counter() - start)
         if report.ids or not opened.removals.are_finished():
@@ -72,7 +72,8 @@ def _nothing_to_forget(opened: OpenStore, request: Request) -> ForgetReport | No
 
 def _removed(opened: OpenStore, tx: ModelTransaction, matched: Matched) -> ForgetReport:
     """Remove examples in a transaction, and return the report."""
-    before = opened.demonstration_ids(tx)
+    # Without a model, it is not known what was shown.
+    before = opened.demonstration_ids(tx) if opened.clustering.is_current(tx) else []
     if not matched.ids:  # another process has removed them, on a file system without locks
         return matched.report(None, len(tx), before, before)
     update, model, receipt = opened.removals.remove(tx, matched.ids, matched.subjects)

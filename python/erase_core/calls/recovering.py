@@ -21,11 +21,14 @@ class Recovered(NamedTuple):
     ----------
     n_removed : int or None
         Number of examples removed again; None if the store is not a copy from before a removal.
+    n_lost : int
+        Number of keys that were destroyed because no example had them.
     unfinished : ScrubError or None
         Why an earlier removal could not be finished.
     """
 
     n_removed: int | None
+    n_lost: int
     unfinished: ScrubError | None
 
 
@@ -41,12 +44,12 @@ def recover(opened: OpenStore) -> Recovered:
         opened.receipts.check_pending(reads)
     recovery = Recovery(opened.store, opened.clustering, opened.receipts, opened.removals)
     n_removed = recovery.catch_up()
-    unfinished = None
+    n_lost, unfinished = 0, None
     try:
-        recovery.finish_what_others_left()
+        n_lost = recovery.finish_what_others_left()
     except ScrubError as error:
         unfinished = error
-    return Recovered(n_removed, unfinished)
+    return Recovered(n_removed, n_lost, unfinished)
 
 
 def warn_about(recovered: Recovered, folder: Path) -> None:
@@ -55,9 +58,12 @@ def warn_about(recovered: Recovered, folder: Path) -> None:
         warnings.warn(str(recovered.unfinished), ScrubWarning, stacklevel=level_of_user())
     removed = recovered.n_removed
     if removed is not None:
+        n_lost = recovered.n_lost
+        came = f"; {counted(n_lost, 'example')} that {'was' if n_lost == 1 else 'were'} ingested since "
+        lost = f"{came}{'is' if n_lost == 1 else 'are'} lost" if n_lost else ""
         warnings.warn(
             f"{folder} was a copy from before a removal; {counted(removed, 'example')} that the receipts list "
-            f"{'was' if removed == 1 else 'were'} removed again",
+            f"{'was' if removed == 1 else 'were'} removed again{lost}",
             OldCopyWarning,
             stacklevel=level_of_user(),
         )

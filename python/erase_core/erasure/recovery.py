@@ -14,7 +14,6 @@ from erase_core.errors import ReceiptError, StoreLockedError
 from erase_core.fs import locks
 from erase_core.fs.status import exists, is_dir
 from erase_core.store.clustering import Clustering
-from erase_core.store.key_file import clear_replaced
 from erase_core.store.store import Store
 
 __all__ = ["Recovery"]
@@ -34,8 +33,13 @@ class Recovery:
     def __init__(self, store: Store, clustering: Clustering, receipts: StoreReceipts, removals: Removals) -> None:
         self._store, self._clustering, self._receipts, self._removals = store, clustering, receipts, removals
 
-    def finish_what_others_left(self) -> None:
+    def finish_what_others_left(self) -> int:
         """Finish what a killed process left, unless another process does so: removals, and keys that no example has.
+
+        Returns
+        -------
+        int
+            Number of keys that no example had.
 
         Raises
         ------
@@ -43,13 +47,13 @@ class Recovery:
         """
         with locks.exclusive(self._store.folder, 0) as acquired:
             if not acquired:
-                return
+                return 0
             if not self._removals.are_finished():
                 self._removals.finish()
+            self._store.clear_replaced()
             with suppress(OSError):
-                clear_replaced(self._store.folder)
                 self._receipts.folder.clear_unfinished()
-            self._destroy_unused_keys()
+            return self._destroy_unused_keys()
 
     def catch_up(self) -> int | None:
         """Do again the removals that receipts record but the store does not know. It is then an old copy.
@@ -98,11 +102,16 @@ class Recovery:
             head = reads.state.head
         return self._receipts.are_newer(head, newest)
 
-    def _destroy_unused_keys(self) -> None:
-        """Destroy keys that no example has: of an ingest that was killed, or of an old key file that was put back."""
+    def _destroy_unused_keys(self) -> int:
+        """Destroy keys that no example has: of an ingest that was killed, or of an old copy that was put back."""
+        unused: set[int] = set()
         with self._store.reading() as reads:
             if len(reads.used_slots()) == len(reads):
-                return
+                return 0
         with suppress(StoreLockedError), self._store.locked() as reads:
-            unused = set(reads.used_slots().tolist()) - set(reads.taken_slots().tolist())
-            self._store.destroy(unused)
+            used, taken = set(reads.used_slots().tolist()), set(reads.taken_slots().tolist())
+            # Examples without keys: one of the files is an old copy, and its other half may be put back.
+            if taken <= used:
+                unused = used - taken
+                self._store.destroy(unused)
+        return len(unused)

@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from erase_core._core import Model, UpdateReport, __version__
+from erase_core._core import Model, __version__
 from erase_core.erasure.receipt_checks import StoreReceipts
-from erase_core.errors import ReceiptError, ScrubError, StoreLockedError, os_reason
+from erase_core.errors import ReceiptError, ScrubError, StoreError, StoreLockedError, os_reason
+from erase_core.examples.example import Example, counted
 from erase_core.fs import locks
 from erase_core.fs.status import is_file
 from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt, Scope
-from erase_core.store.clustering import Clustering, ModelTransaction
+from erase_core.store.clustering import Clustering, ModelTransaction, Update
 from erase_core.store.key_file import FILE as KEY_FILE
 from erase_core.store.reads import Reads, Row, Unfinished
 from erase_core.store.sealing import CIPHER
@@ -70,7 +71,7 @@ class Removals:
 
     def remove(
         self, tx: ModelTransaction, ids: Sequence[int | str], subjects: Sequence[str] | None
-    ) -> tuple[UpdateReport, Model | None, Receipt]:
+    ) -> tuple[Update, Model | None, Receipt]:
         """Remove examples in a transaction, and store the receipt as pending.
 
         Parameters
@@ -82,7 +83,7 @@ class Removals:
 
         Returns
         -------
-        update : UpdateReport
+        update : Update
         model : Model or None
             None if no example is left.
         receipt : Receipt
@@ -97,11 +98,17 @@ class Removals:
         self._receipts.check_may_remove(tx)
         before = _state(tx)
         rows = tx.rows_of(ids)
-        tokens = _tokens(tx, rows, subjects or ())
-        # forget 5: the model
-        update, model = self._clustering.remove(tx, [row.slot for row in rows], ids)
-        # forget 6: the examples
-        tx.delete(rows, tokens)
+        # A damaged example can be forgotten, too. Its content is unknown.
+        examples = [example for row in rows if (example := tx.opened(row))]
+        self._check_named(examples, ids, subjects)
+        tokens = {row.id_token for row in rows} | {tx.tokens.of_subject(subject) for subject in subjects or ()}
+        tokens |= {tx.tokens.of_content(example) for example in examples}
+        # forget 5 and 6: the model and the examples
+        if self._clustering.is_current(tx):
+            update, model = self._clustering.remove(tx, [row.slot for row in rows], ids)
+            tx.delete(rows, tokens)
+        else:
+            update, model = self._remove_unreadable(tx, rows, tokens)
         scope: Scope = "ids" if subjects is None else "subject"
         # forget 7: the receipt, pending
         receipt = self._receipt(tx, before, _state(tx), scope, [row.hash for row in rows], tokens, update)
@@ -112,6 +119,42 @@ class Removals:
         tx.state.head, tx.state.head_is_current = head_of(receipt), True
         return update, model, receipt
 
+    def _check_named(
+        self, examples: Iterable[Example], ids: Sequence[int | str], subjects: Sequence[str] | None
+    ) -> None:
+        """Check that the examples found are those that were named: someone may have exchanged tokens of rows.
+
+        Raises
+        ------
+        StoreError
+        """
+        named = set(ids)
+        if any(each.id not in named or (subjects is not None and each.subject not in subjects) for each in examples):
+            raise StoreError(
+                f"{self._store.folder} is damaged: examples are found under ids or subjects of others; nothing was "
+                "forgotten. Restore a backup, or forget the examples by all their ids in one call."
+            )
+
+    def _remove_unreadable(
+        self, tx: ModelTransaction, rows: Sequence[Row], tokens: set[bytes]
+    ) -> tuple[Update, Model | None]:
+        """Remove rows of which some do not open, and fit the others.
+
+        Raises
+        ------
+        StoreError
+            Others do not open either.
+        """
+        tx.delete(rows, tokens)
+        left = tx.n_unreadable()
+        if left:
+            raise StoreError(
+                f"{self._store.folder}: {counted(left, 'example')} not named here cannot be opened, so "
+                " the model of the others is not known; nothing was forgotten. Restore a backup, or name "
+                "all that cannot be opened in one call."
+            )
+        return self._clustering.refit(tx)
+
     def _receipt(
         self,
         reads: Reads,
@@ -120,7 +163,7 @@ class Removals:
         scope: Scope,
         rows: Sequence[bytes],
         tokens: Iterable[bytes],
-        update: UpdateReport,
+        update: Update,
     ) -> Receipt:
         head, constants = reads.state.head, reads.constants
         settings = constants.settings
@@ -159,8 +202,10 @@ class Removals:
         """
         with self._store.reading() as reads:
             unfinished = reads.unfinished()
+            # In a damaged store, the note could name the slot of an example that is still there.
+            slots = reads.without_rows({slot for each in unfinished for slot in each.slots})
         # forget 9: the keys
-        self._store.destroy(slot for each in unfinished for slot in each.slots)
+        self._store.destroy(slots)
         # forget 10: the receipts
         self._publish([(each.number, each.receipt or b"") for each in unfinished if each.number is not None])
 
@@ -190,14 +235,6 @@ class Removals:
 def _state(reads: Reads) -> State:
     commitment = base64.b64encode(reads.state.commitment).decode()
     return State(len(reads), commitment, reads.state.model_commitment)
-
-
-def _tokens(reads: Reads, rows: Sequence[Row], subjects: Iterable[str]) -> set[bytes]:
-    """Return the tokens of examples, by their ids and contents, and of subjects."""
-    tokens = {row.id_token for row in rows} | {reads.tokens.of_subject(subject) for subject in subjects}
-    # A damaged example can be forgotten, too. Its content is unknown.
-    examples = (reads.opened(row) for row in rows)
-    return tokens | {reads.tokens.of_content(example) for example in examples if example is not None}
 
 
 def head_of(receipt: Receipt) -> Head:

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from erase_core import checks
-from erase_core._core import UpdateReport
 from erase_core.errors import ParameterError, UnknownSubjectError
 from erase_core.examples.example import counted
 from erase_core.receipts.receipt import Receipt
 from erase_core.reports import ForgetReport
+from erase_core.store.clustering import Update
 from erase_core.store.reads import Reads
 
 __all__ = ["Match", "Matched", "OnMissing", "Request"]
@@ -43,7 +43,7 @@ class Matched(NamedTuple):
 
     def report(
         self,
-        update: UpdateReport | None,
+        update: Update | None,
         n_examples: int,
         before: list[int | str],
         after: list[int | str],

@@ -194,10 +194,11 @@ def id_faults(rows: Sequence[tuple[int, AnyExample]], unit: str) -> dict[int, st
 
 
 def counted(n: int, noun: str) -> str:
-    """Return a number with its noun in the right form: ``"1 example"``, ``"2 examples"``, ``"2 queries"``."""
+    """Return a number with its noun in the right form: ``"1 example"``, ``"2 keys"``, ``"2 queries"``."""
     if n == 1:
         return f"1 {noun}"
-    return f"{n} {noun[:-1]}ies" if noun.endswith("y") else f"{n} {noun}s"
+    changes = noun.endswith("y") and noun[-2] not in "aeiou"
+    return f"{n} {noun[:-1]}ies" if changes else f"{n} {noun}s"
 
 
 def unstorable(text: str) -> str | None:

@@ -8,9 +8,10 @@ The model is a `Model` of the core, not a `QKMeans`, because scikit-learn takes 
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NewType, cast
+from typing import NamedTuple, NewType, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +19,32 @@ from numpy.typing import NDArray
 from erase_core import checks
 from erase_core._core import Model, UpdateReport
 from erase_core.errors import DataError, IdKindError, ParameterError, StoreError, UnknownIdError
+from erase_core.receipts.receipt import UpdatePath
+from erase_core.store.database import damage
+from erase_core.store.key_file import KeyGoneError
 from erase_core.store.reads import Changes, Reads
+from erase_core.store.schema import FILE
 from erase_core.store.store import Store
 from erase_core.store.transaction import WriteTransaction
 
-__all__ = ["Clustering", "ModelTransaction"]
+__all__ = ["Clustering", "ModelTransaction", "Update"]
 
 ModelTransaction = NewType("ModelTransaction", WriteTransaction)
 """A transaction that may also change the model. `Clustering.writing` yields it."""
+
+
+class Update(NamedTuple):
+    """How the model was brought up to date.
+
+    Parameters
+    ----------
+    path : {"certified", "replayed", "reseeded"}
+        See `UpdateReport`.
+    seconds : float
+    """
+
+    path: UpdatePath
+    seconds: float
 
 
 class Clustering:
@@ -84,13 +103,24 @@ class Clustering:
             raise StoreError(f"{self._store.folder} is damaged: {error}. Restore a backup.") from error
 
     @contextmanager
-    def writing(self) -> Iterator[ModelTransaction]:
-        """Write to the store and the model. All is committed when the block ends without an error."""
+    def writing(self, *, may_lack_model: bool = False) -> Iterator[ModelTransaction]:
+        """Write to the store and the model. All is committed when the block ends without an error.
+
+        Parameters
+        ----------
+        may_lack_model : bool, default=False
+            Whether to go on if there are rows that do not open, so no model can be fitted. See `is_current`.
+        """
         self._changed = False
         try:
             with self._store.writing() as tx:
                 # Before the rows are changed, since it may have to be fitted from them.
-                self.current(tx)
+                try:
+                    self.current(tx)
+                except (KeyGoneError, StoreError):
+                    if not (may_lack_model and tx.n_unreadable()):
+                        raise
+                    self._drop()
                 yield ModelTransaction(tx)
             if self._changed:
                 self._generation = tx.state.generation
@@ -98,6 +128,10 @@ class Clustering:
             if self._changed:
                 self._drop()
             raise
+
+    def is_current(self, reads: Reads) -> bool:
+        """Whether the model of this state is in memory."""
+        return self._generation == reads.state.generation
 
     def add(
         self, tx: ModelTransaction, slots: range, ids: Sequence[int | str], vectors: NDArray[np.float32]
@@ -108,27 +142,32 @@ class Clustering:
         tx.state.set_digest(self._digest())
         return report
 
-    def trial(self, reads: Reads, ids: Sequence[int | str]) -> tuple[UpdateReport, Model | None]:
-        """Return the report of `remove` and the resulting model, without changing anything."""
+    def trial(self, reads: Reads, ids: Sequence[int | str]) -> tuple[Update, Model | None]:
+        """Return the update of `remove` and the resulting model, without changing anything."""
         model = copy.deepcopy(self._not_empty(self.current(reads)))
         report = model.remove(_of_one_kind(ids))
-        return report, model if model.n_rows else None
+        return Update(report.path, report.seconds), model if model.n_rows else None
 
     def remove(
         self, tx: ModelTransaction, slots: Sequence[int], ids: Sequence[int | str]
-    ) -> tuple[UpdateReport, Model | None]:
-        """Remove rows from the model, and return the report and the resulting model."""
+    ) -> tuple[Update, Model | None]:
+        """Remove rows from the model, and return the update and the resulting model."""
+        if {self._ids.get(slot) for slot in slots} != set(ids):
+            raise damage(self._store.folder / FILE, "ids")
         self._changed, self._generation = True, None
         report = self._take_out(slots, ids)
         tx.state.set_digest(self._digest())
-        return report, self._model
+        return Update(report.path, report.seconds), self._model
 
-    def refit(self, tx: WriteTransaction) -> None:
-        """Fit the rows as they are in a transaction, and set the digest."""
+    def refit(self, tx: WriteTransaction) -> tuple[Update, Model | None]:
+        """Fit the rows as they are in a transaction, set the digest, and return the update and the model."""
+        start = time.perf_counter()
         self._load(tx)
+        model = self._model
         tx.state.set_digest(self._digest())
         # Whether the transaction is committed is not known here.
         self._drop()
+        return Update("reseeded", time.perf_counter() - start), model
 
     def _drop(self) -> None:
         self._model, self._generation, self._ids, self._changed = None, None, {}, False

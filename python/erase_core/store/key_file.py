@@ -21,9 +21,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core.errors import KeyFileError, os_reason
+from erase_core.errors import KeyFileError, UncertainError, os_reason
 from erase_core.fs.durable import discard, partial_of, partials_left, sync_folder, write_new
-from erase_core.fs.status import is_file
+from erase_core.fs.status import exists, is_file
 from erase_core.store.database import needs_access
 
 __all__ = ["FILE", "HEAD_BYTES", "KEY_BYTES", "KeyFile", "KeyGoneError", "Keys", "clear_replaced"]
@@ -171,7 +171,8 @@ class KeyFile:
         ------
         KeyFileError
         """
-        if self.n_slots < n_slots:
+        # A slot that is cut in two does not count.
+        if os.fstat(self._descriptor).st_size < HEAD_BYTES + KEY_BYTES * n_slots:
             raise KeyFileError(
                 f"{self.file} has {self.n_slots} slots, but the store has used {n_slots}: it was cut off, or is older "
                 "than the store. Put the newest copy back; nothing was changed."
@@ -185,7 +186,11 @@ class KeyFile:
         KeyGoneError
             One of them is destroyed.
         """
-        return [Keys(self._read(slot, 1), self._wrapping, slot).of(slot) for slot in slots]
+        keys = []
+        for slot in slots:
+            kept = self._read(slot, 1) if self._in_file([slot]) else b""
+            keys.append(Keys(kept, self._wrapping, slot).of(slot))
+        return keys
 
     def all(self) -> Keys:
         """Return all keys as they are now."""
@@ -193,7 +198,7 @@ class KeyFile:
 
     def are_destroyed(self, slots: Iterable[int]) -> bool:
         """Whether none of the slots holds a key."""
-        return not any(self._read(first, count).strip(b"\0") for first, count in _runs(slots))
+        return not any(self._read(first, count).strip(b"\0") for first, count in _runs(self._in_file(slots)))
 
     def add(self, first: int, count: int) -> list[bytes]:
         """Draw keys, and write them durably to slots from `first` on.
@@ -215,17 +220,20 @@ class KeyFile:
         ------
         OSError
         """
-        for first, count in _runs(slots):
+        for first, count in _runs(self._in_file(slots)):
             if self._read(first, count).strip(b"\0"):
                 self._write(first, bytes(KEY_BYTES * count))
         self._sync()
 
     def rewrap(self, store: str, user_key: bytes | None) -> None:
-        """Write the file anew, with all keys under another key of the caller's, and overwrite the old file.
+        """Write the file anew, with all keys under another key of the caller's. `clear_replaced` wipes the old one.
 
         Raises
         ------
         OSError
+            The file is as it was.
+        UncertainError
+            The disk failed at the end.
         """
         head = _new_head(store, user_key, self.token_key)
         wrapping = _Wrapping(user_key, head[32:64])
@@ -243,10 +251,15 @@ class KeyFile:
             os.link(self.file, replaced)
             os.replace(partial, self.file)
             sync_folder(self.file.parent)
-            discard(replaced)
-            sync_folder(self.file.parent)
+        except OSError as error:
+            if replaced.exists() and not replaced.samefile(self.file):
+                raise UncertainError(
+                    f"{self.file}: {os_reason(error)}. Open the store again, with the new key or with the old one."
+                ) from error
+            for file in (partial, replaced):
+                file.unlink(missing_ok=True)
+            raise
         finally:
-            partial.unlink(missing_ok=True)
             content[:] = bytes(len(content))
 
     def _open(self) -> tuple[int, bool]:
@@ -257,7 +270,7 @@ class KeyFile:
                     return os.open(self.file, os.O_RDWR | flags), True
                 except PermissionError:  # a reader of the store may not write
                     return os.open(self.file, os.O_RDONLY | flags), False
-            reason = "is missing"
+            reason = "is not a file" if exists(self.file) else "is missing"
         except OSError as error:
             reason = f"cannot be read ({os_reason(error)})"
         raise KeyFileError(
@@ -274,18 +287,27 @@ class KeyFile:
         if version != VERSION:
             raise KeyFileError(f"{self.file} has version {version}, this erase_core reads {VERSION}. Upgrade it.")
         head = _Head(content[16:32].hex(), bool(flags & 1), content[32:64], content[64:96])
+        if not head.is_wrapped and content[96:] != _code(content[:96], None):
+            raise KeyFileError(f"{self.file} is damaged: its head was changed. Put the newest copy back.")
         if head.store != store:
             raise KeyFileError(f"{self.file} is the key file of another store. Put the one of this store back.")
         if head.is_wrapped and user_key is None:
             raise KeyFileError(f"{self.file} can only be read with the key of this store. Give it (key, --key-from).")
-        if not hmac.compare_digest(content[96:], _code(content[:96], user_key if head.is_wrapped else None)):
-            what = "another key was given, or the file is damaged" if head.is_wrapped else "it is damaged"
-            raise KeyFileError(f"{self.file} cannot be read: {what}. Give the right key, or put the newest copy back.")
+        if head.is_wrapped and not hmac.compare_digest(content[96:], _code(content[:96], user_key)):
+            raise KeyFileError(
+                f"{self.file} cannot be read: another key was given, or the file is damaged. Give the right key, or "
+                "put the newest copy back."
+            )
         if user_key is not None and not head.is_wrapped:
             raise KeyFileError(
                 f"a key was given, but {self.file} needs none. Leave it out, or set one by `erase rekey`."
             )
         return head
+
+    def _in_file(self, slots: Iterable[int]) -> list[int]:
+        """Return the slots that the file has. Others, which only a damaged store names, never reach its head or end."""
+        n_slots = self.n_slots
+        return [slot for slot in slots if 0 <= slot < n_slots]
 
     def _read(self, first: int, count: int) -> bytes:
         parts, start, end = [], HEAD_BYTES + KEY_BYTES * first, HEAD_BYTES + KEY_BYTES * (first + count)
@@ -308,8 +330,14 @@ class KeyFile:
 
 def clear_replaced(folder: Path) -> None:
     """Overwrite and delete what a killed `rekey` has left. The caller must have exclusive access to the folder."""
+    current = folder / FILE
     for file in [*folder.glob(REPLACED), *partials_left(folder, FILE)]:
-        discard(file)
+        # A file gets its name by a link, so what is left may be another name of the current file.
+        if exists(current) and file.samefile(current):
+            file.unlink()
+        else:
+            discard(file)
+        sync_folder(folder)
 
 
 class _Wrapping:

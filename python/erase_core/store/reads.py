@@ -7,6 +7,7 @@ are found by tokens of their ids and subjects. A row opens only with its key, in
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from erase_core.examples.spelling import normalised
 from erase_core.receipts.receipt import Receipt
 from erase_core.store.constants import Constants
 from erase_core.store.database import Database, damage
-from erase_core.store.key_file import KeyFile, Keys
+from erase_core.store.key_file import KeyFile, KeyGoneError, Keys
 from erase_core.store.sealing import Sealing, SealingError, can_be_an_id, row_hash
 from erase_core.store.state import State, read_state
 
@@ -143,14 +144,18 @@ class Reads:
         return self.state.n_examples
 
     def id_type(self) -> type[int] | type[str] | None:
-        """Return the type of the ids; None for a store without examples."""
-        row = self._db.one("SELECT slot, vector FROM examples LIMIT 1", default=None)
-        return None if row is None else type(self._opened_vectors([row])[0][0])
+        """Return the type of the ids; None for a store without examples, or if none can be opened."""
+        for row in self._db.each("SELECT slot, vector FROM examples"):
+            with suppress(KeyGoneError, StoreError):  # a damaged example, which does not hide the others
+                return type(self._opened_vectors([row])[0][0])
+        return None
 
     # ---- removals and changes ----
     def unfinished(self) -> list[Unfinished]:
         """Return the removals that may not be finished, oldest first."""
         rows = self._db.all("SELECT generation, slots, number, receipt FROM unfinished ORDER BY generation")
+        if not all(isinstance(row[2], int | None) and isinstance(row[3], bytes | None) for row in rows):
+            raise self._damage("unfinished removals")
         return [Unfinished(row[0], self._slots(row[1]), row[2], self._unpacked(row[3])) for row in rows]
 
     def pending(self) -> list[tuple[int, bytes]]:
@@ -232,8 +237,8 @@ class Reads:
 
     def present(self, ids: Sequence[int | str]) -> list[int | str]:
         """Return the given ids that are in the store, in their order."""
-        tokens = {id_: self.tokens.of_id(id_) for id_ in ids if can_be_an_id(id_)}
-        found = {row[0] for row in self._among("SELECT id FROM examples WHERE id", tokens.values())}
+        tokens = self._tokens_of(ids)
+        found = {row[0] for row in self._among("SELECT id FROM examples WHERE id", set(tokens.values()))}
         kind = self.id_type() if found else None
         # 7 and "7" have the same token, but only one of them is an id of the store.
         return [id_ for id_, token in tokens.items() if token in found and isinstance(id_, kind or object)]
@@ -248,9 +253,14 @@ class Reads:
         """Return the subjects that look like a subject, as they are spelled in the store, ascending."""
         if unstorable(normalised(subject)):  # half of a surrogate pair
             return []
-        query = "SELECT min(slot), texts FROM examples WHERE likeness = ? GROUP BY subject"
-        rows = self._db.all(query, (self.tokens.of_likeness(subject),))
-        return sorted(str(self._opened(self._key(slot), slot, texts).subject) for slot, texts in rows)
+        likeness, spellings = self.tokens.of_likeness(subject), []
+        query = "SELECT min(slot), subject, texts FROM examples WHERE likeness = ? GROUP BY subject"
+        for slot, token, texts in self._db.all(query, (likeness,)):
+            spelling = self._opened(self._key(slot), slot, texts).subject
+            if spelling is None or self.tokens.about(spelling) != (likeness, token):
+                raise self._damage("subjects")
+            spellings.append(spelling)
+        return sorted(spellings)
 
     def duplicates(self, examples: Sequence[AnyExample]) -> set[int | str]:
         """Return the ids of the given examples that are in the store with the same content."""
@@ -318,6 +328,8 @@ class Reads:
         query = "SELECT slot, vector FROM examples"
         if among is None:
             batches, most = self._db.batches(query, BATCH), len(self)
+            if most > self._files.keys.n_slots:  # before memory is reserved for so many
+                raise self._damage("number of examples")
         else:
             between = f"{query} WHERE slot BETWEEN ? AND ?"
             found = [row for each in among for row in self._db.all(between, (each.start, each.stop - 1))]
@@ -390,22 +402,39 @@ class Reads:
     # ---- rows ----
     def rows_of(self, ids: Iterable[int | str]) -> list[Row]:
         """Return the rows of the given ids that are in the store."""
-        tokens = {self.tokens.of_id(id_) for id_ in ids if can_be_an_id(id_)}
-        return [Row(*row) for row in self._among(f"SELECT {ROW} FROM examples WHERE id", tokens)]
+        return self._rows(f"SELECT {ROW} FROM examples WHERE id", set(self._tokens_of(ids).values()))
 
     def rows_in(self, slots: Iterable[int]) -> list[Row]:
         """Return the rows in the given slots."""
-        return [Row(*row) for row in self._among(f"SELECT {ROW} FROM examples WHERE slot", slots)]
+        return self._rows(f"SELECT {ROW} FROM examples WHERE slot", slots)
 
     def opened(self, row: Row) -> Example | None:
-        """Return the example in a row; None if it is damaged."""
+        """Return the example in a row; None if it is damaged, or its key is missing."""
         try:
             return self._files.sealing.open_texts(self._key(row.slot), row.slot, row.texts)
-        except SealingError:
+        except (KeyGoneError, SealingError):
             return None
+
+    def n_unreadable(self) -> int:
+        """Return how many rows have a vector that does not open, because they are damaged or their keys are missing."""
+        keys, count = self._keys, 0
+        for slot, blob in self._db.each("SELECT slot, vector FROM examples"):
+            count += 1
+            with suppress(KeyGoneError, StoreError):
+                keys.of(slot)
+                self._opened_vectors([(slot, blob)])
+                count -= 1
+        return count
+
+    def without_rows(self, slots: Collection[int]) -> set[int]:
+        """Return the given slots that no row is in."""
+        return set(slots) - {row[0] for row in self._among("SELECT slot FROM examples WHERE slot", slots)}
 
     def _examples_of(self, ids: Iterable[int | str]) -> list[Example]:
         return [self._opened(self._key(row.slot), row.slot, row.texts) for row in self.rows_of(ids)]
+
+    def _tokens_of(self, ids: Iterable[int | str]) -> dict[int | str, bytes]:
+        return {id_: self.tokens.of_id(id_) for id_ in ids if can_be_an_id(id_)}
 
     def _key(self, slot: int) -> bytes:
         # All keys are read if many are needed. The file may change, but they belong to this state.
@@ -415,7 +444,7 @@ class Reads:
         try:
             return self._files.sealing.open_texts(key, slot, texts)
         except SealingError as error:
-            raise self._damage(f"example in slot {slot}") from error
+            raise self._row_damage("example", key, slot) from error
 
     def _opened_vectors(self, rows: Sequence[tuple[int, bytes]]) -> tuple[list[int | str], NDArray[np.float32]]:
         """Return the ids and the vectors of rows, given as slots with sealed vectors."""
@@ -428,10 +457,10 @@ class Reads:
         try:
             return self._files.sealing.open_vectors(list(map(keys, slots)), slots, [blob for _, blob in rows], vectors)
         except SealingError as error:
-            raise self._damage(f"vector in slot {error.slot}") from error
+            raise self._row_damage("vector", keys(error.slot), error.slot) from error
 
     def _slots(self, blob: bytes) -> list[int]:
-        if len(blob) % SLOT.itemsize:
+        if not isinstance(blob, bytes) or len(blob) % SLOT.itemsize:
             raise self._damage("changes")
         return [int(slot) for slot in np.frombuffer(blob, dtype=SLOT)]
 
@@ -440,6 +469,12 @@ class Reads:
             return None if receipt is None else Receipt.unpacked(receipt)
         except ReceiptError as error:
             raise self._damage("pending receipts") from error
+
+    def _rows(self, query: str, values: Iterable[object]) -> list[Row]:
+        rows = [Row(*row) for row in self._among(query, values)]
+        if not all(isinstance(row.hash, bytes) for row in rows):
+            raise self._damage("hashes")
+        return rows
 
     def _among(self, query: str, values: Iterable[object]) -> list[tuple[Any, ...]]:
         """Return the rows of a query whose last expression has one of the values."""
@@ -451,6 +486,20 @@ class Reads:
 
     def _damage(self, name: str) -> StoreError:
         return damage(self._db.file, name)
+
+    def _row_damage(self, name: str, key: bytes, slot: int) -> StoreError:
+        """Return the error for a part of a row that does not open. The other part may tell the id."""
+        sealing, known = self._files.sealing, ""
+        vector = np.empty((1, self.constants.dim), dtype=np.float32)
+        for texts, blob in self._db.all("SELECT texts, vector FROM examples WHERE slot = ?", (slot,)):
+            with suppress(SealingError):
+                known = f" (id {sealing.open_texts(key, slot, texts).id!r})"
+            with suppress(SealingError):
+                known = f" (id {sealing.open_vectors([key], [slot], [blob], vector)[0]!r})"
+        return StoreError(
+            f"{self._db.file} is damaged: cannot read its {name} in slot {slot}{known}. Restore a backup, or forget "
+            "the example by its id, which works without opening it."
+        )
 
 
 ROW = "slot, id, likeness, subject, hash, texts"

@@ -96,11 +96,15 @@ def read_state(db: Database) -> State:
     row: tuple[Any, ...] = db.one(f"SELECT {', '.join(COLUMNS)} FROM state", default=())
     if not row:
         raise damage(db.file, "state")
+    # SQLite checks the types when a value is written, not when a damaged file is read.
+    if not all(isinstance(value, kind) for value, kind in zip(row, KINDS, strict=True)):
+        raise damage(db.file, "state")
     values = dict(zip(COLUMNS, row, strict=True))
     head = Head(values["head"], values.pop("head_hash"), values.pop("head_key"))
     state = State(**{**values, "head": head, "head_is_current": bool(values["head_is_current"])})
     lengths = (len(state.model_salt), len(state.commitment), len(state.forgotten_commitment))
-    if lengths != (commitments.SALT_BYTES, len(commitments.EMPTY), len(commitments.EMPTY)):
+    counts = (state.generation, state.n_examples, state.n_subjects, state.next_slot, head.number)
+    if lengths != (commitments.SALT_BYTES, len(commitments.EMPTY), len(commitments.EMPTY)) or min(counts) < 0:
         raise damage(db.file, "state")
     return state
 
@@ -112,3 +116,4 @@ def write_state(change: Change, state: State) -> None:
 
 
 COLUMNS = tuple(new_state().values())
+KINDS = tuple(type(value) for value in new_state().values().values())

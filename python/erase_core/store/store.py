@@ -216,7 +216,7 @@ class Store:
         return StoreError(
             f"{self.folder} has examples whose keys are not in {self.keys.file}: the key file is older than the SQLite "
             "file, or the SQLite file is a copy from before a removal. Put the newest copies of both back, with the "
-            "newest receipts."
+            "newest receipts. If there are none, forget these examples by their ids, which works without opening them."
         )
 
     def destroy(self, slots: Iterable[int]) -> None:
@@ -237,13 +237,37 @@ class Store:
             ) from error
 
     def rewrap(self, user_key: bytes | None) -> None:
-        """Write the key file anew under another key of the caller's. The caller has the lock for removals."""
+        """Write the key file anew under another key of the caller's. The caller has the lock for removals.
+
+        Raises
+        ------
+        StoreError
+            The key file cannot be written, and is as it was.
+        ScrubError
+            The new key is set, but the older key file is not overwritten.
+        """
         with self.locked():
             try:
                 clear_replaced(self.folder)
                 self.keys.rewrap(self.constants.name, user_key)
             except OSError as error:
-                raise StoreError(f"{self.folder / KEY_FILE}: {os_reason(error)}") from error
+                raise StoreError(f"{self.folder / KEY_FILE}: {os_reason(error)}; the key was not changed") from error
+            self.clear_replaced()
+
+    def clear_replaced(self) -> None:
+        """Overwrite and delete what a killed `rekey` has left. The caller has the lock for removals.
+
+        Raises
+        ------
+        ScrubError
+        """
+        try:
+            clear_replaced(self.folder)
+        except OSError as error:
+            raise ScrubError(
+                f"{self.folder}: a key file that `rekey` replaced is still there, and cannot be overwritten "
+                f"({os_reason(error)}). Solve this, then open the store again, which overwrites and deletes it."
+            ) from error
 
     def _drop(self, new_keys: range, error: BaseException) -> None:
         """Destroy the keys of an ingest that was not committed. If that is not certain, the next `open` does so."""

@@ -61,6 +61,8 @@ class WriteTransaction(Reads):
         if not examples:
             return self.new_keys
         try:
+            if first > state.next_slot:  # their transactions can no longer be committed
+                files.keys.destroy(range(state.next_slot, first))
             keys = files.keys.add(first, len(examples))
         except OSError as error:
             raise StoreError(f"{files.keys.file}: {os_reason(error)}; nothing was changed") from error
