@@ -30,7 +30,7 @@ PROSE := $(wildcard *.md docs/*.md) python
 RELIABILITY := $(addprefix reliability-, crash residue memory concurrency fuzz receipts chain old_copies)
 
 .PHONY: help demo build test test-latest test-oldest test-slow reliability $(RELIABILITY) sanitize lint format bench \
-  compare choose accuracy picture wheel constraints clean
+  bench-store compare choose accuracy picture wheel constraints clean
 
 help:
 	@echo "make demo       build, install into $(VENV), and run the main job on shipped data"
@@ -42,6 +42,7 @@ help:
 	@echo "make lint       formatters, linters, type checkers, documentation, language"
 	@echo "make bench      criterion benches of kernel and core, pytest-benchmark of removals (minutes)"
 	@echo "make compare    fits and removals beside scikit-learn, faiss and vector stores (docs/performance.md); FULL=1"
+	@echo "make bench-store  what forgetting costs, from the call to the disk, beside other stores; FULL=1"
 	@echo "make accuracy   what demonstrations are worth to a small model (docs/accuracy.md)"
 	@echo "make picture    the picture of the demo in the README"
 	@echo "make choose     the table behind the defaults (docs/choosing.md)"
@@ -130,6 +131,10 @@ bench: build $(VENV)/.group-bench
 
 compare: build $(VENV)/.group-bench $(VENV)/.group-stores
 	$(BIN)/python benches/compare.py $(if $(DATA),--data $(DATA)) $(if $(FULL),--full)
+
+bench-store: build $(VENV)/.group-bench $(VENV)/.group-stores
+	$(BIN)/python benches/store.py $(if $(FULL),--sizes 1000 10000 100000 1000000) \
+		--results benches/results/store.json --picture docs/forgetting.png
 
 choose: build $(VENV)/.group-bench
 	$(BIN)/python benches/choose.py $(if $(DATA),--data $(DATA))
