@@ -186,11 +186,13 @@ class KeyFile:
         KeyGoneError
             One of them is destroyed.
         """
-        keys = []
-        for slot in slots:
-            kept = self._read(slot, 1) if self._in_file([slot]) else b""
-            keys.append(Keys(kept, self._wrapping, slot).of(slot))
-        return keys
+        keys: dict[int, bytes] = {}
+        for first, count in _runs(set(self._in_file(slots))):
+            part = Keys(self._read(first, count), self._wrapping, first)
+            keys |= {slot: part.of(slot) for slot in range(first, first + count)}
+        if not keys.keys() >= set(slots):
+            raise KeyGoneError
+        return [keys[slot] for slot in slots]
 
     def all(self) -> Keys:
         """Return all keys as they are now."""

@@ -328,6 +328,7 @@ class Reads:
         query = "SELECT slot, vector FROM examples"
         if among is None:
             batches, most = self._db.batches(query, BATCH), len(self)
+            _ = self._keys  # all are needed
             if most > self._files.keys.n_slots:  # before memory is reserved for so many
                 raise self._damage("number of examples")
         else:
@@ -437,8 +438,11 @@ class Reads:
         return {id_: self.tokens.of_id(id_) for id_ in ids if can_be_an_id(id_)}
 
     def _key(self, slot: int) -> bytes:
-        # All keys are read if many are needed. The file may change, but they belong to this state.
-        return self._keys.of(slot) if "_keys" in self.__dict__ else self._files.keys.of([slot])[0]
+        return self._keys_of([slot])[0]
+
+    def _keys_of(self, slots: Sequence[int]) -> list[bytes]:
+        # The file may change, but if all keys were read, they are those of this state.
+        return [self._keys.of(slot) for slot in slots] if "_keys" in self.__dict__ else self._files.keys.of(slots)
 
     def _opened(self, key: bytes, slot: int, texts: bytes) -> Example:
         try:
@@ -452,12 +456,12 @@ class Reads:
         return self._open_into(vectors, rows), vectors
 
     def _open_into(self, vectors: NDArray[np.float32], rows: Sequence[tuple[int, bytes]]) -> list[int | str]:
-        keys = self._keys.of if len(rows) > 1 else self._key
         slots = [slot for slot, _ in rows]
+        keys = self._keys_of(slots)
         try:
-            return self._files.sealing.open_vectors(list(map(keys, slots)), slots, [blob for _, blob in rows], vectors)
+            return self._files.sealing.open_vectors(keys, slots, [blob for _, blob in rows], vectors)
         except SealingError as error:
-            raise self._row_damage("vector", keys(error.slot), error.slot) from error
+            raise self._row_damage("vector", keys[slots.index(error.slot)], error.slot) from error
 
     def _slots(self, blob: bytes) -> list[int]:
         if not isinstance(blob, bytes) or len(blob) % SLOT.itemsize:
