@@ -38,7 +38,7 @@ CREATE TABLE examples (
     vector BLOB NOT NULL,
     texts BLOB NOT NULL
 ) STRICT;
-CREATE INDEX examples_by_subject ON examples (likeness, subject) WHERE subject IS NOT NULL;
+CREATE INDEX examples_by_subject ON examples (likeness, subject) WHERE likeness IS NOT NULL;
 CREATE INDEX examples_by_twin ON examples (twin) WHERE twin IS NOT NULL;
 CREATE TABLE forgotten (token BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE changes (
