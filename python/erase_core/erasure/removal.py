@@ -23,7 +23,8 @@ from erase_core.fs.status import is_file
 from erase_core.receipts.receipt import NO_PREDECESSOR, Receipt, Scope
 from erase_core.store.clustering import Clustering, ModelTransaction, Update
 from erase_core.store.key_file import FILE as KEY_FILE
-from erase_core.store.reads import Reads, Row, Unfinished
+from erase_core.store.reads import Reads
+from erase_core.store.records import Row, Unfinished
 from erase_core.store.sealing import CIPHER
 from erase_core.store.state import Head
 from erase_core.store.store import Store

@@ -22,7 +22,8 @@ from erase_core.errors import DataError, IdKindError, ParameterError, StoreError
 from erase_core.receipts.receipt import UpdatePath
 from erase_core.store.database import damage
 from erase_core.store.key_file import KeyGoneError
-from erase_core.store.reads import Changes, Reads
+from erase_core.store.reads import Reads
+from erase_core.store.records import Changes
 from erase_core.store.schema import FILE
 from erase_core.store.store import Store
 from erase_core.store.transaction import WriteTransaction

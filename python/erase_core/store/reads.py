@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,93 +21,19 @@ from erase_core.examples.example import AnyExample, Example, unstorable
 from erase_core.examples.spelling import normalised
 from erase_core.receipts.receipt import Receipt
 from erase_core.store.constants import Constants
-from erase_core.store.database import Database, damage
-from erase_core.store.key_file import KeyFile, KeyGoneError, Keys
-from erase_core.store.sealing import Sealing, SealingError, can_be_an_id, row_hash
+from erase_core.store.database import damage
+from erase_core.store.key_file import KeyGoneError, Keys
+from erase_core.store.records import Changes, Row, StoreFiles, Unfinished
+from erase_core.store.sealing import SealingError, can_be_an_id, row_hash
 from erase_core.store.state import State, read_state
 
-__all__ = ["Changes", "LockedReads", "Reads", "Row", "StoreFiles", "Unfinished"]
+__all__ = ["LockedReads", "Reads"]
 
 # Variables in one statement, below the lowest limit of any build of SQLite.
 CHUNK = 500
 SLOT = np.dtype("<i8")
 # Rows to open at a time.
 BATCH = 4096
-
-
-class StoreFiles(NamedTuple):
-    """What every query of a store needs.
-
-    Parameters
-    ----------
-    db : Database
-    keys : KeyFile
-    constants : Constants
-    sealing : Sealing
-    tokens : Tokens
-    """
-
-    db: Database
-    keys: KeyFile
-    constants: Constants
-    sealing: Sealing
-    tokens: Tokens
-
-
-class Row(NamedTuple):
-    """An example as it is found by its id.
-
-    Parameters
-    ----------
-    slot : int
-    id_token : bytes
-    likeness, subject : bytes or None
-        Tokens of the subject.
-    hash : bytes
-    texts : bytes
-        Sealed.
-    """
-
-    slot: int
-    id_token: bytes
-    likeness: bytes | None
-    subject: bytes | None
-    hash: bytes
-    texts: bytes
-
-
-class Changes(NamedTuple):
-    """What changed between two generations.
-
-    Parameters
-    ----------
-    gone : list of int
-        Slots of examples that were removed.
-    came : list of range
-        Slots that were given to new examples. Some may have gone again.
-    """
-
-    gone: list[int]
-    came: list[range]
-
-
-class Unfinished(NamedTuple):
-    """A removal whose keys may not be destroyed, or whose receipt may not be published.
-
-    Parameters
-    ----------
-    generation : int
-    slots : list of int
-        The slots of the keys to destroy.
-    number : int or None
-        Number of the receipt; None if there is none to publish.
-    receipt : bytes or None
-    """
-
-    generation: int
-    slots: list[int]
-    number: int | None
-    receipt: bytes | None
 
 
 class Reads:

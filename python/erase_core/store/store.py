@@ -24,7 +24,8 @@ from erase_core.store.database import Database, needs_access
 from erase_core.store.key_file import FILE as KEY_FILE
 from erase_core.store.key_file import KeyFile, KeyGoneError, clear_replaced
 from erase_core.store.new_folder import check_vacant, clear_unfinished
-from erase_core.store.reads import LockedReads, Reads, StoreFiles
+from erase_core.store.reads import LockedReads, Reads
+from erase_core.store.records import StoreFiles
 from erase_core.store.schema import FILE
 from erase_core.store.sealing import Sealing
 from erase_core.store.state import new_state, read_state

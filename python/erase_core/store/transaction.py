@@ -12,7 +12,8 @@ from erase_core import commitments
 from erase_core.errors import StoreError, os_reason
 from erase_core.examples.example import Example
 from erase_core.store.database import Change
-from erase_core.store.reads import CHUNK, SLOT, Reads, Row, StoreFiles
+from erase_core.store.reads import CHUNK, SLOT, Reads
+from erase_core.store.records import Row, StoreFiles
 from erase_core.store.sealing import row_hash
 from erase_core.store.state import write_state
 
