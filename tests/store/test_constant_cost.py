@@ -21,6 +21,14 @@ SMALL, LARGE = 60, 1500
 MOST_WRITTEN = 64 * 1024
 
 
+# Tokens are random. Their order changes the instructions by a few, and a scan by one for each row at least.
+FEW = 40
+
+
+def is_alike(small: dict[str, int], large: dict[str, int]) -> bool:
+    return small.keys() == large.keys() and all(abs(small[name] - large[name]) < FEW for name in small)
+
+
 def some_of(n: int) -> list[Example]:
     return [Example(f"mail-{i}", f"{i} where is my parcel", "late", None, f"customer {i // 3}") for i in range(n)]
 
@@ -66,7 +74,7 @@ def test_a_call_does_as_much_in_a_large_store(path: Path, monkeypatch: pytest.Mo
             erase.forget("mail-1")
             cost = Cost(erase, monkeypatch)
             costs.append(cost.of(lambda erase=erase: CALLS[name](erase)))  # type: ignore[misc]
-    assert costs[0] == costs[1]
+    assert is_alike(*costs)
     assert costs[0]["instructions"]
 
 
@@ -81,7 +89,7 @@ def test_a_reader_follows_at_the_cost_of_the_change(path: Path, monkeypatch: pyt
             cost = Cost(reader, monkeypatch)
             costs.append(cost.of(lambda reader=reader: reader.prompt("where is my parcel")))  # type: ignore[misc]
             reader.close()
-    assert costs[0] == costs[1]
+    assert is_alike(*costs)
 
 
 def test_a_scan_would_be_seen(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
