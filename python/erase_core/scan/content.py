@@ -35,6 +35,7 @@ DEEPEST = 5
 MOST_IN_MEMORY = 2**28
 # Kinds whose bytes are expected to look compressed, and are read by other means.
 PACKED = COMPRESSED | ARCHIVES | {"parquet", "arrow", "arrow stream", "lance"}
+SEALED_VALUES = "has values that look compressed or encrypted. They were searched as they are."
 SEALED = (
     "looks compressed or encrypted, at least in part, in a way that is not known here. It was searched as raw bytes."
 )
@@ -110,10 +111,10 @@ class Contents:
                     if path is not None
                     else databases.values_of_bytes(opened().read(), place, self.cannot)
                 )
-                self._searcher.values(found)
+                self._values(found)
             elif kind in SEEKABLE - ARCHIVES or kind == "arrow stream":
                 with opened() as file:
-                    self._searcher.values(_columns(kind, file, path, place, budget))
+                    self._values(_columns(kind, file, path, place, budget))
             elif kind is not None:
                 with opened() as file:
                     self._unpacked(kind, file, place, depth, budget)
@@ -121,6 +122,10 @@ class Contents:
             raise
         except CannotLookError as error:
             self.cannot(place, str(error))
+
+    def _values(self, values: Iterator[tuple[str, bytes]]) -> None:
+        for place in self._searcher.values(values):
+            self.cannot(place, SEALED_VALUES)
 
     def _unpacked(self, kind: str, file: BinaryIO, place: str, depth: int, budget: Budget) -> None:
         if depth == DEEPEST:

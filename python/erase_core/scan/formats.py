@@ -42,6 +42,8 @@ MAGICS: list[tuple[int, bytes, str]] = [
     (0, b"PAR1", "parquet"),
     (0, b"ARROW1\x00\x00", "arrow"),
 ]
+# Lance files before this version of the format, and Lance's manifests, are not compressed.
+LANCE_VERSION = (0, 3)
 # Kinds that this package does not know to read.
 FOREIGN: list[tuple[int, bytes, str]] = [
     (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
@@ -82,7 +84,7 @@ def kind_of(head: bytes, tail: bytes = b"") -> str | None:
     for offset, magic, kind in MAGICS:
         if head.startswith(magic, offset):
             return kind
-    if tail.endswith(b"LANC"):
+    if tail.endswith(b"LANC") and struct.unpack_from("<2H", tail, len(tail) - 8) >= LANCE_VERSION:
         return "lance"
     if _is_arrow_stream(head):
         return "arrow stream"

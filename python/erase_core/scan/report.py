@@ -124,8 +124,8 @@ class ScanReport:
             places.setdefault((finding.place, finding.kind), []).append(finding)
         for (place, kind), findings in places.items():
             yield f"{place}: {_described(kind, findings)}"
-        if self.n_texts and self.embedder is None:
-            yield "note: only the texts were searched for, not their vectors, since no embedding model was given"
+        if self.n_texts and not self.n_embeddings and not self.n_vectors:
+            yield "note: only the texts were searched for, not their vectors: neither a model nor vectors were given"
         if self.unread:
             places_ = "1 place" if len(self.unread) == 1 else f"{len(self.unread)} places"
             yield f"NOT complete: {places_} could not be looked into:"

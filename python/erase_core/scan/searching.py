@@ -21,12 +21,14 @@ __all__ = ["Searcher"]
 
 # Bytes to search at a time.
 PART = 2**20
-SAME_DIRECTION = "float32 in the same direction"
+SAME_DIRECTION, NORMALISED = "float32 in the same direction", "normalised "
 # Compressed and encrypted bytes are nearly uniform: more than so many bits of entropy in each byte ...
 ENTROPY = 7.9
 # ... or, in a short part, less than this by a chi-squared test with 255 degrees of freedom.
 CHI_SQUARED = 350
 SHORTEST_SAMPLE = 512
+# Shorter values may be random ids.
+SHORTEST_VALUE = 64
 
 Target = tuple[Kind, int]
 
@@ -78,23 +80,27 @@ class Searcher:
         """Search a stream from its position to its end. Return whether a part looks compressed or encrypted."""
         return self._search(file, lambda offset: (place, offset))
 
-    def values(self, values: Iterable[tuple[str, bytes]]) -> None:
-        """Search values of tables, each with its place."""
+    def values(self, values: Iterable[tuple[str, bytes]]) -> list[str]:
+        """Search values of tables, each with its place. Return the places whose values look compressed or encrypted."""
         batches: dict[str, list[bytes]] = {}
         sizes: dict[str, int] = {}
+        sealed: dict[str, bool] = {}
         for place, value in values:
             batches.setdefault(place, []).append(value)
             sizes[place] = sizes.get(place, 0) + len(value)
             if sizes[place] >= PART:
-                self._batch(place, batches.pop(place))
+                sealed[place] = self._batch(place, batches.pop(place)) or sealed.get(place, False)
                 del sizes[place]
         for place, batch in batches.items():
-            self._batch(place, batch)
+            sealed[place] = self._batch(place, batch) or sealed.get(place, False)
+        return [place for place, is_sealed in sealed.items() if is_sealed]
 
-    def _batch(self, place: str, batch: list[bytes]) -> None:
+    def _batch(self, place: str, batch: list[bytes]) -> bool:
         joined = BytesIO(self._separator.join(batch))
         starts = [0, *accumulate(len(value) + len(self._separator) for value in batch)]
         self._search(joined, lambda offset: (place, offset - starts[bisect_right(starts, offset) - 1]))
+        sample = b"".join(value for value in batch if len(value) >= SHORTEST_VALUE)[:PART]
+        return _looks_sealed(np.frombuffer(sample, np.uint8))
 
     def _search(self, file: BinaryIO, locate: Callable[[int], tuple[str, int]]) -> bool:
         buffer, sealed = self._buffer, False
@@ -102,14 +108,11 @@ class Searcher:
         while count := file.readinto(memoryview(buffer)[kept : kept + PART]):  # type: ignore[attr-defined]
             end = kept + count
             sealed = sealed or _looks_sealed(np.frombuffer(buffer, np.uint8, offset=kept, count=count))
-            exact = set()
             for found in self._needles.find(buffer, end):
                 target, form = self._labels[found.which]
-                exact.add((target, form.removeprefix("normalised ")))
                 self._keep(found, target, form, locate, start)
             for found in self._directions.find(buffer, end):
-                if (self._targets[found.which], "float32") not in exact:
-                    self._keep(found, self._targets[found.which], SAME_DIRECTION, locate, start)
+                self._keep(found, self._targets[found.which], SAME_DIRECTION, locate, start)
             kept = min(self._overlap, end)
             start += end - kept
             buffer[:kept] = buffer[end - kept : end]
@@ -119,8 +122,11 @@ class Searcher:
         self, found: Place, target: Target, form: str, locate: Callable[[int], tuple[str, int]], start: int
     ) -> None:
         place, offset = locate(start + found.offset)
-        before = self.findings.get((place, target, form))
-        if before is None or (found.whole and not before.whole):
+        same = [form, form.removeprefix(NORMALISED)]
+        if form == SAME_DIRECTION:
+            same += ["float32", f"{NORMALISED}float32"]
+        before = [self.findings[place, target, each] for each in same if (place, target, each) in self.findings]
+        if not before or (found.whole and not any(each.whole for each in before)):
             self.findings[place, target, form] = ScanFinding(*target, form, place, offset, found.whole)
 
 
@@ -131,7 +137,7 @@ def _forms(vector: NDArray[np.floating]) -> dict[str, bytes]:
     norm = float(np.linalg.norm(double / np.abs(double).max())) * float(np.abs(double).max())
     normalised = forms_of_vector(double / norm)
     known = set(forms.values())
-    return forms | {f"normalised {form}": content for form, content in normalised.items() if content not in known}
+    return forms | {f"{NORMALISED}{form}": content for form, content in normalised.items() if content not in known}
 
 
 def _looks_sealed(part: NDArray[np.uint8]) -> bool:
