@@ -124,7 +124,12 @@ def test_a_bomb_is_not_unpacked(packer: str, tmp_path: Path, monkeypatch: pytest
     (tmp_path / "plain").write_bytes(INSIDE)
     taken: list[int] = []
     take = containers.Budget.take
-    monkeypatch.setattr(containers.Budget, "take", lambda self, count: (taken.append(count), take(self, count))[1])
+
+    def counting(budget: containers.Budget, count: int) -> None:
+        taken.append(count)
+        take(budget, count)
+
+    monkeypatch.setattr(containers.Budget, "take", counting)
     monkeypatch.setattr(containers, "MOST_TIMES", 1)
     report = scan_folder(tmp_path, TEXT)
     assert "unpacks to more than" in reasons(report)["bomb"]

@@ -54,7 +54,8 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     folder.mkdir()
     (outside / "a").write_text(TEXTS[0])
     (folder / "own").write_text(TEXTS[1])
-    for name, target in {"file": outside / "a", "folder": outside, "up": "..", "in": "own", "gone": "no"}.items():
+    targets: dict[str, str | Path] = {"file": outside / "a", "folder": outside, "up": "..", "in": "own", "gone": "no"}
+    for name, target in targets.items():
         (folder / name).symlink_to(target)
     (folder / "loop").symlink_to("loop")
     report = scan_folder(folder, TEXTS)
@@ -175,9 +176,10 @@ def test_a_model_that_returns_no_vectors_is_refused(tmp_path: Path) -> None:
 # ---- our own store ----
 def test_a_store_that_is_open_here_can_be_searched(path: Path) -> None:
     """Its sealed rows look encrypted, and the scan does not end the locks of this process."""
-    with Erase.create(path, embedder=WordEmbedder(), n_shots=3) as erase:
+    embedder = WordEmbedder(dim=32)
+    with Erase.create(path, embedder=embedder, n_shots=3) as erase:
         erase.ingest(some(40))
-        report = scan_folder(path, [example.input for example in erase.examples()], embedder=WordEmbedder())
+        report = scan_folder(path, [example.input for example in erase.examples()], embedder=embedder)
         assert not report.found
         assert any("examples.vector" in place for place in reasons(report))
         erase.forget(3)

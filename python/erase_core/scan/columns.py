@@ -34,7 +34,7 @@ def numpy_values(file: BinaryIO, path: Path | None, place: str) -> Values:
         # A file on disk is mapped, so that only parts of it are in memory.
         array = np.load(path or file, mmap_mode="r" if path else None, allow_pickle=False)
     except (ValueError, EOFError, OSError, SyntaxError) as error:
-        objects = "bject" in str(error)  # "Object arrays", or "Python objects" of a mapped file
+        objects = any(words in str(error) for words in ("Object arrays", "Python objects"))
         reason = "has pickled objects, which are never loaded" if objects else f"is damaged: {first_line(error)}"
         raise CannotLookError(f"{reason}. It was searched as raw bytes.") from error
     yield from _of_array(array, place)
