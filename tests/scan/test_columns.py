@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 from erase_core import scan_folder
-from scanned_folders import DIM, places, reasons, state_of, text_of, vectors_of
+from scanned_folders import DIM, ROW_TEXTS, ROW_VECTORS, places, reasons, state_of, table, text_of, vectors_of
 
-TEXTS = [text_of(number) for number in range(30)]
+TEXTS, VECTORS = ROW_TEXTS, ROW_VECTORS
 GONE = TEXTS[7]
-VECTORS = vectors_of(2, 30)
 
 
 # ---- NumPy ----
@@ -77,23 +76,6 @@ def test_a_damaged_array_is_reported(content: bytes, tmp_path: Path) -> None:
 
 
 # ---- Parquet and Arrow ----
-def table() -> Any:
-    pa = pytest.importorskip("pyarrow", reason="needs pyarrow")
-    rows = pa.array(VECTORS.ravel())
-    lists = pa.FixedSizeListArray.from_arrays(rows, DIM)
-    return pa.table(
-        {
-            "text": TEXTS,
-            "class": pa.array([text[::-1] for text in TEXTS]).dictionary_encode(),
-            "nested": [{"a": [{"b": f"in {text}"}]} for text in TEXTS],
-            "bytes": [text.encode("utf-16-le") for text in TEXTS],
-            "fixed": lists,
-            "list": pa.array(VECTORS[::-1].tolist(), pa.list_(pa.float64())),
-            "null": pa.array([None, *TEXTS[1:]]),
-        }
-    )
-
-
 def check_columns(report: Any, place: str) -> None:
     """What `table` has at row 7 is found in each column."""
     assert places(report)[1] >= {f"{place} (column {name})" for name in ("text", "nested", "bytes", "null")}

@@ -2,55 +2,19 @@
 
 from __future__ import annotations
 
-import bz2
 import gzip
-import io
-import lzma
 import sys
-import tarfile
 import zipfile
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from erase_core import scan_folder
 from erase_core.scan import containers, content, searching
-from scanned_folders import places, reasons, text_of, vectors_of
+from scanned_folders import PACKERS, places, reasons, tarred, text_of, vectors_of, zipped
 
 TEXT, VECTORS = text_of(1), vectors_of(1)
 # At an odd offset, across the parts of 4096 bytes that tests read at a time.
 INSIDE = b"." * 4077 + TEXT.encode() + b"." * 4001 + VECTORS[2].tobytes() + b"."
-
-
-def zipped(data: bytes, method: int = zipfile.ZIP_DEFLATED, name: str = "a/b.bin") -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", method) as archive:
-        archive.mkdir("a")
-        archive.writestr(name, data)
-    return file.getvalue()
-
-
-def tarred(data: bytes, name: str = "a/b.bin") -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        info = tarfile.TarInfo(name)
-        info.size = len(data)
-        archive.addfile(info, io.BytesIO(data))
-    return file.getvalue()
-
-
-PACKERS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "gzip": (gzip.compress, "unpacked"),
-    "bzip2": (bz2.compress, "unpacked"),
-    "xz": (lzma.compress, "unpacked"),
-    "zlib": (zlib.compress, "unpacked"),
-    "zip": (zipped, "a/b.bin"),
-    "zip, bzip2": (lambda data: zipped(data, zipfile.ZIP_BZIP2), "a/b.bin"),
-    "zip, LZMA": (lambda data: zipped(data, zipfile.ZIP_LZMA), "a/b.bin"),
-    "zip, stored": (lambda data: zipped(data, zipfile.ZIP_STORED), "a/b.bin"),
-    "tar": (tarred, "a/b.bin"),
-}
 
 
 @pytest.fixture(params=PACKERS)

@@ -5,6 +5,7 @@ Packages are imported only when a file needs them. Pickled objects are never loa
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -31,9 +32,13 @@ def numpy_values(file: BinaryIO, path: Path | None, place: str) -> Values:
     These are arrays in Fortran order or in another byte order, texts (in UTF-32), and long doubles.
     """
     try:
-        # A file on disk is mapped, so that only parts of it are in memory.
-        array = np.load(path or file, mmap_mode="r" if path else None, allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers of old versions
+            # A file on disk is mapped, so that only parts of it are in memory.
+            array = np.load(path or file, mmap_mode="r" if path else None, allow_pickle=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # NumPy evaluates the header, which may raise anything
         objects = any(words in str(error) for words in ("Object arrays", "Python objects"))
         reason = "has pickled objects, which are never loaded" if objects else f"is damaged: {first_line(error)}"
         raise CannotLookError(f"{reason}. It was searched as raw bytes.") from error
@@ -104,7 +109,7 @@ def _damage() -> Iterator[None]:
     """Convert all errors of a reader of tables: damaged files may raise anything."""
     try:
         yield
-    except (BudgetError, CannotLookError, GeneratorExit):
+    except (BudgetError, CannotLookError, MemoryError):
         raise
     except Exception as error:
         raise CannotLookError(
@@ -122,6 +127,7 @@ def _package(module: str, package: str) -> Any:
 
 
 def _of_batch(batch: Any, place: str, budget: Budget) -> Values:
+    batch.validate(full=True)  # a damaged file may have offsets that lead out of its memory
     budget.take(batch.nbytes)
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         yield from _of_column(column, f"{place} (column {name})")

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Protocol
 
+from erase_core.errors import first_line
 from erase_core.scan.formats import CannotLookError
 
 __all__ = ["Budget", "BudgetError", "expanded", "members"]
@@ -137,14 +138,16 @@ def members(kind: str, file: BinaryIO, budget: Budget) -> Iterator[tuple[str, io
                 yield name, member
             else:
                 yield name, io.BufferedReader(_Chunks(_chunks_of(member), budget), PART)
-    except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError, EOFError, ValueError, OSError) as error:
-        raise CannotLookError(f"is damaged: {error}. Restore it, and scan it again.") from error
+    except (CannotLookError, MemoryError):
+        raise
+    except Exception as error:  # the modules for archives raise anything for damaged ones
+        raise CannotLookError(f"is damaged: {first_line(error)}. Restore it, and scan it again.") from error
 
 
 def _zipped(file: BinaryIO) -> Iterator[tuple[str, BinaryIO | CannotLookError]]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
-            if info.is_dir():
+            if info.filename.endswith("/"):
                 continue
             if info.flag_bits & 1:
                 yield info.filename, CannotLookError("is encrypted. Decrypt the archive, and scan the result.")
@@ -155,8 +158,8 @@ def _zipped(file: BinaryIO) -> Iterator[tuple[str, BinaryIO | CannotLookError]]:
                 reason = f"is compressed by method {info.compress_type}, which is not known here. Unpack the archive."
                 yield info.filename, CannotLookError(reason)
                 continue
-            except (zipfile.BadZipFile, OSError, ValueError) as error:
-                yield info.filename, CannotLookError(f"is damaged: {error}. Restore it, and scan it again.")
+            except Exception as error:  # as above; other members may be sound
+                yield info.filename, CannotLookError(f"is damaged: {first_line(error)}. Restore it, and scan it again.")
                 continue
             with opened as member:
                 yield info.filename, member  # type: ignore[misc]
@@ -174,8 +177,10 @@ def _chunks_of(member: BinaryIO) -> Iterator[bytes]:
     try:
         while chunk := member.read(PART):
             yield chunk
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, OSError) as error:
-        raise CannotLookError(f"is damaged: {error}. Restore it, and scan it again.") from error
+    except (CannotLookError, MemoryError):
+        raise
+    except Exception as error:  # as above
+        raise CannotLookError(f"is damaged: {first_line(error)}. Restore it, and scan it again.") from error
 
 
 def _decoded(file: BinaryIO, new: Callable[[], _Decoder], kind: str) -> Iterator[bytes]:

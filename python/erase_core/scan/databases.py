@@ -25,6 +25,9 @@ LOG_MAGIC = (0x377F0682, 0x377F0683)
 LOG_HEADER, FRAME_HEADER = 32, 24
 VERSIONS, WITHOUT_LOG = slice(18, 20), b"\x01\x01"
 
+# The message of an error may quote what is damaged, which is then not in UTF-8.
+DAMAGE = (sqlite3.Error, UnicodeError, OverflowError)
+
 Report = Callable[[str, str], None]
 
 
@@ -44,7 +47,7 @@ def values_of_file(file: Path, place: str, report: Report) -> Iterator[tuple[str
             uri = f"file:{quote(bytes(file.absolute()))}?mode=ro&immutable=1"
             with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:
                 yield from _values(database, place, report)
-        except sqlite3.Error as error:
+        except DAMAGE as error:
             report(place, f"cannot be read by SQLite: {error}. Its pages were searched as raw bytes.")
         log = file.with_name(f"{file.name}-wal")
         if log.is_file() and log.stat().st_size > LOG_HEADER:
@@ -61,7 +64,7 @@ def values_of_bytes(content: bytes | bytearray, place: str, report: Report) -> I
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
             database.deserialize(bytes(patched))
             yield from _values(database, place, report)
-    except (sqlite3.Error, AttributeError, OverflowError) as error:
+    except (*DAMAGE, AttributeError) as error:  # a SQLite without files in memory has no `deserialize`
         report(place, f"cannot be read by SQLite: {error}. Its pages were searched as raw bytes.")
 
 
@@ -74,7 +77,7 @@ def _values(database: sqlite3.Connection, place: str, report: Report) -> Iterato
         name = table.decode("utf-8", "replace")
         try:
             yield from _of_table(database, name, place)
-        except sqlite3.Error as error:
+        except DAMAGE as error:
             report(f"{place} ({name})", f"cannot be read by SQLite: {error}. Its pages were searched as raw bytes.")
 
 
