@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sqlite3
 import statistics
 import tempfile
 import time
@@ -23,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from erase_core import Erase
-from erase_core.verify.scan import forms_of_text, forms_of_vector, search
+from erase_core import Erase, scan_folder
 from measure import Matrix, around_directions
 from store_peers import PEERS
 
@@ -163,13 +161,7 @@ def of_peers(rows: Matrix, *, removals: int) -> list[dict[str, Any]]:
             gone.append(number)
         kib = (written() - before) / removals / 1024
         peer.close()
-        left = {"texts": 0, "vectors": 0}
-        files = [file for file in folder.rglob("*") if file.is_file()]
-        for number in gone:
-            forms = {"text": forms_of_text(texts[number])["UTF-8"]}
-            left["texts"] += bool(search(files, [forms], values_of(files)))
-            forms = {"vector": forms_of_vector(rows[number])["float32"]}
-            left["vectors"] += bool(search(files, [forms], values_of(files)))
+        left = scan_folder(folder, [texts[number] for number in gone], rows[gone])
         times.sort()
         found.append(
             {
@@ -179,27 +171,12 @@ def of_peers(rows: Matrix, *, removals: int) -> list[dict[str, Any]]:
                 "p99 ms": float(np.percentile(times, 99)),
                 "written, KiB": kib,
                 "removed": removals,
-                **left,
+                "texts": len(left.numbers("text")),
+                "vectors": len(left.numbers("vector")),
             }
         )
         shutil.rmtree(folder)
     return found
-
-
-def values_of(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
-    """Yield every value of SQLite files, which split long values in their pages."""
-    for file in files:
-        if file.read_bytes()[:15] == b"SQLite format 3":
-            db = sqlite3.connect(file)
-            for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-                try:
-                    for row in db.execute(f'SELECT * FROM "{table}"'):
-                        for value in row:
-                            if isinstance(value, str | bytes):
-                                yield str(file), value.encode() if isinstance(value, str) else value
-                except sqlite3.Error:  # a virtual table of an extension
-                    continue
-            db.close()
 
 
 def table(stores: list[dict[str, float]], peers: list[dict[str, Any]]) -> str:

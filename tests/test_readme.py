@@ -24,6 +24,7 @@ PAGES = [
     "docs/guarantees.md",
     "docs/deploying.md",
     "docs/erasure-request.md",
+    "docs/scanning.md",
 ]
 DOCS = sorted(f"docs/{file.name}" for file in ROOT.glob("docs/*.md"))
 TEXTS = ["ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", *DOCS]

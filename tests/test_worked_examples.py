@@ -21,6 +21,7 @@ ENTRY = re.compile(r"^ *((?:\|   )*)[|`]-- (\w+)(?: \((\w+)\))?  +\S")
         pytest.param("erase_core", marks=needs_packaged),
         "erase_core.kmeans",
         "erase_core.llm.prompt",
+        "erase_core.scan.folder",
     ],
 )
 def test_worked_examples_run(name: str) -> None:

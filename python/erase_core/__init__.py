@@ -24,6 +24,8 @@ bit for bit, what they would be if the removed examples had never been added. A 
 True
 >>> folder.cleanup()
 
+`scan_folder` searches the folders of other programs for texts and vectors that should be gone.
+
 `Erase.ask` and `Erase.choose` send such a prompt to a language model. `QKMeans` is the clustering underneath: a
 quantised k-means with exact removal, and a scikit-learn estimator. Importing this package is fast: scikit-learn is
 imported with the first use of `QKMeans`, torch when a model is loaded. All errors are listed in `erase_core.errors`.
@@ -47,6 +49,7 @@ from erase_core.errors import (
     ExampleError,
     ForgottenError,
     IdKindError,
+    KeyFileError,
     LLMError,
     MissingPackageError,
     ModelFileError,
@@ -75,6 +78,8 @@ from erase_core.receipts.chain import ChainVerification, verify_receipts
 from erase_core.receipts.receipt import Receipt, ReceiptRef
 from erase_core.receipts.signing import Signer
 from erase_core.reports import ForgetReport, IngestReport, Status, Verification
+from erase_core.scan.folder import scan_folder
+from erase_core.scan.report import ScanFinding, ScanReport, UnreadPlace
 from erase_core.settings import GivenSettings, Settings
 
 if _TYPE_CHECKING:
@@ -102,6 +107,7 @@ __all__ = [
     "GivenSettings",
     "IdKindError",
     "IngestReport",
+    "KeyFileError",
     "LLMError",
     "MissingPackageError",
     "ModelFileError",
@@ -117,6 +123,8 @@ __all__ = [
     "Receipt",
     "ReceiptError",
     "ReceiptRef",
+    "ScanFinding",
+    "ScanReport",
     "ScrubError",
     "ScrubWarning",
     "SentenceEmbedder",
@@ -135,11 +143,13 @@ __all__ = [
     "UncertainError",
     "UnknownIdError",
     "UnknownSubjectError",
+    "UnreadPlace",
     "UpdateReport",
     "Verification",
     "__version__",
     "principal_axes",
     "read_examples",
+    "scan_folder",
     "verify_receipts",
 ]
 

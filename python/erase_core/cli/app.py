@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from erase_core.cli import forget, output, receipts
+from erase_core.cli import forget, output, receipts, scan
 from erase_core.cli.options import (
     STORE,
     AsJson,
@@ -368,6 +368,9 @@ def verify(
     show(verification.to_dict(), lines, as_json=as_json)
     if not verification.ok:
         raise typer.Exit(1)
+
+
+app.command()(scan.scan)
 
 
 @app.command()

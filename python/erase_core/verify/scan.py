@@ -17,7 +17,7 @@ from erase_core.errors import ParameterError
 from erase_core.fs import handles
 from erase_core.store.schema import FILE
 
-__all__ = ["Finding", "forms_of_text", "forms_of_vector", "search"]
+__all__ = ["PIECE", "SHORTEST", "Finding", "forms_of_text", "forms_of_vector", "pieces", "search"]
 
 # A database splits long values, so they are searched in pieces of this many bytes.
 PIECE = 128
@@ -184,7 +184,7 @@ def _batches(values: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, by
 
 def _find(needle: bytes, content: bytes | bytearray, end: int) -> int:
     """Return the first offset of a piece of a needle; -1 if there is none."""
-    return min((at for piece in _pieces(needle) if (at := content.find(piece, 0, end)) >= 0), default=-1)
+    return min((at for piece in pieces(needle) if (at := content.find(piece, 0, end)) >= 0), default=-1)
 
 
 def _parts(file: Path) -> Iterator[tuple[int, int, bytearray]]:
@@ -204,7 +204,7 @@ def _parts(file: Path) -> Iterator[tuple[int, int, bytearray]]:
         buffer[:] = bytes(PART)
 
 
-def _pieces(needle: bytes) -> list[bytes]:
+def pieces(needle: bytes) -> list[bytes]:
     """Return pieces of `PIECE` bytes that cover a needle. A short needle is a single piece."""
     starts = [*range(0, len(needle) - PIECE, PIECE), max(0, len(needle) - PIECE)]
     pieces = [needle[start : start + PIECE] for start in starts]
