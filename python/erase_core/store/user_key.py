@@ -28,8 +28,8 @@ def user_key(name: str, source: KeySource | None) -> bytes | None:
     name : str
         What messages call the parameter.
     source : bytes, str, path, callable or None
-        The key: at least 32 bytes, drawn at random. Line breaks at the end are ignored if 32 bytes are left. A ``str`` is the path of a
-        file, or ``env:NAME``.
+        The key: at least 32 bytes, drawn at random. Line breaks at the end are ignored if 32 bytes are left. A ``str``
+        is the path of a file, or ``env:NAME``.
 
     Raises
     ------
