@@ -175,7 +175,7 @@ class Erase:
         OldCopyWarning
             The store was a copy from before a removal.
         ScrubWarning
-            A removal could not be finished, so files may still hold the removed data.
+            A removal could not be finished: keys of removed data may still be there, or a receipt is not published.
         """
         opened = open_existing(
             path,
@@ -281,6 +281,9 @@ class Erase:
     ) -> ForgetReport:
         """Forget examples as if they had never been there: text, vector, and their part in the clustering.
 
+        Their rows are deleted and their keys destroyed. So older copies of the store's SQLite file cannot show them,
+        either.
+
         Parameters
         ----------
         ids : int, str or iterable of either
@@ -312,9 +315,9 @@ class Erase:
         UncertainError
             The disk failed at the end of the write. Open the store again to see whether the removal counts.
         ScrubError
-            The removal is done, but files may still hold the examples, or the receipt is not published; the next `open`
-            finishes the removal. Or the language model could not overwrite what it keeps of prompts. The error's
-            `report` is what would have been returned.
+            The removal is done, but keys of the examples may still be there, or the receipt is not published; the next
+            `open` finishes the removal. Or the language model could not overwrite what it keeps of prompts. The
+            error's `report` is what would have been returned.
         """
         start = time.perf_counter()
         # forget 1: check the request
@@ -325,10 +328,11 @@ class Erase:
         return replace(report, seconds=time.perf_counter() - start)
 
     def rekey(self, key: KeySource | None) -> None:
-        """Wrap the keys of the examples with another key of yours, and write the key file anew.
+        """Wrap the keys of the examples with another key of yours, and write a new key file.
 
         Every older copy of the key file, on whatever disk, opens nothing without the older key. So destroy that key.
-        This handle is closed. Open the store again with the new key; other handles must do so too.
+        Copies from before the store had a key of yours open without one. This handle is closed. Open the store again
+        with the new key; other handles must do so too.
 
         Parameters
         ----------

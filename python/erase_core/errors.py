@@ -34,7 +34,7 @@ Each error is an `EraseError`, and most are also a builtin exception, shown in p
     |   |
     |   |   The removal is done, but its cleanup is not.
     |   |
-    |   |-- ScrubError                       files may still hold removed data; reopen the store to finish
+    |   |-- ScrubError                       keys of removed data may still be there; reopen to finish
     |   |
     |   |   Unknown: the store shows at the next open whether the write counts.
     |   |
@@ -43,7 +43,7 @@ Each error is an `EraseError`, and most are also a builtin exception, shown in p
     UserWarning
     |-- DataWarning                          the rows are too small for the precision of a `QKMeans`
     |-- OldCopyWarning                       an old copy of a store was brought up to date
-    |-- ScrubWarning                         files may still hold removed data; reopen the store to finish
+    |-- ScrubWarning                         keys of removed data may still be there; reopen to finish
     `-- StopWarning                          demonstrations contain the stop text
 """
 
@@ -185,9 +185,10 @@ class UncertainError(StoreError):
 
 
 class ScrubError(StoreError):
-    """The removal is committed, but files may still contain the data. Reopen the store to finish.
+    """The removal is committed, but keys of the data may still be there, or its receipt is not published.
 
-    Or the language model could not overwrite what it keeps of prompts. Then end the process.
+    Reopen the store to finish. Or the language model could not overwrite what it keeps of prompts. Then end the
+    process.
 
     Attributes
     ----------
@@ -220,7 +221,7 @@ class DataWarning(UserWarning):
 
 
 class ScrubWarning(UserWarning):
-    """Files of a store may still hold removed data. Reopen the store to finish."""
+    """Keys of removed data may still be there, or a receipt is not published. Reopen the store to finish."""
 
 
 class StopWarning(UserWarning):

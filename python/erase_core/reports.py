@@ -188,7 +188,8 @@ class Status(_Report):
     receipts : str
         Folder of the receipts.
     scrubbed : bool
-        Whether the files are free of all removed data. If not, the next `open` finishes the cleanup.
+        Whether the keys of all removed examples are destroyed, and their receipts published. If not, the next `open`
+        finishes that.
     bytes : int
         Size of the store's files in bytes.
     """

@@ -91,7 +91,7 @@ def test_what_counts_is_shown_though_the_receipt_cannot_be_published(numbered: P
 
     status = erase("status", "--store", numbered)
     assert (status.exit_code, status.stderr[:6]) == (0, "note: ")
-    left = "files            may still hold removed data; the next command finishes the cleanup"
+    left = "removals         not finished; the next command finishes them"
     assert left in status.stdout.splitlines()
     listed = erase("receipts", "list", "--store", numbered)
     assert (listed.exit_code, listed.stdout) == (0, "no receipts\n")

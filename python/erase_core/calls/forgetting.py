@@ -40,7 +40,7 @@ def run_forget(opened: OpenStore, request: Request) -> ForgetReport:
     Raises
     ------
     ScrubError
-        The removal is done, but files may still hold the examples. The error has the report.
+        The removal is done, but keys may still be there, or the receipt is not published. The error has the report.
     """
     start = time.perf_counter()
     # forget 2: the lock for removals

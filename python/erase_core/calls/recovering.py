@@ -33,7 +33,7 @@ class Recovered(NamedTuple):
 
 
 def recover(opened: OpenStore) -> Recovered:
-    """Finish removals that a crash, a full disk or a reader interrupted, and do again those that an old copy lacks.
+    """Finish removals that a crash or a full disk interrupted, and do again those that an old copy lacks.
 
     Raises
     ------

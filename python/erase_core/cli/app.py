@@ -329,7 +329,7 @@ def status(
         "size": f"{found.bytes / 1e6:.2f} MB",
     }
     if not found.scrubbed:
-        rows["files"] = "may still hold removed data; the next command finishes the cleanup"
+        rows["removals"] = "not finished; the next command finishes them"
     show(found.to_dict(), [f"{name:<16} {value}" for name, value in rows.items()], as_json=as_json)
 
 

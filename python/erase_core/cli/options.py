@@ -125,7 +125,7 @@ KeyFrom = Annotated[
         "--key-from",
         metavar="FILE|env:NAME",
         envvar="ERASE_KEY_FROM",
-        help="The key of your own that the store was created with: a file, or an environment variable.",
+        help="A key of your own that wraps the keys of the store: a file, or an environment variable.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

@@ -64,7 +64,7 @@ ENDINGS = (
     Ending(12, "missing package", (errors.MissingPackageError,)),
     Ending(FILES, "file or disk", (OSError,)),
     Ending(BUG, "unexpected error", (Exception,)),
-    Ending(15, "removal done, but files may still hold removed data", (errors.ScrubError,)),
+    Ending(15, "done, but keys of removed data may be left, or a receipt is not published", (errors.ScrubError,)),
     Ending(16, "receipts missing, modified, or of another store", (errors.ReceiptError,)),
     Ending(17, "examples to ingest were forgotten earlier", (errors.ForgottenError,)),
     Ending(18, "unknown whether done: the disk failed at the end of a write", (errors.UncertainError,)),

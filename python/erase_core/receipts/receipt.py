@@ -62,11 +62,11 @@ class Receipt:
     scope : {"ids", "subject"}
         How the examples were requested: by id, or by subject.
     rows : tuple of str
-        Commitments to the removed examples, ascending: the hash of each with its salt, in hex. The salts were deleted
-        with the examples, so the hashes reveal nothing.
+        Commitments to the removed examples, ascending: the hash of each with its salt, in hex. The salts come from the
+        keys that were destroyed, so the hashes reveal nothing.
     tokens : tuple of str
         Keyed hashes of what must not be ingested again, ascending: ids and contents of the examples, and the subject
-        if the request had one. Only the store has the key.
+        if the request had one. Only the store's key file has their key.
     n_before, n_after : int
         Number of examples in the store, before and after the removal.
     commitment_before, commitment_after : str

@@ -1,1 +1,1 @@
-"""The store: a folder with a SQLite file of all examples, and a snapshot of the model derived from them."""
+"""The store: a folder with a SQLite file of all examples, each sealed, and a file with their keys."""

@@ -1,4 +1,4 @@
-"""What a store was created with. A hash protects it: someone who edits a value by hand is told so."""
+"""What a store was created with. A hash protects it: an edit by hand is detected."""
 
 from __future__ import annotations
 

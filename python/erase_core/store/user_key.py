@@ -28,8 +28,8 @@ def user_key(name: str, source: KeySource | None) -> bytes | None:
     name : str
         What messages call the parameter.
     source : bytes, str, path, callable or None
-        The key: at least 32 bytes, drawn at random. A line break at the end is ignored. A ``str`` is the path of a
-        file, or ``env:NAME``.
+        The key: at least 32 bytes, drawn at random. Line breaks at the end are ignored if 32 bytes are left. A ``str``
+        is the path of a file, or ``env:NAME``.
 
     Raises
     ------
@@ -39,7 +39,9 @@ def user_key(name: str, source: KeySource | None) -> bytes | None:
     if source is None:
         return None
     content, place = _content(name, source)
-    content = content.rstrip(b"\r\n")
+    text = content.rstrip(b"\r\n")
+    # 32 random bytes may end with what looks like a line break.
+    content = text if len(text) >= SHORTEST else content
     if len(content) < SHORTEST:
         raise ParameterError(
             f"{name} must be a key of at least {SHORTEST} bytes, got {len(content)} from {place}. Make one with "
