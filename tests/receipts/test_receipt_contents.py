@@ -19,7 +19,7 @@ from checkout import ROOT
 from erase_core import commitments
 from erase_core.examples.example import Example
 from erase_core.receipts.receipt import Receipt
-from receipts_by_hand import Row, fact, lthash, model_commitment, rows_of, token
+from receipts_by_hand import Row, fact, lthash, model_commitment, rows_of, secret_in, token
 from small_stores import contents, create, example, some
 
 DATABASE = "examples.sqlite"
@@ -39,7 +39,7 @@ def test_rows_and_model_are_those_of_the_file_by_hand(path: Path, name: str) -> 
     examples = [replace(each, rationale="so" if hash(each.id) % 2 else None) for each in some(12)]
     with create(path, examples) as erase:
         file = path / DATABASE
-        before, model_before = rows_of(file), model_commitment(file)
+        before, model_before = rows_of(file), model_commitment(file, erase.status().digest)
         receipt = erase.forget(**REMOVALS[name]).receipt
         after = rows_of(file)
         assert receipt is not None
@@ -48,7 +48,10 @@ def test_rows_and_model_are_those_of_the_file_by_hand(path: Path, name: str) -> 
         assert (receipt.n_before, receipt.n_after) == (len(before), len(after)) == (12, 12 - len(gone))
         assert receipt.commitment_before == lthash(row.hash_with(row.salt) for row in before.values())
         assert receipt.commitment_after == lthash(row.hash_with(row.salt) for row in after.values())
-        assert (receipt.model_before, receipt.model_after) == (model_before, model_commitment(file))
+        assert (receipt.model_before, receipt.model_after) == (
+            model_before,
+            model_commitment(file, erase.status().digest),
+        )
         assert receipt.is_balanced
         key = fact(file, "key")
         tokens = set().union(*(row.tokens(key) for row in gone.values()))
@@ -75,17 +78,20 @@ def test_the_page_gives_the_values_of_its_examples() -> None:
 
 
 def test_salts_and_hashes_are_gone_with_the_rows(path: Path) -> None:
-    """So that nobody can test a guess, by the files, against a receipt. A row's salt comes of its key."""
+    """So that nobody can test a guess, by the files, against a receipt. A row's salt comes of its key.
+
+    The secret of the model goes too: with the digest of all other rows and a guess, it would confirm the guess.
+    """
     with create(path, some(12)) as erase:
         file = path / DATABASE
-        before, model_salt = rows_of(file), fact(file, "model_salt")
-        secrets = [before[id_].key for id_ in (1, 2)] + [model_salt]
+        before, secret_of_model = rows_of(file), secret_in(file)
+        secrets = [before[id_].key for id_ in (1, 2)] + [secret_of_model]
         assert all(any(secret in content for content in contents(path).values()) for secret in secrets)
         erase.forget([1, 2])
-        model_salt = fact(file, "model_salt")
+        second_secret = secret_in(file)
         erase.forget(4)
     files = contents(path)
-    for secret in [*secrets, before[4].key, model_salt, *(before[id_].salt for id_ in (1, 2, 4))]:
+    for secret in [*secrets, before[4].key, second_secret, *(before[id_].salt for id_ in (1, 2, 4))]:
         forms = (secret, secret.hex().encode(), base64.b64encode(secret))
         assert not [name for name, content in files.items() if any(form in content for form in forms)]
     assert len({row.salt for row in before.values()}) == 12

@@ -199,7 +199,7 @@ def test_a_fact_that_makes_no_sense_is_damage(closed: Path, path: Path, fact: st
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("digest", "0" * 64), ("commitment", b"123"), ("model_salt", b""), ("n_examples", 19), ("n_examples", 21)],
+    [("model", "0" * 64), ("commitment", b"123"), ("model_generation", 9), ("n_examples", 19), ("n_examples", 21)],
 )
 def test_a_state_that_makes_no_sense_is_damage(closed: Path, path: Path, name: str, value: object) -> None:
     change(copy(closed, path), f"UPDATE state SET {name} = ?", value)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from receipts_by_hand import fact, key_of, rows_of
 
 DATABASE, KEYS = "examples.sqlite", "keys"
-HEAD_BYTES, KEY_BYTES = 128, 32
+HEAD_BYTES, KEY_BYTES = 192, 32
 TABLES = {
     "examples": ["slot", "id", "likeness", "subject", "twin", "hash", "vector", "texts"],
     "forgotten": ["token"],
@@ -23,7 +23,15 @@ TABLES = {
     "unfinished": ["generation", "slots", "number", "receipt"],
 }
 CONSTANTS = ("store", "settings", "embedder", "dim", "axes", "receipts", "hash")
-STATE: tuple[str, ...] = ("generation", "n_examples", "n_subjects", "next_slot", "digest", "model_salt", "commitment")
+STATE: tuple[str, ...] = (
+    "generation",
+    "n_examples",
+    "n_subjects",
+    "next_slot",
+    "model",
+    "model_generation",
+    "commitment",
+)
 STATE += ("forgotten_commitment", "head", "head_hash", "head_key", "head_is_current")
 SIZES = (0, 1, 2, 7, 8, 255, 256, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1)
 

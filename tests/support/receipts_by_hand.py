@@ -154,7 +154,7 @@ def token(key: bytes, kind: str, *values: str | None) -> str:
 
 def key_of(database: Path, slot: int) -> bytes:
     """The key in a slot of a store's key file; that of the tokens in slot -1."""
-    start = 64 if slot == -1 else 128 + 32 * slot
+    start = 64 if slot == -1 else 192 + 32 * slot
     return database.with_name("keys").read_bytes()[start : start + 32]
 
 
@@ -187,10 +187,18 @@ def fact(database: Path, name: str) -> Any:
     return value
 
 
-def model_commitment(database: Path) -> str:
-    """The commitment to the model that a store tells of."""
-    digest, salt = fact(database, "digest"), fact(database, "model_salt")
-    return hashlib.sha256(_encoded("model", salt, digest)).hexdigest()
+def secret_in(database: Path) -> bytes:
+    """The secret of a store's key file, as it is there."""
+    return database.with_name("keys").read_bytes()[136:168]
+
+
+def model_commitment(database: Path, digest: str) -> str:
+    """The commitment to a digest with the secret of the generation in which the store's model changed last."""
+    secret = secret_in(database)
+    first = int.from_bytes(database.with_name("keys").read_bytes()[128:136], "little")
+    for _ in range(first, fact(database, "model_generation")):
+        secret = hashlib.sha256(b"erase-core secret 1" + secret).digest()
+    return hashlib.sha256(_encoded("model", secret, digest)).hexdigest()
 
 
 def lthash(hashes: Iterable[bytes]) -> str:

@@ -30,7 +30,7 @@ def status_of(opened: OpenStore) -> Status:
             demonstrations=opened.demonstration_ids(reads),
             embedder=reads.constants.embedder,
             llm=opened.backends.llm_name,
-            digest=reads.state.digest,
+            digest=opened.clustering.digest(reads),
             n_receipts=reads.state.head.number,
             receipts=str(opened.receipts.folder.path),
             scrubbed=opened.removals.are_finished(),

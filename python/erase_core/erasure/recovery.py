@@ -89,9 +89,8 @@ class Recovery:
             slots = tx.slots_matching({bytes.fromhex(row) for receipt in missed for row in receipt.rows}, tokens)
             # All tokens, also those of examples that were added and removed after the copy was made.
             tx.delete(tx.rows_in(slots), tokens)
+            self._clustering.refit(tx)
             tx.is_to_finish()
-            if slots:
-                self._clustering.refit(tx)
             tx.state.head, tx.state.head_is_current = head_of(missed[-1]), False
         return len(slots)
 

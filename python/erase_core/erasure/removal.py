@@ -206,7 +206,7 @@ class Removals:
             # In a damaged store, the note could name the slot of an example that is still there.
             slots = reads.without_rows({slot for each in unfinished for slot in each.slots})
         # forget 9: the keys
-        self._store.destroy(slots)
+        self._store.destroy(slots, max((each.generation for each in unfinished), default=0))
         # forget 10: the receipts
         self._publish([(each.number, each.receipt or b"") for each in unfinished if each.number is not None])
 
@@ -217,7 +217,8 @@ class Removals:
 
     def _is_finished(self, removal: Unfinished) -> bool:
         is_published = removal.number is None or is_file(self._receipts.folder.file(removal.number))
-        return is_published and self._store.keys.are_destroyed(removal.slots)
+        keys = self._store.keys
+        return is_published and keys.are_destroyed(removal.slots) and keys.generation >= removal.generation
 
     def _publish(self, pending: Sequence[tuple[int, bytes]]) -> None:
         try:
@@ -235,7 +236,7 @@ class Removals:
 
 def _state(reads: Reads) -> State:
     commitment = base64.b64encode(reads.state.commitment).decode()
-    return State(len(reads), commitment, reads.state.model_commitment)
+    return State(len(reads), commitment, reads.state.model)
 
 
 def head_of(receipt: Receipt) -> Head:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, NewType, cast
 
 import numpy as np
@@ -70,18 +70,25 @@ class Clustering:
         Raises
         ------
         StoreError
-            A fit of the vectors does not have the digest that is in the store.
+            A fit of the vectors is not the model that the store was left with.
         """
         self.refresh(reads)
         if self._generation is None:
+            # Read first: others may forget examples meanwhile.
+            _ = reads.model_secret
             self._load(reads)
-            if self._digest() != reads.state.digest:
+            if not reads.is_model(self._digest()):
                 self._drop()
                 raise StoreError(
                     f"{self._store.folder} is damaged: a fit of its vectors does not give its model. Restore a backup."
                 )
             self._generation = reads.state.generation
         return self._model
+
+    def digest(self, reads: Reads) -> str:
+        """Return the digest of the model; empty for a store without examples. Errors are those of `current`."""
+        self.current(reads)
+        return self._digest()
 
     def refresh(self, reads: Reads) -> None:
         """Bring the model up to date if there is one and the store has changed, or drop it."""
@@ -140,7 +147,7 @@ class Clustering:
         """Add rows to the model, and return the report; None if they are the first rows."""
         self._changed, self._generation = True, None
         report = self._take_in(slots, ids, vectors)
-        tx.state.set_digest(self._digest())
+        tx.set_model(self._digest())
         return report
 
     def trial(self, reads: Reads, ids: Sequence[int | str]) -> tuple[Update, Model | None]:
@@ -157,15 +164,15 @@ class Clustering:
             raise damage(self._store.folder / FILE, "ids")
         self._changed, self._generation = True, None
         report = self._take_out(slots, ids)
-        tx.state.set_digest(self._digest())
+        tx.set_model(self._digest())
         return Update(report.path, report.seconds), self._model
 
     def refit(self, tx: WriteTransaction) -> tuple[Update, Model | None]:
-        """Fit the rows as they are in a transaction, set the digest, and return the update and the model."""
+        """Fit the rows as they are in a transaction, and return the update and the model."""
         start = time.perf_counter()
         self._load(tx)
         model = self._model
-        tx.state.set_digest(self._digest())
+        tx.set_model(self._digest())
         # Whether the transaction is committed is not known here.
         self._drop()
         return Update("reseeded", time.perf_counter() - start), model
@@ -182,7 +189,7 @@ class Clustering:
         return model
 
     def _follow(self, reads: Reads, changes: Changes) -> bool:
-        """Do to the model what was done to the store, and return whether it then has the store's digest."""
+        """Do to the model what was done to the store, and return whether it is the store's model then."""
         gone = [slot for slot in changes.gone if slot in self._ids]
         slots, ids, vectors = reads.vectors(changes.came)
         try:
@@ -194,7 +201,9 @@ class Clustering:
             return False
         finally:
             vectors.fill(0)
-        return self._digest() == reads.state.digest
+        with suppress(KeyGoneError):  # there is a newer state already, with which it will be compared
+            return reads.is_model(self._digest())
+        return True
 
     def _load(self, reads: Reads) -> None:
         self._drop()

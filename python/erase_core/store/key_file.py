@@ -1,8 +1,9 @@
 """The key file: a random key of 32 bytes for each example, in the slot that the example's row names.
 
 To forget an example is to overwrite its key. So the file is no part of SQLite, which leaves copies of what it stores:
-every key is at one place, where it is overwritten. A slot is used once, and a destroyed one holds zeros. The layout is
-in docs/file-format.md.
+every key is at one place, where it is overwritten. A slot is used once, and a destroyed one holds zeros. The file also
+has a secret that changes with the store, and salts what SQLite and receipts keep of the model. The layout is in
+docs/file-format.md.
 """
 
 from __future__ import annotations
@@ -34,8 +35,12 @@ REPLACED = "keys.replaced"
 MAGIC = b"ERASEKEY"
 VERSION = 1
 KEY_BYTES = 32
-HEAD_BYTES = 128
+# The head, its code, and the secret with its generation, which never cross a sector.
+CODE_BYTES = 128
+HEAD_BYTES = 192
 DESTROYED = bytes(KEY_BYTES)
+# Transactions between two removals: seconds of hashing, and more than a store ever sees.
+MOST_GENERATIONS = 2**24
 # Bytes to write at a time.
 BLOCK = 2**20
 
@@ -86,7 +91,7 @@ class Keys:
         kept = self._content[start : start + KEY_BYTES]
         if start < 0 or len(kept) < KEY_BYTES or kept == DESTROYED:
             raise KeyGoneError
-        return self._wrapping.apply(slot, kept)
+        return self._wrapping.apply(_slot(slot), kept)
 
     def used(self) -> NDArray[np.int64]:
         """Return the slots that hold a key, ascending."""
@@ -127,23 +132,28 @@ class KeyFile:
         try:
             head = self._head(store, user_key)
             status = os.fstat(self._descriptor)
+            self._wrapping = _Wrapping(user_key if head.is_wrapped else None, head.salt)
+            self._oldest()  # which checks it
         except BaseException:
             self.close()
             raise
         self._inode = status.st_dev, status.st_ino
         self.is_wrapped = head.is_wrapped
-        self._wrapping = _Wrapping(user_key if head.is_wrapped else None, head.salt)
-        self.token_key = self._wrapping.apply(None, head.tokens)
+        self.token_key = self._wrapping.apply(TOKENS, head.tokens)
+        self._newest: tuple[int, bytes] | None = None
 
     @staticmethod
-    def create(folder: Path, store: str, user_key: bytes | None) -> None:
-        """Write the key file of a new store.
+    def create(folder: Path, store: str, user_key: bytes | None) -> bytes:
+        """Write the key file of a new store, and return the secret of generation 0.
 
         Raises
         ------
         OSError
         """
-        write_new(folder / FILE, _new_head(store, user_key, secrets.token_bytes(KEY_BYTES)))
+        secret, salt = secrets.token_bytes(KEY_BYTES), secrets.token_bytes(KEY_BYTES)
+        head = _new_head(store, user_key, salt, secrets.token_bytes(KEY_BYTES))
+        write_new(folder / FILE, head + _Wrapping(user_key, salt).secret(0, secret))
+        return secret
 
     def check_still_there(self) -> None:
         """Check that the file has not been replaced since it was opened.
@@ -202,6 +212,32 @@ class KeyFile:
         """Whether none of the slots holds a key."""
         return not any(self._read(first, count).strip(b"\0") for first, count in _runs(self._in_file(slots)))
 
+    @property
+    def generation(self) -> int:
+        """The first generation whose secret is known."""
+        return self._oldest()[0]
+
+    def secret(self, generation: int) -> bytes:
+        """Return the secret of a generation of the store. Each is a hash of the one before.
+
+        Raises
+        ------
+        KeyGoneError
+            It was destroyed with the examples that were removed since.
+        """
+        oldest = self._oldest()
+        if generation < oldest[0]:
+            raise KeyGoneError
+        if self._newest is not None and oldest[0] <= self._newest[0] <= generation:
+            oldest = self._newest
+        known, secret = oldest
+        if generation - known > MOST_GENERATIONS:  # only a damaged store says so
+            raise KeyFileError(f"{self.file} is not of the same time as the store. Put the newest copies of both back.")
+        for _ in range(known, generation):
+            secret = hashlib.sha256(b"erase-core secret 1" + secret).digest()
+        self._newest = generation, secret
+        return secret
+
     def add(self, first: int, count: int) -> list[bytes]:
         """Draw keys, and write them durably to slots from `first` on.
 
@@ -210,13 +246,20 @@ class KeyFile:
         OSError
         """
         keys = [secrets.token_bytes(KEY_BYTES) for _ in range(count)]
-        kept = (self._wrapping.apply(slot, key) for slot, key in enumerate(keys, first))
-        self._write(first, b"".join(kept))
+        kept = (self._wrapping.apply(_slot(slot), key) for slot, key in enumerate(keys, first))
+        self._write(self._place(first), b"".join(kept))
         self._sync()
         return keys
 
-    def destroy(self, slots: Iterable[int]) -> None:
-        """Overwrite the keys in slots durably. Those that are destroyed already are not written again.
+    def destroy(self, slots: Iterable[int], generation: int = 0) -> None:
+        """Overwrite keys durably. Those that are destroyed already are not written again.
+
+        Parameters
+        ----------
+        slots : iterable of int
+            The slots of the keys.
+        generation : int, default=0
+            The secrets of all generations before this one are overwritten, too.
 
         Raises
         ------
@@ -224,7 +267,9 @@ class KeyFile:
         """
         for first, count in _runs(self._in_file(slots)):
             if self._read(first, count).strip(b"\0"):
-                self._write(first, bytes(KEY_BYTES * count))
+                self._write(self._place(first), bytes(KEY_BYTES * count))
+        if generation > self.generation:
+            self._write(CODE_BYTES, self._wrapping.secret(generation, self.secret(generation)))
         self._sync()
 
     def rewrap(self, store: str, user_key: bytes | None) -> None:
@@ -237,12 +282,13 @@ class KeyFile:
         UncertainError
             The disk failed at the end.
         """
-        head = _new_head(store, user_key, self.token_key)
-        wrapping = _Wrapping(user_key, head[32:64])
+        salt = secrets.token_bytes(KEY_BYTES)
+        wrapping = _Wrapping(user_key, salt)
+        head = _new_head(store, user_key, salt, self.token_key) + wrapping.secret(*self._oldest())
         keys, slots = self.all(), self.n_slots
         content = bytearray(KEY_BYTES * slots)
         for slot in keys.used().tolist():
-            content[KEY_BYTES * slot : KEY_BYTES * (slot + 1)] = wrapping.apply(slot, keys.of(slot))
+            content[KEY_BYTES * slot : KEY_BYTES * (slot + 1)] = wrapping.apply(_slot(slot), keys.of(slot))
         partial, replaced = partial_of(self.file), self.file.with_name(REPLACED)
         try:
             with open(partial, "wb", opener=_private) as stream:
@@ -289,13 +335,13 @@ class KeyFile:
         if version != VERSION:
             raise KeyFileError(f"{self.file} has version {version}, this erase_core reads {VERSION}. Upgrade it.")
         head = _Head(content[16:32].hex(), bool(flags & 1), content[32:64], content[64:96])
-        if not head.is_wrapped and content[96:] != _code(content[:96], None):
+        if not head.is_wrapped and content[96:CODE_BYTES] != _code(content[:96], None):
             raise KeyFileError(f"{self.file} is damaged: its head was changed. Put the newest copy back.")
         if head.store != store:
             raise KeyFileError(f"{self.file} is the key file of another store. Put the one of this store back.")
         if head.is_wrapped and user_key is None:
             raise KeyFileError(f"{self.file} can only be read with the key of this store. Give it (key, --key-from).")
-        if head.is_wrapped and not hmac.compare_digest(content[96:], _code(content[:96], user_key)):
+        if head.is_wrapped and not hmac.compare_digest(content[96:CODE_BYTES], _code(content[:96], user_key)):
             raise KeyFileError(
                 f"{self.file} cannot be read: another key was given, or the file is damaged. Give the right key, or "
                 "put the newest copy back."
@@ -306,22 +352,34 @@ class KeyFile:
             )
         return head
 
+    def _oldest(self) -> tuple[int, bytes]:
+        """Read the secret, and its generation."""
+        content = os.pread(self._descriptor, HEAD_BYTES - CODE_BYTES, CODE_BYTES)
+        generation = int.from_bytes(content[:8], "little")
+        if content[40:] != hashlib.sha256(content[:40]).digest()[:24]:
+            raise KeyFileError(f"{self.file} is damaged: its secret was changed. Put the newest copy back.")
+        return generation, self._wrapping.apply(_generation(generation), content[8:40])
+
     def _in_file(self, slots: Iterable[int]) -> list[int]:
         """Return the slots that the file has. Others, which only a damaged store names, never reach its head or end."""
         n_slots = self.n_slots
         return [slot for slot in slots if 0 <= slot < n_slots]
 
     def _read(self, first: int, count: int) -> bytes:
-        parts, start, end = [], HEAD_BYTES + KEY_BYTES * first, HEAD_BYTES + KEY_BYTES * (first + count)
+        parts, start, end = [], self._place(first), self._place(first + count)
         while start < end and (part := os.pread(self._descriptor, end - start, start)):
             parts.append(part)
             start += len(part)
         return b"".join(parts)
 
-    def _write(self, first: int, content: bytes) -> None:
+    @staticmethod
+    def _place(slot: int) -> int:
+        return HEAD_BYTES + KEY_BYTES * slot
+
+    def _write(self, start: int, content: bytes) -> None:
         if not self._may_write:
             raise PermissionError(errno.EACCES, f"{os.strerror(errno.EACCES)}. {needs_access(self.file.parent)}")
-        start, view = HEAD_BYTES + KEY_BYTES * first, memoryview(content)
+        view = memoryview(content)
         while view:
             written = os.pwrite(self._descriptor, view[:BLOCK], start)
             start, view = start + written, view[written:]
@@ -343,26 +401,40 @@ def clear_replaced(folder: Path) -> None:
 
 
 class _Wrapping:
-    """What the keys in the file are combined with: nothing, or a pad from the caller's key for each slot.
+    """What the keys in the file are combined with: nothing, or a pad from the caller's key for each place.
 
-    A slot holds one key in its life, so each pad is used once for each salt.
+    A slot holds one key in its life, and a generation has one secret. So each pad is used once for each salt.
     """
 
     def __init__(self, user_key: bytes | None, salt: bytes) -> None:
         self._user_key, self._salt = user_key, salt
 
-    def apply(self, slot: int | None, key: bytes) -> bytes:
-        """Return a key wrapped, or a wrapped one unwrapped. None: the key of the tokens."""
+    def apply(self, place: bytes, key: bytes) -> bytes:
+        """Return a key wrapped, or a wrapped one unwrapped."""
         if self._user_key is None:
             return key
-        place = b"tokens" if slot is None else b"slot" + slot.to_bytes(8, "little")
         pad = hmac.digest(self._user_key, b"erase-core pad 1" + self._salt + place, "sha256")
         return (int.from_bytes(key, "little") ^ int.from_bytes(pad, "little")).to_bytes(KEY_BYTES, "little")
 
+    def secret(self, generation: int, secret: bytes) -> bytes:
+        """Return a secret with its generation, as the file holds it."""
+        content = generation.to_bytes(8, "little") + self.apply(_generation(generation), secret)
+        return content + hashlib.sha256(content).digest()[:24]
 
-def _new_head(store: str, user_key: bytes | None, token_key: bytes) -> bytes:
-    salt = secrets.token_bytes(KEY_BYTES)
-    head = _Head(store, user_key is not None, salt, _Wrapping(user_key, salt).apply(None, token_key)).pack()
+
+TOKENS = b"tokens"
+
+
+def _slot(slot: int) -> bytes:
+    return b"slot" + slot.to_bytes(8, "little")
+
+
+def _generation(generation: int) -> bytes:
+    return b"secret" + generation.to_bytes(8, "little")
+
+
+def _new_head(store: str, user_key: bytes | None, salt: bytes, token_key: bytes) -> bytes:
+    head = _Head(store, user_key is not None, salt, _Wrapping(user_key, salt).apply(TOKENS, token_key)).pack()
     return head + _code(head, user_key)
 
 

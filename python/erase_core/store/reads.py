@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from erase_core import commitments
 from erase_core.commitments import Tokens
 from erase_core.errors import DuplicateIdError, IdKindError, ReceiptError, StoreError, UnknownIdError
 from erase_core.examples.example import AnyExample, Example, unstorable
@@ -68,6 +69,21 @@ class Reads:
     def __len__(self) -> int:
         """Return the number of examples."""
         return self.state.n_examples
+
+    @cached_property
+    def model_secret(self) -> bytes:
+        """The secret with which the commitment to the model is salted.
+
+        Raises
+        ------
+        KeyGoneError
+            Another process has forgotten an example since, or this is an old copy of the SQLite file.
+        """
+        return self._files.keys.secret(self.state.model_generation)
+
+    def is_model(self, digest: str) -> bool:
+        """Whether the model of the examples has a digest. Errors are those of `model_secret`."""
+        return commitments.model_commitment(digest, self.model_secret) == self.state.model
 
     def id_type(self) -> type[int] | type[str] | None:
         """Return the type of the ids; None for a store without examples, or if none can be opened."""

@@ -1,4 +1,4 @@
-"""The current state of a store: counts, commitments, the model's digest and the newest receipt.
+"""The current state of a store: counts, commitments and the newest receipt.
 
 It is one row of the SQLite file. A transaction reads it once, and writes it once at its end.
 """
@@ -39,9 +39,11 @@ class State:
     n_examples, n_subjects : int
     next_slot : int
         The slots from this one on were never used by an example.
-    digest : str
-        Digest of the model of the examples; empty for a store without examples.
-    model_salt : bytes
+    model : str
+        The commitment to the digest of the model, salted with the secret of `model_generation` (key_file.py). After a
+        removal that secret is gone. So nobody can test a guess against what is left of an older state.
+    model_generation : int
+        The generation in which the model changed last.
     commitment : bytes
         The commitment to all examples.
     forgotten_commitment : bytes
@@ -56,21 +58,12 @@ class State:
     n_examples: int
     n_subjects: int
     next_slot: int
-    digest: str
-    model_salt: bytes
+    model: str
+    model_generation: int
     commitment: bytes
     forgotten_commitment: bytes
     head: Head
     head_is_current: bool
-
-    @property
-    def model_commitment(self) -> str:
-        """The commitment to the digest of the model."""
-        return commitments.model_commitment(self.digest, self.model_salt)
-
-    def set_digest(self, digest: str) -> None:
-        """Change the model's digest. Its salt changes, too, so the previous digest can no longer be checked."""
-        self.digest, self.model_salt, self.head_is_current = digest, commitments.new_salt(), False
 
     def values(self) -> dict[str, object]:
         """Return the columns of the table."""
@@ -79,10 +72,10 @@ class State:
         return {**values, "head_is_current": int(self.head_is_current)}
 
 
-def new_state() -> State:
-    """Return the state of a store without examples."""
-    empty = commitments.EMPTY
-    return State(0, 0, 0, 0, "", commitments.new_salt(), empty, empty, Head(0, "", ""), head_is_current=False)
+def new_state(secret: bytes = b"") -> State:
+    """Return the state of a store without examples. `secret` is that of generation 0."""
+    empty, model = commitments.EMPTY, commitments.model_commitment("", secret)
+    return State(0, 0, 0, 0, model, 0, empty, empty, Head(0, "", ""), head_is_current=False)
 
 
 def read_state(db: Database) -> State:
@@ -102,9 +95,9 @@ def read_state(db: Database) -> State:
     values = dict(zip(COLUMNS, row, strict=True))
     head = Head(values["head"], values.pop("head_hash"), values.pop("head_key"))
     state = State(**{**values, "head": head, "head_is_current": bool(values["head_is_current"])})
-    lengths = (len(state.model_salt), len(state.commitment), len(state.forgotten_commitment))
-    counts = (state.generation, state.n_examples, state.n_subjects, state.next_slot, head.number)
-    if lengths != (commitments.SALT_BYTES, len(commitments.EMPTY), len(commitments.EMPTY)) or min(counts) < 0:
+    lengths = {len(state.commitment), len(state.forgotten_commitment)}
+    counts = (state.model_generation, state.n_examples, state.n_subjects, state.next_slot, head.number)
+    if lengths != {len(commitments.EMPTY)} or min(counts) < 0 or state.model_generation > state.generation:
         raise damage(db.file, "state")
     return state
 

@@ -125,10 +125,10 @@ class Store:
             with locks.exclusive(folder, timeout):
                 check_vacant(folder)
                 clear_unfinished(folder)
-                KeyFile.create(folder, name, user_key)
+                secret = KeyFile.create(folder, name, user_key)
                 # From here on the store exists.
                 constants = new_constants(name, settings, embedder, dim, axes, receipts)
-                Database.create(folder / FILE, constants, new_state().values())
+                Database.create(folder / FILE, constants, new_state(secret).values())
         except OSError as error:
             raise StoreError(f"{folder}: {os_reason(error)}") from error
         except sqlite3.Error as error:
@@ -220,8 +220,8 @@ class Store:
             "newest receipts. If there are none, forget these examples by their ids, which works without opening them."
         )
 
-    def destroy(self, slots: Iterable[int]) -> None:
-        """Overwrite the keys of removed examples.
+    def destroy(self, slots: Iterable[int], generation: int = 0) -> None:
+        """Overwrite the keys of removed examples, and the secrets of all generations before the given one.
 
         Raises
         ------
@@ -229,7 +229,7 @@ class Store:
         """
         try:
             self.keys.check_still_there()
-            self.keys.destroy(slots)
+            self.keys.destroy(slots, generation)
         except (OSError, StoreError) as error:
             reason = os_reason(error) if isinstance(error, OSError) else error
             raise ScrubError(

@@ -95,6 +95,15 @@ class WriteTransaction(Reads):
         state.commitment = commitments.minus(state.commitment, (row.hash for row in rows))
         self._gone += slots
 
+    def set_model(self, digest: str) -> None:
+        """Change the commitment to the model: that to the digest, empty for a store without examples."""
+        # In an old copy of the SQLite file, the key file may be of a later generation.
+        self.state.generation = max(self.state.generation, self._files.keys.generation)
+        self.state.model_generation = self.state.generation + 1
+        secret = self._files.keys.secret(self.state.model_generation)
+        self.state.model = commitments.model_commitment(digest, secret)
+        self.state.head_is_current = False
+
     def remember(self, tokens: Collection[bytes]) -> None:
         """Put tokens on the list of what was forgotten."""
         new = set(tokens) - self.forgotten(tokens)

@@ -94,6 +94,8 @@ class Picture(NamedTuple):
         The parameters in the store's settings, not those of the model, which is to be judged.
     state : State
         What the store records of itself.
+    is_model : bool
+        Whether the model is the one that the store was left with.
     n_unused : int
         Number of keys that no example has, apart from those of removals that are not finished.
     is_finished : bool
@@ -111,6 +113,7 @@ class Picture(NamedTuple):
     settings: Settings
     params: reference.Params
     state: State
+    is_model: bool
     n_unused: int
     is_finished: bool
     is_sound: bool
@@ -145,6 +148,7 @@ def take(reads: Reads, clustering: Clustering, receipts: StoreReceipts, newest: 
         reads.constants.settings,
         _params(reads),
         reads.state,
+        reads.is_model("" if model is None else model.digest()),
         len(unused),
         is_finished,
         reads.is_sound(),
@@ -193,5 +197,5 @@ def _receipts(reads: Reads, receipts: StoreReceipts, newest: int) -> ReceiptsPic
     found = next((receipt for receipt in in_place if receipt.number == head.number), None)
     committed = None
     if found and reads.state.head_is_current:
-        committed = reads.state.commitment, reads.state.model_commitment
+        committed = reads.state.commitment, reads.state.model
     return ReceiptsPicture(head, newest, frozenset(pending), collected, found, still_there, committed)
