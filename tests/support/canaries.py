@@ -95,20 +95,20 @@ def base64_forms(content: bytes) -> Iterator[tuple[str, bytes]]:
 
 # ---- where it is ----
 class Search:
-    """A search for all pieces of some canaries at once."""
+    """A search for all pieces of some things at once."""
 
-    def __init__(self, embedder: WordEmbedder, axes: Sequence[int] = ()) -> None:
-        self._embedder, self._axes = embedder, axes
+    def __init__(self) -> None:
         self._pieces: dict[bytes, list[tuple[bytes, str, str]]] = {}
         self._may_be = np.zeros(2**TABLE_BITS, dtype=np.bool_)
 
-    def add(self, example: Example) -> None:
-        for name, content in forms(example, self._embedder, self._axes):
+    def add(self, id_: str, forms: Iterable[tuple[str, bytes]]) -> None:
+        """Look for something in these forms, each with its name."""
+        for name, content in forms:
             step = WORD if len(content) < 512 else 4 * WORD
             for start in range(0, max(1, len(content) - PIECE + 1), step):
                 piece = content[start : start + PIECE]
                 assert len(piece) >= WORD, name
-                self._pieces.setdefault(piece[:WORD], []).append((piece, str(example.id), name))
+                self._pieces.setdefault(piece[:WORD], []).append((piece, id_, name))
                 self._may_be[_places(np.frombuffer(piece, "<u8", count=1))] = True
 
     def of_bytes(self, content: bytes, file: str = "") -> Found:

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from erase_core.store.model_cache import Clustering, ModelTransaction
+from erase_core.store.key_file import KeyFile
 
 Rewrite = Callable[["Rewritten", str], str]
 
@@ -42,10 +42,6 @@ def rewriting(rewrite: Rewrite) -> Callable[[], None]:
     return apply
 
 
-def without_vacuum(connection: Rewritten, sql: str) -> str:
-    return "SELECT 1" if sql.strip().upper() == "VACUUM" else sql
-
-
 def in_two_transactions(connection: Rewritten, sql: str) -> str:
     if sql.endswith("-- done") and "examples" in sql:
         super(Rewritten, connection).execute("COMMIT")
@@ -57,22 +53,12 @@ def without_sync(connection: Rewritten, sql: str) -> str:
     return sql.replace("synchronous = FULL", "synchronous = OFF")
 
 
-def with_the_old_snapshot() -> None:
-    remove = Clustering.remove
-
-    def without_files(self: Clustering, tx: ModelTransaction, ids: Any) -> Any:
-        kept = self._unlink, self._save
-        self._unlink = self._save = lambda: None  # type: ignore[method-assign]
-        removed = remove(self, tx, ids)
-        self._unlink, self._save = kept  # type: ignore[method-assign]
-        return removed
-
-    Clustering.remove = without_files  # type: ignore[method-assign]
+def without_key_sync() -> None:
+    KeyFile._sync = lambda self: None  # type: ignore[method-assign]
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
-    "without VACUUM": rewriting(without_vacuum),
     "in two transactions": rewriting(in_two_transactions),
     "without fsync": rewriting(without_sync),
-    "with the old snapshot": with_the_old_snapshot,
+    "without fsync of keys": without_key_sync,
 }
