@@ -73,10 +73,16 @@ def test_what_is_acknowledged_is_synced_first(runs: Runs) -> None:
     assert summary(unsynced(runs.trace)) == {}
 
 
+def test_keys_log_and_receipts_are_written_and_synced_in_their_order(runs: Runs) -> None:
+    assert summary(disordered(runs.trace)) == {}
+
+
 def test_a_crash_while_the_store_is_opened_after_a_crash(runs: Runs) -> None:
-    # When a removal counts, and the file is about to be written anew; and when that is done.
-    first, *_, last = [call for call in runs.trace if call.step == 3 and call.path == DATABASE]
-    found = [one for call in (first, last) for one in runs.twice(call, every=25)]
+    # When a removal counts, and its key is about to be destroyed; and when another key of the user's has been set.
+    forget, rekey = (next(n for n, step in enumerate(STEPS) if step.name == name) for name in ("forget", "rekey"))
+    first = next(call for call in runs.trace if call.step == forget and call.path == KEYS)
+    renamed = next(call for call in runs.trace if call.step == rekey and call.name == "rename")
+    found = [one for call in (first, renamed) for one in runs.twice(call, every=12)]
     assert summary(found) == {}
 
 

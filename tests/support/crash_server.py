@@ -189,7 +189,7 @@ def work(task: Task, pipe: int, library: Any, workload: Any, mutants: Any, power
 def drawn(seed: str) -> Callable[[int], bytes]:
     """Random bytes that are the same in every process: keys too, so that each run has those of the run on film."""
     numbers = itertools.count()
-    return lambda size: hashlib.shake_256(f"{seed} {next(numbers)}".encode()).digest(size)
+    return lambda size: hashlib.shake_256(f"{seed} {next(numbers)} {size}".encode()).digest(size)
 
 
 if __name__ == "__main__":

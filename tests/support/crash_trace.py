@@ -98,10 +98,10 @@ def lost(pending: Pending, number: int) -> Iterator[Broken]:
             yield Broken("names synced", f"{step}: {how} of {file}")
 
 
-# What a step does to the key file and to the log, in this order: W is a write, S a sync.
+# What a step does to the key file and to the log, in this order: W is a write, S a sync. A new log has a head.
 ORDERS = {
-    "ingest": ("the keys before the commit that needs them", r"(kW)+kS(lW)+lS"),
-    "forget": ("the keys after the commit that forgets, before the receipt", r"(lW)+lS(kW)+kSr"),
+    "ingest": ("the keys before the commit that needs them", r"(kW)+kS(lWlS)?(lW)+lS"),
+    "forget": ("the keys after the commit that forgets, before the receipt", r"(lWlS)?(lW)+lS(kW)+kSr"),
 }
 
 
