@@ -339,7 +339,9 @@ class Erase:
         ParameterError
             The key cannot be read, or is too short.
         StoreLockedError, StoreError
-            Another process is writing, or the key file cannot be written.
+            Another process is writing, or the key file cannot be written; the key was not changed.
+        UncertainError
+            The new key is set, but perhaps not durably, or the old key file is still there.
         """
         with self._opened.lock:
             rekey_store(self._opened, key)

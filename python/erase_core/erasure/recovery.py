@@ -14,7 +14,6 @@ from erase_core.errors import ReceiptError, StoreLockedError
 from erase_core.fs import locks
 from erase_core.fs.status import exists, is_dir
 from erase_core.store.clustering import Clustering
-from erase_core.store.key_file import clear_replaced
 from erase_core.store.store import Store
 
 __all__ = ["Recovery"]
@@ -46,7 +45,7 @@ class Recovery:
                 return
             if not self._removals.are_finished():
                 self._removals.finish()
-            clear_replaced(self._store.folder)
+            self._store.clear_replaced_keys()
             self._destroy_unused_keys()
 
     def catch_up(self) -> int | None:

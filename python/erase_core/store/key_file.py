@@ -13,6 +13,7 @@ import os
 import secrets
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core.errors import KeyFileError, os_reason
+from erase_core.errors import KeyFileError, UncertainError, os_reason
 from erase_core.fs.durable import discard, partial_of, partials_left, sync_folder, write_new
 from erase_core.fs.status import is_file
 
@@ -207,15 +208,15 @@ class KeyFile:
         return keys
 
     def destroy(self, slots: Iterable[int]) -> None:
-        """Overwrite the keys in slots durably. Those that are destroyed already are not written again.
+        """Overwrite the keys in slots durably.
 
         Raises
         ------
         OSError
         """
         for first, count in _runs(slots):
-            if self._read(first, count).strip(b"\0"):
-                self._write(first, bytes(KEY_BYTES * count))
+            # Also if it reads as zeros: after a sync that failed, these may be in the system's cache only.
+            self._write(first, bytes(KEY_BYTES * count))
         self._sync()
 
     def rewrap(self, store: str, user_key: bytes | None) -> None:
@@ -224,6 +225,9 @@ class KeyFile:
         Raises
         ------
         OSError
+            Nothing was changed.
+        UncertainError
+            The file is replaced, but perhaps not durably, or the old one is still there.
         """
         head = _new_head(store, user_key, self.token_key)
         wrapping = _Wrapping(user_key, head[32:64])
@@ -240,12 +244,22 @@ class KeyFile:
                 os.fsync(stream.fileno())
             os.link(self.file, replaced)
             os.replace(partial, self.file)
+        except BaseException:
+            with suppress(OSError):  # the next `open` does so
+                clear_replaced(self.file.parent)
+            raise
+        finally:
+            content[:] = bytes(len(content))
+        try:
             sync_folder(self.file.parent)
             discard(replaced)
             sync_folder(self.file.parent)
-        finally:
-            partial.unlink(missing_ok=True)
-            content[:] = bytes(len(content))
+        except OSError as error:
+            raise UncertainError(
+                f"{self.file} has the new key, but the old file may not be overwritten, or may come back after a power "
+                f"cut ({os_reason(error)}). Solve this, then open the store again with the new key, which overwrites "
+                "the old file. If that is refused, the old key is still the right one."
+            ) from error
 
     def _open(self) -> int:
         flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -300,9 +314,21 @@ class KeyFile:
 
 
 def clear_replaced(folder: Path) -> None:
-    """Overwrite and delete what a killed `rekey` has left. The caller must have exclusive access to the folder."""
-    for file in [*folder.glob(REPLACED), *partials_left(folder, FILE)]:
-        discard(file)
+    """Overwrite and delete what a killed `rekey` has left. The caller must have exclusive access to the folder.
+
+    Raises
+    ------
+    OSError
+    """
+    left = [*folder.glob(REPLACED), *partials_left(folder, FILE)]
+    if left:
+        # Else a power cut could bring the file back that is overwritten here, in place of the one that replaced it.
+        sync_folder(folder)
+    for file in left:
+        if os.path.samefile(file, folder / FILE):  # a second name of the key file, which was not replaced any more
+            file.unlink()
+        else:
+            discard(file)
 
 
 class _Wrapping:

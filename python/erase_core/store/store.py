@@ -237,13 +237,35 @@ class Store:
             ) from error
 
     def rewrap(self, user_key: bytes | None) -> None:
-        """Write the key file anew under another key of the caller's. The caller has the lock for removals."""
+        """Write the key file anew under another key of the caller's. The caller has the lock for removals.
+
+        Raises
+        ------
+        StoreError
+        UncertainError
+            The file is replaced, but perhaps not durably, or the old one is still there.
+        """
         with self.locked():
             try:
                 clear_replaced(self.folder)
                 self.keys.rewrap(self.constants.name, user_key)
             except OSError as error:
-                raise StoreError(f"{self.folder / KEY_FILE}: {os_reason(error)}") from error
+                raise StoreError(f"{self.folder / KEY_FILE}: {os_reason(error)}; the key was not changed") from error
+
+    def clear_replaced_keys(self) -> None:
+        """Overwrite the key files that a killed `rewrap` has left. The caller has the lock for removals.
+
+        Raises
+        ------
+        ScrubError
+        """
+        try:
+            clear_replaced(self.folder)
+        except OSError as error:
+            raise ScrubError(
+                f"{self.folder}: files that the key file replaced may still hold keys ({os_reason(error)}). Solve "
+                "this, then open the store again, which overwrites them."
+            ) from error
 
     def _drop(self, new_keys: range, error: BaseException) -> None:
         """Destroy the keys of an ingest that was not committed. If that is not certain, the next `open` does so."""
