@@ -15,7 +15,7 @@ import pytest
 from crash_promises import Broken
 from crash_runs import FAILURES, KILLS, Runs
 from crash_server import SYNC, WRITE, Server, why_not
-from crash_trace import KEYS, disordered, unsynced
+from crash_trace import KEYS, LOG, disordered, unsynced
 from crash_workload import STEPS
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
@@ -75,6 +75,13 @@ def test_what_is_acknowledged_is_synced_first(runs: Runs) -> None:
 
 def test_keys_log_and_receipts_are_written_and_synced_in_their_order(runs: Runs) -> None:
     assert summary(disordered(runs.trace)) == {}
+
+
+def test_no_deleted_file_holds_a_key(runs: Runs) -> None:
+    assert summary(runs.deleted()) == {}
+    linked = [call for call in runs.trace if STEPS[call.step].name == "rekey" and call.name in ("link", "rename")]
+    found = [one for call in linked for one in runs.deleted(at=call.number, die=True, **FAILURES["EIO once"])]
+    assert summary(found) == {}
 
 
 def test_a_crash_while_the_store_is_opened_after_a_crash(runs: Runs) -> None:
@@ -148,3 +155,57 @@ def test_writes_that_are_not_synced_are_found_out(runs: Runs) -> None:
     after = next(call for call in trace if call.step == 3)
     assert runs.killed("kill", after, mutant=mutant) == [], "a kill shows it too"
     assert promises(runs.cut("nothing else", after, mutant=mutant)) & {"opens", "can be read", "whole or absent"}
+
+
+def test_keys_that_are_not_synced_are_found_out(runs: Runs) -> None:
+    mutant = "keys not synced"
+    trace = runs.traced(mutant)
+    assert "contents synced" in promises(unsynced(trace))
+    ingested, forgot = (next(call for call in trace if call.step == step) for step in (3, 4))
+    assert runs.killed("kill", forgot, mutant=mutant) == [], "a kill shows it too"
+    assert "opens" in promises(runs.cut("nothing else", ingested, mutant=mutant)), "rows need keys"
+    # Rows in the SQLite file need their keys, which a cut of all that was synced would not leave.
+    assert promises(runs.cut("nothing else", forgot, mutant=mutant))
+
+
+# What shows each store that was broken on purpose, once a removal is acknowledged and its process is killed.
+FOUND_BY = {
+    "keys overwritten in memory": "keys gone when acknowledged",
+    "keys half overwritten": "keys gone when acknowledged",
+    "other keys overwritten": "keys gone when acknowledged",
+    "keys in sqlite too": "no key when closed",
+    "keys used again": "no old copy opens when closed",
+    "plain rows in a cache": "nothing readable when closed",
+}
+
+
+@pytest.mark.parametrize("mutant", FOUND_BY)
+def test_a_store_that_is_broken_is_found_out(runs: Runs, mutant: str) -> None:
+    acknowledged = next(call for call in runs.traced(mutant) if call.step == 4)
+    assert FOUND_BY[mutant] in promises(runs.killed("kill", acknowledged, mutant=mutant))
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    ["keys synced after the commit", "keys destroyed before the commit", "keys destroyed after the receipt"],
+)
+def test_another_order_is_found_out(runs: Runs, mutant: str) -> None:
+    assert promises(disordered(runs.traced(mutant)))
+
+
+def test_keys_that_are_destroyed_before_the_commit_are_found_out(runs: Runs) -> None:
+    mutant = "keys destroyed before the commit"
+    commit = next(call for call in runs.traced(mutant) if call.step == 3 and call.path == LOG)
+    assert "can be read" in promises(runs.killed("kill", commit, mutant=mutant))
+
+
+def test_plain_texts_in_a_file_for_a_while_are_found_out(runs: Runs) -> None:
+    mutant = "plain texts in a file for a while"
+    meanwhile = next(call for call in runs.traced(mutant) if call.step == 1 and call.path == KEYS)
+    assert "nothing readable when left" in promises(runs.killed("kill", meanwhile, mutant=mutant))
+
+
+def test_deleted_files_that_hold_keys_are_found_out(runs: Runs) -> None:
+    mutant = "replaced keys deleted alone"
+    runs.traced(mutant)
+    assert "no key in a deleted file" in promises(runs.deleted(mutant))

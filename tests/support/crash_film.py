@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from canaries import Search
 from crash_workload import KEYS_OF_STATES, USER_KEYS
-from sealed_by_hand import DATABASE, KEYS, SealedRow, Slot, key_forms, openable, rows_in, slots_in, store_in
+from sealed_by_hand import DATABASE, KEYS, TOKENS, SealedRow, Slot, key_forms, openable, rows_in, slots_in, store_in
 
 
 class Moment(NamedTuple):
@@ -21,6 +21,11 @@ class Moment(NamedTuple):
 
     keys: dict[int, Slot]
     rows: list[SealedRow]
+
+    @property
+    def slots(self) -> set[int]:
+        """The slots in which keys belong."""
+        return {TOKENS, *(row.slot for row in self.rows)}
 
 
 class Trace(NamedTuple):

@@ -55,7 +55,7 @@ class Runs:
         with self.folder() as base, self.folder() as film:
             outcome = self.server(base, trace=True, mutant=mutant, film=str(film))
             assert not outcome.status, outcome
-            assert len(outcome.of("done")) == len(STEPS), outcome.of("error") + outcome.of("foreign")
+            assert mutant or len(outcome.of("done")) == len(STEPS), outcome.of("error") + outcome.of("foreign")
             self.films[mutant] = Film(film)
             return calls(outcome, str(base))
 
@@ -100,6 +100,17 @@ class Runs:
                 f"power cut, kept: {variant}" + (f", of a store {mutant}" if mutant else ""), outcome, call.step
             )
             return broken(image / "store", past(outcome, self.films[mutant]))
+
+    def deleted(self, mutant: str = "", **stop: Any) -> list[Broken]:
+        """Look into deleted files, as they were when they were last synced: a disk keeps them."""
+        with self.folder() as base, self.folder() as mirror:
+            outcome = self.server(base, mirror=str(mirror), mutant=mutant, **stop)
+            self._count("deleted files" + (f" of a store with {mutant}" if mutant else ""), outcome, 0)
+            there = {str(file.stat().st_ino) for file in base.rglob("*")}
+            files = {file.name: file.read_bytes() for file in mirror.glob("[0-9]*") if file.suffix != ".names"}
+            gone = {f"deleted file {name}": content for name, content in files.items() if name not in there}
+            found = [*self.films[mutant].keys_in(gone, past(outcome, self.films[mutant]).acknowledged)]
+            return [Broken("no key in a deleted file", str(each)) for each in found]
 
     def twice(self, call: Call, *, every: int = 1, seen: set[tuple[Any, ...]] | None = None) -> list[Broken]:
         """Kill a process, and then the one that opens the store: at every call, or at two if the like was seen."""
