@@ -313,26 +313,37 @@ class Reads:
         ids : list of int or str
         vectors : ndarray of float32, of shape (n, dim)
         """
-        keys, query = self._keys, "SELECT slot, vector FROM examples"
+        query = "SELECT slot, vector FROM examples"
         if among is None:
             rows, most = self._db.each(query), len(self)
         else:
             between = f"{query} WHERE slot BETWEEN ? AND ?"
             found = [row for each in among for row in self._db.all(between, (each.start, each.stop - 1))]
             rows, most = iter(found), len(found)
+        matrix = np.empty((most, self.constants.dim), dtype=np.float32)
+        try:
+            return *self._filled(matrix, rows), matrix
+        except BaseException:
+            matrix.fill(0)
+            raise
+
+    def _filled(
+        self, matrix: NDArray[np.float32], rows: Iterable[tuple[int, bytes]]
+    ) -> tuple[list[int], list[int | str]]:
+        """Open the vectors of rows into a matrix, and return the slots and ids."""
+        keys = self._keys
         slots: list[int] = []
         ids: list[int | str] = []
-        matrix = np.empty((most, self.constants.dim), dtype=np.float32)
         for slot, blob in rows:
-            if len(slots) == most:
+            if len(slots) == len(matrix):
                 raise self._damage("number of examples")
             id_, vector = self._opened_vector(keys.of(slot), slot, blob)
             matrix[len(slots)] = vector
             slots.append(slot)
             ids.append(id_)
-        if len(slots) < most:
+        if len(slots) < len(matrix):
             raise self._damage("number of examples")
-        return slots, ids, matrix
+        return slots, ids
 
     # ---- for verification ----
     def checked_rows(self) -> Iterator[tuple[int, Example, bytes, NDArray[np.float32]]]:
