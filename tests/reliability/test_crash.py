@@ -157,25 +157,29 @@ def test_writes_that_are_not_synced_are_found_out(runs: Runs) -> None:
     assert promises(runs.cut("nothing else", after, mutant=mutant)) & {"opens", "can be read", "whole or absent"}
 
 
-def test_keys_that_are_not_synced_are_found_out(runs: Runs) -> None:
-    mutant = "keys not synced"
+@pytest.mark.parametrize(
+    ("mutant", "step", "promise"),
+    [("keys not synced", 2, "opens"), ("destroyed keys not synced", 3, "keys gone when acknowledged")],
+)
+def test_keys_that_are_not_synced_are_found_out(runs: Runs, mutant: str, step: int, promise: str) -> None:
     trace = runs.traced(mutant)
     assert "contents synced" in promises(unsynced(trace))
-    ingested, forgot = (next(call for call in trace if call.step == step) for step in (3, 4))
-    assert runs.killed("kill", forgot, mutant=mutant) == [], "a kill shows it too"
-    assert "opens" in promises(runs.cut("nothing else", ingested, mutant=mutant)), "rows need keys"
-    # Rows in the SQLite file need their keys, which a cut of all that was synced would not leave.
-    assert promises(runs.cut("nothing else", forgot, mutant=mutant))
+    acknowledged = next(call for call in trace if call.step == step + 1)
+    assert runs.killed("kill", acknowledged, mutant=mutant) == [], "a kill shows it too"
+    assert promise in promises(runs.cut("nothing else", acknowledged, mutant=mutant))
 
 
 # What shows each store that was broken on purpose, once a removal is acknowledged and its process is killed.
 FOUND_BY = {
+    "keys not overwritten": "keys gone when acknowledged",
     "keys overwritten in memory": "keys gone when acknowledged",
     "keys half overwritten": "keys gone when acknowledged",
     "other keys overwritten": "keys gone when acknowledged",
     "keys in sqlite too": "no key when closed",
     "keys used again": "no old copy opens when closed",
-    "plain rows in a cache": "nothing readable when closed",
+    "key file copied": "no key when closed",
+    "plain vectors in a cache": "nothing readable when closed",
+    "plain texts in a file": "nothing readable when closed",
 }
 
 

@@ -12,26 +12,24 @@ import shutil
 import signal
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from canaries import KeysOnceThere, Script, Search, canary, forms, names
+from crash_mutants import MUTANTS
 from erase_core.erase import Erase
 from erase_core.errors import DuplicateIdError, ExampleError, ScrubError
 from erase_core.examples.example import Example
 from erase_core.receipts.folder import ReceiptFolder
 from erase_core.settings import Settings
-from erase_core.store import key_file
 from erase_core.store.clustering import Clustering
 from erase_core.store.key_file import KeyFile
 from erase_core.store.schema import FILE
-from erase_core.store.sealing import Sealing
 from erase_core.store.store import Store
 from erase_core.store.transaction import WriteTransaction
 from sealed_by_hand import KEYS, contents_of, key_forms, rows_in, slots_in, store_in
@@ -40,6 +38,7 @@ from small_stores import (
     WordEmbedder,
     check_refused,
     create,
+    example,
     found,
     new_path,
     read,
@@ -47,24 +46,23 @@ from small_stores import (
     seen,
     some,
 )
-from small_stores import example as numbered
 
 GONE = Example("canary-id", "canary input tweets", "canary output", "canary reason", "canary-subject")
 
 
 def canaries(gone: Example, embedder: WordEmbedder) -> dict[str, bytes]:
-    """Everything that tells of an example, as it would stand in a file."""
+    """Everything that identifies an example, as a file would contain it."""
     texts = {"id": str(gone.id), "input": gone.input, "output": gone.output}
     texts |= {"rationale": gone.rationale or "", "subject": gone.subject or ""}
     return {name: text.encode() for name, text in texts.items()} | {"vector": embedder.embed([gone.input])[0].tobytes()}
 
 
-def key_of(path: Path, example: Example) -> bytes:
+def key_of(path: Path, wanted: Example) -> bytes:
     """The key of an example, found by trying its row: the one whose texts begin with its id."""
     content = read(path / KEYS)
     keys, store = slots_in(content), store_in(content)
     opened = {row.slot: contents_of(row, keys[row.slot].key, store)[1] for row in rows_in(path / FILE)}
-    (slot,) = (slot for slot, texts in opened.items() if f'"{example.id}"'.encode() in texts)
+    (slot,) = (slot for slot, texts in opened.items() if f'"{wanted.id}"'.encode() in texts)
     return keys[slot].key
 
 
@@ -123,9 +121,10 @@ def test_a_key_that_could_not_be_destroyed_is_destroyed_when_the_store_is_opened
     def fail(*args: Any) -> None:
         raise OSError(5, "Input/output error")
 
-    with monkeypatch.context() as patch, pytest.raises(ScrubError, match="the removal is done"):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", fail)
-        erase.forget("canary-id")
+        with pytest.raises(ScrubError, match="the removal is done"):
+            erase.forget("canary-id")
     assert "canary-id" not in [example.id for example in erase.examples()]
     assert found(path, {"key": key}) == {"key": [KEYS]}
     assert not erase.status().scrubbed
@@ -139,7 +138,7 @@ def test_a_key_that_could_not_be_destroyed_is_destroyed_when_the_store_is_opened
 def test_an_ingest_that_failed_leaves_nothing_behind(path: Path) -> None:
     erase = create(path, some(10))
     bad = Example(50, "canary input", "canary output", None, "canary-subject")
-    check_refused(erase, lambda: erase.ingest([bad, numbered(3)]), DuplicateIdError)
+    check_refused(erase, lambda: erase.ingest([bad, example(3)]), DuplicateIdError)
     check_refused(erase, lambda: erase.ingest([bad, {"id": 51, "input": "", "output": ""}]), ExampleError)
     assert found(path, {"canary": b"canary"}) == {}
 
@@ -203,12 +202,12 @@ def folder() -> Iterator[Path]:
 def test_the_search_finds_every_form_wherever_it_begins() -> None:
     rng, embedder = random.Random(0), WordEmbedder(dim=32)
     for numbered in (False, True):
-        example, search = canary(rng, numbered=numbered, length=400), Search()
-        of_all = [*forms(example, embedder), *((f"key in {form}", key) for form, key in key_forms(rng.randbytes(32)))]
-        search.add(str(example.id), of_all)
+        one, search = canary(rng, numbered=numbered, length=400), Search()
+        of_all = [*forms(one, embedder), *((f"key in {form}", key) for form, key in key_forms(rng.randbytes(32)))]
+        search.add(str(one.id), of_all)
         for name, content in of_all:
             before = rng.randbytes(rng.randrange(40))
-            assert (str(example.id), name, "here") in search.of_bytes(before + content + rng.randbytes(9), "here")
+            assert (str(one.id), name, "here") in search.of_bytes(before + content + rng.randbytes(9), "here")
             if len(content) > 60:  # what is left of it when its ends were overwritten
                 assert name in names(search.of_bytes(before + content[20:-7]))
 
@@ -307,113 +306,28 @@ def _die_forgetting(path: Path, dim: int, ids: list[int | str], owner: type, ste
 
 
 # ---- stores that are broken ----
-def _nothing_overwritten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(KeyFile, "destroy", lambda keys, slots: None)
-
-
-def _overwritten_in_memory(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(KeyFile, "_write", _first_alone(KeyFile._write))
-
-
-def _first_alone(write: Callable[..., None]) -> Callable[..., None]:
-    """Writes that only reach the file if they are keys."""
-    return lambda keys, first, content: write(keys, first, content) if content.strip(b"\0") else None
-
-
-def _half_overwritten(patch: pytest.MonkeyPatch) -> None:
-    write = KeyFile._write
-    patch.setattr(KeyFile, "_write", lambda keys, at, new: write(keys, at, new if new.strip(b"\0") else new[:16]))
-
-
-def _others_overwritten(patch: pytest.MonkeyPatch) -> None:
-    destroy = KeyFile.destroy
-    patch.setattr(KeyFile, "destroy", lambda keys, slots: destroy(keys, [max(0, slot - 1) for slot in slots]))
-
-
-def _through_sqlite(patch: pytest.MonkeyPatch) -> None:
-    insert = WriteTransaction.insert
-
-    def also(tx: WriteTransaction, *args: Any) -> range:
-        slots = insert(tx, *args)
-        tx._change("UPDATE examples SET twin = ? WHERE slot = ?", zip(tx._files.keys.of(slots), slots, strict=True))
-        return slots
-
-    patch.setattr(WriteTransaction, "insert", also)
-
-
-def _used_again(patch: pytest.MonkeyPatch) -> None:
-    drawn: list[bytes] = []
-
-    def again(size: int) -> bytes:
-        drawn.append(os.urandom(size))
-        return drawn[len(drawn) // 2]
-
-    patch.setattr(key_file, "secrets", SimpleNamespace(token_bytes=again))
-
-
-def _sealed_with_the_tokens_key(patch: pytest.MonkeyPatch) -> None:
-    seal, open_texts, open_vector = Sealing.seal, Sealing.texts, Sealing.vector
-    key = [b""]
-    init = KeyFile.__init__
-
-    def noting(keys: KeyFile, *args: Any) -> None:
-        init(keys, *args)
-        key[0] = keys.token_key
-
-    patch.setattr(KeyFile, "__init__", noting)
-    patch.setattr(Sealing, "seal", lambda self, _, *args: seal(self, key[0], *args))
-    patch.setattr(Sealing, "texts", lambda self, _, *args: open_texts(self, key[0], *args))
-    patch.setattr(Sealing, "vector", lambda self, _, *args: open_vector(self, key[0], *args))
-
-
-def _kept_beside(patch: pytest.MonkeyPatch) -> None:
-    add = KeyFile.add
-
-    def also(keys: KeyFile, first: int, count: int) -> list[bytes]:
-        new = add(keys, first, count)
-        shutil.copyfile(keys.file, keys.file.with_name("keys.bak"))
-        return new
-
-    patch.setattr(KeyFile, "add", also)
-
-
-def _written_beside(what: str) -> Callable[[pytest.MonkeyPatch], None]:
-    def patch_(patch: pytest.MonkeyPatch) -> None:
-        insert = WriteTransaction.insert
-
-        def also(tx: WriteTransaction, examples: Any, vectors: Any, *args: Any) -> range:
-            file = tx._files.keys.file.with_name("cache")
-            file.write_bytes(vectors.tobytes() if what == "vectors" else repr(examples).encode())
-            return insert(tx, examples, vectors, *args)
-
-        patch.setattr(WriteTransaction, "insert", also)
-
-    return patch_
-
-
-# What shows each store that was broken on purpose.
-BROKEN: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
-    "key not overwritten": ("key without a row", _nothing_overwritten),
-    "key overwritten in memory": ("key in bytes", _overwritten_in_memory),
-    "half a key overwritten": ("key in bytes", _half_overwritten),
-    "another key overwritten": ("key in bytes", _others_overwritten),
-    "key written through SQLite": ("key in bytes", _through_sqlite),
-    "key used again": ("row that has gone opens", _used_again),
-    "rows sealed with one key": ("row that has gone opens", _sealed_with_the_tokens_key),
-    "key file copied": ("key in bytes", _kept_beside),
-    "vectors in a cache": ("vector in float32", _written_beside("vectors")),
-    "texts in a file": ("input in UTF-8", _written_beside("texts")),
+# What shows each store that was broken on purpose, once an example was forgotten.
+FOUND_BY = {
+    "keys not overwritten": "key without a row",
+    "keys overwritten in memory": "key in bytes",
+    "keys half overwritten": "key in bytes",
+    "other keys overwritten": "key in bytes",
+    "keys in sqlite too": "key in bytes",
+    "keys used again": "row that has gone opens",
+    "rows sealed with one key": "row that has gone opens",
+    "key file copied": "key in bytes",
+    "plain vectors in a cache": "vector in float32",
+    "plain texts in a file": "output in UTF-8",
 }
 
 
-@pytest.mark.parametrize("broken", BROKEN)
-def test_a_store_that_is_broken_is_found_out(folder: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
-    shows, patch = BROKEN[broken]
-    patch(monkeypatch)
+@pytest.mark.parametrize("mutant", FOUND_BY)
+def test_a_store_that_is_broken_is_found_out(folder: Path, monkeypatch: pytest.MonkeyPatch, mutant: str) -> None:
+    MUTANTS[mutant](monkeypatch.setattr)
     script = Script(folder, 1)
     script.ingest(20)
     script.forget()
-    assert shows in names(script.found())
+    assert FOUND_BY[mutant] in names(script.found())
 
 
 def test_a_replaced_key_file_that_is_kept_is_found_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,8 +335,7 @@ def test_a_replaced_key_file_that_is_kept_is_found_out(folder: Path, monkeypatch
     script.ingest(20)
     script.rekey()
     assert script.found() == set()
-    monkeypatch.setattr(key_file, "discard", lambda file: None)
-    monkeypatch.setattr(key_file, "clear_replaced", lambda folder: None)
+    MUTANTS["replaced keys kept"](monkeypatch.setattr)
     script.rekey()
     assert "key in bytes" in names(script.found())
 

@@ -1,8 +1,8 @@
 """Examples that are known again wherever a part of them lies, the search for them in bytes, a store with such examples.
 
-It shares no code with erase_core.verify.scan, nor with the store: see sealed_by_hand.py for keys and rows. What is looked for are pieces of 16 bytes in every encoding, since a
-database splits what is long and overwrites some of what is deleted. Texts are random, so that no piece is found by
-chance.
+It shares no code with erase_core.verify.scan, nor with the store: see sealed_by_hand.py for keys and rows. Pieces of 16
+bytes are searched for in every encoding, since a database splits what is long and overwrites some of what is deleted.
+Texts are random, so that no piece is found by chance.
 """
 
 from __future__ import annotations
@@ -278,7 +278,9 @@ class KeysOnceThere:
         for slot, each in slots_in((self._folder / KEYS).read_bytes(), user_key).items():
             for value in {each.kept, each.key} - {value for known, value in self._known if known == slot}:
                 self._known.add((slot, value))
-                self._search.add(f"{slot} {value.hex()}", ((f"key in {form}", form_) for form, form_ in key_forms(value)))
+                self._search.add(
+                    f"{slot} {value.hex()}", ((f"key in {form}", form_) for form, form_ in key_forms(value))
+                )
         shutil.rmtree(self._copies, ignore_errors=True)
         self._copies.mkdir()
         for file in self._folder.glob(f"{DATABASE}*"):
@@ -290,9 +292,7 @@ class KeysOnceThere:
         content = (self._folder / KEYS).read_bytes()
         keys, rows = slots_in(content, user_key), {row.slot for row in rows_in(self._folder / DATABASE)}
         wrong = {
-            found
-            for found in self._search.of_folders(*folders)
-            if not self._is_in_place(found, keys, {*rows, TOKENS})
+            found for found in self._search.of_folders(*folders) if not self._is_in_place(found, keys, {*rows, TOKENS})
         }
         wrong |= {(str(slot), "key without a row", KEYS) for slot in {*keys} - {*rows, TOKENS}}
         wrong |= {(str(slot), "row without a key", DATABASE) for slot in rows - {*keys}}

@@ -1,11 +1,13 @@
-"""Stores that break a promise on purpose, so that the harness is seen to find it: applied in a process that is stopped.
+"""Stores that break a promise on purpose, so that a harness is seen to find it.
 
-They reach into the product by the statements that it gives to SQLite, where they can, and else by names within it.
+They reach into the product by the statements that it gives to SQLite, where they can, and else by names within it. Each
+is given a function that replaces an attribute: `setattr` in a process that is stopped, or that of a monkeypatch.
 """
 
 from __future__ import annotations
 
 import secrets
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
@@ -15,9 +17,11 @@ from erase_core.erasure.removal import Removals
 from erase_core.store import key_file
 from erase_core.store.database import Database
 from erase_core.store.key_file import KeyFile
+from erase_core.store.sealing import Sealing
 from erase_core.store.store import Store
 from erase_core.store.transaction import WriteTransaction
 
+Put = Callable[[Any, str, Any], None]
 Rewrite = Callable[["Rewritten", str], str]
 
 
@@ -38,13 +42,13 @@ class Rewritten(sqlite3.Connection):
         return super().executescript(Rewritten.rewrite(self, sql))
 
 
-def rewriting(rewrite: Rewrite) -> Callable[[], None]:
+def rewriting(rewrite: Rewrite) -> Callable[[Put], None]:
     """A mutant of every statement."""
 
-    def apply() -> None:
+    def apply(put: Put) -> None:
         connect = sqlite3.connect
-        Rewritten.rewrite = staticmethod(rewrite)
-        sqlite3.connect = lambda *args, **options: connect(*args, **options, factory=Rewritten)  # type: ignore[assignment]
+        put(Rewritten, "rewrite", staticmethod(rewrite))
+        put(sqlite3, "connect", lambda *args, **options: connect(*args, **options, factory=Rewritten))
 
     return apply
 
@@ -61,133 +65,195 @@ def without_sync(connection: Rewritten, sql: str) -> str:
 
 
 # ---- keys ----
-def keys_not_synced() -> None:
-    KeyFile._sync = lambda self: None  # type: ignore[method-assign]
+def keys_not_overwritten(put: Put) -> None:
+    put(KeyFile, "destroy", lambda keys, slots: None)
 
 
-def keys_overwritten_in_memory() -> None:
-    def destroy(self: KeyFile, slots: Iterable[int]) -> None:
+def keys_overwritten_in_memory(put: Put) -> None:
+    def destroy(keys: KeyFile, slots: Iterable[int]) -> None:
         for slot in slots:
-            bytearray(self._read(slot, 1))[:] = bytes(32)
+            bytearray(keys._read(slot, 1))[:] = bytes(32)
 
-    KeyFile.destroy = destroy  # type: ignore[method-assign]
+    put(KeyFile, "destroy", destroy)
 
 
-def keys_half_overwritten() -> None:
+def keys_not_synced(put: Put) -> None:
+    put(KeyFile, "_sync", lambda keys: None)
+
+
+def destroyed_keys_not_synced(put: Put) -> None:
+    put(KeyFile, "destroy", lambda keys, slots: [keys._write(slot, bytes(32)) for slot in slots])
+
+
+def keys_half_overwritten(put: Put) -> None:
     write = KeyFile._write
-    KeyFile._write = lambda self, first, content: write(  # type: ignore[method-assign]
-        self, first, content if content.strip(b"\0") else content[:16]
-    )
+    put(KeyFile, "_write", lambda keys, at, new: write(keys, at, new if new.strip(b"\0") else new[:16]))
 
 
-def other_keys_overwritten() -> None:
+def other_keys_overwritten(put: Put) -> None:
     destroy = KeyFile.destroy
-    KeyFile.destroy = lambda self, slots: destroy(self, [slot - 1 for slot in slots])  # type: ignore[method-assign]
+    put(KeyFile, "destroy", lambda keys, slots: destroy(keys, [max(0, slot - 1) for slot in slots]))
 
 
-def keys_in_sqlite_too() -> None:
-    insert = WriteTransaction.insert
+def keys_in_sqlite_too(put: Put) -> None:
+    def also(tx: WriteTransaction, slots: range) -> None:
+        keys = tx._files.keys.of(slots)
+        tx._change("UPDATE examples SET twin = ? WHERE slot = ?", zip(keys, slots, strict=True))
 
-    def also(self: WriteTransaction, *args: Any) -> range:
-        slots = insert(self, *args)
-        keys = zip(self._files.keys.of(slots), slots, strict=True)
-        self._change("UPDATE examples SET twin = ? WHERE slot = ?", keys)
-        return slots
-
-    WriteTransaction.insert = also  # type: ignore[method-assign]
+    after_insert(put, also)
 
 
-def keys_used_again() -> None:
-    drawn, draw = [], secrets.token_bytes
+def keys_used_again(put: Put) -> None:
+    drawn: list[bytes] = []
+    draw = secrets.token_bytes
 
     def again(size: int) -> bytes:
         drawn.append(draw(size))
         return drawn[len(drawn) // 2]
 
-    key_file.secrets = SimpleNamespace(token_bytes=again)  # type: ignore[assignment]
+    put(key_file, "secrets", SimpleNamespace(token_bytes=again))
 
 
-def keys_synced_after_the_commit() -> None:
+def rows_sealed_with_one_key(put: Put) -> None:
+    """With the key of the tokens, which no removal destroys."""
+    init, keys = KeyFile.__init__, [b""]
+
+    def noting(self: KeyFile, *args: Any) -> None:
+        init(self, *args)
+        keys[0] = self.token_key
+
+    put(KeyFile, "__init__", noting)
+    for name in ("seal", "texts", "vector"):
+        put(Sealing, name, with_key(getattr(Sealing, name), keys))
+
+
+def with_key(use: Callable[..., Any], keys: list[bytes]) -> Callable[..., Any]:
+    return lambda sealing, _, *args: use(sealing, keys[0], *args)
+
+
+def key_file_copied(put: Put) -> None:
+    def also(tx: WriteTransaction, slots: range) -> None:
+        shutil.copyfile(tx._files.keys.file, tx._files.keys.file.with_name("copy"))
+
+    after_insert(put, also)
+
+
+def keys_synced_after_the_commit(put: Put) -> None:
     sync, commit = KeyFile._sync, Database._commit
     files: list[KeyFile] = []
 
-    def late(self: Database) -> None:
-        commit(self)
+    def late(db: Database) -> None:
+        commit(db)
         while files:
             sync(files.pop())
 
-    KeyFile._sync = lambda self: files.append(self)  # type: ignore[method-assign]
-    Database._commit = late  # type: ignore[method-assign]
+    put(KeyFile, "_sync", lambda keys: files.append(keys))
+    put(Database, "_commit", late)
 
 
-def keys_destroyed_before_the_commit() -> None:
+def keys_destroyed_before_the_commit(put: Put) -> None:
     delete = WriteTransaction.delete
 
-    def at_once(self: WriteTransaction, rows: Any, tokens: Any) -> None:
-        delete(self, rows, tokens)
-        self._files.keys.destroy([row.slot for row in rows])
+    def at_once(tx: WriteTransaction, rows: Any, tokens: Any) -> None:
+        delete(tx, rows, tokens)
+        tx._files.keys.destroy([row.slot for row in rows])
 
-    WriteTransaction.delete = at_once  # type: ignore[method-assign]
+    put(WriteTransaction, "delete", at_once)
 
 
-def keys_destroyed_after_the_receipt() -> None:
-    destroy, publish, waiting = Store.destroy, Removals._publish, []
+def keys_destroyed_after_the_receipt(put: Put) -> None:
+    destroy, publish = Store.destroy, Removals._publish
+    waiting: list[int] = []
 
-    def late(self: Removals, pending: Any) -> None:
-        publish(self, pending)
-        destroy(self._store, waiting)
+    def late(removals: Removals, pending: Any) -> None:
+        publish(removals, pending)
+        destroy(removals._store, waiting)
         waiting.clear()
 
-    Store.destroy = lambda self, slots: waiting.extend(slots)  # type: ignore[method-assign]
-    Removals._publish = late  # type: ignore[method-assign]
+    put(Store, "destroy", lambda store, slots: waiting.extend(slots))
+    put(Removals, "_publish", late)
 
 
-def replaced_keys_deleted_alone() -> None:
-    key_file.discard = lambda file: file.unlink()  # type: ignore[attr-defined]
+def replaced_keys_deleted_alone(put: Put) -> None:
+    put(key_file, "discard", lambda file: file.unlink())
+
+
+def replaced_keys_kept(put: Put) -> None:
+    put(key_file, "discard", lambda file: None)
+    put(key_file, "clear_replaced", lambda folder: None)
+    put(Store, "clear_replaced_keys", lambda store: None)
 
 
 # ---- what can be read ----
-def plain_rows_in_a_cache() -> None:
+def plain_vectors_in_a_cache(put: Put) -> None:
     insert = WriteTransaction.insert
 
-    def also(self: WriteTransaction, examples: Any, vectors: Any, *args: Any) -> range:
-        vectors.tofile(self._files.keys.file.with_name("cache"))
-        return insert(self, examples, vectors, *args)
+    def also(tx: WriteTransaction, examples: Any, vectors: Any, *args: Any) -> range:
+        vectors.tofile(tx._files.keys.file.with_name("cache"))
+        return insert(tx, examples, vectors, *args)
 
-    WriteTransaction.insert = also  # type: ignore[method-assign]
+    put(WriteTransaction, "insert", also)
 
 
-def plain_texts_in_a_file_for_a_while() -> None:
+def plain_texts_in_a_file_for_a_while(put: Put) -> None:
     insert = WriteTransaction.insert
 
-    def also(self: WriteTransaction, examples: Any, *args: Any) -> range:
-        file = self._files.keys.file.with_name("examples.sqlite.partial-1")
+    def also(tx: WriteTransaction, examples: Any, *args: Any) -> range:
+        file = tx._files.keys.file.with_name("examples.sqlite.partial-1")
         file.write_text(repr(examples))
-        slots = insert(self, examples, *args)
+        slots = insert(tx, examples, *args)
         file.unlink()
         return slots
 
-    WriteTransaction.insert = also  # type: ignore[method-assign]
+    put(WriteTransaction, "insert", also)
 
 
-MUTANTS: dict[str, Callable[[], None]] = {
+def plain_texts_in_a_file(put: Put) -> None:
+    insert = WriteTransaction.insert
+
+    def also(tx: WriteTransaction, examples: Any, *args: Any) -> range:
+        tx._files.keys.file.with_name("examples.tmp").write_text(repr(examples))
+        return insert(tx, examples, *args)
+
+    put(WriteTransaction, "insert", also)
+
+
+def after_insert(put: Put, also: Callable[[WriteTransaction, range], None]) -> None:
+    """Do something else when rows have been inserted."""
+    insert = WriteTransaction.insert
+
+    def both(tx: WriteTransaction, *args: Any) -> range:
+        slots = insert(tx, *args)
+        also(tx, slots)
+        return slots
+
+    put(WriteTransaction, "insert", both)
+
+
+MUTANTS: dict[str, Callable[[Put], None]] = {
     "in two transactions": rewriting(in_two_transactions),
     "without fsync": rewriting(without_sync),
     **{
         each.__name__.replace("_", " "): each
         for each in (
-            keys_not_synced,
+            keys_not_overwritten,
             keys_overwritten_in_memory,
+            keys_not_synced,
+            destroyed_keys_not_synced,
             keys_half_overwritten,
             other_keys_overwritten,
             keys_in_sqlite_too,
             keys_used_again,
+            rows_sealed_with_one_key,
+            key_file_copied,
             keys_synced_after_the_commit,
             keys_destroyed_before_the_commit,
             keys_destroyed_after_the_receipt,
             replaced_keys_deleted_alone,
-            plain_rows_in_a_cache,
+            replaced_keys_kept,
+            plain_vectors_in_a_cache,
             plain_texts_in_a_file_for_a_while,
+            plain_texts_in_a_file,
         )
     },
 }

@@ -170,7 +170,7 @@ def work(task: Task, pipe: int, library: Any, workload: Any, mutants: Any, power
     os.environ["CRASH_FOLDER"], os.environ["CRASH_SECOND_FOLDER"] = task.base, task.second
     folder = Path(task.base) / "store"
     if task.mutant:
-        mutants.MUTANTS[task.mutant]()
+        mutants.MUTANTS[task.mutant](setattr)
     if task.mirror:
         power.keep(library, Path(task.mirror))
     trace = pipe if task.trace else -1
