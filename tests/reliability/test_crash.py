@@ -1,6 +1,6 @@
 """Crashes: a store keeps its promises when a process is killed at any call, a disk fails, or the power is cut.
 
-Not seen: what a process writes through mmap (SQLite's -shm, made anew from the log); what disks do beyond losing what
+Not seen: what a process writes through mmap (SQLite's -shm, rebuilt from the log); what disks do beyond losing what
 they were not asked to keep. See crash_shim.c and crash_power.py.
 """
 

@@ -306,7 +306,7 @@ class KeysOnceThere:
     def _opens(self, keys: dict[int, Slot], rows: set[int], store: bytes) -> Found:
         """Rows that have gone and can be opened, by any key; rows that are there and cannot, by their own."""
         gone = [row for slot, row in self._rows.items() if slot not in rows]
-        values = {value for each in keys.values() for value in each}
+        values = {each.key for each in keys.values()}
         found: Found = set()
         for row in gone:
             for value in values:

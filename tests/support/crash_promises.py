@@ -199,10 +199,13 @@ def shows(erase: Erase, numbers: frozenset[int], may_be: range) -> Iterable[Brok
 def unreadable(when: str, files: dict[str, bytes]) -> Iterable[Broken]:
     """Nothing of an example can be read in any file, whether it is there, was forgotten, or never counted."""
     for file, content in files.items():
-        # Of the memory of the process that opens the store: SQLite copies some of it there when it finds a torn log.
-        name = "no memory in -shm" if file.endswith("-shm") else f"nothing readable when {when}"
         for what in plain(content):
-            yield Broken(name, f"{what} in {file}")
+            yield Broken(of_memory(file) or f"nothing readable when {when}", f"{what} in {file}")
+
+
+def of_memory(file: str) -> str:
+    """The promise that there is none of a process's memory in -shm: SQLite copies some there if the log is torn."""
+    return "no memory in -shm" if file.endswith("-shm") else ""
 
 
 def destroyed_at_once(files: dict[str, bytes], past: Past) -> Iterable[Broken]:
@@ -217,7 +220,7 @@ def destroyed_at_once(files: dict[str, bytes], past: Past) -> Iterable[Broken]:
     for found in past.film.keys_in(files, past.acknowledged):
         in_place = found.file == KEYS or (begun == "rekey" and found.file.startswith(f"{KEYS}."))
         if not (in_place and found.form == "bytes" and (found.slot, found.value) in kept):
-            yield Broken("keys gone when acknowledged", str(found))
+            yield Broken(of_memory(found.file) or "keys gone when acknowledged", str(found))
 
 
 def clean(when: str, files: dict[str, bytes], rows: set[int], past: Past) -> Iterable[Broken]:
@@ -231,7 +234,7 @@ def clean(when: str, files: dict[str, bytes], rows: set[int], past: Past) -> Ite
     for found in past.film.keys_in(files, past.may_be[0]):
         there = found.file == KEYS and found.form == "bytes" and found.slot in {*rows, TOKENS}
         if not (there and keys[found.slot].kept == found.value):
-            yield Broken(f"no key when {when}", str(found))
+            yield Broken(of_memory(found.file) or f"no key when {when}", str(found))
     for what in past.film.opens(keys, rows, past.may_be[0]):
         yield Broken(f"no old copy opens when {when}", what)
     for file in unusual(files):

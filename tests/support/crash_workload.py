@@ -28,7 +28,7 @@ LENGTHS = {3: (SHORT, LONG), 6: (MIDDLE, SHORT), 11: (LONG, 300)}
 
 
 def token(field: str, number: int) -> str:
-    """What tells of a field of an example wherever a piece of the field is; no token is part of another."""
+    """What identifies a field of an example wherever a piece of the field is; no token is part of another."""
     return f"<{field}{number:03d}>"
 
 
@@ -217,7 +217,7 @@ def attempt(say: Callable[..., None], word: str, about: tuple[object, ...], call
 
 
 def recover(folder: Path, say: Callable[..., None]) -> None:
-    """Open a store after a crash, read it, and let go of it: what a second crash may interrupt."""
+    """Open a store after a crash, read it, and close it: what a second crash may interrupt."""
     erase = open_store(folder, range(len(USER_KEYS)))
     say("opened")
     erase.prompt(QUERIES[0])
