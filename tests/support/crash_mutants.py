@@ -1,4 +1,4 @@
-"""Stores that break a promise on purpose, so that a harness is seen to find it.
+"""Stores that break a promise on purpose, to prove that a harness finds them.
 
 They reach into the product by the statements that it gives to SQLite, where they can, and else by names within it. Each
 is given a function that replaces an attribute: `setattr` in a process that is stopped, or that of a monkeypatch.
