@@ -1,8 +1,9 @@
-"""Memory: what the project owns of an example's vector is overwritten when it is forgotten; so are keys and values.
+"""Memory: what the project owns of an example's vector is overwritten when it is forgotten; so is the prefix cache.
 
-Texts and ids are Python's, SQLite's and the tokenizer's: they are freed, and overwritten only where the allocator is
-told to. So they are searched for in a process whose allocator is. What is found before the removal shows that the
-search finds what is there.
+Texts, ids and the keys of examples are Python's, SQLite's and the tokenizer's: they are freed, and overwritten only
+where the allocator is told to. So they are searched for in a process whose allocator is. What is found before the
+removal, or in a process that holds on to it, shows that the search finds what is there. Of a key that is wrapped, what
+is kept is searched for: unwrapping makes Python integers, whose digits have 30 bits.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -22,11 +24,14 @@ import pytest
 from canaries import LETTERS
 from checkout import ROOT
 from erase_core.erase import Erase
-from erase_core.store.model_cache import Clustering, ModelTransaction
+from erase_core.errors import StoreError
+from erase_core.store.clustering import Clustering, ModelTransaction
 from erase_core.store.reads import Reads
+from erase_core.store.sealing import Sealing, SealingError
 from numpy.typing import NDArray
 from process_memory import content, places, places_in_blocks, regions
-from small_stores import WordEmbedder, create, example, some
+from sealed_by_hand import KEYS, contents_of, rows_in, slots_in, store_in
+from small_stores import WordEmbedder, create, example, reopened, some
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="searches /proc/*/mem")
 
@@ -77,7 +82,9 @@ class Process:
 
     def __init__(self, folder: Path, environment: dict[str, str], **options: Any) -> None:
         program = ROOT / "tests/support/memory_of_a_forget.py"
-        given = json.dumps({"real": False, "model": None, "verify": False, "strategy": "kmeans", **options})
+        given = json.dumps(
+            {"real": False, "model": None, "verify": False, "strategy": "kmeans", "hold": False, **options}
+        )
         self._process = subprocess.Popen(
             [sys.executable, str(program), str(folder), given],
             stdin=subprocess.PIPE,
@@ -118,17 +125,56 @@ def count(pid: int, material: Material, going: list[int], keys: Sequence[bytes] 
     return counts
 
 
+def keys_of(folder: Path, material: Material, going: list[int]) -> list[bytes]:
+    """The keys of some examples of the store, which are found by trying all rows."""
+    content = (folder / "store" / KEYS).read_bytes()
+    keys, ids = slots_in(content), [material.rows[number]["id"].encode() for number in going]
+    opened = {row.slot: contents_of(row, keys[row.slot].key, store_in(content)) for row in rows_in(_copied(folder))}
+    found = [keys[slot].key for slot, contents in opened.items() if any(id_ in contents[0] for id_ in ids)]
+    assert len(found) == len(going)
+    return found
+
+
+def _copied(folder: Path) -> Path:
+    """A copy of the SQLite file, so that the process that has it open is not disturbed."""
+    copies = folder / "copies"
+    copies.mkdir()
+    for file in (folder / "store").glob("examples.sqlite*"):
+        shutil.copy(file, copies)
+    return copies / "examples.sqlite"
+
+
+def halves(keys: list[bytes]) -> list[bytes]:
+    """What is freed begins with the allocator's own pointers."""
+    return [key[16:] for key in keys]
+
+
 @pytest.mark.parametrize("verify", [False, True], ids=["unverified", "verified"])
 def test_no_memory_holds_what_was_forgotten_where_freed_memory_is_overwritten(tmp_path: Path, verify: bool) -> None:
     material = Material(tmp_path)
     with Process(tmp_path, OVERWRITING, verify=verify) as process:
         going = process.told()["going"][:1]
-        before = count(process.pid, material, going)
+        keys = halves(keys_of(tmp_path, material, going))
+        before = count(process.pid, material, going, keys)
         process.go_on()
-        after = count(process.pid, material, going)
+        after = count(process.pid, material, going, keys)
     print(dict(before), dict(after))
-    assert {name for name in before if before[name]} >= {"id", "input", "output", "subject", "int16 in blocks"}
+    # While it is there, its texts are in no memory either: they are sealed in SQLite's.
+    assert {name for name in before if before[name]} >= {"id", "int16 in blocks"}
     assert +after == Counter()
+
+
+def test_keys_and_texts_that_a_process_holds_on_to_are_found(tmp_path: Path) -> None:
+    material = Material(tmp_path)
+    with Process(tmp_path, OVERWRITING, hold=True) as process:
+        going = process.told()["going"][:1]
+        keys = halves(keys_of(tmp_path, material, going))
+        before = count(process.pid, material, going, keys)
+        process.go_on()
+        after = count(process.pid, material, going, keys)
+    print(dict(before), dict(after))
+    assert set(+before) >= {"keys", "id", "input", "output", "subject", "int16 in blocks"}
+    assert set(+after) == {"keys", "id", "input", "output", "subject"}
 
 
 def test_the_models_rows_are_overwritten_whatever_the_allocator_does(tmp_path: Path) -> None:
@@ -179,14 +225,16 @@ def test_arrays_of_vectors_are_overwritten_once_they_are_used(path: Path, monkey
     used: dict[str, list[NDArray[np.float32]]] = {"added": [], "read": []}
     add, read = Clustering.add, Reads.vectors
 
-    def keeping_add(clustering: Clustering, tx: ModelTransaction, ids: Any, vectors: NDArray[np.float32]) -> Any:
+    def keeping_add(
+        clustering: Clustering, tx: ModelTransaction, slots: range, ids: Any, vectors: NDArray[np.float32]
+    ) -> Any:
         used["added"].append(vectors)
-        return add(clustering, tx, ids, vectors)
+        return add(clustering, tx, slots, ids, vectors)
 
-    def keeping_read(reads: Reads) -> Any:
-        ids, vectors = read(reads)
+    def keeping_read(reads: Reads, *among: Any) -> Any:
+        slots, ids, vectors = read(reads, *among)
         used["read"].append(vectors)
-        return ids, vectors
+        return slots, ids, vectors
 
     monkeypatch.setattr(Clustering, "add", keeping_add)
     monkeypatch.setattr(Reads, "vectors", keeping_read)
@@ -196,9 +244,32 @@ def test_arrays_of_vectors_are_overwritten_once_they_are_used(path: Path, monkey
         erase.forget(101)
         erase.ingest([example(101), example(103)], on_forgotten="skip")
         assert erase.verify().ok
-    (path / "model.qkm").unlink()
-    with Erase.open(path, embedder=WordEmbedder()) as erase:
+    # Loaded, and then brought up to date with what another handle has changed.
+    with Erase.open(path, embedder=WordEmbedder()) as erase, reopened(path) as other:
+        erase.demonstrations()
+        other.ingest(some(3, 200))
+        other.forget(4)
         erase.demonstrations()
     left = {name: [i for i, array in enumerate(arrays) if array.any()] for name, arrays in used.items()}
     assert [len(arrays) > 1 for arrays in used.values()] == [True, True]
     assert left == {"added": [], "read": []}
+
+
+def test_an_array_that_was_filled_in_part_is_overwritten(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(path, some(12)).close()
+    arrays, fill, open_vectors = [], Reads._filled, Sealing.open_vectors
+
+    def keeping(reads: Reads, matrix: NDArray[np.float32], batches: Any) -> Any:
+        arrays.append(matrix)
+        return fill(reads, matrix, batches)
+
+    def failing(sealing: Sealing, keys: Any, slots: Any, *args: Any) -> Any:
+        open_vectors(sealing, keys, slots, *args)
+        assert arrays[0].any()
+        raise SealingError(slots[-1])
+
+    monkeypatch.setattr(Reads, "_filled", keeping)
+    monkeypatch.setattr(Sealing, "open_vectors", failing)
+    with Erase.open(path, embedder=WordEmbedder()) as erase, pytest.raises(StoreError):
+        erase.demonstrations()
+    assert [array.any() for array in arrays] == [False]

@@ -1,17 +1,18 @@
-"""Residue: no file of a store holds what was forgotten, neither its texts nor its id nor its vector.
+"""Residue: no file of a store shows an example, and none holds the key of one that was forgotten.
 
-Memory is test_memory.py's business.
+So that a copy of the SQLite file from before a removal shows nothing of it: it is opened by hand, with every key left.
+For memory, see test_memory.py.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sqlite3
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,18 +20,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from canaries import Script, Search, canary, forms, names
+from canaries import KeysOnceThere, Script, Search, canary, forms, names
+from crash_mutants import MUTANTS
 from erase_core.erase import Erase
 from erase_core.errors import DuplicateIdError, ExampleError, ScrubError
 from erase_core.examples.example import Example
 from erase_core.receipts.folder import ReceiptFolder
 from erase_core.settings import Settings
-from erase_core.store import database
-from erase_core.store.database import Database
-from erase_core.store.model_cache import Clustering
-from erase_core.store.schema import FILE, PRAGMAS
+from erase_core.store.clustering import Clustering
+from erase_core.store.key_file import KeyFile
+from erase_core.store.schema import FILE
 from erase_core.store.store import Store
 from erase_core.store.transaction import WriteTransaction
+from sealed_by_hand import KEYS, contents_of, key_forms, rows_in, slots_in, store_in
 from small_stores import (
     Elsewhere,
     WordEmbedder,
@@ -39,59 +41,97 @@ from small_stores import (
     example,
     found,
     new_path,
-    parts_of,
+    read,
     reopened,
     seen,
     some,
 )
 
+GONE = Example("canary-id", "canary input tweets", "canary output", "canary reason", "canary-subject")
+
 
 def canaries(gone: Example, embedder: WordEmbedder) -> dict[str, bytes]:
-    """Everything that tells of an example, as it stands in a file."""
+    """Everything that identifies an example, as a file would contain it."""
     texts = {"id": str(gone.id), "input": gone.input, "output": gone.output}
     texts |= {"rationale": gone.rationale or "", "subject": gone.subject or ""}
     return {name: text.encode() for name, text in texts.items()} | {"vector": embedder.embed([gone.input])[0].tobytes()}
 
 
+def key_of(path: Path, wanted: Example) -> bytes:
+    """The key of an example, found by trying its row: the one whose texts begin with its id."""
+    content = read(path / KEYS)
+    keys, store = slots_in(content), store_in(content)
+    opened = {row.slot: contents_of(row, keys[row.slot].key, store)[1] for row in rows_in(path / FILE)}
+    (slot,) = (slot for slot, texts in opened.items() if f'"{wanted.id}"'.encode() in texts)
+    return keys[slot].key
+
+
 @pytest.mark.parametrize("strategy", ["kmeans", "knn", "random"])
 @pytest.mark.parametrize("way", ["id", "subject", "with others", "all"])
 def test_no_file_holds_what_was_forgotten(path: Path, strategy: Any, way: str) -> None:
-    gone = Example("canary-id", "canary input tweets", "canary output", "canary reason", "canary-subject")
     others = [Example(f"row-{i}", f"{i} parcels late", "yes", None, f"subject {i}") for i in range(40)]
-    erase = create(path, [*others[:20], gone, *others[20:]], strategy=strategy)
+    erase = create(path, [*others[:20], GONE, *others[20:]], strategy=strategy)
     reader = reopened(path)
-    needles = canaries(gone, WordEmbedder())
+    needles, key = canaries(GONE, WordEmbedder()), key_of(path, GONE)
+    keys = dict(key_forms(key))
     assert seen(reader) == seen(erase)
-    assert set(found(path, needles)) == set(needles), "the search does not find what is there"
-    assert any("-wal" in file for file in found(path, needles)["input"])
+    assert found(path, needles) == {}, "it can be read while it is there"
+    assert found(path, keys) == {"bytes": [KEYS]}
+    shutil.copytree(path, copy := path.with_name("copy"))
     ids: dict[str, list[str]] = {"with others": ["row-3", "canary-id"], "all": [e.id for e in erase.examples()]}  # type: ignore[misc]
     erase.forget(subject="canary-subject") if way == "subject" else erase.forget(ids.get(way, "canary-id"))
-    assert found(path, needles) == {}
+    assert found(path, needles | keys) == {}
     assert seen(reader) == seen(erase)
     reader.close()
     erase.close()
-    assert found(path, needles) == {}
+    assert found(path, needles | keys) == {}
+    check_copy(copy, path, n_gone=len(ids.get(way, ["canary-id"])))
 
 
-def test_a_removal_that_a_reader_held_up_is_scrubbed_when_the_store_is_opened_again(path: Path) -> None:
-    gone = Example("canary-id", "canary input tweets", "canary output", "canary reason", "canary-subject")
-    create(path, [gone, *(Example(f"row-{i}", f"{i} parcels late", "yes") for i in range(40))]).close()
+def check_copy(copy: Path, path: Path, n_gone: int) -> None:
+    """With the keys of today, a copy of the SQLite files opens but for what has gone since: no row opens in part."""
+    content = read(path / KEYS)
+    keys, rows = slots_in(content), rows_in(copy / FILE)
+    opened = [max(len(contents_of(row, each.key, store_in(content))) for each in keys.values()) for row in rows]
+    assert Counter(opened) == +Counter({0: n_gone, 2: len(rows) - n_gone})
+
+
+def test_a_reader_does_not_hold_a_removal_up(path: Path) -> None:
+    create(path, [GONE, *(Example(f"row-{i}", f"{i} parcels late", "yes") for i in range(40))]).close()
     erase = Erase.open(path, embedder=WordEmbedder(), timeout=0.2)
-    needles = canaries(gone, WordEmbedder())
+    key = key_of(path, GONE)
     reader = sqlite3.connect(path / FILE, isolation_level=None)
     reader.execute("BEGIN")
-    reader.execute("SELECT count(*) FROM examples").fetchone()
-    parts_of(erase).store._db.timeout = 0.2
-    with pytest.raises(ScrubError, match="the removal is done"):
-        erase.forget("canary-id")
+    rows = "SELECT count(*) FROM examples"
+    assert reader.execute(rows).fetchone() == (41,)
+    erase.forget("canary-id")
+    assert reader.execute(rows).fetchone() == (41,), "the reader does not read what was there before"
+    assert found(path, canaries(GONE, WordEmbedder()) | dict(key_forms(key))) == {}
+    assert erase.verify().ok
+    reader.close()
+    erase.close()
+
+
+def test_a_key_that_could_not_be_destroyed_is_destroyed_when_the_store_is_opened_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    erase = create(path, [GONE, *(Example(f"row-{i}", f"{i} parcels late", "yes") for i in range(40))])
+    key = key_of(path, GONE)
+
+    def fail(*args: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", fail)
+        with pytest.raises(ScrubError, match="the removal is done"):
+            erase.forget("canary-id")
     assert "canary-id" not in [example.id for example in erase.examples()]
-    assert found(path, needles), "nothing was held up"
+    assert found(path, {"key": key}) == {"key": [KEYS]}
     assert not erase.status().scrubbed
     assert not erase.verify().ok
     erase.close()
-    reader.close()
     with Erase.open(path, embedder=WordEmbedder()) as erase:
-        assert found(path, needles) == {}
+        assert found(path, dict(key_forms(key))) == {}
         assert erase.verify().ok
 
 
@@ -101,6 +141,25 @@ def test_an_ingest_that_failed_leaves_nothing_behind(path: Path) -> None:
     check_refused(erase, lambda: erase.ingest([bad, example(3)]), DuplicateIdError)
     check_refused(erase, lambda: erase.ingest([bad, {"id": 51, "input": "", "output": ""}]), ExampleError)
     assert found(path, {"canary": b"canary"}) == {}
+
+
+def test_an_ingest_that_was_not_committed_leaves_no_key(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    erase = create(path, some(10))
+    add, drawn = KeyFile.add, []
+
+    def keeping(keys: KeyFile, first: int, count: int) -> list[bytes]:
+        drawn.extend(new := add(keys, first, count))
+        return new
+
+    def fail(*args: Any) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(KeyFile, "add", keeping)
+    monkeypatch.setattr(WriteTransaction, "end", fail)
+    with pytest.raises(sqlite3.OperationalError):
+        erase.ingest(some(3, 100))
+    assert len(drawn) == 3
+    assert [found(path, dict(key_forms(key))) for key in drawn] == [{}, {}, {}]
 
 
 def test_no_file_holds_what_was_forgotten_after_much_coming_and_going(path: Path) -> None:
@@ -117,15 +176,15 @@ def test_no_file_holds_what_was_forgotten_after_much_coming_and_going(path: Path
         rng.shuffle(rows)
         for row in rows:
             with store.writing() as tx:
-                tx.delete([str(row.id)])
-            store.scrub()
-            assert found(path, {"id": str(row.id).encode(), "input": row.input.encode()}) == {}
+                (going,) = tx.rows_of([row.id])
+                tx.delete([going], [])
+            (key,) = store.keys.of([going.slot])
+            store.destroy([going.slot])
+            needles = {"id": str(row.id).encode(), "input": row.input.encode(), "key": key}
+            assert found(path, needles) == {}
 
 
 # ---- random scripts ----
-IN_FILES = {*(f"{name} in UTF-8" for name in ("input", "output", "rationale", "subject")), "vector in float32"}
-
-
 @pytest.fixture(scope="module")
 def other() -> Iterator[Elsewhere]:
     other = Elsewhere()
@@ -140,32 +199,30 @@ def folder() -> Iterator[Path]:
         yield path
 
 
-def test_the_search_finds_what_is_there(folder: Path) -> None:
-    for seed, projected in enumerate((False, True)):
-        script = Script(folder / str(seed), seed, projected=projected)
-        script.ingest(60)
-        script.has_gone(script.present)
-        fixed = "vector in fixed point, projected" if projected else "vector in fixed point"
-        ids = {"id in 8 bytes", "id in 8 bytes, big-endian"} if script.numbered else {"id in UTF-8"}
-        assert names(script.found()) >= {*IN_FILES, fixed, *ids}
-
-
 def test_the_search_finds_every_form_wherever_it_begins() -> None:
     rng, embedder = random.Random(0), WordEmbedder(dim=32)
     for numbered in (False, True):
-        example, search = canary(rng, numbered=numbered, length=400), Search(embedder)
-        search.add(example)
-        for name, content in forms(example, embedder):
+        one, search = canary(rng, numbered=numbered, length=400), Search()
+        of_all = [*forms(one, embedder), *((f"key in {form}", key) for form, key in key_forms(rng.randbytes(32)))]
+        search.add(str(one.id), of_all)
+        for name, content in of_all:
             before = rng.randbytes(rng.randrange(40))
-            assert (str(example.id), name, "here") in search.of_bytes(before + content + rng.randbytes(9), "here")
+            assert (str(one.id), name, "here") in search.of_bytes(before + content + rng.randbytes(9), "here")
             if len(content) > 60:  # what is left of it when its ends were overwritten
                 assert name in names(search.of_bytes(before + content[20:-7]))
 
 
-@pytest.mark.parametrize("projected", [False, True])
+def test_the_search_finds_half_a_key() -> None:
+    key, search = random.Random(0).randbytes(32), Search()
+    search.add("0", key_forms(key))
+    for rest in (key[:16] + bytes(16), bytes(16) + key[16:]):
+        assert "bytes" in names(search.of_bytes(b"before" + rest))
+
+
+@pytest.mark.parametrize(("projected", "wrapped"), [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("strategy", ["kmeans", "knn", "random"])
-def test_random_scripts_leave_nothing(folder: Path, strategy: Any, projected: bool) -> None:
-    script = Script(folder, 1, strategy, projected)
+def test_random_scripts_leave_nothing(folder: Path, strategy: Any, projected: bool, wrapped: bool) -> None:
+    script = Script(folder, 1, strategy, projected, wrapped=wrapped)
     for _ in range(30):
         script.step()
         assert script.found() == set()
@@ -186,10 +243,10 @@ def test_random_scripts_leave_nothing_where_another_process_reads(folder: Path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("projected", [False, True])
+@pytest.mark.parametrize(("projected", "wrapped"), [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("strategy", ["kmeans", "knn", "random"])
-def test_long_random_scripts_leave_nothing(folder: Path, strategy: Any, projected: bool) -> None:
-    script = Script(folder, 3, strategy, projected)
+def test_long_random_scripts_leave_nothing(folder: Path, strategy: Any, projected: bool, wrapped: bool) -> None:
+    script = Script(folder, 3, strategy, projected, wrapped=wrapped)
     for _ in range(400):
         script.step()
         assert script.found() == set()
@@ -198,9 +255,9 @@ def test_long_random_scripts_leave_nothing(folder: Path, strategy: Any, projecte
 
 # ---- killed in between ----
 DEATHS: dict[str, tuple[type, str]] = {
-    "the rows are deleted, but that does not count": (WriteTransaction, "append_receipt"),
+    "the rows are deleted, but that does not count": (WriteTransaction, "is_to_finish"),
     "it counts": (Clustering, "writing"),
-    "the files are written anew": (Database, "rewrite"),
+    "the keys are destroyed": (KeyFile, "destroy"),
     "the receipt is published": (ReceiptFolder, "publish"),
 }
 
@@ -248,47 +305,53 @@ def _die_forgetting(path: Path, dim: int, ids: list[int | str], owner: type, ste
     erase.forget(ids)
 
 
-# ---- without what keeps files clean ----
-def _log_alone(db: Database) -> None:
-    db._cut_log(time.monotonic() + db.timeout)
-
-
-def _vacuum_alone(db: Database) -> None:
-    db._connection.execute("VACUUM")
-
-
-def _nothing_overwritten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(database, "PRAGMAS", PRAGMAS.replace("secure_delete = ON", "secure_delete = OFF"))
-
-
-def _no_vacuum(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Database, "rewrite", _log_alone)
-
-
-def _log_not_cut(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Database, "rewrite", _vacuum_alone)
-    patch.setattr(Database, "_cut_log", lambda db, deadline: None)
-
-
-# Whether it shows by itself: a file that is written anew as a whole needs no overwriting besides.
-BROKEN: dict[str, tuple[bool, list[Callable[[pytest.MonkeyPatch], None]]]] = {
-    "nothing overwritten, no VACUUM": (True, [_nothing_overwritten, _no_vacuum]),
-    "nothing overwritten": (False, [_nothing_overwritten]),
-    "no VACUUM": (True, [_no_vacuum]),
-    "log not cut off": (True, [_log_not_cut]),
+# ---- stores that are broken ----
+# What shows each store that was broken on purpose, once an example was forgotten.
+FOUND_BY = {
+    "keys not overwritten": "key without a row",
+    "keys overwritten in memory": "key in bytes",
+    "keys half overwritten": "key in bytes",
+    "other keys overwritten": "key in bytes",
+    "keys in sqlite too": "key in bytes",
+    "keys used again": "row that has gone opens",
+    "rows sealed with one key": "row that has gone opens",
+    "key file copied": "key in bytes",
+    "plain vectors in a cache": "vector in float32",
+    "plain texts in a file": "output in UTF-8",
 }
 
 
-@pytest.mark.parametrize("broken", BROKEN)
-def test_what_keeps_files_clean_is_missed(folder: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
-    shows, patches = BROKEN[broken]
-    for patch in patches:
-        patch(monkeypatch)
-    script, dirty = Script(folder, 1), Counter[str]()
-    for _ in range(25):
-        script.step()
-        found = script.found()
-        dirty["searches that found something"] += bool(found)
-        dirty.update({file for _, _, file in found})
-    print(broken, dict(script.counts), dict(dirty))
-    assert bool(dirty["searches that found something"]) == shows
+@pytest.mark.parametrize("mutant", FOUND_BY)
+def test_a_store_that_is_broken_is_found_out(folder: Path, monkeypatch: pytest.MonkeyPatch, mutant: str) -> None:
+    MUTANTS[mutant](monkeypatch.setattr)
+    script = Script(folder, 1)
+    script.ingest(20)
+    script.forget()
+    assert FOUND_BY[mutant] in names(script.found())
+
+
+def test_a_replaced_key_file_that_is_kept_is_found_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script(folder, 1, wrapped=True)
+    script.ingest(20)
+    script.rekey()
+    assert script.found() == set()
+    MUTANTS["replaced keys kept"](monkeypatch.setattr)
+    script.rekey()
+    assert "key in bytes" in names(script.found())
+
+
+def test_the_search_knows_rows_that_are_there(folder: Path) -> None:
+    script = Script(folder, 1)
+    script.ingest(20)
+    keys = KeysOnceThere(script.path, folder / "before")
+    keys.remember(None)
+    assert keys.found(None, script.path) == set()
+    slots = slots_in((script.path / KEYS).read_bytes())
+    # To one who believes that they have gone they all open, and their keys are where none should be.
+    keys._folder = folder / "empty"
+    Store.create(keys._folder, Settings(), "words", 8).close()
+    shutil.copyfile(script.path / KEYS, keys._folder / KEYS)
+    shown = keys.found(None, keys._folder)
+    opened = {id_ for id_, what, _ in shown if what == "row that has gone opens"}
+    assert opened == {str(slot) for slot in slots if slot >= 0}
+    assert {id_.split()[0] for id_, what, _ in shown if what == "key in bytes"} == opened

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import crash_power
-from crash_promises import Broken, allowed, broken, failed_badly
+from crash_film import Film
+from crash_promises import Broken, Past, broken, failed_badly, past
 from crash_server import ALL, MAKE, NAME, OPEN, SYNC, WRITE, Outcome, Server
 from crash_trace import Call, calls
 from crash_workload import STEPS
@@ -40,6 +41,8 @@ class Runs:
         self.server = server
         self.points: Counter[tuple[str, str]] = Counter()
         self.ends: Counter[tuple[str, str]] = Counter()
+        # By the mutants that they are of.
+        self.films: dict[str, Film] = {}
         self.trace = self.traced()
 
     @contextmanager
@@ -49,10 +52,11 @@ class Runs:
 
     def traced(self, mutant: str = "") -> list[Call]:
         """The calls of a run that is not stopped."""
-        with self.folder() as base:
-            outcome = self.server(base, trace=True, mutant=mutant)
+        with self.folder() as base, self.folder() as film:
+            outcome = self.server(base, trace=True, mutant=mutant, film=str(film))
             assert not outcome.status, outcome
-            assert len(outcome.of("done")) == len(STEPS), outcome.of("error") + outcome.of("foreign")
+            assert mutant or len(outcome.of("done")) == len(STEPS), outcome.of("error") + outcome.of("foreign")
+            self.films[mutant] = Film(film)
             return calls(outcome, str(base))
 
     def firsts(self) -> list[Call]:
@@ -65,7 +69,7 @@ class Runs:
             outcome = self.server(base, mode=mode, at=call.number, mutant=mutant)
             assert outcome.killed, outcome
             self._count(mode if not mutant else f"{mode} of a store {mutant}", outcome, call.step)
-            return broken(base / "store", allowed(outcome))
+            return broken(base / "store", past(outcome, self.films[mutant]))
 
     def killed_after(self, delay: float) -> list[Broken]:
         """Kill a process at any moment."""
@@ -73,14 +77,14 @@ class Runs:
             outcome = self.server(base, delay=delay)
             begun = outcome.of("begin")
             self._count("kill at a random moment", outcome, begun[-1][0] if begun else 0)
-            return broken(base / "store", allowed(outcome))
+            return broken(base / "store", past(outcome, self.films[""]))
 
     def failed(self, failure: str, call: Call, *, die: bool = False) -> list[Broken]:
         """Let a call fail, or all from it on; then the process goes on, or is killed when it has the error."""
         with self.folder() as base:
             outcome = self.server(base, at=call.number, die=die, **FAILURES[failure])
             self._count(failure + (", then a kill" if die else ""), outcome, call.step)
-            found = broken(base / "store", allowed(outcome))
+            found = broken(base / "store", past(outcome, self.films[""]))
             return found if outcome.killed else found + failed_badly(outcome)
 
     def cut(self, variant: str, call: Call, mutant: str = "") -> list[Broken]:
@@ -95,7 +99,18 @@ class Runs:
             self._count(
                 f"power cut, kept: {variant}" + (f", of a store {mutant}" if mutant else ""), outcome, call.step
             )
-            return broken(image / "store", allowed(outcome))
+            return broken(image / "store", past(outcome, self.films[mutant]))
+
+    def deleted(self, mutant: str = "", **stop: Any) -> list[Broken]:
+        """Look into deleted files, as they were when they were last synced: a disk keeps them."""
+        with self.folder() as base, self.folder() as mirror:
+            outcome = self.server(base, mirror=str(mirror), mutant=mutant, **stop)
+            self._count("deleted files" + (f" of a store with {mutant}" if mutant else ""), outcome, 0)
+            there = {str(file.stat().st_ino) for file in base.rglob("*")}
+            files = {file.name: file.read_bytes() for file in mirror.glob("[0-9]*") if file.suffix != ".names"}
+            gone = {f"deleted file {name}": content for name, content in files.items() if name not in there}
+            found = [*self.films[mutant].keys_in(gone, past(outcome, self.films[mutant]).acknowledged)]
+            return [Broken("no key in a deleted file", str(each)) for each in found]
 
     def twice(self, call: Call, *, every: int = 1, seen: set[tuple[Any, ...]] | None = None) -> list[Broken]:
         """Kill a process, and then the one that opens the store: at every call, or at two if the like was seen."""
@@ -111,17 +126,17 @@ class Runs:
                 key = (call.step, *((each.name, each.path) for each in recovery))
                 chosen = random.sample(recovery, min(2, len(recovery))) if key in seen else recovery
                 seen.add(key)
-            may_be = allowed(first)
-            return [one for each in chosen for one in self._again(base, room / "again", each, may_be, call.step)]
+            before = past(first, self.films[""])
+            return [one for each in chosen for one in self._again(base, room / "again", each, before, call.step)]
 
-    def _again(self, base: Path, again: Path, at: Call, may_be: range, step: int) -> list[Broken]:
+    def _again(self, base: Path, again: Path, at: Call, before: Past, step: int) -> list[Broken]:
         result: list[Broken] = []
         for mode in ("kill", "torn"):
             shutil.copytree(base, again)
             second = self.server(again, work="recover", mode=mode, at=at.number)
             assert second.killed, second
             self._count(f"{mode} while it is opened after a kill", second, step)
-            result += broken(again / "store", may_be)
+            result += broken(again / "store", before)
             shutil.rmtree(again)
         return result
 

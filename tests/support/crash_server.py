@@ -7,14 +7,18 @@ store before it forks. The two halves, asking and serving, are in this one file;
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import itertools
 import json
 import os
+import secrets
 import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -45,6 +49,7 @@ class Task(NamedTuple):
     die: bool = False
     mirror: str = ""
     second: str = ""
+    film: str = ""
 
 
 class Outcome(NamedTuple):
@@ -157,12 +162,15 @@ def work(task: Task, pipe: int, library: Any, workload: Any, mutants: Any, power
     """The forked process: it leaves without any clearing up, as one that is killed does."""
 
     def say(*words: object) -> None:
+        if task.film and words[0] in ("begin", "calls"):
+            shutil.copytree(task.base, Path(task.film) / str(words[1] if words[0] == "begin" else len(workload.STEPS)))
         os.write(pipe, json.dumps(words).encode() + b"\n")
 
+    secrets.token_bytes = drawn(task.work)  # type: ignore[assignment]
     os.environ["CRASH_FOLDER"], os.environ["CRASH_SECOND_FOLDER"] = task.base, task.second
     folder = Path(task.base) / "store"
     if task.mutant:
-        mutants.MUTANTS[task.mutant]()
+        mutants.MUTANTS[task.mutant](setattr)
     if task.mirror:
         power.keep(library, Path(task.mirror))
     trace = pipe if task.trace else -1
@@ -176,6 +184,12 @@ def work(task: Task, pipe: int, library: Any, workload: Any, mutants: Any, power
         say("foreign", -1, task.work, repr(error))
     say("calls", library.crash_disarm())
     os._exit(0)
+
+
+def drawn(seed: str) -> Callable[[int], bytes]:
+    """Random bytes that are the same in every process: keys too, so that each run has those of the run on film."""
+    numbers = itertools.count()
+    return lambda size: hashlib.shake_256(f"{seed} {next(numbers)} {size}".encode()).digest(size)
 
 
 if __name__ == "__main__":

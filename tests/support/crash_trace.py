@@ -15,7 +15,7 @@ from crash_server import SYNC, WRITE, Outcome
 from crash_workload import STEPS
 
 DATABASE, LOG = "store/examples.sqlite", "store/examples.sqlite-wal"
-SNAPSHOT = "store/model.qkm"
+KEYS, REPLACED = "store/keys", "store/keys.replaced"
 
 
 class Call(NamedTuple):
@@ -56,7 +56,6 @@ class Pending:
     def __init__(self) -> None:
         self.data: set[str] = set()
         self.names: dict[str, str] = {}
-        self.cut = ""
 
     def see(self, call: Call) -> Iterator[Broken]:
         if call.kind == WRITE:
@@ -65,9 +64,6 @@ class Pending:
             self.data.discard(call.path)
             here = call.path or "."
             self.names = {name: how for name, how in self.names.items() if str(PurePath(name).parent) != here}
-            self.cut = "synced" if call.path == LOG and self.cut else self.cut
-        elif call.name == "ftruncate" and call.path == LOG:
-            self.cut = self.cut or "unsynced"
         elif call.name in ("create", "mkdir", "unlink"):
             self.names[call.path] = call.name
             self.data.discard(call.path)
@@ -82,11 +78,10 @@ def unsynced(trace: list[Call]) -> list[Broken]:
     pending = Pending()
     result: list[Broken] = []
     for number, step in enumerate(STEPS):
-        pending.cut = ""
         for call in trace:
             if call.step == number:
                 result.extend(pending.see(call))
-        if step.name in ("create", "ingest", "forget"):
+        if step.name in ("create", "ingest", "forget", "rekey"):
             result.extend(lost(pending, number))
     return result
 
@@ -95,13 +90,35 @@ def lost(pending: Pending, number: int) -> Iterator[Broken]:
     """What a power cut could undo of an acknowledged step."""
     step = f"{STEPS[number].name} (step {number})"
     for file in sorted(pending.data):
-        if file in (DATABASE, LOG) or f"/{RECEIPTS}/" in file:
+        if file in (DATABASE, LOG, KEYS, REPLACED) or f"/{RECEIPTS}/" in file:
             yield Broken("contents synced", f"{step}: {file}")
     for file, how in pending.names.items():
-        if file in (DATABASE, "store") or (file == LOG and how == "create" and number) or f"/{RECEIPTS}" in file:
+        ours = file in (DATABASE, KEYS, REPLACED, "store") or (file == LOG and how == "create" and number)
+        if ours or f"/{RECEIPTS}" in file:
             yield Broken("names synced", f"{step}: {how} of {file}")
-        # A snapshot of before an ingest is only stale; one of before a removal holds what was removed.
-        if STEPS[number].name == "forget" and file.startswith(SNAPSHOT):
-            yield Broken("removed names synced", f"{step}: {how} of {file}")
-    if STEPS[number].name == "forget" and pending.cut != "synced":
-        yield Broken("contents synced", f"{step}: the log is cut off, but not for good")
+
+
+# What a step does to the key file and to the log, in this order: W is a write, S a sync. A new log has a head.
+ORDERS = {
+    "ingest": ("the keys before the commit that needs them", r"(kW)+kS(lWlS)?(lW)+lS"),
+    "forget": ("the keys after the commit that forgets, before the receipt", r"(lWlS)?(lW)+lS(kW)+kSr"),
+}
+
+
+def disordered(trace: list[Call]) -> list[Broken]:
+    """Steps that do not write and sync keys, log and receipt in their order."""
+    result = []
+    for number, step in enumerate(STEPS):
+        promise, order = ORDERS.get(step.name, ("", ""))
+        done = "".join(sign(call) for call in trace if call.step == number)
+        if order and not re.fullmatch(order, done):
+            result.append(Broken(promise, f"{step.name} (step {number}): {done}"))
+    return result
+
+
+def sign(call: Call) -> str:
+    """A call as ORDERS write it; nothing if it is none of those."""
+    file = {KEYS: "k", LOG: "l"}.get(call.path, "")
+    if file and call.kind in (WRITE, SYNC):
+        return file + ("W" if call.kind == WRITE else "S")
+    return "r" if call.name == "link" and f"/{RECEIPTS}/" in call.path else ""

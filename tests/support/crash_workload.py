@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from erase_core.erase import Erase
-from erase_core.errors import EraseError, ScrubError
+from erase_core.errors import EraseError, KeyFileError, ScrubError
 from erase_core.examples.example import Example
 from small_stores import QUERIES, CountingLLM, WordEmbedder
 
@@ -27,7 +28,7 @@ LENGTHS = {3: (SHORT, LONG), 6: (MIDDLE, SHORT), 11: (LONG, 300)}
 
 
 def token(field: str, number: int) -> str:
-    """What tells of a field of an example wherever a piece of the field is; no token is part of another."""
+    """What identifies a field of an example wherever a piece of the field is; no token is part of another."""
     return f"<{field}{number:03d}>"
 
 
@@ -53,14 +54,16 @@ def number_of(example: Example) -> int:
 
 
 class Step(NamedTuple):
-    """One call. `numbers` are the examples that it is about."""
+    """One call. `numbers` are the examples that it is about, `key` is the number of the user's key that it sets."""
 
     name: str
     numbers: tuple[int, ...] = ()
     by_subject: bool = False
+    key: int = 0
 
 
-# Without a VACUUM the second removal would leave a copy of an id behind.
+# Keys that the user keeps: none, and others.
+USER_KEYS = (None, b"1" * 40, b"2" * 40)
 STEPS = (
     Step("create"),
     Step("ingest", tuple(range(24))),
@@ -72,8 +75,13 @@ STEPS = (
     Step("close"),
     Step("open"),
     Step("ingest", (3, 4, 38, 39)),
-    Step("forget", tuple(sorted({*range(40)} - {7, 11, 15, 16, 28, 30, 31, 33}))),
+    Step("rekey", key=1),
+    Step("open"),
+    Step("forget", tuple(sorted({*range(40)} - {7, 11, 12, 15, 16, 28, 30, 31, 33}))),
     Step("ingest", (16, 11)),
+    Step("rekey", key=2),
+    Step("open"),
+    Step("forget", (12, 16)),
     Step("close"),
 )
 # In none of them.
@@ -89,13 +97,24 @@ def states(steps: Sequence[Step] = STEPS) -> list[frozenset[int] | None]:
     return result
 
 
-def carry_out(step: Step, erase: Erase | None, folder: Path) -> Erase:
-    """Do a step; return the store."""
+def keys_of_states(steps: Sequence[Step] = STEPS) -> list[int]:
+    """Number of the user's key before each step and after the last."""
+    return [max((step.key for step in steps[:state]), default=0) for state in range(len(steps) + 1)]
+
+
+KEYS_OF_STATES = keys_of_states()
+
+
+def carry_out(step: Step, erase: Erase | None, folder: Path, keys: Sequence[int]) -> Erase:
+    """Do a step; return the store. One of these keys of the user's opens it."""
     if step.name == "create":
         return Erase.create(folder, embedder=WordEmbedder(), llm=CountingLLM(), **SETTINGS)  # type: ignore[arg-type]
     if step.name == "open":
-        return open_store(folder)
+        return open_store(folder, keys)
     assert erase is not None
+    if step.name == "rekey":
+        erase.rekey(USER_KEYS[step.key])
+        return erase
     examples = [canary(number) for number in step.numbers]
     if step.name == "ingest":
         erase.ingest(examples, **AGAIN)
@@ -108,8 +127,17 @@ def carry_out(step: Step, erase: Erase | None, folder: Path) -> Erase:
     return erase
 
 
-def open_store(folder: Path) -> Erase:
-    return Erase.open(folder, embedder=WordEmbedder(), llm=CountingLLM())
+def open_store(folder: Path, keys: Sequence[int]) -> Erase:
+    """Open a store with one of these keys of the user's, given by their numbers."""
+    *others, last = keys
+    for number in others:
+        with suppress(KeyFileError):
+            return open_with(folder, number)
+    return open_with(folder, last)
+
+
+def open_with(folder: Path, number: int) -> Erase:
+    return Erase.open(folder, embedder=WordEmbedder(), llm=CountingLLM(), key=USER_KEYS[number])
 
 
 def run(folder: Path, say: Callable[..., None], mend: Callable[[], object], *, die: bool = False) -> None:
@@ -122,7 +150,7 @@ def run(folder: Path, say: Callable[..., None], mend: Callable[[], object], *, d
     for number, step in enumerate(STEPS):
         say("begin", number)
         try:
-            erase = carry_out(step, erase, folder)
+            erase = carry_out(step, erase, folder, [KEYS_OF_STATES[number]])
         except EraseError as error:
             say("error", number, type(error).__name__, str(error))
             if die:
@@ -154,9 +182,10 @@ def again(number: int, step: Step, erase: Erase | None, folder: Path, say: Calla
     def with_another() -> None:
         if erase is not None:
             erase.close()
-        carry_out(step, None if erase is None else open_store(folder), folder)
+        carry_out(step, None if erase is None else open_store(folder, keys), folder, keys)
 
-    return attempt(say, "stuck", (number, "the same handle"), lambda: carry_out(step, erase, folder)) or attempt(
+    keys = sorted({*KEYS_OF_STATES[number : number + 2]})
+    return attempt(say, "stuck", (number, "the same handle"), lambda: carry_out(step, erase, folder, keys)) or attempt(
         say, "stuck", (number, "another handle"), with_another
     )
 
@@ -188,8 +217,8 @@ def attempt(say: Callable[..., None], word: str, about: tuple[object, ...], call
 
 
 def recover(folder: Path, say: Callable[..., None]) -> None:
-    """Open a store after a crash, read it, and let go of it: what a second crash may interrupt."""
-    erase = open_store(folder)
+    """Open a store after a crash, read it, and close it: what a second crash may interrupt."""
+    erase = open_store(folder, range(len(USER_KEYS)))
     say("opened")
     erase.prompt(QUERIES[0])
     say("read")

@@ -2,7 +2,8 @@
 
 A program of its own: it stops before and after the removal until it is told to go on. Vectors come from a file that is
 masked, and are unmasked in the array that is handed over, so that what is found of them is not the embedder's. Of ids
-only the first four digits are told, their numbers.
+only the first four digits are told, their numbers. If it is told to, it holds on to all keys and texts, so that they
+can be found.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from erase_core.erase import Erase
 from numpy.typing import NDArray
+from small_stores import parts_of
 
 QUERY = "where is my parcel"
 
@@ -79,6 +81,7 @@ def main(folder: Path, given: dict[str, Any]) -> None:
     erase.prompt(QUERY)
     if given["verify"]:
         assert erase.verify().ok
+    held = (parts_of(erase).store.keys.all(), erase.examples()) if given["hold"] else None
     gc.collect()
     stop(going=[int(id_[:4]) for id_ in shown(erase)], **cached(llm, np.load(folder / "mask.npy")))
     gc.collect()
@@ -89,6 +92,7 @@ def main(folder: Path, given: dict[str, Any]) -> None:
     gc.collect()
     stop()
     erase.close()
+    del held
 
 
 if __name__ == "__main__":

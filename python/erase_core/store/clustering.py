@@ -208,8 +208,10 @@ class Clustering:
     def _load(self, reads: Reads) -> None:
         self._drop()
         slots, ids, vectors = reads.vectors()
-        self._model = self.fit(ids, vectors)
-        vectors.fill(0)
+        try:
+            self._model = self.fit(ids, vectors)
+        finally:
+            vectors.fill(0)
         self._ids = dict(zip(slots, ids, strict=True))
 
     def _take_in(

@@ -15,6 +15,7 @@ import os
 import secrets
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -252,7 +253,7 @@ class KeyFile:
         return keys
 
     def destroy(self, slots: Iterable[int], generation: int = 0) -> None:
-        """Overwrite keys durably. Those that are destroyed already are not written again.
+        """Overwrite keys durably.
 
         Parameters
         ----------
@@ -266,10 +267,10 @@ class KeyFile:
         OSError
         """
         for first, count in _runs(self._in_file(slots)):
-            if self._read(first, count).strip(b"\0"):
-                self._write(self._place(first), bytes(KEY_BYTES * count))
-        if generation > self.generation:
-            self._write(CODE_BYTES, self._wrapping.secret(generation, self.secret(generation)))
+            # Also if it reads as zeros: after a sync that failed, these may be in the system's cache only.
+            self._write(self._place(first), bytes(KEY_BYTES * count))
+        generation = max(generation, self.generation)
+        self._write(CODE_BYTES, self._wrapping.secret(generation, self.secret(generation)))
         self._sync()
 
     def rewrap(self, store: str, user_key: bytes | None) -> None:
@@ -298,17 +299,18 @@ class KeyFile:
                 os.fsync(stream.fileno())
             os.link(self.file, replaced)
             os.replace(partial, self.file)
-            sync_folder(self.file.parent)
-        except OSError as error:
-            if replaced.exists() and not replaced.samefile(self.file):
-                raise UncertainError(
-                    f"{self.file}: {os_reason(error)}. Open the store again, with the new key or with the old one."
-                ) from error
-            for file in (partial, replaced):
-                file.unlink(missing_ok=True)
+        except BaseException:
+            with suppress(OSError):  # the next `open` does so
+                clear_replaced(self.file.parent)
             raise
         finally:
             content[:] = bytes(len(content))
+        try:
+            sync_folder(self.file.parent)
+        except OSError as error:
+            raise UncertainError(
+                f"{self.file}: {os_reason(error)}. Open the store again, with the new key or with the old one."
+            ) from error
 
     def _open(self) -> tuple[int, bool]:
         flags = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -389,14 +391,24 @@ class KeyFile:
 
 
 def clear_replaced(folder: Path) -> None:
-    """Overwrite and delete what a killed `rekey` has left. The caller must have exclusive access to the folder."""
+    """Overwrite and delete what a killed `rekey` has left. The caller must have exclusive access to the folder.
+
+    Raises
+    ------
+    OSError
+    """
     current = folder / FILE
-    for file in [*folder.glob(REPLACED), *partials_left(folder, FILE)]:
+    left = [*folder.glob(REPLACED), *partials_left(folder, FILE)]
+    if left:
+        # Else a power cut could bring the file back that is overwritten here, in place of the one that replaced it.
+        sync_folder(folder)
+    for file in left:
         # A file gets its name by a link, so what is left may be another name of the current file.
         if exists(current) and file.samefile(current):
             file.unlink()
         else:
             discard(file)
+    if left:
         sync_folder(folder)
 
 

@@ -277,17 +277,27 @@ class Reads:
             between = f"{query} WHERE slot BETWEEN ? AND ?"
             found = [row for each in among for row in self._db.all(between, (each.start, each.stop - 1))]
             batches, most = iter([found]), len(found)
+        matrix = np.empty((most, self.constants.dim), dtype=np.float32)
+        try:
+            return *self._filled(matrix, batches), matrix
+        except BaseException:
+            matrix.fill(0)
+            raise
+
+    def _filled(
+        self, matrix: NDArray[np.float32], batches: Iterable[Sequence[tuple[int, bytes]]]
+    ) -> tuple[list[int], list[int | str]]:
+        """Open the vectors of rows into a matrix, and return the slots and ids."""
         slots: list[int] = []
         ids: list[int | str] = []
-        matrix = np.empty((most, self.constants.dim), dtype=np.float32)
         for batch in batches:
-            if len(slots) + len(batch) > most:
+            if len(slots) + len(batch) > len(matrix):
                 raise self._damage("number of examples")
             ids += self._open_into(matrix[len(slots) : len(slots) + len(batch)], batch)
             slots += [row[0] for row in batch]
-        if len(slots) < most:
+        if len(slots) < len(matrix):
             raise self._damage("number of examples")
-        return slots, ids, matrix
+        return slots, ids
 
     # ---- for verification ----
     def checked_rows(self) -> Iterator[tuple[int, Example, bytes, NDArray[np.float32]]]:

@@ -137,6 +137,8 @@ def take(reads: Reads, clustering: Clustering, receipts: StoreReceipts, newest: 
     model = clustering.current(reads)
     slots, ids, vectors = reads.vectors()
     order = sorted(range(len(ids)), key=lambda place: ids[place])
+    sorted_vectors = vectors[order]
+    vectors.fill(0)
     to_destroy = [slot for each in reads.unfinished() for slot in each.slots]
     unused = np.setdiff1d(reads.used_slots(), [*slots, *to_destroy])
     # A slot from `next_slot` on may be of an ingest that is not committed yet.
@@ -144,7 +146,7 @@ def take(reads: Reads, clustering: Clustering, receipts: StoreReceipts, newest: 
     return Picture(
         model,
         [ids[place] for place in order],
-        vectors[order],
+        sorted_vectors,
         reads.constants.settings,
         _params(reads),
         reads.state,
