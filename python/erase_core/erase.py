@@ -238,7 +238,7 @@ class Erase:
             rationale and subject). "skip" leaves them out, so a source that has grown can be ingested again. The same
             id with another content is always an error.
         progress : bool, default=False
-            Show the progress of the embedding on a terminal.
+            Show the progress on a terminal.
 
         Raises
         ------

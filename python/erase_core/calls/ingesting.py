@@ -15,6 +15,7 @@ from erase_core.erasure.admission import Admission, OnDuplicate, OnForgotten, no
 from erase_core.erasure.truncation import count_tokens, limit_of
 from erase_core.examples.control_tokens import OnControlTokens, without_control_tokens
 from erase_core.examples.example import AnyExample, Reading
+from erase_core.progress import bar
 from erase_core.reports import IngestReport
 from erase_core.store.reads import Reads
 
@@ -86,7 +87,8 @@ def run_ingest(
                 tx.check_new(ids, same_are_skipped=skips)
             tx.readmit(admission.tokens)
             cut = set() if limit is None else set(np.flatnonzero(counts >= limit).tolist())
-            slots = tx.insert(examples, kept, cut)
+            with bar("Storing", len(examples), shown=progress) as advance:
+                slots = tx.insert(examples, kept, cut, advance)
             if ids:
                 opened.clustering.add(tx, slots, ids, kept)
             alike = [[example.id for example in group] for group in tx.twins(slots[place] for place in cut)]

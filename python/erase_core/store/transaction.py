@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain, islice
 
 import numpy as np
@@ -12,7 +12,7 @@ from erase_core import commitments
 from erase_core.errors import StoreError, os_reason
 from erase_core.examples.example import Example
 from erase_core.store.database import Change
-from erase_core.store.reads import CHUNK, SLOT, Reads
+from erase_core.store.reads import BATCH, CHUNK, SLOT, Reads
 from erase_core.store.records import Row, StoreFiles
 from erase_core.store.sealing import row_hash
 from erase_core.store.state import write_state
@@ -40,7 +40,13 @@ class WriteTransaction(Reads):
         self._gone: list[int] = []
         self.new_keys = range(0)
 
-    def insert(self, examples: Sequence[Example], vectors: NDArray[np.float32], cut: Collection[int] = ()) -> range:
+    def insert(
+        self,
+        examples: Sequence[Example],
+        vectors: NDArray[np.float32],
+        cut: Collection[int] = (),
+        advance: Callable[[int], object] = lambda n: None,
+    ) -> range:
         """Add examples with their vectors. Their keys are durable when this returns.
 
         Parameters
@@ -49,6 +55,8 @@ class WriteTransaction(Reads):
         vectors : ndarray of float32, of shape (n, dim)
         cut : collection of int, default=()
             Indices of the examples whose inputs the embedding model may not read to their end.
+        advance : callable
+            Is called with the number of examples that were written.
 
         Returns
         -------
@@ -70,19 +78,36 @@ class WriteTransaction(Reads):
         self.__dict__.pop("_keys", None)
         about = {subject: self.tokens.about(subject) for subject in {example.subject for example in examples}}
         state.n_subjects += len(about.keys() - {None}) - self._n_known(about.values())
-        sealed = files.sealing.seal_vectors(keys, first, [example.id for example in examples], vectors)
-        hashes = [row_hash(*each) for each in zip(keys, examples, vectors, strict=True)]
-        rows = []
-        for index, (slot, example, key) in enumerate(zip(self.new_keys, examples, keys, strict=True)):
-            twin = self.tokens.of_vector(vectors[index]) if index in cut else None
-            tokens = (self.tokens.of_id(example.id), *about[example.subject], twin)
-            texts = files.sealing.seal_texts(key, slot, example)
-            rows.append((slot, *tokens, hashes[index], sealed[index], texts))
-        self._change("INSERT INTO examples VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        twins = {index: self.tokens.of_vector(vectors[index]) for index in cut}
+        for start in range(0, len(examples), BATCH):
+            part = slice(start, start + BATCH)
+            known = [(*about[example.subject], twins.get(index)) for index, example in enumerate(examples[part], start)]
+            self._insert(first + start, keys[part], examples[part], vectors[part], known)
+            advance(len(known))
         state.next_slot = first + len(examples)
         state.n_examples += len(examples)
-        state.commitment = commitments.plus(state.commitment, hashes)
         return self.new_keys
+
+    def _insert(
+        self,
+        first: int,
+        keys: Sequence[bytes],
+        examples: Sequence[Example],
+        vectors: NDArray[np.float32],
+        tokens: Sequence[tuple[bytes | None, ...]],
+    ) -> None:
+        """Insert examples into consecutive slots, each with the tokens of its subject and of its vector."""
+        sealing, ids = self._files.sealing, [example.id for example in examples]
+        hashes = [row_hash(*each) for each in zip(keys, examples, vectors, strict=True)]
+        sealed = sealing.seal_vectors(keys, first, ids, vectors)
+        rows = (
+            (slot, self.tokens.of_id(example.id), *known, hash_, vector, sealing.seal_texts(key, slot, example))
+            for slot, (key, example, known, hash_, vector) in enumerate(
+                zip(keys, examples, tokens, hashes, sealed, strict=True), first
+            )
+        )
+        self._change("INSERT INTO examples VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self.state.commitment = commitments.plus(self.state.commitment, hashes)
 
     def delete(self, rows: Sequence[Row], tokens: Iterable[bytes]) -> None:
         """Delete examples, and put tokens on the list of what was forgotten."""
