@@ -21,7 +21,6 @@ from erase_core.examples.example import Example
 from erase_core.store.clustering import Clustering
 from erase_core.store.key_file import KeyFile
 from erase_core.store.reads import Reads
-from erase_core.store.state import State
 from erase_core.store.store import Store
 from erase_core.store.transaction import WriteTransaction
 from processes import HANG
@@ -199,10 +198,10 @@ def test_nobody_joins_in_a_removal_that_is_under_way(path: Path, monkeypatch: py
     erase, other = create(path, some(12)), reopened(path)
     committed, go_on, destroy = threading.Event(), threading.Event(), Store.destroy
 
-    def slowly(store: Store, slots: Iterable[int]) -> None:
+    def slowly(store: Store, slots: Iterable[int], generation: int = 0) -> None:
         committed.set()
         assert go_on.wait(HANG)
-        destroy(store, slots)
+        destroy(store, slots, generation)
 
     with monkeypatch.context() as patch, ThreadPoolExecutor() as pool:
         patch.setattr(Store, "destroy", slowly)
@@ -294,7 +293,7 @@ STEPS = {
     "forget subject": [
         (WriteTransaction, "is_to_finish"),
         (WriteTransaction, "end"),
-        (State, "set_digest"),
+        (WriteTransaction, "set_model"),
         (Model, "digest"),
         (Reads, "subjects_like"),
     ],

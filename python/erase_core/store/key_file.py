@@ -8,7 +8,6 @@ docs/file-format.md.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import hmac
 import os
@@ -299,18 +298,27 @@ class KeyFile:
                 os.fsync(stream.fileno())
             os.link(self.file, replaced)
             os.replace(partial, self.file)
-        except BaseException:
+            sync_folder(self.file.parent)
+        except BaseException as error:
+            if isinstance(error, OSError) and exists(replaced) and not replaced.samefile(self.file):
+                raise UncertainError(
+                    f"{self.file}: {os_reason(error)}. Open the store again, with the new key or with the old one."
+                ) from error
             with suppress(OSError):  # the next `open` does so
                 clear_replaced(self.file.parent)
             raise
         finally:
             content[:] = bytes(len(content))
-        try:
-            sync_folder(self.file.parent)
-        except OSError as error:
-            raise UncertainError(
-                f"{self.file}: {os_reason(error)}. Open the store again, with the new key or with the old one."
-            ) from error
+
+    def check_writable(self) -> None:
+        """Check that this user may write to the file.
+
+        Raises
+        ------
+        KeyFileError
+        """
+        if not self._may_write:
+            raise KeyFileError(f"{self.file} cannot be written; nothing was changed. {needs_access(self.file.parent)}")
 
     def _open(self) -> tuple[int, bool]:
         flags = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -324,8 +332,8 @@ class KeyFile:
         except OSError as error:
             reason = f"cannot be read ({os_reason(error)})"
         raise KeyFileError(
-            f"{self.file} {reason}. Without it, no example of the store can be read. Put the newest copy back, or let "
-            "this user read it; nothing was changed."
+            f"{self.file} {reason}. Without it, no example of the store can be read. The examples in the SQLite file "
+            "are untouched. Put the newest copy of the key file back, or let this user read it."
         )
 
     def _head(self, store: str, user_key: bytes | None) -> _Head:
@@ -379,8 +387,6 @@ class KeyFile:
         return HEAD_BYTES + KEY_BYTES * slot
 
     def _write(self, start: int, content: bytes) -> None:
-        if not self._may_write:
-            raise PermissionError(errno.EACCES, f"{os.strerror(errno.EACCES)}. {needs_access(self.file.parent)}")
         view = memoryview(content)
         while view:
             written = os.pwrite(self._descriptor, view[:BLOCK], start)

@@ -199,6 +199,7 @@ class Store:
         try:
             with self._db.writing() as change:
                 self.keys.check_still_there()
+                self.keys.check_writable()
                 tx = WriteTransaction(self._files, change)
                 try:
                     yield tx
@@ -248,6 +249,7 @@ class Store:
             The new key is set, but the older key file is not overwritten.
         """
         with self.locked():
+            self.keys.check_writable()
             try:
                 clear_replaced(self.folder)
                 self.keys.rewrap(self.constants.name, user_key)
