@@ -163,7 +163,7 @@ def test_the_keys_of_another_store_under_the_head_of_this_one_open_nothing(close
 
 
 def test_a_key_file_that_may_not_be_written_is_named(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content, real = (closed / KEYS).read_bytes(), os.open
+    content, real, left = (closed / KEYS).read_bytes(), os.open, fresh(LEFT)
 
     def refuse(file: Any, flags: int, *args: Any, **options: Any) -> int:
         if Path(file).name == KEYS and flags & (os.O_RDWR | os.O_WRONLY):
@@ -173,10 +173,10 @@ def test_a_key_file_that_may_not_be_written_is_named(closed: Path, monkeypatch: 
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", refuse)
         with opened(closed) as erase:  # which can be read
-            assert seen(erase) == fresh(LEFT)
+            assert seen(erase) == left
             for call in (lambda: erase.forget(3), lambda: erase.ingest(some(1, 90)), lambda: erase.rekey(MINE)):
                 refused(call, KeyFileError, "cannot be written", "nothing was changed", "needs write access")
-            assert seen(erase) == fresh(LEFT)
+            assert seen(erase) == left
     check_whole(closed, content)
 
 
