@@ -499,7 +499,11 @@ class Erase:
 
     # ---- proof ----
     def verify(
-        self, absent: Iterable[str | NDArray[np.floating]] = (), *, known: Iterable[tuple[int, str]] = ()
+        self,
+        absent: Iterable[str | NDArray[np.floating]] = (),
+        *,
+        known: Iterable[tuple[int, str]] = (),
+        progress: bool = False,
     ) -> Verification:
         """Verify the store: its model, rows, receipts and files.
 
@@ -515,6 +519,8 @@ class Erase:
             and UTF-16, JSON, base64, hex; float64, 32 and 16, int16), a text by its vector too. See docs/guarantees.md.
         known : iterable of (int, str), default=()
             Number and hash of receipts that were noted elsewhere (`newest_receipt`) and must still be present.
+        progress : bool, default=False
+            Show the progress on a terminal.
 
         Raises
         ------
@@ -530,7 +536,7 @@ class Erase:
         wanted = checks.texts_and_vectors("absent", absent)
         noted = [as_receipt_ref("known", each) for each in checks.several("known", known)]
         with self._opened.lock:
-            return verify_store(self._opened, wanted, noted)
+            return verify_store(self._opened, wanted, noted, progress=progress)
 
     def receipts(self) -> list[Receipt]:
         """Return the published receipts, oldest first. `verify` checks whether they fit together.

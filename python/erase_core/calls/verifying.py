@@ -19,12 +19,21 @@ __all__ = ["verify_store"]
 
 
 def verify_store(
-    opened: OpenStore, absent: Sequence[str | NDArray[np.floating]], known: Sequence[ReceiptRef]
+    opened: OpenStore, absent: Sequence[str | NDArray[np.floating]], known: Sequence[ReceiptRef], *, progress: bool
 ) -> Verification:
     """Verify a store. See `Erase.verify`."""
     # verify 1: the texts and vectors to search for
     forms = _forms(opened, absent)
-    return verify(opened.read, opened.store.folder, opened.clustering, opened.receipts, opened.removals, forms, known)
+    return verify(
+        opened.read,
+        opened.store.folder,
+        opened.clustering,
+        opened.receipts,
+        opened.removals,
+        forms,
+        known,
+        progress=progress,
+    )
 
 
 def _forms(opened: OpenStore, absent: Sequence[str | NDArray[np.floating]]) -> list[dict[str, bytes]]:

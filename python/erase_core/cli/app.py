@@ -359,7 +359,7 @@ def verify(
     texts = [*(absent or ()), *(lines_of("--absent-from", absent_from, SHORTEST) if absent_from is not None else ())]
     known_receipts = [receipt_ref_of("--known", each) for each in known or ()]
     with waiting("Verifying"), open_store(store, receipts, public_key, key_from) as erase:
-        verification = erase.verify(texts, known=known_receipts)
+        verification = erase.verify(texts, known=known_receipts, progress=True)
     lines = [str(verification)]
     if not verification.detects_old_copies:
         lines.append(

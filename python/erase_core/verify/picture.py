@@ -11,6 +11,7 @@ from erase_core import checks
 from erase_core._core import Model
 from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.errors import StoreError
+from erase_core.progress import bar
 from erase_core.receipts.folder import FoundReceipt
 from erase_core.receipts.receipt import Receipt
 from erase_core.settings import Settings
@@ -121,7 +122,15 @@ class Picture(NamedTuple):
     receipts: ReceiptsPicture
 
 
-def take(reads: Reads, clustering: Clustering, receipts: StoreReceipts, newest: int, *, is_finished: bool) -> Picture:
+def take(
+    reads: Reads,
+    clustering: Clustering,
+    receipts: StoreReceipts,
+    newest: int,
+    *,
+    is_finished: bool,
+    progress: bool,
+) -> Picture:
     """Return the picture of a store.
 
     Parameters
@@ -133,6 +142,8 @@ def take(reads: Reads, clustering: Clustering, receipts: StoreReceipts, newest: 
         Number of the newest receipt that was published before the store is read.
     is_finished : bool
         See `Removals.are_finished`.
+    progress : bool
+        Whether to show a progress bar on a terminal.
     """
     model = clustering.current(reads)
     slots, ids, vectors = reads.vectors()
@@ -154,7 +165,7 @@ def take(reads: Reads, clustering: Clustering, receipts: StoreReceipts, newest: 
         len(unused),
         is_finished,
         reads.is_sound(),
-        _rows(reads),
+        _rows(reads, progress=progress),
         _receipts(reads, receipts, newest),
     )
 
@@ -173,9 +184,13 @@ def _params(reads: Reads) -> reference.Params:
     )
 
 
-def _rows(reads: Reads) -> RowsPicture | StoreError:
+def _rows(reads: Reads, *, progress: bool) -> RowsPicture | StoreError:
     try:
-        rows = [(row_hash, example.subject) for _, example, row_hash, _ in reads.checked_rows()]
+        with bar("Checking examples", len(reads), shown=progress) as advance:
+            rows = []
+            for _, example, row_hash, _ in reads.checked_rows():
+                rows.append((row_hash, example.subject))
+                advance(1)
     except StoreError as error:
         return error
     forgotten = reads.all_forgotten()

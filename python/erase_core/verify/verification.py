@@ -34,6 +34,8 @@ def verify(
     removals: Removals,
     absent: Sequence[Mapping[str, bytes]] = (),
     known: Sequence[ReceiptRef] = (),
+    *,
+    progress: bool = False,
 ) -> Verification:
     """Verify a store. See `Erase.verify`.
 
@@ -48,6 +50,8 @@ def verify(
         Texts and vectors that must not be in the files, each as a mapping of its encodings; see `scan`.
     known : sequence of ReceiptRef
         Receipts that must be present.
+    progress : bool, default=False
+        Whether to show a progress bar on a terminal.
     """
     start = time.perf_counter()
     # verify 2: the newest receipt
@@ -56,7 +60,7 @@ def verify(
 
     # verify 3: everything as of one moment
     def taken(reads: Reads) -> Picture:
-        return take(reads, clustering, receipts, newest, is_finished=removals.are_finished())
+        return take(reads, clustering, receipts, newest, is_finished=removals.are_finished(), progress=progress)
 
     picture: Picture = read(taken)
     # verify 6: the receipts form a chain; 4, 5 and the rest of 6 are in judgement.py
