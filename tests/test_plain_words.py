@@ -154,8 +154,8 @@ def test_a_reader_that_may_not_write_is_told_when_it_wants_to(shared: Path) -> N
         file.chmod(0o444)
     with unprivileged(path), Erase.open(path, embedder=WordEmbedder(), llm=CountingLLM()) as erase:
         assert erase.status().n_examples == 6
-        refused(lambda: erase.forget(1), StoreError, "needs write access", "nothing was changed")
-        refused(lambda: erase.ingest(some(1, 90)), StoreError, "needs write access", "nothing was changed")
+        refused(lambda: erase.forget(1), KeyFileError, "needs write access", "nothing was changed")
+        refused(lambda: erase.ingest(some(1, 90)), KeyFileError, "needs write access", "nothing was changed")
         assert erase.status().n_examples == 6
 
 

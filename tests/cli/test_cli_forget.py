@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -79,8 +80,8 @@ def test_the_help_says_that_old_copies_are_brought_up_to_date() -> None:
 
 
 def test_what_counts_is_shown_though_the_receipt_cannot_be_published(numbered: Path) -> None:
-    # Leftovers of another writing are removed first, which a folder does not let be done.
-    in_the_way = numbered.parent / "receipts" / "00000001.json.partial-1"
+    # In the place of the file that this process writes the receipt to.
+    in_the_way = numbered.parent / "receipts" / f"00000001.json.partial-{os.getpid()}"
     in_the_way.mkdir()
     result = erase("forget", "--id", 1, "--yes", "--store", numbered)
     assert result.exit_code == 15

@@ -51,6 +51,9 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+
+
 def run(arguments: Sequence[str], store: Path, closed: Sequence[int] = (), **streams: object) -> tuple[int, str]:
     """Run a command in the store's neighbourhood without some of its streams; return its exit code and stderr."""
 
@@ -64,8 +67,13 @@ def run(arguments: Sequence[str], store: Path, closed: Sequence[int] = (), **str
         env={**os.environ, "ERASE_STORE": str(store)},
         check=False,
         timeout=HANG,
-        preexec_fn=close,
-        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},  # type: ignore[call-overload]
+        **{
+            "preexec_fn": close,
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            **streams,
+        },  # type: ignore[call-overload]
     )
     return result.returncode, (result.stderr or b"").decode()
 
@@ -161,10 +169,12 @@ def test_output_that_nobody_reads_does_not_hide_what_was_done(store: Path) -> No
 
 
 def test_what_is_not_finished_is_said_though_nothing_can_be_printed(store: Path) -> None:
-    # A folder in the place of the receipt.
-    (store / "receipts" / "00000001.json").mkdir(parents=True)
+    def put_in_the_way() -> None:
+        """Make a folder in the place of the file that this process writes the receipt to."""
+        (store / "receipts" / f"00000001.json.partial-{os.getpid()}").mkdir(parents=True)
+
     with open("/dev/full", "w") as full:
-        assert run(["forget", "--id", "1", "--yes"], store, stdout=full)[0] == 15
+        assert run(["forget", "--id", "1", "--yes"], store, stdout=full, preexec_fn=put_in_the_way)[0] == 15
 
 
 def test_a_note_that_cannot_be_written_holds_nothing_up(store: Path, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_store_without_examples_has_nothing_to_forget(path: Path) -> None:
 @pytest.mark.parametrize("again", [{"ids": [1]}, {"subject": "nobody"}])
 def test_a_repeated_request_finishes_what_the_first_could_not(path: Path, again: dict[str, Any]) -> None:
     """Success must not be reported as long as files may still hold what was forgotten."""
-    in_the_way = path / "receipts" / "00000001.json.partial-1"
+    in_the_way = path / "receipts" / f"00000001.json.partial-{os.getpid()}"
     with create(path, some(12)) as erase:
         in_the_way.mkdir(parents=True)
         for _ in range(2):

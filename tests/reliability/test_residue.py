@@ -296,8 +296,8 @@ def _die_forgetting(path: Path, dim: int, ids: list[int | str], owner: type, ste
         os.kill(os.getpid(), signal.SIGKILL)
 
     @contextmanager
-    def die_at_the_end(*args: Any) -> Iterator[Any]:
-        with real(*args) as tx:
+    def die_at_the_end(*args: Any, **options: Any) -> Iterator[Any]:
+        with real(*args, **options) as tx:
             yield tx
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -143,9 +143,10 @@ def test_a_note_of_what_is_to_be_destroyed_never_reaches_an_example(closed: Path
     db.commit()
     db.close()
     with opened(closed) as erase:
-        assert (closed / KEYS).read_bytes() == keys
+        assert (closed / KEYS).read_bytes()[HEAD_BYTES:] == keys[HEAD_BYTES:]
         assert erase.examples() == LEFT
         erase.forget(1)
-    assert sum(one != other for one, other in zip(keys, (closed / KEYS).read_bytes(), strict=True)) <= KEY_BYTES
+    after = (closed / KEYS).read_bytes()
+    assert sum(one != other for one, other in zip(keys[HEAD_BYTES:], after[HEAD_BYTES:], strict=True)) <= KEY_BYTES
     with opened(closed) as erase:
         assert erase.examples() == [each for each in LEFT if each.id != 1]

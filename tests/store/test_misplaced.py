@@ -60,12 +60,12 @@ def test_an_ingest_between_a_removal_and_its_end_does_not_leave_it_open(
     erase = create(folder / "store", some(12))
     destroy = Store.destroy
 
-    def between_two_ingests(store: Store, slots: Iterable[int]) -> None:
+    def between_two_ingests(store: Store, slots: Iterable[int], generation: int = 0) -> None:
         for first in (50, 52):
             with reopened(folder / "store") as other:
                 other.ingest(some(2, first))
             if first == 50:
-                destroy(store, slots)
+                destroy(store, slots, generation)
 
     with monkeypatch.context() as patch:
         patch.setattr(Store, "destroy", between_two_ingests)
@@ -105,9 +105,9 @@ def test_receipts_that_vanish_during_a_removal_are_published_when_they_are_back(
     erase = create(folder / "store", some(12), receipts=folder / "receipts")
     destroy = Store.destroy
 
-    def unmount(store: Store, slots: Iterable[int]) -> None:
+    def unmount(store: Store, slots: Iterable[int], generation: int = 0) -> None:
         (folder / "receipts").rename(folder / "elsewhere")
-        destroy(store, slots)
+        destroy(store, slots, generation)
 
     with monkeypatch.context() as patch:
         patch.setattr(Store, "destroy", unmount)
@@ -301,6 +301,7 @@ def test_other_files_among_the_receipts_are_left_alone(folder: Path) -> None:
     with create(folder / "store", some(12), receipts=folder / "receipts") as erase:
         erase.forget(1)
         assert erase.verify().ok
+    opened(folder / "store").close()
     assert not left.exists()
     kept = contents(folder / "receipts")
     assert {name: kept[name] for name in mine} == mine

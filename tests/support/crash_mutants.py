@@ -109,7 +109,7 @@ def keys_used_again(put: Put) -> None:
 
     def again(size: int) -> bytes:
         drawn.append(draw(size))
-        return drawn[len(drawn) // 2]
+        return drawn[min(len(drawn), 4) - 1]  # the first three are of the head
 
     put(key_file, "secrets", SimpleNamespace(token_bytes=again))
 

@@ -104,9 +104,10 @@ class Removals:
         self._check_named(examples, ids, subjects)
         tokens = {row.id_token for row in rows} | {tx.tokens.of_subject(subject) for subject in subjects or ()}
         tokens |= {tx.tokens.of_content(example) for example in examples}
-        # forget 5 and 6: the model and the examples
         if self._clustering.is_current(tx):
+            # forget 5: the model
             update, model = self._clustering.remove(tx, [row.slot for row in rows], ids)
+            # forget 6: the examples
             tx.delete(rows, tokens)
         else:
             update, model = self._remove_unreadable(tx, rows, tokens)
@@ -115,7 +116,7 @@ class Removals:
         receipt = self._receipt(tx, before, _state(tx), scope, [row.hash for row in rows], tokens, update)
         # If another program damaged the store, the receipt may be malformed. Such a receipt must not be published.
         Receipt.from_bytes(receipt.to_bytes())
-        tx.set_finished(each.generation for each in tx.unfinished() if self._is_finished(each))
+        tx.set_finished(each.generation for each in tx.unfinished() if self._is_finished(tx, each))
         tx.is_to_finish(receipt.number, receipt.packed())
         tx.state.head, tx.state.head_is_current = head_of(receipt), True
         return update, model, receipt
@@ -205,20 +206,21 @@ class Removals:
             unfinished = reads.unfinished()
             # In a damaged store, the note could name the slot of an example that is still there.
             slots = reads.without_rows({slot for each in unfinished for slot in each.slots})
+            generation = max((min(each.generation, reads.state.model_generation) for each in unfinished), default=0)
         # forget 9: the keys
-        self._store.destroy(slots, max((each.generation for each in unfinished), default=0))
+        self._store.destroy(slots, generation)
         # forget 10: the receipts
         self._publish([(each.number, each.receipt or b"") for each in unfinished if each.number is not None])
 
     def are_finished(self) -> bool:
         """Whether the keys of all removed examples are destroyed, and all receipts published."""
         with self._store.reading() as reads:
-            return all(map(self._is_finished, reads.unfinished()))
+            return all(self._is_finished(reads, each) for each in reads.unfinished())
 
-    def _is_finished(self, removal: Unfinished) -> bool:
+    def _is_finished(self, reads: Reads, removal: Unfinished) -> bool:
         is_published = removal.number is None or is_file(self._receipts.folder.file(removal.number))
-        keys = self._store.keys
-        return is_published and keys.are_destroyed(removal.slots) and keys.generation >= removal.generation
+        keys, generation = self._store.keys, min(removal.generation, reads.state.model_generation)
+        return is_published and keys.are_destroyed(removal.slots) and keys.generation >= generation
 
     def _publish(self, pending: Sequence[tuple[int, bytes]]) -> None:
         try:

@@ -215,6 +215,8 @@ def unstorable(text: str) -> str | None:
 def _value(row: Mapping[str, object], column: str | None) -> object:
     """Return the value of a column; None for missing values such as NaN and pandas' NA and NaT."""
     value = None if column is None else row.get(column)
+    if type(value) is str or value is None:  # the ordinary case first: the checks below take longer than all else
+        return value
     if isinstance(value, Decimal) and value.is_nan():
         return None
     if isinstance(value, Real) and value != value:

@@ -150,8 +150,8 @@ class KeyFile:
         ------
         OSError
         """
-        secret, salt = secrets.token_bytes(KEY_BYTES), secrets.token_bytes(KEY_BYTES)
-        head = _new_head(store, user_key, salt, secrets.token_bytes(KEY_BYTES))
+        token_key, salt, secret = (secrets.token_bytes(KEY_BYTES) for _ in range(3))
+        head = _new_head(store, user_key, salt, token_key)
         write_new(folder / FILE, head + _Wrapping(user_key, salt).secret(0, secret))
         return secret
 

@@ -26,6 +26,7 @@ CIPHER = "AES-256-GCM"
 VERSION = 3
 # The nonce of texts. That of vectors is in the core.
 TEXTS = (2).to_bytes(12, "little")
+JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class SealingError(Exception):
@@ -57,7 +58,7 @@ class Sealing:
     def seal_texts(self, key: bytes, slot: int, example: Example) -> bytes:
         """Seal an example without its vector. A key must be used for one example only."""
         texts = [example.id, example.input, example.output, example.rationale, example.subject]
-        plain = json.dumps(texts, ensure_ascii=False, separators=(",", ":")).encode()
+        plain = JSON.encode(texts).encode()
         return self._cipher(key).encrypt(TEXTS, plain, self._context_of(slot))
 
     def open_texts(self, key: bytes, slot: int, sealed: bytes) -> Example:
