@@ -20,10 +20,11 @@ from command_line import erase as command
 from command_line import json_of
 from erase_core import principal_axes
 from erase_core.erase import Erase
-from erase_core.errors import KeyFileError, (
+from erase_core.errors import (
     DuplicateIdError,
     ExampleError,
     ForgottenError,
+    KeyFileError,
     OldCopyWarning,
     ParameterError,
     PromptTooLongError,
