@@ -38,6 +38,7 @@ TARGETS = {
     "ingest one, ms": 5.0,
     "ingest, rows/s": 20_000.0,
     "reader, ms": 2.0,
+    "verify, s": 60.0,
 }
 
 
@@ -132,11 +133,12 @@ def of_a_store(folder: Path, rows: Matrix, *, removals: int) -> dict[str, float]
         found["reader, ms"] = statistics.median(prompts)
         ones = [milliseconds(partial(erase.ingest, [example(n + number)])) for number in range(30)]
         found["ingest one, ms"] = statistics.median(ones)
-        many = [ids.pop() for _ in range(min(1_000, len(ids) // 2))]
-        start = time.perf_counter()
-        report = erase.forget(many)
-        found[f"forget {len(many)}, ms"] = 1e3 * (time.perf_counter() - start)
-        found["of it in the core (many), ms"] = 1e3 * report.model_seconds
+        if len(ids) > 2_000:
+            many = [ids.pop() for _ in range(1_000)]
+            start = time.perf_counter()
+            report = erase.forget(many)
+            found["forget 1000, ms"] = 1e3 * (time.perf_counter() - start)
+            found["of it in the core (1000), ms"] = 1e3 * report.model_seconds
         if n <= 100_000:
             found["verify, s"] = milliseconds(erase.verify) / 1e3
     found["on disk, B a row"] = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / n
