@@ -73,6 +73,7 @@ def test_every_error_is_an_erase_error_and_the_builtin_it_is_like() -> None:
         erase_core.ScrubError: ValueError,
         erase_core.UncertainError: ValueError,
         erase_core.ReceiptError: ValueError,
+        erase_core.KeyFileError: ValueError,
         erase_core.ForgottenError: ValueError,
         erase_core.UnknownSubjectError: KeyError,
     }
