@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
 from collections.abc import Iterable
 from itertools import islice
 
@@ -20,9 +19,8 @@ from numpy.typing import NDArray
 from erase_core.examples.example import AnyExample, Example
 from erase_core.examples.spelling import normalised
 
-__all__ = ["EMPTY", "SALT_BYTES", "Tokens", "minus", "model_commitment", "new_salt", "plus", "row_hash"]
+__all__ = ["EMPTY", "Tokens", "minus", "model_commitment", "plus", "row_hash"]
 
-SALT_BYTES = 32
 TOKEN_BYTES = 16
 # 1024 lanes of 16 bits: at least 200 bits of security (section 5 of the paper).
 LANES = 1024
@@ -30,11 +28,6 @@ EMPTY = bytes(2 * LANES)
 # Hashes to add at a time.
 PART = 256
 HEADS = {kind: f"erase-core {kind} 1".encode() for kind in ("id", "subject", "likeness", "content", "vector", "row")}
-
-
-def new_salt() -> bytes:
-    """Return 32 random bytes."""
-    return secrets.token_bytes(SALT_BYTES)
 
 
 def row_hash(example: Example, vector: NDArray[np.float32], salt: bytes) -> bytes:

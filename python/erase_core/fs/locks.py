@@ -16,11 +16,10 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["FOLDER", "READERS", "WRITER", "describe_holder", "exclusive"]
+__all__ = ["FOLDER", "WRITER", "describe_holder", "exclusive"]
 
 # Bytes of the -shm file that SQLite locks: sqlite.org/walformat.html, section 2.3.
 WRITER = range(120, 121)
-READERS = range(123, 128)
 # A folder is locked as a whole.
 FOLDER = range(1)
 
@@ -36,7 +35,7 @@ def describe_holder(file: Path, part: range) -> str:
     file : Path
         SQLite's ``-shm`` file, or a folder that `exclusive` locks.
     part : range
-        The locked bytes: `READERS` or `WRITER` of a ``-shm`` file, `FOLDER` of a folder.
+        The locked bytes: `WRITER` of a ``-shm`` file, `FOLDER` of a folder.
 
     Returns
     -------

@@ -116,8 +116,6 @@ class KeyFile:
     ----------
     token_key : bytes
         The key of the store's tokens.
-    is_wrapped : bool
-        Whether the file can only be read with a key of the caller's.
 
     Raises
     ------
@@ -138,7 +136,6 @@ class KeyFile:
             self.close()
             raise
         self._inode = status.st_dev, status.st_ino
-        self.is_wrapped = head.is_wrapped
         self.token_key = self._wrapping.apply(TOKENS, head.tokens)
         self._newest: tuple[int, bytes] | None = None
 
