@@ -23,6 +23,7 @@ from erase_core.store.key_file import KeyFile
 from erase_core.store.reads import Reads
 from erase_core.store.store import Store
 from erase_core.store.transaction import WriteTransaction
+from erase_core.verify import scan, verification
 from processes import HANG
 from receipts_by_hand import key_of
 from small_stores import (
@@ -191,6 +192,34 @@ def test_a_call_that_began_before_a_removal_returns_what_is_left(path: Path, oth
 
     assert parts_of(erase).read(count_slowly) == (10, 10)
     assert seen(erase) == seen_anew(path) == fresh([each for each in kept if each.id != 3])
+
+
+def test_a_verification_ends_however_often_others_forget(
+    path: Path, other: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes seconds, so it reads first what a removal destroys, and need not begin again."""
+    erase = create(path, some(12))
+    erase.status()  # the model is in memory
+    other("open", path)
+    coming, read, search, began = iter(range(6)), Reads.vectors, scan.search, []
+
+    def forgetting(reads: Reads, *among: Any) -> Any:
+        if not among:
+            began.append("read")
+            other("forget", next(coming))
+        return read(reads, *among)
+
+    def forgetting_first(*what: Any) -> Any:
+        began.append("search")
+        other("forget", next(coming))
+        return search(*what)
+
+    monkeypatch.setattr(Reads, "vectors", forgetting)
+    monkeypatch.setattr(verification, "search", forgetting_first)
+    assert erase.verify(absent=["not in any file"]).n_examples == 12
+    assert began == ["read", "search"]
+    monkeypatch.undo()
+    assert seen(erase) == seen_anew(path) == fresh(some(10, 2))
 
 
 def test_nobody_joins_in_a_removal_that_is_under_way(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

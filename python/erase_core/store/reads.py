@@ -338,9 +338,14 @@ class Reads:
         return np.array([row[0] for row in self._db.each("SELECT slot FROM examples ORDER BY slot")], dtype=np.int64)
 
     def values(self) -> Iterator[tuple[str, bytes]]:
-        """Yield every text and blob of the file, and every opened example, with its place."""
+        """Return an iterator over every text and blob of the file, and every opened example, with its place.
+
+        The keys are read before it begins: others may forget examples meanwhile.
+        """
+        return self._values(self._keys)
+
+    def _values(self, keys: Keys) -> Iterator[tuple[str, bytes]]:
         yield from self._db.values()
-        keys = self._keys
         for slot, texts, blob in self._db.each("SELECT slot, texts, vector FROM examples"):
             example = self._opened(keys.of(slot), slot, texts)
             fields = (str(example.id), example.input, example.output, example.rationale, example.subject)
