@@ -19,7 +19,7 @@ from erase_core.erase import Erase
 from erase_core.errors import StoreLockedError, UnknownIdError
 from erase_core.examples.example import Example
 from erase_core.store.clustering import Clustering
-from erase_core.store.key_file import KeyFile
+from erase_core.store.key_file import CODE_BYTES, HEAD_BYTES, KeyFile
 from erase_core.store.reads import Reads
 from erase_core.store.store import Store
 from erase_core.store.transaction import WriteTransaction
@@ -222,12 +222,39 @@ def test_a_verification_ends_however_often_others_forget(
     assert seen(erase) == seen_anew(path) == fresh(some(10, 2))
 
 
+def test_an_ingest_never_brings_back_a_secret_that_a_removal_has_overwritten(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It destroys the keys of an ingest that was killed, and needs no lock for removals to do so."""
+    erase, other = create(path, some(12)), reopened(path)
+    parts_of(erase).store.keys.add(12, 1)  # what an ingest leaves that is killed
+    before = contents(path)["keys"][CODE_BYTES:HEAD_BYTES]
+    destroy, write = Store.destroy, KeyFile._write
+    pending: list[Callable[[], None]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "destroy", lambda *what: pending.append(lambda: destroy(*what)))
+        erase.forget(1)
+
+    def overtaken(keys: KeyFile, start: int, content: bytes) -> None:
+        if start == CODE_BYTES and pending:
+            pending.pop()()
+        write(keys, start, content)
+
+    monkeypatch.setattr(KeyFile, "_write", overtaken)
+    other.ingest(some(1, 50))
+    for finish in pending:
+        finish()
+    assert contents(path)["keys"][CODE_BYTES:HEAD_BYTES] != before
+    assert erase.status().scrubbed
+    assert seen(erase) == seen_anew(path) == fresh([*(each for each in some(12) if each.id != 1), *some(1, 50)])
+
+
 def test_nobody_joins_in_a_removal_that_is_under_way(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or two would publish the same receipt, and one could note as finished what the other has not done yet."""
     erase, other = create(path, some(12)), reopened(path)
     committed, go_on, destroy = threading.Event(), threading.Event(), Store.destroy
 
-    def slowly(store: Store, slots: Iterable[int], generation: int = 0) -> None:
+    def slowly(store: Store, slots: Iterable[int], generation: int | None = None) -> None:
         committed.set()
         assert go_on.wait(HANG)
         destroy(store, slots, generation)

@@ -251,15 +251,17 @@ class KeyFile:
         self._sync()
         return keys
 
-    def destroy(self, slots: Iterable[int], generation: int = 0) -> None:
+    def destroy(self, slots: Iterable[int], generation: int | None = None) -> None:
         """Overwrite keys durably.
 
         Parameters
         ----------
         slots : iterable of int
             The slots of the keys.
-        generation : int, default=0
-            The secrets of all generations before this one are overwritten, too.
+        generation : int or None, default=None
+            The secrets of all generations before this one are overwritten, too. The caller has the lock for removals:
+            whoever writes a secret without it could bring back one that a removal has just overwritten. None: the
+            secret is not written.
 
         Raises
         ------
@@ -268,8 +270,9 @@ class KeyFile:
         for first, count in _runs(self._in_file(slots)):
             # Also if it reads as zeros: after a sync that failed, these may be in the system's cache only.
             self._write(self._place(first), bytes(KEY_BYTES * count))
-        generation = max(generation, self.generation)
-        self._write(CODE_BYTES, self._wrapping.secret(generation, self.secret(generation)))
+        if generation is not None:
+            generation = max(generation, self.generation)
+            self._write(CODE_BYTES, self._wrapping.secret(generation, self.secret(generation)))
         self._sync()
 
     def rewrap(self, store: str, user_key: bytes | None) -> None:
