@@ -5,6 +5,7 @@ Locks are held by real processes or real connections.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import warnings
@@ -19,7 +20,7 @@ from erase_core.erase import Erase
 from erase_core.errors import StoreLockedError, UnknownIdError
 from erase_core.examples.example import Example
 from erase_core.store.clustering import Clustering
-from erase_core.store.key_file import CODE_BYTES, HEAD_BYTES, KeyFile
+from erase_core.store.key_file import CODE_BYTES, HEAD_BYTES, KEY_BYTES, KeyFile
 from erase_core.store.reads import Reads
 from erase_core.store.store import Store
 from erase_core.store.transaction import WriteTransaction
@@ -220,6 +221,48 @@ def test_a_verification_ends_however_often_others_forget(
     assert began == ["read", "search"]
     monkeypatch.undo()
     assert seen(erase) == seen_anew(path) == fresh(some(10, 2))
+
+
+def test_a_key_that_was_read_half_overwritten_is_one_that_is_gone(
+    path: Path, other: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File systems do not promise more. Nothing is damaged, so the call begins again, with the newer state."""
+    erase, read = create(path, some(12)), os.pread
+    other("open", path)
+    kept = [each for each in some(12) if each.id != 1]
+    start, half = HEAD_BYTES + KEY_BYTES, [bytes(KEY_BYTES // 2)]
+    states: list[int] = []
+
+    def torn(descriptor: int, count: int, at: int) -> bytes:
+        content = read(descriptor, count, at)
+        if states and half and at <= start < at + count:
+            zeros = half.pop()
+            other("forget", 1)
+            return content[: start - at] + zeros + content[start - at + len(zeros) :]
+        return content
+
+    def all_of(reads: Reads) -> list[Example]:
+        states.append(len(reads))
+        return reads.all_examples()
+
+    monkeypatch.setattr(os, "pread", torn)
+    assert parts_of(erase).read(all_of) == kept
+    assert states == [12, 11]
+
+
+def test_a_secret_that_was_read_half_overwritten_is_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    erase, read, times = create(path, some(12)), os.pread, []
+
+    def torn(descriptor: int, count: int, at: int) -> bytes:
+        content = read(descriptor, count, at)
+        if at == CODE_BYTES:
+            times.append(at)
+        return bytes(count // 2) + content[count // 2 :] if len(times) == 1 and at == CODE_BYTES else content
+
+    erase.forget(1)
+    monkeypatch.setattr(os, "pread", torn)
+    assert erase.verify().ok
+    assert len(times) > 1
 
 
 def test_an_ingest_never_brings_back_a_secret_that_a_removal_has_overwritten(

@@ -41,6 +41,8 @@ HEAD_BYTES = 192
 DESTROYED = bytes(KEY_BYTES)
 # Transactions between two removals: seconds of hashing, and more than a store ever sees.
 MOST_GENERATIONS = 2**24
+# A read while another process writes can return a part of what was and a part of what will be.
+ATTEMPTS = 100
 # Bytes to write at a time.
 BLOCK = 2**20
 
@@ -367,11 +369,12 @@ class KeyFile:
 
     def _oldest(self) -> tuple[int, bytes]:
         """Read the secret, and its generation."""
-        content = os.pread(self._descriptor, HEAD_BYTES - CODE_BYTES, CODE_BYTES)
-        generation = int.from_bytes(content[:8], "little")
-        if content[40:] != hashlib.sha256(content[:40]).digest()[:24]:
-            raise KeyFileError(f"{self.file} is damaged: its secret was changed. Put the newest copy back.")
-        return generation, self._wrapping.apply(_generation(generation), content[8:40])
+        for _ in range(ATTEMPTS):
+            content = os.pread(self._descriptor, HEAD_BYTES - CODE_BYTES, CODE_BYTES)
+            if content[40:] == hashlib.sha256(content[:40]).digest()[:24]:
+                generation = int.from_bytes(content[:8], "little")
+                return generation, self._wrapping.apply(_generation(generation), content[8:40])
+        raise KeyFileError(f"{self.file} is damaged: its secret was changed. Put the newest copy back.")
 
     def _in_file(self, slots: Iterable[int]) -> list[int]:
         """Return the slots that the file has. Others, which only a damaged store names, never reach its head or end."""

@@ -401,10 +401,15 @@ class Reads:
         # The file may change, but if all keys were read, they are those of this state.
         return [self._keys.of(slot) for slot in slots] if "_keys" in self.__dict__ else self._files.keys.of(slots)
 
+    def _check_keys(self, slots: Sequence[int]) -> None:
+        """Raise `KeyGoneError` if a key is destroyed by now: it may have been read half overwritten."""
+        self._files.keys.of(slots)
+
     def _opened(self, key: bytes, slot: int, texts: bytes) -> Example:
         try:
             return self._files.sealing.open_texts(key, slot, texts)
         except SealingError as error:
+            self._check_keys([slot])
             raise self._row_damage("example", key, slot) from error
 
     def _opened_vectors(self, rows: Sequence[tuple[int, bytes]]) -> tuple[list[int | str], NDArray[np.float32]]:
@@ -418,6 +423,7 @@ class Reads:
         try:
             return self._files.sealing.open_vectors(keys, slots, [blob for _, blob in rows], vectors)
         except SealingError as error:
+            self._check_keys([error.slot])
             raise self._row_damage("vector", keys[slots.index(error.slot)], error.slot) from error
 
     def _slots(self, blob: bytes) -> list[int]:
