@@ -290,7 +290,7 @@ def test_an_old_database_whose_removals_no_receipt_knows_is_refused_and_left_alo
 
 @pytest.mark.parametrize("is_changed", [False, True])
 def test_the_right_database_can_be_put_back_after_a_wrong_one(path: Path, *, is_changed: bool) -> None:
-    """The wrong one has caught up, which overwrote the secret. All examples are there, so that is no reason to refuse.
+    """The wrong one has caught up, which overwrote the secret. All examples are there, so the store opens.
 
     But not if the database was changed: then nothing else says what its examples were.
     """
