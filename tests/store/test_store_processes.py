@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 from erase_core._core import Model
 from erase_core.erase import Erase
+from erase_core.erasure import recovery
 from erase_core.errors import StoreLockedError, UnknownIdError
 from erase_core.examples.example import Example
+from erase_core.store import key_file
 from erase_core.store.clustering import Clustering
 from erase_core.store.key_file import CODE_BYTES, HEAD_BYTES, KEY_BYTES, KeyFile
 from erase_core.store.reads import Reads
@@ -290,6 +292,23 @@ def test_an_ingest_never_brings_back_a_secret_that_a_removal_has_overwritten(
     assert contents(path)["keys"][CODE_BYTES:HEAD_BYTES] != before
     assert erase.status().scrubbed
     assert seen(erase) == seen_anew(path) == fresh([*(each for each in some(12) if each.id != 1), *some(1, 50)])
+
+
+def test_writes_without_a_removal_never_make_the_secret_unreachable(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is one more hash from the secret in the file to that of the model, of which there may not be too many."""
+    monkeypatch.setattr(key_file, "MOST_GENERATIONS", 8)
+    monkeypatch.setattr(recovery, "MANY_GENERATIONS", 4)
+    erase = create(path, some(12))
+    for start in range(12, 36, 4):
+        for each in some(4, start):
+            erase.ingest([each])
+        Erase.open(path, embedder=WordEmbedder()).close()
+        assert seen_anew(path) == seen(erase)
+    erase.forget(1)
+    assert seen(erase) == seen_anew(path) == fresh([each for each in some(36) if each.id != 1])
+    assert erase.verify().ok
 
 
 def test_nobody_joins_in_a_removal_that_is_under_way(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Recovery when a store is opened: finishes interrupted removals, and does removals again that an old copy lacks.
 
 A store that is older than its receipts is a copy from before a removal. The removals that its receipts record are then
-done again. So is a store whose model has a secret that the key file no longer has: its model is fitted anew.
+done again. So is a store whose model has a secret that the key file no longer has: its model is fitted again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from erase_core.store.store import Store
 from erase_core.store.transaction import WriteTransaction
 
 __all__ = ["Recovery"]
+
+# Writes without a removal after which the secret is overwritten: a second of hashing.
+MANY_GENERATIONS = 2**20
 
 
 class Recovery:
@@ -56,6 +59,7 @@ class Recovery:
             self._store.clear_replaced()
             with suppress(OSError):
                 self._receipts.folder.clear_unfinished()
+            self._shorten_way_to_secret()
             return self._destroy_unused_keys()
 
     def catch_up(self) -> int | None:
@@ -116,7 +120,7 @@ class Recovery:
             return reads.state.model_generation < generation
 
     def _may_adopt(self, tx: WriteTransaction) -> bool:
-        """Whether the secret of the model is gone, but all examples are there, unchanged. Then it is fitted anew."""
+        """Whether the secret of the model is gone, but all examples are there, unchanged. Then it is fitted again."""
         if tx.state.model_generation >= self._store.keys.generation:
             return False
         try:
@@ -124,6 +128,13 @@ class Recovery:
         except (KeyGoneError, StoreError):  # their ids may be known, by which they can be forgotten
             return False
         return plus(EMPTY, hashes) == tx.state.commitment
+
+    def _shorten_way_to_secret(self) -> None:
+        """Overwrite the secret if the newest one takes long to compute, after many writes without a removal."""
+        with self._store.reading() as reads:
+            newest = reads.state.model_generation
+        if newest - self._store.keys.generation > MANY_GENERATIONS:
+            self._store.destroy((), newest)
 
     def _destroy_unused_keys(self) -> int:
         """Destroy keys that no example has: of an ingest that was killed, or of an old copy that was put back."""

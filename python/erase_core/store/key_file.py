@@ -39,8 +39,8 @@ KEY_BYTES = 32
 CODE_BYTES = 128
 HEAD_BYTES = 192
 DESTROYED = bytes(KEY_BYTES)
-# Transactions between two removals: seconds of hashing, and more than a store ever sees.
-MOST_GENERATIONS = 2**24
+# Generations from one secret to another: a minute of hashing. `open` overwrites secrets that are much less far behind.
+MOST_GENERATIONS = 2**26
 # A read while another process writes can return a part of what was and a part of what will be.
 ATTEMPTS = 100
 # Bytes to write at a time.
