@@ -319,6 +319,26 @@ def test_the_right_database_can_be_put_back_after_a_wrong_one(path: Path, *, is_
         assert seen(erase) == fresh([each for each in some(12) if each.id not in (1, 2, 3)])
 
 
+def test_a_copy_that_catches_up_without_all_keys_opens_so_that_the_others_can_be_forgotten(path: Path) -> None:
+    """What came in after a wrong copy lost its keys when that copy was opened, and no receipt says that it may go."""
+    with create(path, some(12)) as erase:
+        wrong = Path(shutil.copytree(path, path.with_name("wrong")))
+        erase.ingest(some(2, 50))
+        right = Path(shutil.copytree(path, path.with_name("right")))
+        erase.forget(1)
+    database_of(path, wrong)
+    with pytest.warns(OldCopyWarning, match="2 examples that were ingested since are lost"):
+        Erase.open(path, embedder=WordEmbedder()).close()
+    database_of(path, right)
+    with pytest.warns(OldCopyWarning, match="1 example that the receipts list was removed again"):
+        Erase.open(path, embedder=WordEmbedder()).close()
+    with opened(path, old=False) as erase:
+        refused(erase.verify, StoreError, "examples whose keys are not in", "forget these")
+        assert sorted(erase.forget([50, 51]).ids) == [50, 51]
+        assert seen(erase) == seen_anew(path) == fresh([each for each in some(12) if each.id != 1])
+        assert erase.verify().ok
+
+
 def test_an_old_key_file_that_is_shorter_is_refused_and_left_alone(path: Path) -> None:
     with create(path, some(12)) as erase:
         old = contents(path)[KEYS]
