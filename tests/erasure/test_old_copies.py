@@ -6,6 +6,7 @@ The state after `open` is that of a new store of the copy's rows without all tha
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -285,6 +286,57 @@ def test_an_old_database_whose_removals_no_receipt_knows_is_refused_and_left_alo
     with opened(path, old=False) as erase:
         assert sorted(erase.forget([5, 2]).ids) == [2, 5]
         assert seen(erase) == fresh([each for each in some(12) if each.id not in (1, 2, 5)])
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_the_right_database_can_be_put_back_after_a_wrong_one(path: Path, *, is_changed: bool) -> None:
+    """The wrong one has caught up, which overwrote the secret. All examples are there, so the store opens.
+
+    But not if the database was changed: then nothing else says what its examples were.
+    """
+    with create(path, some(12)) as erase:
+        wrong = Path(shutil.copytree(path, path.with_name("wrong")))
+        erase.forget([1, 2])
+        after = seen(erase)
+    right = Path(shutil.copytree(path, path.with_name("right")))
+    database_of(path, wrong)
+    with pytest.warns(OldCopyWarning, match="2 examples that the receipts list were removed again"):
+        Erase.open(path, embedder=WordEmbedder()).close()
+    database_of(path, right)
+    if is_changed:
+        with sqlite3.connect(path / DATABASE) as db:
+            db.execute("DELETE FROM examples WHERE slot = 3")
+        db.close()
+        with opened(path, old=False) as erase:
+            refused(erase.status, StoreError, "newest copies of both")
+        return
+    with pytest.warns(OldCopyWarning, match="0 examples that the receipts list were removed again"):
+        Erase.open(path, embedder=WordEmbedder()).close()
+    with opened(path, old=False) as erase:
+        assert seen(erase) == seen_anew(path) == after
+        assert erase.verify().ok
+        erase.forget(3)
+        assert seen(erase) == fresh([each for each in some(12) if each.id not in (1, 2, 3)])
+
+
+def test_a_copy_that_catches_up_without_all_keys_opens_so_that_the_others_can_be_forgotten(path: Path) -> None:
+    """What came in after a wrong copy lost its keys when that copy was opened, and no receipt says that it may go."""
+    with create(path, some(12)) as erase:
+        wrong = Path(shutil.copytree(path, path.with_name("wrong")))
+        erase.ingest(some(2, 50))
+        right = Path(shutil.copytree(path, path.with_name("right")))
+        erase.forget(1)
+    database_of(path, wrong)
+    with pytest.warns(OldCopyWarning, match="2 examples that were ingested since are lost"):
+        Erase.open(path, embedder=WordEmbedder()).close()
+    database_of(path, right)
+    with pytest.warns(OldCopyWarning, match="1 example that the receipts list was removed again"):
+        Erase.open(path, embedder=WordEmbedder()).close()
+    with opened(path, old=False) as erase:
+        refused(erase.verify, StoreError, "examples whose keys are not in", "forget these")
+        assert sorted(erase.forget([50, 51]).ids) == [50, 51]
+        assert seen(erase) == seen_anew(path) == fresh([each for each in some(12) if each.id != 1])
+        assert erase.verify().ok
 
 
 def test_an_old_key_file_that_is_shorter_is_refused_and_left_alone(path: Path) -> None:

@@ -5,6 +5,7 @@ Locks are held by real processes or real connections.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import warnings
@@ -16,13 +17,16 @@ from typing import Any
 import pytest
 from erase_core._core import Model
 from erase_core.erase import Erase
+from erase_core.erasure import recovery
 from erase_core.errors import StoreLockedError, UnknownIdError
 from erase_core.examples.example import Example
+from erase_core.store import key_file
 from erase_core.store.clustering import Clustering
-from erase_core.store.key_file import KeyFile
+from erase_core.store.key_file import CODE_BYTES, HEAD_BYTES, KEY_BYTES, KeyFile
 from erase_core.store.reads import Reads
 from erase_core.store.store import Store
 from erase_core.store.transaction import WriteTransaction
+from erase_core.verify import scan, verification
 from processes import HANG
 from receipts_by_hand import key_of
 from small_stores import (
@@ -193,12 +197,126 @@ def test_a_call_that_began_before_a_removal_returns_what_is_left(path: Path, oth
     assert seen(erase) == seen_anew(path) == fresh([each for each in kept if each.id != 3])
 
 
+def test_a_verification_ends_however_often_others_forget(
+    path: Path, other: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes seconds, so it reads first what a removal destroys, and need not begin again."""
+    erase = create(path, some(12))
+    erase.status()  # the model is in memory
+    other("open", path)
+    coming, read, search, began = iter(range(6)), Reads.vectors, scan.search, []
+
+    def forgetting(reads: Reads, *among: Any) -> Any:
+        if not among:
+            began.append("read")
+            other("forget", next(coming))
+        return read(reads, *among)
+
+    def forgetting_first(*what: Any) -> Any:
+        began.append("search")
+        other("forget", next(coming))
+        return search(*what)
+
+    monkeypatch.setattr(Reads, "vectors", forgetting)
+    monkeypatch.setattr(verification, "search", forgetting_first)
+    assert erase.verify(absent=["not in any file"]).n_examples == 12
+    assert began == ["read", "search"]
+    monkeypatch.undo()
+    assert seen(erase) == seen_anew(path) == fresh(some(10, 2))
+
+
+def test_a_key_that_was_read_half_overwritten_is_one_that_is_gone(
+    path: Path, other: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File systems do not promise more. Nothing is damaged, so the call begins again, with the newer state."""
+    erase, read = create(path, some(12)), os.pread
+    other("open", path)
+    kept = [each for each in some(12) if each.id != 1]
+    start, half = HEAD_BYTES + KEY_BYTES, [bytes(KEY_BYTES // 2)]
+    states: list[int] = []
+
+    def torn(descriptor: int, count: int, at: int) -> bytes:
+        content = read(descriptor, count, at)
+        if states and half and at <= start < at + count:
+            zeros = half.pop()
+            other("forget", 1)
+            return content[: start - at] + zeros + content[start - at + len(zeros) :]
+        return content
+
+    def all_of(reads: Reads) -> list[Example]:
+        states.append(len(reads))
+        return reads.all_examples()
+
+    monkeypatch.setattr(os, "pread", torn)
+    assert parts_of(erase).read(all_of) == kept
+    assert states == [12, 11]
+
+
+def test_a_secret_that_was_read_half_overwritten_is_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    erase, read, times = create(path, some(12)), os.pread, []
+
+    def torn(descriptor: int, count: int, at: int) -> bytes:
+        content = read(descriptor, count, at)
+        if at == CODE_BYTES:
+            times.append(at)
+        return bytes(count // 2) + content[count // 2 :] if len(times) == 1 and at == CODE_BYTES else content
+
+    erase.forget(1)
+    monkeypatch.setattr(os, "pread", torn)
+    assert erase.verify().ok
+    assert len(times) > 1
+
+
+def test_an_ingest_never_brings_back_a_secret_that_a_removal_has_overwritten(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It destroys the keys of an ingest that was killed, and needs no lock for removals to do so."""
+    erase, other = create(path, some(12)), reopened(path)
+    parts_of(erase).store.keys.add(12, 1)  # what an ingest leaves that is killed
+    before = contents(path)["keys"][CODE_BYTES:HEAD_BYTES]
+    destroy, write = Store.destroy, KeyFile._write
+    pending: list[Callable[[], None]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "destroy", lambda *what: pending.append(lambda: destroy(*what)))
+        erase.forget(1)
+
+    def overtaken(keys: KeyFile, start: int, content: bytes) -> None:
+        if start == CODE_BYTES and pending:
+            pending.pop()()
+        write(keys, start, content)
+
+    monkeypatch.setattr(KeyFile, "_write", overtaken)
+    other.ingest(some(1, 50))
+    for finish in pending:
+        finish()
+    assert contents(path)["keys"][CODE_BYTES:HEAD_BYTES] != before
+    assert erase.status().scrubbed
+    assert seen(erase) == seen_anew(path) == fresh([*(each for each in some(12) if each.id != 1), *some(1, 50)])
+
+
+def test_writes_without_a_removal_never_make_the_secret_unreachable(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is one more hash from the secret in the file to that of the model, of which there may not be too many."""
+    monkeypatch.setattr(key_file, "MOST_GENERATIONS", 8)
+    monkeypatch.setattr(recovery, "MANY_GENERATIONS", 4)
+    erase = create(path, some(12))
+    for start in range(12, 36, 4):
+        for each in some(4, start):
+            erase.ingest([each])
+        Erase.open(path, embedder=WordEmbedder()).close()
+        assert seen_anew(path) == seen(erase)
+    erase.forget(1)
+    assert seen(erase) == seen_anew(path) == fresh([each for each in some(36) if each.id != 1])
+    assert erase.verify().ok
+
+
 def test_nobody_joins_in_a_removal_that_is_under_way(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or two would publish the same receipt, and one could note as finished what the other has not done yet."""
     erase, other = create(path, some(12)), reopened(path)
     committed, go_on, destroy = threading.Event(), threading.Event(), Store.destroy
 
-    def slowly(store: Store, slots: Iterable[int], generation: int = 0) -> None:
+    def slowly(store: Store, slots: Iterable[int], generation: int | None = None) -> None:
         committed.set()
         assert go_on.wait(HANG)
         destroy(store, slots, generation)

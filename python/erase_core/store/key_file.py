@@ -39,8 +39,10 @@ KEY_BYTES = 32
 CODE_BYTES = 128
 HEAD_BYTES = 192
 DESTROYED = bytes(KEY_BYTES)
-# Transactions between two removals: seconds of hashing, and more than a store ever sees.
-MOST_GENERATIONS = 2**24
+# Generations from one secret to another: a minute of hashing. `open` overwrites secrets that are much less far behind.
+MOST_GENERATIONS = 2**26
+# A read while another process writes can return a part of what was and a part of what will be.
+ATTEMPTS = 100
 # Bytes to write at a time.
 BLOCK = 2**20
 
@@ -248,15 +250,17 @@ class KeyFile:
         self._sync()
         return keys
 
-    def destroy(self, slots: Iterable[int], generation: int = 0) -> None:
+    def destroy(self, slots: Iterable[int], generation: int | None = None) -> None:
         """Overwrite keys durably.
 
         Parameters
         ----------
         slots : iterable of int
             The slots of the keys.
-        generation : int, default=0
-            The secrets of all generations before this one are overwritten, too.
+        generation : int or None, default=None
+            The secrets of all generations before this one are overwritten, too. The caller has the lock for removals:
+            whoever writes a secret without it could bring back one that a removal has just overwritten. None: the
+            secret is not written.
 
         Raises
         ------
@@ -265,8 +269,9 @@ class KeyFile:
         for first, count in _runs(self._in_file(slots)):
             # Also if it reads as zeros: after a sync that failed, these may be in the system's cache only.
             self._write(self._place(first), bytes(KEY_BYTES * count))
-        generation = max(generation, self.generation)
-        self._write(CODE_BYTES, self._wrapping.secret(generation, self.secret(generation)))
+        if generation is not None:
+            generation = max(generation, self.generation)
+            self._write(CODE_BYTES, self._wrapping.secret(generation, self.secret(generation)))
         self._sync()
 
     def rewrap(self, store: str, user_key: bytes | None) -> None:
@@ -361,11 +366,12 @@ class KeyFile:
 
     def _oldest(self) -> tuple[int, bytes]:
         """Read the secret, and its generation."""
-        content = os.pread(self._descriptor, HEAD_BYTES - CODE_BYTES, CODE_BYTES)
-        generation = int.from_bytes(content[:8], "little")
-        if content[40:] != hashlib.sha256(content[:40]).digest()[:24]:
-            raise KeyFileError(f"{self.file} is damaged: its secret was changed. Put the newest copy back.")
-        return generation, self._wrapping.apply(_generation(generation), content[8:40])
+        for _ in range(ATTEMPTS):
+            content = os.pread(self._descriptor, HEAD_BYTES - CODE_BYTES, CODE_BYTES)
+            if content[40:] == hashlib.sha256(content[:40]).digest()[:24]:
+                generation = int.from_bytes(content[:8], "little")
+                return generation, self._wrapping.apply(_generation(generation), content[8:40])
+        raise KeyFileError(f"{self.file} is damaged: its secret was changed. Put the newest copy back.")
 
     def _in_file(self, slots: Iterable[int]) -> list[int]:
         """Return the slots that the file has. Others, which only a damaged store names, never reach its head or end."""

@@ -338,9 +338,14 @@ class Reads:
         return np.array([row[0] for row in self._db.each("SELECT slot FROM examples ORDER BY slot")], dtype=np.int64)
 
     def values(self) -> Iterator[tuple[str, bytes]]:
-        """Yield every text and blob of the file, and every opened example, with its place."""
+        """Return an iterator over every text and blob of the file, and every opened example, with its place.
+
+        The keys are read before it begins: others may forget examples meanwhile.
+        """
+        return self._values(self._keys)
+
+    def _values(self, keys: Keys) -> Iterator[tuple[str, bytes]]:
         yield from self._db.values()
-        keys = self._keys
         for slot, texts, blob in self._db.each("SELECT slot, texts, vector FROM examples"):
             example = self._opened(keys.of(slot), slot, texts)
             fields = (str(example.id), example.input, example.output, example.rationale, example.subject)
@@ -396,10 +401,15 @@ class Reads:
         # The file may change, but if all keys were read, they are those of this state.
         return [self._keys.of(slot) for slot in slots] if "_keys" in self.__dict__ else self._files.keys.of(slots)
 
+    def _check_keys(self, slots: Sequence[int]) -> None:
+        """Raise `KeyGoneError` if a key is destroyed by now: it may have been read half overwritten."""
+        self._files.keys.of(slots)
+
     def _opened(self, key: bytes, slot: int, texts: bytes) -> Example:
         try:
             return self._files.sealing.open_texts(key, slot, texts)
         except SealingError as error:
+            self._check_keys([slot])
             raise self._row_damage("example", key, slot) from error
 
     def _opened_vectors(self, rows: Sequence[tuple[int, bytes]]) -> tuple[list[int | str], NDArray[np.float32]]:
@@ -413,6 +423,7 @@ class Reads:
         try:
             return self._files.sealing.open_vectors(keys, slots, [blob for _, blob in rows], vectors)
         except SealingError as error:
+            self._check_keys([error.slot])
             raise self._row_damage("vector", keys[slots.index(error.slot)], error.slot) from error
 
     def _slots(self, blob: bytes) -> list[int]:

@@ -221,8 +221,8 @@ class Store:
             "newest receipts. If there are none, forget these examples by their ids, which works without opening them."
         )
 
-    def destroy(self, slots: Iterable[int], generation: int = 0) -> None:
-        """Overwrite the keys of removed examples, and the secrets of all generations before the given one.
+    def destroy(self, slots: Iterable[int], generation: int | None = None) -> None:
+        """Overwrite the keys of removed examples, and the secrets of all generations before the given one, if any.
 
         Raises
         ------

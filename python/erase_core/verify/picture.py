@@ -145,13 +145,15 @@ def take(
     progress : bool
         Whether to show a progress bar on a terminal.
     """
+    # Read first: others may forget examples meanwhile.
+    used, _ = reads.used_slots(), reads.model_secret
     model = clustering.current(reads)
     slots, ids, vectors = reads.vectors()
     order = sorted(range(len(ids)), key=lambda place: ids[place])
     sorted_vectors = vectors[order]
     vectors.fill(0)
     to_destroy = [slot for each in reads.unfinished() for slot in each.slots]
-    unused = np.setdiff1d(reads.used_slots(), [*slots, *to_destroy])
+    unused = np.setdiff1d(used, [*slots, *to_destroy])
     # A slot from `next_slot` on may be of an ingest that is not committed yet.
     unused = unused[unused < reads.state.next_slot]
     return Picture(
