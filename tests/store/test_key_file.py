@@ -29,7 +29,7 @@ from erase_core.errors import (
     UnknownIdError,
 )
 from erase_core.store import key_file
-from erase_core.store.key_file import HEAD_BYTES, KEY_BYTES
+from erase_core.store.key_file import HEAD_BYTES, KEY_BYTES, PLACES
 from receipts_by_hand import key_of
 from small_stores import (
     QUERIES,
@@ -123,7 +123,7 @@ def test_no_bit_of_the_head_can_be_changed(path: Path, wrapping: bytes | None) -
     create(path, some(12), key=wrapping).close()
     content = (path / KEYS).read_bytes()
     database = contents(path)[DATABASE]
-    for at, bit in product(range(HEAD_BYTES), (0, 7)):
+    for at, bit in product(range(PLACES[1]), (0, 7)):
         changed = bytearray(content)
         changed[at] ^= 1 << bit
         (path / KEYS).write_bytes(changed)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from receipts_by_hand import fact, key_of, rows_of
 
 DATABASE, KEYS = "examples.sqlite", "keys"
-HEAD_BYTES, KEY_BYTES = 192, 32
+HEAD_BYTES, KEY_BYTES = 256, 32
 TABLES = {
     "examples": ["slot", "id", "likeness", "subject", "twin", "hash", "vector", "texts"],
     "forgotten": ["token"],

@@ -154,7 +154,7 @@ def token(key: bytes, kind: str, *values: str | None) -> str:
 
 def key_of(database: Path, slot: int) -> bytes:
     """The key in a slot of a store's key file; that of the tokens in slot -1."""
-    start = 64 if slot == -1 else 192 + 32 * slot
+    start = 64 if slot == -1 else 256 + 32 * slot
     return database.with_name("keys").read_bytes()[start : start + 32]
 
 
@@ -189,13 +189,20 @@ def fact(database: Path, name: str) -> Any:
 
 def secret_in(database: Path) -> bytes:
     """The secret of a store's key file, as it is there."""
-    return database.with_name("keys").read_bytes()[136:168]
+    return _secret(database)[1]
+
+
+def _secret(database: Path) -> tuple[int, bytes]:
+    """The generation and the secret, from the one of two places that holds it."""
+    content = database.with_name("keys").read_bytes()
+    places = [content[place : place + 64] for place in (128, 192)]
+    (whole,) = (each for each in places if hashlib.sha256(each[:40]).digest()[:24] == each[40:])
+    return int.from_bytes(whole[:8], "little"), whole[8:40]
 
 
 def model_commitment(database: Path, digest: str) -> str:
     """The commitment to a digest with the secret of the generation in which the store's model changed last."""
-    secret = secret_in(database)
-    first = int.from_bytes(database.with_name("keys").read_bytes()[128:136], "little")
+    first, secret = _secret(database)
     for _ in range(first, fact(database, "model_generation")):
         secret = hashlib.sha256(b"erase-core secret 1" + secret).digest()
     return hashlib.sha256(_encoded("model", secret, digest)).hexdigest()

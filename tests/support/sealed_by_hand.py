@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEYS, DATABASE = "keys", "examples.sqlite"
-HEAD, KEY = 192, 32
+HEAD, KEY = 256, 32
 # The key of the tokens is in the head. It is listed beside the slots, with this number.
 TOKENS = -1
 VECTOR, TEXTS = (kind.to_bytes(12, "little") for kind in (1, 2))

@@ -220,7 +220,8 @@ class Removals:
     def _is_finished(self, reads: Reads, removal: Unfinished) -> bool:
         is_published = removal.number is None or is_file(self._receipts.folder.file(removal.number))
         keys, generation = self._store.keys, min(removal.generation, reads.state.model_generation)
-        return is_published and keys.are_destroyed(removal.slots) and keys.generation >= generation
+        is_replaced = keys.generation >= generation and keys.has_one_secret
+        return is_published and is_replaced and keys.are_destroyed(removal.slots)
 
     def _publish(self, pending: Sequence[tuple[int, bytes]]) -> None:
         try:

@@ -37,7 +37,10 @@ VERSION = 1
 KEY_BYTES = 32
 # The head, its code, and the secret with its generation, which never cross a sector.
 CODE_BYTES = 128
-HEAD_BYTES = 192
+# A secret is written to the free one of two places before the older one is overwritten, so that one of them is whole.
+SECRET_BYTES = 64
+PLACES = (128, 192)
+HEAD_BYTES = 256
 DESTROYED = bytes(KEY_BYTES)
 # Generations from one secret to another: a minute of hashing. `open` overwrites secrets that are much less far behind.
 MOST_GENERATIONS = 2**26
@@ -151,7 +154,7 @@ class KeyFile:
         """
         token_key, salt, secret = (secrets.token_bytes(KEY_BYTES) for _ in range(3))
         head = _new_head(store, user_key, salt, token_key)
-        write_new(folder / FILE, head + _Wrapping(user_key, salt).secret(0, secret))
+        write_new(folder / FILE, head + _Wrapping(user_key, salt).secret(0, secret) + bytes(SECRET_BYTES))
         return secret
 
     def check_still_there(self) -> None:
@@ -212,6 +215,12 @@ class KeyFile:
         return not any(self._read(first, count).strip(b"\0") for first, count in _runs(self._in_file(slots)))
 
     @property
+    def has_one_secret(self) -> bool:
+        """Whether nothing is left of an older secret."""
+        parts = (os.pread(self._descriptor, SECRET_BYTES, place) for place in PLACES)
+        return sum(bool(part.strip(b"\0")) for part in parts) == 1
+
+    @property
     def generation(self) -> int:
         """The first generation whose secret is known."""
         return self._oldest()[0]
@@ -270,8 +279,7 @@ class KeyFile:
             # Also if it reads as zeros: after a sync that failed, these may be in the system's cache only.
             self._write(self._place(first), bytes(KEY_BYTES * count))
         if generation is not None:
-            generation = max(generation, self.generation)
-            self._write(CODE_BYTES, self._wrapping.secret(generation, self.secret(generation)))
+            self._replace_secret(max(generation, self.generation))
         self._sync()
 
     def rewrap(self, store: str, user_key: bytes | None) -> None:
@@ -287,6 +295,7 @@ class KeyFile:
         salt = secrets.token_bytes(KEY_BYTES)
         wrapping = _Wrapping(user_key, salt)
         head = _new_head(store, user_key, salt, self.token_key) + wrapping.secret(*self._oldest())
+        head += bytes(SECRET_BYTES)
         keys, slots = self.all(), self.n_slots
         content = bytearray(KEY_BYTES * slots)
         for slot in keys.used().tolist():
@@ -367,11 +376,27 @@ class KeyFile:
     def _oldest(self) -> tuple[int, bytes]:
         """Read the secret, and its generation."""
         for _ in range(ATTEMPTS):
-            content = os.pread(self._descriptor, HEAD_BYTES - CODE_BYTES, CODE_BYTES)
+            if secrets_there := self._secrets():
+                return min(secrets_there.values())
+        raise KeyFileError(f"{self.file} is damaged: its secret was changed. Put the newest copy back.")
+
+    def _secrets(self) -> dict[int, tuple[int, bytes]]:
+        """Read the secrets that are whole, with their generations, by their places."""
+        found = {}
+        for place in PLACES:
+            content = os.pread(self._descriptor, SECRET_BYTES, place)
             if content[40:] == hashlib.sha256(content[:40]).digest()[:24]:
                 generation = int.from_bytes(content[:8], "little")
-                return generation, self._wrapping.apply(_generation(generation), content[8:40])
-        raise KeyFileError(f"{self.file} is damaged: its secret was changed. Put the newest copy back.")
+                found[place] = generation, self._wrapping.apply(_generation(generation), content[8:40])
+        return found
+
+    def _replace_secret(self, generation: int) -> None:
+        """Write the secret of a generation to the other place, and overwrite the one before."""
+        there, content = self._secrets(), self._wrapping.secret(generation, self.secret(generation))
+        older = min(there, key=lambda place: there[place])
+        newer = PLACES[1] if older == PLACES[0] else PLACES[0]
+        self._write(newer, content)
+        self._write(older, bytes(SECRET_BYTES))
 
     def _in_file(self, slots: Iterable[int]) -> list[int]:
         """Return the slots that the file has. Others, which only a damaged store names, never reach its head or end."""
