@@ -1,6 +1,8 @@
 //! Seals and opens vectors, many at a time. The format is documented in docs/file-format.md: AES-256-GCM under a key for
 //! each example, with the store and the slot as associated data, over the id and the vector.
 
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
+
 use aes_gcm::aead::AeadInPlace;
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce, Tag};
 use numpy::{PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods};
@@ -50,7 +52,9 @@ pub fn seal_vectors<'py>(
             }
             None => return Err(PyValueError::new_err("an id must be an integer or a string")),
         }
-        row.iter().for_each(|x| plain.extend_from_slice(&x.to_le_bytes()));
+        for x in row {
+            plain.extend_from_slice(&x.to_le_bytes());
+        }
         let associated = associated(context, slot);
         let tag = cipher(key).encrypt_in_place_detached(&Nonce::from(NONCE), &associated, &mut plain);
         let tag = tag.map_err(|_| PyValueError::new_err("a vector is too long to be sealed"))?;
