@@ -109,7 +109,7 @@ class Screen:
         self._rows(
             {
                 "in the clustering": f"{1e6 * report.model_seconds:.0f} microseconds ({report.path})",
-                "with files overwritten and synced": f"{1e3 * report.seconds:.0f} ms",
+                "with its key destroyed and synced": f"{1e3 * report.seconds:.0f} ms",
                 "building the store anew instead": f"{rebuilt.seconds:.1f} s",
                 "size of the store": f"{outcome.bytes / 1e6:.1f} MB",
             }
