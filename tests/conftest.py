@@ -13,7 +13,7 @@ import pytest
 from erase_core.llm import TransformersLLM
 from hypothesis import HealthCheck, settings
 from small_models import make_model
-from small_stores import new_path
+from small_stores import Elsewhere, new_path
 
 # Nothing is fetched from a model hub; without this a name that is only on the hub is tried for minutes.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -85,3 +85,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def small(folders: Callable[[str], Path]) -> TransformersLLM:
     """A small language model."""
     return TransformersLLM(folders("llama"))
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[Elsewhere]:
+    """Another process that opens stores."""
+    other = Elsewhere()
+    yield other
+    other.end()

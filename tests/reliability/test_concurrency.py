@@ -12,7 +12,7 @@ import sys
 import time
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -270,13 +270,6 @@ def test_each_of_thousands_of_prompts_is_of_a_moment_within_its_call(strategy: s
 
 
 # ---- long readers, and a writer in the way ----
-@pytest.fixture(scope="module")
-def other() -> Iterator[Elsewhere]:
-    other = Elsewhere()
-    yield other
-    other.end()
-
-
 def _name(pid: int | None) -> str:
     return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
 

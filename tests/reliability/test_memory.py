@@ -144,6 +144,20 @@ def _copied(folder: Path) -> Path:
     return copies / "examples.sqlite"
 
 
+def counted(
+    process: Process,
+    material: Material,
+    going: list[int],
+    keys: list[bytes] = [],  # noqa: B006
+) -> tuple[Counter[str], Counter[str]]:
+    """What a process's memory holds of examples, before it forgets them and afterwards."""
+    before = count(process.pid, material, going, keys)
+    process.go_on()
+    after = count(process.pid, material, going, keys)
+    print(dict(before), dict(after))
+    return before, after
+
+
 def halves(keys: list[bytes]) -> list[bytes]:
     """What is freed begins with the allocator's own pointers."""
     return [key[16:] for key in keys]
@@ -155,10 +169,7 @@ def test_no_memory_holds_what_was_forgotten_where_freed_memory_is_overwritten(tm
     with Process(tmp_path, OVERWRITING, verify=verify) as process:
         going = process.told()["going"][:1]
         keys = halves(keys_of(tmp_path, material, going))
-        before = count(process.pid, material, going, keys)
-        process.go_on()
-        after = count(process.pid, material, going, keys)
-    print(dict(before), dict(after))
+        before, after = counted(process, material, going, keys)
     # While it is there, its texts are in no memory either: they are sealed in SQLite's.
     assert {name for name in before if before[name]} >= {"id", "int16 in blocks"}
     assert +after == Counter()
@@ -169,10 +180,7 @@ def test_keys_and_texts_that_a_process_holds_on_to_are_found(tmp_path: Path) -> 
     with Process(tmp_path, OVERWRITING, hold=True) as process:
         going = process.told()["going"][:1]
         keys = halves(keys_of(tmp_path, material, going))
-        before = count(process.pid, material, going, keys)
-        process.go_on()
-        after = count(process.pid, material, going, keys)
-    print(dict(before), dict(after))
+        before, after = counted(process, material, going, keys)
     assert set(+before) >= {"keys", "id", "input", "output", "subject", "int16 in blocks"}
     assert set(+after) == {"keys", "id", "input", "output", "subject"}
 
@@ -181,10 +189,7 @@ def test_the_models_rows_are_overwritten_whatever_the_allocator_does(tmp_path: P
     material = Material(tmp_path)
     with Process(tmp_path, {}) as process:
         going = process.told()["going"][:1]
-        before = count(process.pid, material, going)
-        process.go_on()
-        after = count(process.pid, material, going)
-    print(dict(before), dict(after))
+        before, after = counted(process, material, going)
     assert before["int16 in blocks"] >= 1
     assert (after["int16 in blocks"], after["int16"]) == (0, 0)
 
@@ -212,10 +217,7 @@ def test_no_memory_holds_what_was_forgotten_after_an_answer_where_freed_memory_i
     with Process(tmp_path, OVERWRITING, verify=True, model=str(folders("llama"))) as process:
         told = process.told()
         going, keys = told["going"], material.unmasked(told["keys"])[:4]
-        before = count(process.pid, material, going, keys)
-        process.go_on()
-        after = count(process.pid, material, going, keys)
-    print(dict(before), dict(after))
+        before, after = counted(process, material, going, keys)
     assert before["keys"] >= len(keys)
     assert +after == Counter()
 

@@ -185,13 +185,6 @@ def test_no_file_holds_what_was_forgotten_after_much_coming_and_going(path: Path
 
 
 # ---- random scripts ----
-@pytest.fixture(scope="module")
-def other() -> Iterator[Elsewhere]:
-    other = Elsewhere()
-    yield other
-    other.end()
-
-
 @pytest.fixture
 def folder() -> Iterator[Path]:
     with new_path() as path:

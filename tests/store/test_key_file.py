@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial, partialmethod
 from itertools import pairwise, product
 from pathlib import Path
@@ -225,13 +225,6 @@ def test_a_store_that_two_keys_had_opens_with_the_newest_alone(path: Path) -> No
 
 
 # ---- rekey, and others ----
-@pytest.fixture(scope="module")
-def other() -> Iterator[Elsewhere]:
-    other = Elsewhere()
-    yield other
-    other.end()
-
-
 def test_other_handles_have_to_be_opened_again_after_a_rekey(closed: Path, other: Elsewhere) -> None:
     """They would read keys under the old key, and write them to a deleted file."""
     erase, here = opened(closed), opened(closed)

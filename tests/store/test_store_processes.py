@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,6 @@ from small_stores import (
     some,
     write,
 )
-
-
-@pytest.fixture(scope="module")
-def other() -> Iterator[Elsewhere]:
-    other = Elsewhere()
-    yield other
-    other.end()
 
 
 # ---- readers ----

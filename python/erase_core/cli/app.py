@@ -18,6 +18,7 @@ import typer
 from erase_core.cli import forget, output, receipts, scan
 from erase_core.cli.options import (
     STORE,
+    AbsentFrom,
     AsJson,
     KeyFrom,
     KeyVariable,
@@ -28,7 +29,7 @@ from erase_core.cli.options import (
     PublicKeys,
     Receipts,
     Store,
-    lines_of,
+    named_and_listed,
     open_store,
     receipt_ref_of,
     server_options,
@@ -340,13 +341,7 @@ def verify(
         list[str] | None,
         typer.Option(help="A text that no file of the store may contain, as text or as its vector; may be repeated."),
     ] = None,
-    absent_from: Annotated[
-        Path | None,
-        typer.Option(
-            help="A file with such texts, one on each line; - for standard input. Blank lines are ignored. A text of "
-            "several lines is searched line by line."
-        ),
-    ] = None,
+    absent_from: AbsentFrom = None,
     known: Known = None,
     receipts: Receipts = None,
     key_from: KeyFrom = None,
@@ -356,7 +351,7 @@ def verify(
     """Check the store: compare its model with a fit by a second implementation; check examples, receipts and files."""
     from erase_core.verify.scan import SHORTEST
 
-    texts = [*(absent or ()), *(lines_of("--absent-from", absent_from, SHORTEST) if absent_from is not None else ())]
+    texts = named_and_listed(absent, "--absent-from", absent_from, SHORTEST)
     known_receipts = [receipt_ref_of("--known", each) for each in known or ()]
     with waiting("Verifying"), open_store(store, receipts, public_key, key_from) as erase:
         verification = erase.verify(texts, known=known_receipts, progress=True)

@@ -21,7 +21,7 @@ from erase_core.cli.options import (
     PublicKeys,
     Receipts,
     Store,
-    lines_of,
+    named_and_listed,
     open_store,
     text_of,
 )
@@ -88,7 +88,7 @@ def forget(
         )
     if not (yes or dry_run or (output.is_terminal() and STDIN not in (ids_from, subject_from, subjects_from))):
         raise ParameterError("forget cannot ask for confirmation without a terminal. Give --yes or --dry-run.")
-    given = [*(id_ or ()), *(lines_of("--ids-from", ids_from) if ids_from is not None else ())]
+    given = named_and_listed(id_, "--ids-from", ids_from)
     subjects = None if of_ids else _subjects(subject, subject_from, subjects_from)
     _check_utf8("--id", id_ or ())
     _check_utf8("--subject", subject or ())
@@ -131,7 +131,7 @@ def _ids(erase: Erase, given: Sequence[str]) -> Sequence[int | str]:
 def _subjects(named: Sequence[str] | None, file: Path | None, files: Path | None) -> list[str]:
     if file is not None:
         return [text_of("--subject-from", file).removesuffix("\n").removesuffix("\r")]
-    return [*(named or ()), *(lines_of("--subjects-from", files) if files is not None else ())]
+    return named_and_listed(named, "--subjects-from", files)
 
 
 def _forget(forget: Callable[[], ForgetReport], *, as_json: bool) -> ForgetReport:

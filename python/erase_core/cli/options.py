@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "STDIN",
     "STORE",
+    "AbsentFrom",
     "AsJson",
     "Key",
     "KeyFrom",
@@ -39,6 +40,7 @@ __all__ = [
     "Receipts",
     "Store",
     "lines_of",
+    "named_and_listed",
     "open_store",
     "receipt_ref_of",
     "server_options",
@@ -91,6 +93,14 @@ PublicKeys = Annotated[
 Known = Annotated[
     list[str] | None,
     typer.Option(metavar="NUMBER:HASH", help="A receipt that was written down and must be found; may be repeated."),
+]
+AbsentFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--absent-from",
+        help="A file with such texts, one on each line; - for standard input. Blank lines are ignored. A text of "
+        "several lines is searched line by line.",
+    ),
 ]
 Model = Annotated[str | None, typer.Option("--llm", help="Language model to use instead of the store's.")]
 Options = Annotated[
@@ -236,6 +246,11 @@ def text_of(option: str, file: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ParameterError(f"{option}: {file} is not in UTF-8: byte {error.start + 1}") from None
+
+
+def named_and_listed(named: Sequence[str] | None, option: str, file: Path | None, shortest: int = 0) -> list[str]:
+    """Return the values of a repeated option, and the lines of a file that another option names. See `lines_of`."""
+    return [*(named or ()), *(lines_of(option, file, shortest) if file is not None else ())]
 
 
 def lines_of(option: str, file: Path, shortest: int = 0) -> list[str]:

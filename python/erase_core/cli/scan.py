@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erase_core.cli import output
-from erase_core.cli.options import AsJson, lines_of
+from erase_core.cli.options import AbsentFrom, AsJson, named_and_listed
 from erase_core.cli.output import show
 from erase_core.errors import ParameterError, first_line, os_reason
 from erase_core.progress import waiting
@@ -27,13 +27,7 @@ PACKAGED = "packaged"
 def scan(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of any program, or a single file.")],
     absent: Annotated[list[str] | None, typer.Option(help="A text that no file may contain; may be repeated.")] = None,
-    absent_from: Annotated[
-        Path | None,
-        typer.Option(
-            help="A file with such texts, one on each line; - for standard input. Blank lines are ignored. A text of "
-            "several lines is searched line by line."
-        ),
-    ] = None,
+    absent_from: AbsentFrom = None,
     vectors: Annotated[
         Path | None,
         typer.Option(help="A .npy file of vectors that no file may contain: an array of floats, a vector in each row."),
@@ -54,7 +48,7 @@ def scan(
     from erase_core.scan.folder import scan_folder
     from erase_core.verify.scan import SHORTEST
 
-    texts = [*(absent or ()), *(lines_of("--absent-from", absent_from, SHORTEST) if absent_from is not None else ())]
+    texts = named_and_listed(absent, "--absent-from", absent_from, SHORTEST)
     if not texts and vectors is None:
         raise ParameterError("scan needs --absent, --absent-from or --vectors")
     if embedder is not None and not texts:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+import numpy as np
+
 from erase_core.commitments import EMPTY, plus
 from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.erasure.removal import Removals, head_of
@@ -143,14 +145,14 @@ class Recovery:
 
     def _destroy_unused_keys(self) -> int:
         """Destroy keys that no example has: of an ingest that was killed, or of an old copy that was put back."""
-        unused: set[int] = set()
         with self._store.reading() as reads:
             if len(reads.used_slots()) == len(reads):
                 return 0
         with suppress(StoreLockedError), self._store.locked() as reads:
-            used, taken = set(reads.used_slots().tolist()), set(reads.taken_slots().tolist())
+            used, taken = reads.used_slots(), reads.taken_slots()
             # Examples without keys: one of the files is an old copy, and its other half may be put back.
-            if taken <= used:
-                unused = used - taken
+            if not len(np.setdiff1d(taken, used)):
+                unused: list[int] = np.setdiff1d(used, taken).tolist()
                 self._store.destroy(unused)
-        return len(unused)
+                return len(unused)
+        return 0

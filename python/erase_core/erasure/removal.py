@@ -203,14 +203,14 @@ class Removals:
             Keys may still be there, or a receipt was not published. The next `open` finishes the removal.
         """
         with self._store.reading() as reads:
-            unfinished = reads.unfinished()
+            unfinished, pending = reads.unfinished(), reads.pending()
             # In a damaged store, the note could name the slot of an example that is still there.
             slots = reads.without_rows({slot for each in unfinished for slot in each.slots})
-            generation = max((min(each.generation, reads.state.model_generation) for each in unfinished), default=0)
+            generation = max((_generation_of(reads, each) for each in unfinished), default=0)
         # forget 9: the keys
         self._store.destroy(slots, generation)
         # forget 10: the receipts
-        self._publish([(each.number, each.receipt or b"") for each in unfinished if each.number is not None])
+        self._publish(pending)
 
     def are_finished(self) -> bool:
         """Whether the keys of all removed examples are destroyed, and all receipts published."""
@@ -219,8 +219,8 @@ class Removals:
 
     def _is_finished(self, reads: Reads, removal: Unfinished) -> bool:
         is_published = removal.number is None or is_file(self._receipts.folder.file(removal.number))
-        keys, generation = self._store.keys, min(removal.generation, reads.state.model_generation)
-        is_replaced = keys.generation >= generation and keys.has_one_secret
+        keys = self._store.keys
+        is_replaced = keys.generation >= _generation_of(reads, removal) and keys.has_one_secret
         return is_published and is_replaced and keys.are_destroyed(removal.slots)
 
     def _publish(self, pending: Sequence[tuple[int, bytes]]) -> None:
@@ -235,6 +235,11 @@ class Removals:
                 f"{path}: the removal is done and the keys are destroyed, but its receipt cannot be written ({text}). "
                 "Solve this, then open the store again, which publishes the receipt."
             ) from error
+
+
+def _generation_of(reads: Reads, removal: Unfinished) -> int:
+    """Return the generation whose secret remains after a removal. In a damaged store, the note may name a later one."""
+    return min(removal.generation, reads.state.model_generation)
 
 
 def _state(reads: Reads) -> State:

@@ -153,8 +153,7 @@ class KeyFile:
         OSError
         """
         token_key, salt, secret = (secrets.token_bytes(KEY_BYTES) for _ in range(3))
-        head = _new_head(store, user_key, salt, token_key)
-        write_new(folder / FILE, head + _Wrapping(user_key, salt).secret(0, secret) + bytes(SECRET_BYTES))
+        write_new(folder / FILE, _new_head(store, user_key, salt, token_key, 0, secret))
         return secret
 
     def check_still_there(self) -> None:
@@ -184,7 +183,7 @@ class KeyFile:
         KeyFileError
         """
         # A slot that is cut in two does not count.
-        if os.fstat(self._descriptor).st_size < HEAD_BYTES + KEY_BYTES * n_slots:
+        if os.fstat(self._descriptor).st_size < self._place(n_slots):
             raise KeyFileError(
                 f"{self.file} has {self.n_slots} slots, but the store has used {n_slots}: it was cut off, or is older "
                 "than the store. Put the newest copy back; nothing was changed."
@@ -294,8 +293,7 @@ class KeyFile:
         """
         salt = secrets.token_bytes(KEY_BYTES)
         wrapping = _Wrapping(user_key, salt)
-        head = _new_head(store, user_key, salt, self.token_key) + wrapping.secret(*self._oldest())
-        head += bytes(SECRET_BYTES)
+        head = _new_head(store, user_key, salt, self.token_key, *self._oldest())
         keys, slots = self.all(), self.n_slots
         content = bytearray(KEY_BYTES * slots)
         for slot in keys.used().tolist():
@@ -382,17 +380,13 @@ class KeyFile:
 
     def _secrets(self) -> dict[int, tuple[int, bytes]]:
         """Read the secrets that are whole, with their generations, by their places."""
-        found = {}
-        for place in PLACES:
-            content = os.pread(self._descriptor, SECRET_BYTES, place)
-            if content[40:] == hashlib.sha256(content[:40]).digest()[:24]:
-                generation = int.from_bytes(content[:8], "little")
-                found[place] = generation, self._wrapping.apply(_generation(generation), content[8:40])
-        return found
+        read = {place: os.pread(self._descriptor, SECRET_BYTES, place) for place in PLACES}
+        opened = {place: self._wrapping.open_secret(content) for place, content in read.items()}
+        return {place: secret for place, secret in opened.items() if secret is not None}
 
     def _replace_secret(self, generation: int) -> None:
         """Write the secret of a generation to the other place, and overwrite the one before."""
-        there, content = self._secrets(), self._wrapping.secret(generation, self.secret(generation))
+        there, content = self._secrets(), self._wrapping.seal_secret(generation, self.secret(generation))
         older = min(there, key=lambda place: there[place])
         newer = PLACES[1] if older == PLACES[0] else PLACES[0]
         self._write(newer, content)
@@ -462,10 +456,17 @@ class _Wrapping:
         pad = hmac.digest(self._user_key, b"erase-core pad 1" + self._salt + place, "sha256")
         return (int.from_bytes(key, "little") ^ int.from_bytes(pad, "little")).to_bytes(KEY_BYTES, "little")
 
-    def secret(self, generation: int, secret: bytes) -> bytes:
+    def seal_secret(self, generation: int, secret: bytes) -> bytes:
         """Return a secret with its generation, as the file holds it."""
         content = generation.to_bytes(8, "little") + self.apply(_generation(generation), secret)
-        return content + hashlib.sha256(content).digest()[:24]
+        return content + _check(content)
+
+    def open_secret(self, content: bytes) -> tuple[int, bytes] | None:
+        """Return a secret and its generation from what the file holds; None if it is not whole."""
+        if content[40:] != _check(content[:40]):
+            return None
+        generation = int.from_bytes(content[:8], "little")
+        return generation, self.apply(_generation(generation), content[8:40])
 
 
 TOKENS = b"tokens"
@@ -479,9 +480,17 @@ def _generation(generation: int) -> bytes:
     return b"secret" + generation.to_bytes(8, "little")
 
 
-def _new_head(store: str, user_key: bytes | None, salt: bytes, token_key: bytes) -> bytes:
-    head = _Head(store, user_key is not None, salt, _Wrapping(user_key, salt).apply(TOKENS, token_key)).pack()
-    return head + _code(head, user_key)
+def _check(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()[:24]
+
+
+def _new_head(
+    store: str, user_key: bytes | None, salt: bytes, token_key: bytes, generation: int, secret: bytes
+) -> bytes:
+    """Return all bytes before the slots."""
+    wrapping = _Wrapping(user_key, salt)
+    head = _Head(store, user_key is not None, salt, wrapping.apply(TOKENS, token_key)).pack()
+    return head + _code(head, user_key) + wrapping.seal_secret(generation, secret) + bytes(SECRET_BYTES)
 
 
 def _code(head: bytes, user_key: bytes | None) -> bytes:

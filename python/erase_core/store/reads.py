@@ -28,7 +28,7 @@ from erase_core.store.records import Changes, Row, StoreFiles, Unfinished
 from erase_core.store.sealing import SealingError, can_be_an_id, row_hash
 from erase_core.store.state import State, read_state
 
-__all__ = ["LockedReads", "Reads"]
+__all__ = ["Reads"]
 
 # Variables in one statement, below the lowest limit of any build of SQLite.
 CHUNK = 500
@@ -95,6 +95,11 @@ class Reads:
     # ---- removals and changes ----
     def unfinished(self) -> list[Unfinished]:
         """Return the removals that may not be finished, oldest first."""
+        return self._unfinished
+
+    @cached_property
+    def _unfinished(self) -> list[Unfinished]:
+        # Several checks of a removal ask, and to unpack a receipt takes long.
         rows = self._db.all("SELECT generation, slots, number, receipt FROM unfinished ORDER BY generation")
         if not all(isinstance(row[2], int | None) and isinstance(row[3], bytes | None) for row in rows):
             raise self._damage("unfinished removals")
@@ -102,8 +107,7 @@ class Reads:
 
     def pending(self) -> list[tuple[int, bytes]]:
         """Return the numbers and contents of the receipts that may not be published yet, by ascending number."""
-        pending = [(each.number, each.receipt) for each in self.unfinished() if each.number is not None]
-        return [(number, receipt or b"") for number, receipt in pending]
+        return [(each.number, each.receipt or b"") for each in self.unfinished() if each.number is not None]
 
     def changes_since(self, generation: int) -> Changes | None:
         """Return what changed since a generation; None if that is not known any more."""
@@ -375,12 +379,12 @@ class Reads:
 
     def n_unreadable(self) -> int:
         """Return how many rows have a vector that does not open, because they are damaged or their keys are missing."""
-        keys, count = self._keys, 0
-        for slot, blob in self._db.each("SELECT slot, vector FROM examples"):
+        _ = self._keys  # all are needed
+        count = 0
+        for row in self._db.each("SELECT slot, vector FROM examples"):
             count += 1
             with suppress(KeyGoneError, StoreError):
-                keys.of(slot)
-                self._opened_vectors([(slot, blob)])
+                self._opened_vectors([row])
                 count -= 1
         return count
 
@@ -470,10 +474,6 @@ class Reads:
 
 
 ROW = "slot, id, likeness, subject, hash, texts"
-
-
-class LockedReads(Reads):
-    """The queries of a store to which no other process can write meanwhile."""
 
 
 def _some(ids: Sequence[int | str]) -> str:

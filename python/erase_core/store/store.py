@@ -24,7 +24,7 @@ from erase_core.store.database import Database, needs_access
 from erase_core.store.key_file import FILE as KEY_FILE
 from erase_core.store.key_file import KeyFile, KeyGoneError, clear_replaced
 from erase_core.store.new_folder import check_vacant, clear_unfinished
-from erase_core.store.reads import LockedReads, Reads
+from erase_core.store.reads import Reads
 from erase_core.store.records import StoreFiles
 from erase_core.store.schema import FILE
 from erase_core.store.sealing import Sealing
@@ -167,7 +167,7 @@ class Store:
             yield Reads(self._files)
 
     @contextmanager
-    def locked(self) -> Iterator[LockedReads]:
+    def locked(self) -> Iterator[Reads]:
         """Prevent other processes from writing during the block. Nothing is written to the SQLite file.
 
         Raises
@@ -177,7 +177,7 @@ class Store:
         """
         with self._db.locked():
             self.keys.check_still_there()
-            yield LockedReads(self._files)
+            yield Reads(self._files)
 
     @property
     def busy(self) -> bool:

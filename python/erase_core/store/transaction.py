@@ -153,10 +153,12 @@ class WriteTransaction(Reads):
         """
         row = (self.state.generation + 1, _packed(self._gone), number, receipt)
         self._change("INSERT INTO unfinished VALUES (?, ?, ?, ?)", [row])
+        self.__dict__.pop("_unfinished", None)
 
     def set_finished(self, generations: Iterable[int]) -> None:
         """Drop the notes of `is_to_finish` of these generations."""
         self._change("DELETE FROM unfinished WHERE generation = ?", ((generation,) for generation in generations))
+        self.__dict__.pop("_unfinished", None)
 
     def end(self) -> None:
         """Write the state and the log of changes. Nothing may be written afterwards."""
