@@ -206,8 +206,14 @@ class PlainTokenizer:
         known = set() if stated is None else {int(self._tokenizer.convert_tokens_to_ids(stated))}
         return known.union(*self._tokenizer(list(RARE), add_special_tokens=False)["input_ids"])
 
-    def encode(self, written: Sequence[Written]) -> list[list[int]]:
+    def encode(self, written: Sequence[Written], *, inside: bool = False) -> list[list[int]]:
         """Return the tokens of each text.
+
+        Parameters
+        ----------
+        written : sequence of Written
+        inside : bool, default=False
+            Whether the texts are within a prompt, so that no special tokens are added at their ends.
 
         Raises
         ------
@@ -215,13 +221,14 @@ class PlainTokenizer:
             A control token in a given text cannot be tokenised as text.
         """
         frames = list(dict.fromkeys(each.frame for each in written))
-        made = in_fresh_thread(lambda: self._ids([*(each.text for each in written), *frames]))
+        add = self._add and not inside
+        made = in_fresh_thread(lambda: self._ids([*(each.text for each in written), *frames], add))
         expected = dict(zip(frames, map(self._control_of, made[len(written) :]), strict=True))
         encoded = []
         for each, ids in zip(written, made, strict=False):
             wanted = expected[each.frame]
             is_right = self._is_plain(each) and self._control_of(ids) == wanted
-            encoded.append(ids if is_right else self._as_text(each, wanted))
+            encoded.append(ids if is_right else self._as_text(each, wanted, add))
         return encoded
 
     def forget(self) -> None:
@@ -230,9 +237,9 @@ class PlainTokenizer:
             # A private method, but the only way to empty the cache of words of BPE if it is shared by threads.
             getattr(getattr(backend, "model", None), "_clear_cache", lambda: None)()
 
-    def _ids(self, texts: list[str]) -> list[list[int]]:
+    def _ids(self, texts: list[str], add: bool) -> list[list[int]]:
         # verbose=False: the caller raises an error for a prompt that is too long, so no warning is needed.
-        return list(self._tokenizer(texts, add_special_tokens=self._add, verbose=False)["input_ids"])
+        return list(self._tokenizer(texts, add_special_tokens=add, verbose=False)["input_ids"])
 
     def _control_of(self, ids: Iterable[int]) -> list[int]:
         return [place for place in ids if place in self._counted]
@@ -241,12 +248,12 @@ class PlainTokenizer:
         given = "\0".join(part.text for part in written.parts if part.given)
         return not any(token in given for token in self.control)
 
-    def _as_text(self, written: Written, wanted: list[int]) -> list[int]:
+    def _as_text(self, written: Written, wanted: list[int], add: bool) -> list[int]:
         if not written.is_complete:
             raise LLMError(self._refusal())
         try:
             by = self._ids_by_section if self._backend is None else self._ids_by_name
-            ids = in_fresh_thread(lambda: by(written))
+            ids = in_fresh_thread(lambda: by(written, add))
         except Exception as error:  # a custom tokenizer may raise anything, and its message may quote the text
             raise LLMError(f"{self._refusal()} ({type(error).__name__})") from None
         if self._control_of(ids) != wanted:
@@ -259,22 +266,22 @@ class PlainTokenizer:
             'Remove it, or refuse such texts with on_control_tokens="refuse".'
         )
 
-    def _ids_by_name(self, written: Written) -> list[int]:
+    def _ids_by_name(self, written: Written, add: bool) -> list[int]:
         if self._plain is None:
             self._plain = plain_backend(self._backend, self._names)
         text = "".join(
             part.text if part.given else self._pattern.sub(lambda found: self._names[found.group()], part.text)
             for part in written.parts
         )
-        return list(self._plain.encode(text, add_special_tokens=self._add).ids)
+        return list(self._plain.encode(text, add_special_tokens=add).ids)
 
-    def _ids_by_section(self, written: Written) -> list[int]:
+    def _ids_by_section(self, written: Written, add: bool) -> list[int]:
         """Return the tokens of a tokenizer in Python, which has an option to ignore added tokens in a text."""
         ids: list[int] = []
         for section, is_control in self._sections(written.parts):
             tokens = [section] if is_control else self._tokenizer.tokenize(section, split_special_tokens=True)
             ids += self._tokenizer.convert_tokens_to_ids(tokens)
-        return list(self._tokenizer.build_inputs_with_special_tokens(ids)) if self._add else ids
+        return list(self._tokenizer.build_inputs_with_special_tokens(ids)) if add else ids
 
     def _sections(self, parts: Sequence[Part]) -> Iterator[tuple[str, bool]]:
         """Yield the control tokens of trusted parts, and the texts between them."""

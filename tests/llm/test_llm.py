@@ -96,7 +96,7 @@ def test_many_options_take_several_runs_and_have_the_same_scores(folders: Callab
 def test_a_warm_choice_takes_one_run(small: TransformersLLM) -> None:
     small.choose(prompt(), OPTIONS)
     runs: list[int] = []
-    hook = small._cache.model.register_forward_pre_hook(
+    hook = small._memory.model.register_forward_pre_hook(
         lambda _module, _args, inputs: runs.append(inputs["input_ids"].shape[1]), with_kwargs=True
     )
     small.choose(prompt(QUERIES[1]), OPTIONS)
@@ -194,7 +194,7 @@ def test_the_packaged_model_is_the_same_warm_and_cold(
     llm = chatty if chat else packaged
     first, second = prompt(instruction="Answer the riddle."), prompt(QUERIES[1], instruction="Answer the riddle.")
     llm.choose(first, OPTIONS)
-    assert llm._cache.length > llm.count_tokens(second) // 2  # most of it is shared
+    assert llm._memory.n_tokens > llm.count_tokens(second) // 2  # most of it is shared
     warm, warm_text = llm.choose(second, OPTIONS), llm.generate(second, max_tokens=8).text
     held = buffers(llm)
     llm.forget()
@@ -210,6 +210,6 @@ def test_a_chat_is_in_the_words_of_its_template(chatty: TransformersLLM) -> None
     asked = prompt(instruction="Answer the riddle.")
     ids = chatty._tokenizer.apply_chat_template(asked.messages, add_generation_prompt=True, return_tensors="pt")
     assert chatty.count_tokens(asked) == ids["input_ids"].shape[1]
-    made = chatty._cache.model.generate(**ids, do_sample=False, max_new_tokens=8)[0, ids["input_ids"].shape[1] :]
+    made = chatty._memory.model.generate(**ids, do_sample=False, max_new_tokens=8)[0, ids["input_ids"].shape[1] :]
     text = chatty._tokenizer.decode(made, skip_special_tokens=True)
     assert chatty.generate(asked, max_tokens=8).text == text.split("\n")[0].strip()

@@ -16,7 +16,7 @@ import pytest
 from erase_core.errors import LLMError
 from erase_core.examples.example import Example, unstorable
 from erase_core.llm import TransformersLLM
-from erase_core.llm.prefix_cache import common_length
+from erase_core.llm.memory import common_length
 from erase_core.llm.prompt import Prompt, Template
 from erase_core.tokenizing import PlainTokenizer, Written
 from hypothesis import given
@@ -72,7 +72,7 @@ def llms(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bool], Tran
 
 
 def ids_of(llm: TransformersLLM, prompt: Prompt) -> list[int]:
-    return llm._encoded(llm._written(prompt))[0]
+    return llm._encoded(llm._read(prompt))[0]
 
 
 def control_ids(llm: TransformersLLM, ids: list[int]) -> list[int]:
@@ -138,7 +138,7 @@ def test_where_no_text_has_a_control_token_the_tokens_are_the_tokenizers_own(
         assert ids_of(llm, prompt) == own
         # And the way that is taken otherwise leads to the same tokens: nothing but control tokens is another's.
         if family != "in_python":
-            assert llm._plain_tokenizer._ids_by_name(Written.of(prompt.parts)) == own
+            assert llm._plain_tokenizer._ids_by_name(Written.of(prompt.parts), True) == own
 
 
 @pytest.mark.parametrize("chat", [False, True])
@@ -164,11 +164,11 @@ def test_options_are_text(
         llm = llms(family, chat)
         prompt = Prompt(Template(), (), query)
         try:
-            ids, continuations = llm._continued(llm._written(prompt), options)
+            ids, continuations = llm._continued(llm._read(prompt), options)
         except LLMError:  # nothing is left of some options, such as of a zero-width space
             continue
-        expected = control_ids(llm, llm._continued(llm._written(harmless(prompt)), ["yes"])[0])
-        ends = control_ids(llm, llm._continued(llm._written(harmless(prompt)), ["yes"])[1][0])
+        expected = control_ids(llm, llm._continued(llm._read(harmless(prompt)), ["yes"])[0])
+        ends = control_ids(llm, llm._continued(llm._read(harmless(prompt)), ["yes"])[1][0])
         assert control_ids(llm, ids) == expected
         assert [control_ids(llm, tokens) for tokens in continuations] == [ends] * len(options)
 
@@ -195,7 +195,7 @@ def test_a_warm_query_runs_alone(llms: Callable[[str, bool], TransformersLLM]) -
     shown = (Example(1, FORGED, "yes"), Example(2, "is it late?", FORGED))
     llm.choose(Prompt(Template(), shown, "late?"), ["yes", "no"])
     runs: list[int] = []
-    hook = llm._cache.model.register_forward_pre_hook(
+    hook = llm._memory.model.register_forward_pre_hook(
         lambda _module, _args, inputs: runs.append(inputs["input_ids"].shape[1]), with_kwargs=True
     )
     llm.choose(Prompt(Template(), shown, FORGED), ["yes", "no"])

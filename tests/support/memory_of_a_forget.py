@@ -51,13 +51,12 @@ def cached(llm: Any, mask: NDArray[np.uint32]) -> dict[str, object]:
     """Where the prefix cache lies, and, masked, the first layer's keys of every eighth token in it."""
     if llm is None:
         return {"buffers": [], "keys": []}
-    layers = llm._cache._cache.layers
-    tensors = [tensor for layer in layers for tensor in (layer.keys, layer.values)]
-    keys = layers[0].keys[0, 0].numpy().view(np.uint32)
+    buffers = llm._memory.buffers
+    keys = buffers[0][0, 0].numpy().view(np.uint32)
     size = keys.shape[1]
     return {
-        "buffers": [[tensor.data_ptr(), tensor.nbytes] for tensor in tensors],
-        "keys": [(keys[i] ^ mask[0, :size]).tobytes().hex() for i in range(8, llm._cache.length, 8)],
+        "buffers": [[tensor.data_ptr(), tensor.nbytes] for tensor in buffers],
+        "keys": [(keys[i] ^ mask[0, :size]).tobytes().hex() for i in range(8, llm._memory.n_tokens, 8)],
     }
 
 

@@ -88,7 +88,7 @@ def make_model(folder: Path, kind: str, seed: int = 0) -> Path:
 
 def buffers(llm: TransformersLLM) -> list[Any]:
     """Return the tensors in which a model keeps keys and values."""
-    return [tensor for layer in llm._cache._cache.layers for tensor in (layer.keys, layer.values)]
+    return llm._memory.buffers
 
 
 def is_zero(tensors: list[Any]) -> bool:

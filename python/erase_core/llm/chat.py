@@ -67,6 +67,49 @@ class Chat:
         is_complete = found == {place for place, message in enumerate(messages) if _is_given(message)}
         return Written(text, list(_parts(frame, messages)), is_complete)
 
+    def windows(
+        self, head: Messages, windows: Sequence[Messages], query: str
+    ) -> tuple[Written, list[Written], Written]:
+        """Return the rendered head, windows and query, each without what comes before it.
+
+        Parameters
+        ----------
+        head : list of dict
+            The system message, if there is one.
+        windows : sequence of lists of dict
+            Two messages each, of the user and the assistant.
+        query : str
+
+        Raises
+        ------
+        LLMError
+            The template refuses the messages, or writes the head in another way if other messages follow.
+        """
+        question = [{"role": "user", "content": query}]
+        asked = self.written([*head, *question], answer=True)
+        first = asked.parts[0].text
+        before = first
+        if windows:
+            # A second question begins with what ends a turn, and what begins the next one.
+            two = self.written([*head, *windows[0], *question], answer=False).parts
+            one = self.written([*head, *windows[0]], answer=False).parts
+            before = first.removesuffix(two[-3].text.removeprefix(one[-1].text))
+        return (
+            Written.of([Part(before, given=False)] if before else []),
+            [self._after(before, self.written([*head, *window], answer=False)) for window in windows],
+            self._after(before, asked),
+        )
+
+    def _after(self, before: str, written: Written) -> Written:
+        first, *parts = written.parts
+        if not first.text.startswith(before):
+            raise LLMError(
+                f"the chat template of {self._name} writes its beginning in another way if other messages follow, so "
+                'demonstrations cannot be windows. Use context="joint", or the model without chat.'
+            )
+        text = written.text[len(before) :]
+        return Written(text, [Part(first.text[len(before) :], given=False), *parts], written.is_complete)
+
     def check(self, written: Sequence[Written], control: Collection[str]) -> None:
         """Refuse given texts that contain a turn marker of the template that is plain text for the tokenizer.
 

@@ -84,6 +84,13 @@ def _source(model: str | Path | None) -> tuple[str, str | Path]:
     return (path.resolve().name, path) if path.is_dir() else (path.stem, _converted(path))
 
 
+def torch_dtype(name: str | None) -> Any:
+    """Return a type of torch by its name."""
+    import torch
+
+    return None if name is None else getattr(torch, name)
+
+
 def _torch_device(device: str | None) -> Any:
     import torch
 
@@ -125,12 +132,11 @@ def _load_tokenizer(name: str, source: str | Path) -> Any:
 
 
 def _load_weights(name: str, source: str | Path, dtype: str, place: Any) -> Any:
-    import torch
     from transformers import AutoModelForCausalLM
 
     try:
         with quiet():
-            return AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype)).to(place).eval()
+            return AutoModelForCausalLM.from_pretrained(source, dtype=torch_dtype(dtype)).to(place).eval()
     except Exception as error:
         raise LLMError(_explain(name, source, "model", error)) from error
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Literal
+from itertools import chain
+from typing import Literal, get_args
 
 from erase_core import checks
 from erase_core.errors import ParameterError, PromptTooLongError
 from erase_core.examples.example import Example, counted, unstorable
 from erase_core.tokenizing import Part
 
-__all__ = ["Prompt", "Template", "check_query", "fit_budget"]
+__all__ = ["Context", "Prompt", "Template", "check_query", "fit_budget"]
+
+Context = Literal["joint", "windows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +91,16 @@ class Prompt:
         In the order in which they are shown.
     query : str
         The question to be answered.
+    context : {"joint", "windows"}, default="joint"
+        How a language model reads the demonstrations. "joint": one after the other, as `text` has them. "windows": each
+        by itself, all at the same positions, and the query sees them all (Ratner et al., Parallel Context Windows, ACL
+        2023). Only `TransformersLLM` can read windows.
 
     Raises
     ------
     ParameterError
-        The query is empty or cannot be tokenised, or the demonstrations are a set, which has no order.
+        The query is empty or cannot be tokenised, the demonstrations are a set, which has no order, or `context` is
+        neither of these.
 
     Examples
     --------
@@ -104,9 +112,11 @@ class Prompt:
     template: Template
     demonstrations: tuple[Example, ...]
     query: str
+    context: Context = "joint"
 
     def __post_init__(self) -> None:
         _check_order(self.demonstrations)
+        checks.choice("context", self.context, get_args(Context))
         check_query(self.query)
 
     @property
@@ -129,27 +139,50 @@ class Prompt:
         parts = [Part(instruction, given=False)] if instruction else []
         for example in self.demonstrations:
             if parts:
-                parts.append(Part(self.template.separator, given=False))
-            answer = [Part(" ", given=False), Part(_answer(example), given=True)]
-            parts += [*self._question(example.input), *answer]
+                parts.append(self._separator)
+            parts += self._demonstration(example)
         return parts
 
     @property
     def parts(self) -> list[Part]:
         """The parts of `text`: texts of the template, and given texts of the demonstrations and the query."""
         shared = self.shared_parts
-        separator = [Part(self.template.separator, given=False)] if shared else []
-        return [*shared, *separator, *self._question(self.query)]
+        return [*shared, *([self._separator] if shared else []), *self.query_parts]
+
+    @property
+    def head_parts(self) -> list[Part]:
+        """The parts before all windows: the instruction."""
+        instruction = self.template.instruction
+        return [Part(instruction, given=False), self._separator] if instruction else []
+
+    @property
+    def window_parts(self) -> list[list[Part]]:
+        """The parts of each demonstration, if it is a window of its own."""
+        return [[*self._demonstration(example), self._separator] for example in self.demonstrations]
+
+    @property
+    def query_parts(self) -> list[Part]:
+        """The parts after all windows: the query."""
+        return self._question(self.query)
 
     @property
     def shared_messages(self) -> list[dict[str, str]]:
         """The messages before the query: the instruction as system message, then the demonstrations as turns."""
+        return [*self.head_messages, *chain.from_iterable(self.window_messages)]
+
+    @property
+    def head_messages(self) -> list[dict[str, str]]:
+        """The instruction as a system message, if there is one."""
         instruction = self.template.instruction
-        messages = [{"role": "system", "content": instruction}] if instruction else []
-        for example in self.demonstrations:
-            messages.append({"role": "user", "content": example.input})
-            messages.append({"role": "assistant", "content": _answer(example)})
-        return messages
+        return [{"role": "system", "content": instruction}] if instruction else []
+
+    @property
+    def window_messages(self) -> list[list[dict[str, str]]]:
+        """The two messages of each demonstration."""
+        return [
+            [{"role": "user", "content": example.input}, {"role": "assistant", "content": _answer(example)}]
+            for example in self.demonstrations
+        ]
 
     @property
     def messages(self) -> list[dict[str, str]]:
@@ -160,6 +193,13 @@ class Prompt:
     def n_cut_answers(self) -> int:
         """Number of demonstrations whose answer contains the template's stop, at which a model's answer is cut."""
         return sum(self.template.stop in _answer(example).strip() for example in self.demonstrations)
+
+    @property
+    def _separator(self) -> Part:
+        return Part(self.template.separator, given=False)
+
+    def _demonstration(self, example: Example) -> list[Part]:
+        return [*self._question(example.input), Part(" ", given=False), Part(_answer(example), given=True)]
 
     def _question(self, text: str) -> list[Part]:
         prefix = self.template.output_prefix.rstrip(" \t")

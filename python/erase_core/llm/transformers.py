@@ -1,17 +1,21 @@
 """A language model in this process: turns prompts into tokens, runs the model, and turns tokens into answers.
 
-Loading a model is left to `checkpoint`, the cache between queries to `prefix_cache`, scoring options to `scoring`, and
+Loading a model is left to `checkpoint`, what is kept between queries to `memory`, scoring options to `scoring`, and
 control tokens in given texts to `chat` and `erase_core.tokenizing`.
 """
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from erase_core import checks
 from erase_core.errors import LLMError
 from erase_core.libraries import quiet
 from erase_core.llm import checkpoint
@@ -21,18 +25,55 @@ from erase_core.pickling import Recipe, Shared, anywhere, make_again
 from erase_core.tokenizing import PlainTokenizer, Written
 
 if TYPE_CHECKING:
-    from erase_core.llm.prompt import Prompt
+    from erase_core.llm.memory import Shown
+    from erase_core.llm.prompt import Context, Prompt
 
 __all__ = ["TransformersLLM"]
 
+# Bytes of keys and values to keep.
+MEMORY = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a prompt is read: what is kept of it, and the text after that.
+
+    Parameters
+    ----------
+    query : Written
+        The whole prompt; with windows, what comes after them.
+    first : Shown
+        The shared part of the prompt; with windows, the head that all of them see.
+    windows : tuple of Shown
+    inside : bool, default=False
+        Whether `query` comes after windows.
+    """
+
+    query: Written
+    first: Shown
+    windows: tuple[Shown, ...]
+    inside: bool = False
+
+    @property
+    def n_before(self) -> int:
+        """Number of positions before `query`."""
+        longest = max((len(window.tokens) for window in self.windows), default=0)
+        return len(self.first.tokens) + longest if self.inside else 0
+
+    @property
+    def n_tokens_before(self) -> int:
+        """Number of tokens before `query`."""
+        return sum(len(each.tokens) for each in (self.first, *self.windows)) if self.inside else 0
+
 
 class TransformersLLM(Shared):
-    """A causal language model run by transformers, with a cache for the shared part of prompts.
+    """A causal language model run by transformers, which keeps what it has read of demonstrations.
 
-    The keys and values of a prompt's shared part are kept for the next query. They are overwritten by `forget`, and
-    when a prompt has another shared part; those of the query itself are overwritten after each answer. Answers do not
-    depend on earlier queries, up to rounding. The model is pickled as its parameters, without any part of a prompt;
-    unpickling loads it again.
+    The keys and values of demonstrations are kept for later queries: those of a prompt's shared part, or with
+    ``context="windows"`` those of each demonstration by itself. They are overwritten by `forget`, and when they are let
+    go to keep within `memory`; those of the query itself are overwritten after each answer. Answers do not depend on
+    earlier queries, up to rounding; with windows they do not depend on them at all. The model is pickled as its
+    parameters, without any part of a prompt; unpickling loads it again.
 
     Examples, queries and options are plain text: a control token such as ``<|im_start|>`` in them is tokenised as
     ordinary characters. Control tokens in a `Template`, which the operator writes, keep their meaning. Some chat
@@ -52,6 +93,10 @@ class TransformersLLM(Shared):
         A torch device. None: the first GPU, or the CPU if there is none.
     dtype : {"float32", "bfloat16", "float16"}, default="float32"
         Type of weights and activations.
+    memory : int, default=2**31
+        Most bytes of keys and values to keep between queries. What the last query used is kept in any case.
+    window_dtype : {"float32", "bfloat16", "float16"} or None, default=None
+        Type in which windows are kept. None: `dtype`.
 
     Attributes
     ----------
@@ -61,6 +106,8 @@ class TransformersLLM(Shared):
         Most tokens of prompt and answer together.
     control_tokens : tuple of str
         Tokens with a special meaning for the model: turn markers, end markers, and the like.
+    contexts : tuple of str
+        How the model can read demonstrations: "joint" and, if it can, "windows". See `Prompt`.
 
     Raises
     ------
@@ -70,7 +117,7 @@ class TransformersLLM(Shared):
         The model does not exist, cannot be read, has no tokenizer (or, with `chat`, no chat template), or has layers
         other than attention.
     ParameterError
-        `device` or `dtype` cannot be used.
+        `device` or `dtype` cannot be used, or `memory` or `window_dtype` is invalid.
     """
 
     def __init__(
@@ -80,9 +127,14 @@ class TransformersLLM(Shared):
         chat: bool = False,
         device: str | None = None,
         dtype: str = "float32",
+        memory: int = MEMORY,
+        window_dtype: str | None = None,
     ) -> None:
+        budget = checks.integer("memory", memory, 0, 2**63 - 1)
+        if window_dtype is not None:
+            checks.choice("window_dtype", window_dtype, checkpoint.DTYPES)
         loaded = checkpoint.load(model, device, dtype)
-        from erase_core.llm.prefix_cache import PrefixCache
+        from erase_core.llm.memory import Memory
 
         self.name = loaded.name
         self.chat = chat
@@ -96,9 +148,16 @@ class TransformersLLM(Shared):
         self.context_length = _context_length(loaded)
         self._end_tokens = _end_tokens(loaded)
         self._lock = Lock()
-        self._cache = PrefixCache(loaded.model)
-        self._packed = _takes_masks(loaded)
-        self._made_of = {"model": anywhere(model), "chat": chat, "device": device, "dtype": dtype}
+        self._memory = Memory(loaded.model, budget, checkpoint.torch_dtype(window_dtype))
+        self._why_no_masks = _why_no_masks(loaded)
+        self._made_of = {
+            "model": anywhere(model),
+            "chat": chat,
+            "device": device,
+            "dtype": dtype,
+            "memory": memory,
+            "window_dtype": window_dtype,
+        }
 
     def __reduce__(self) -> Recipe:
         return make_again, (type(self), self._made_of, "name", self.name)
@@ -111,10 +170,19 @@ class TransformersLLM(Shared):
         """Tokens with a special meaning for the model."""
         return tuple(self._plain_tokenizer.control)
 
+    @property
+    def contexts(self) -> tuple[Context, ...]:
+        """How the model can read demonstrations."""
+        return ("joint",) if self._why_no_masks else ("joint", "windows")
+
     def count_tokens(self, prompt: Prompt) -> int:
-        """Return the number of tokens of a prompt, including those of the chat template."""
+        """Return the number of positions that a prompt takes, including those of the chat template.
+
+        Without windows this is the number of its tokens. Windows are at the same positions, so the longest one counts.
+        """
         with self._lock, quiet():
-            return len(self._encoded(self._written(prompt))[0])
+            read = self._read(prompt)
+            return read.n_before + len(self._encoded(read)[0])
 
     def generate(self, prompt: Prompt, *, max_tokens: int = 64) -> Answer:
         """Return the most likely answer, token by token.
@@ -137,17 +205,19 @@ class TransformersLLM(Shared):
         most = check_max_tokens(max_tokens)
         with self._lock, quiet():
             start = time.perf_counter()
-            ids = self._encoded(self._written(prompt))[0]
-            check_room(len(ids), most, self.context_length)
+            read = self._read(prompt)
+            ids = self._encoded(read)[0]
+            check_room(read.n_before + len(ids), most, self.context_length)
             made: list[int] = []
             text, stopped = "", False
-            with self._cache.query(self._shared_tokens(prompt), ids) as feed:
+            with self._after(read, ids) as feed:
                 while len(made) < most and not stopped:
-                    token = int(self._cache.run(feed).argmax())
+                    token = int(self._memory.run(feed).argmax())
                     made.append(token)
                     feed = [token]
-                    text, stopped = self._read(made, prompt.template.stop)
-            return Answer(text.strip(), len(ids), len(made), time.perf_counter() - start, cut_off=not stopped)
+                    text, stopped = self._decoded(made, prompt.template.stop)
+            n_tokens = read.n_tokens_before + len(ids)
+            return Answer(text.strip(), n_tokens, len(made), time.perf_counter() - start, cut_off=not stopped)
 
     def choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
         """Return the option with the highest mean log-probability per token.
@@ -173,54 +243,94 @@ class TransformersLLM(Shared):
         checked = check_options(options)
         with self._lock, quiet():
             start = time.perf_counter()
-            ids, continuations = self._continued(self._written(prompt), checked)
-            check_room(len(ids), max(map(len, continuations)), self.context_length)
-            with self._cache.query(self._shared_tokens(prompt), ids) as rest:
-                values = score(self._cache, rest, continuations, packed=self._packed)
+            read = self._read(prompt)
+            ids, continuations = self._continued(read, checked)
+            check_room(read.n_before + len(ids), max(map(len, continuations)), self.context_length)
+            with self._after(read, ids) as rest:
+                values = score(self._memory, rest, continuations, packed=not self._why_no_masks)
             scores = dict(zip(checked, values, strict=True))
             return Choice(max(checked, key=scores.__getitem__), scores, time.perf_counter() - start)
 
     def forget(self) -> None:
-        """Overwrite and drop the cached keys and values of earlier prompts. The next query computes them anew.
+        """Overwrite and drop the keys and values of earlier prompts. The next query computes them anew.
 
         The words of prompts and the activations of a run are freed, but not overwritten.
         """
+        self._forget(None)
+
+    def forget_examples(self, ids: Collection[int | str]) -> None:
+        """Overwrite and drop the keys and values of what showed one of these examples, and keep those of others.
+
+        What showed examples without an id is dropped, too.
+        """
+        self._forget(ids)
+
+    def _forget(self, ids: Collection[int | str] | None) -> None:
         with self._lock:
-            self._cache.clear()
+            self._memory.forget(ids)
             self._plain_tokenizer.forget()
+
+    def _read(self, prompt: Prompt) -> Reading:
+        """Return what the model reads for a prompt: what is kept of it, and the text after that."""
+        from erase_core.llm.memory import Shown
+
+        ids = [frozenset([example.id]) for example in prompt.demonstrations]
+        if prompt.context == "joint":
+            prefix = Shown(tuple(self._shared_tokens(prompt)), frozenset[int | str | None]().union(*ids))
+            return Reading(self._written(prompt), prefix, ())
+        if self._why_no_masks:
+            raise LLMError(f'{self.name} cannot read windows: {self._why_no_masks}. Use context="joint".')
+        if self._chat is None:
+            first, query = Written.of(prompt.head_parts), Written.of(prompt.query_parts)
+            each = [Written.of(parts) for parts in prompt.window_parts]
+        else:
+            first, each, query = self._chat.windows(prompt.head_messages, prompt.window_messages, prompt.query)
+        head = self._plain_tokenizer.encode([first])[0]
+        windows = self._encode(each, inside=True)
+        shown = tuple(Shown(tuple(tokens), id_) for tokens, id_ in zip(windows, ids, strict=True))
+        return Reading(query, Shown(tuple(head)), shown, inside=True)
+
+    def _after(self, read: Reading, ids: list[int]) -> AbstractContextManager[list[int]]:
+        """Go on after what is kept of a prompt, with the tokens that are left."""
+        if read.inside:
+            return self._memory.after_windows(read.first, read.windows, ids)
+        return self._memory.after_prefix(read.first, ids)
 
     def _written(self, prompt: Prompt) -> Written:
         if self._chat is None:
             return Written.of(prompt.parts)
         return self._chat.written(prompt.messages, answer=True)
 
-    def _encoded(self, *written: Written) -> list[list[int]]:
+    def _encoded(self, read: Reading, *continued: Written) -> list[list[int]]:
+        return self._encode([read.query, *continued], inside=read.inside)
+
+    def _encode(self, written: Sequence[Written], *, inside: bool = False) -> list[list[int]]:
         if self._chat is not None:
             self._chat.check(written, self._plain_tokenizer.control)
-        return self._plain_tokenizer.encode(written)
+        return self._plain_tokenizer.encode(written, inside=inside) if written else []
 
     def _shared_tokens(self, prompt: Prompt) -> list[int]:
         if self._chat is None:
-            return self._encoded(Written.of(prompt.shared_parts))[0]
+            return self._encode([Written.of(prompt.shared_parts)])[0]
         try:
             shared = self._chat.written(prompt.shared_messages, answer=False)
         except LLMError:  # a template may refuse a prompt without a query; then nothing is shared
             return []
-        return self._encoded(shared)[0]
+        return self._encode([shared])[0]
 
-    def _continued(self, written: Written, options: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+    def _continued(self, read: Reading, options: Sequence[str]) -> tuple[list[int], list[list[int]]]:
         """Return the tokens that a prompt shares with all its continuations, and the further tokens of each."""
-        from erase_core.llm.prefix_cache import common_length
+        from erase_core.llm.memory import common_length
 
         space = "" if self.chat else " "
-        ids, *whole = self._encoded(written, *(written.followed_by(space, option) for option in options))
+        ids, *whole = self._encoded(read, *(read.query.followed_by(space, option) for option in options))
         common = min(common_length(ids, tokens) for tokens in whole)
         for option, tokens in zip(options, whole, strict=True):
             if len(tokens) == common:
                 raise LLMError(f"the option {option!r} has no tokens in the tokenizer of {self.name}. Leave it out.")
         return ids[:common], [tokens[common:] for tokens in whole]
 
-    def _read(self, made: list[int], stop: str) -> tuple[str, bool]:
+    def _decoded(self, made: list[int], stop: str) -> tuple[str, bool]:
         """Return the text of generated tokens, cut at its end, and whether it has ended."""
         ended = made[-1] in self._end_tokens
         text = str(self._tokenizer.decode(made[:-1] if ended else made, skip_special_tokens=True))
@@ -240,8 +350,14 @@ def _end_tokens(loaded: checkpoint.Checkpoint) -> set[int]:
     return {*(stated if isinstance(stated, list) else [stated]), loaded.tokenizer.eos_token_id} - {None}
 
 
-def _takes_masks(loaded: checkpoint.Checkpoint) -> bool:
-    """Return whether the model accepts a custom mask. Refuse a model with state other than keys and values."""
+def _why_no_masks(loaded: checkpoint.Checkpoint) -> str:
+    """Return why the model takes no masks and positions of ours; empty if it does.
+
+    Raises
+    ------
+    LLMError
+        The model has state other than keys and values.
+    """
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
     layers = {type(layer) for layer in DynamicCache(config=loaded.model.config).layers}
@@ -250,6 +366,12 @@ def _takes_masks(loaded: checkpoint.Checkpoint) -> bool:
             f"{loaded.name} has layers other than plain attention, whose state cannot be cut back to a prompt's shared "
             "part. Use another model, or run it in a server and use OpenAILLM."
         )
-    # A custom mask would replace the mask of a sliding window. Models that do not use the attention interface of
-    # transformers have further masks or positions of their own.
-    return layers == {DynamicLayer} and getattr(loaded.model, "_supports_attention_backend", False) is True
+    if layers != {DynamicLayer}:  # a mask of ours would replace that of the sliding window
+        return "its attention slides over the last tokens, so tokens cannot be beside one another"
+    # Models that do not use the attention interface of transformers have masks or positions of their own.
+    takes_positions = "position_ids" in inspect.signature(loaded.model.forward).parameters
+    if getattr(loaded.model, "_supports_attention_backend", False) is not True or not takes_positions:
+        return "its code has masks or positions of its own"
+    if getattr(loaded.model.config.get_text_config(), "alibi", False):
+        return "it reads positions from the distance between tokens (ALiBi)"
+    return ""

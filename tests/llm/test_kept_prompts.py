@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import pytest
 from erase_core.llm import TransformersLLM
@@ -35,7 +36,7 @@ def test_an_answer_does_not_depend_on_what_was_asked_before(
 def test_a_token_across_the_border_of_the_prefix_is_not_kept(small: TransformersLLM) -> None:
     across, beside = glued("\nWhy?"), glued("Why?")
     shared = small._shared_tokens(beside)
-    tokens = [small._encoded(small._written(each))[0][: len(shared)] for each in (beside, across)]
+    tokens = [small._encoded(small._read(each))[0][: len(shared)] for each in (beside, across)]
     assert tokens[0] == shared != tokens[1]
     for first, second in ((across, beside), (beside, across)):
         ask_choice(small, first)
@@ -62,9 +63,10 @@ def ask_text(llm: TransformersLLM, asked: Prompt) -> None:
 def test_after_a_query_only_the_shared_prefix_is_kept(
     small: TransformersLLM, ask: Callable[[TransformersLLM, Prompt], None]
 ) -> None:
+    small.forget()
     for query in QUERIES:
         ask(small, prompt(query))
-        kept = small._cache.length
+        kept = small._memory.n_tokens
         assert 0 < kept <= len(small._shared_tokens(prompt()))
         for tensor in buffers(small):
             assert tensor[..., :kept, :].any()
@@ -76,7 +78,8 @@ def forgets(llm: TransformersLLM) -> None:
 
 
 def sees_another_prefix(llm: TransformersLLM) -> None:
-    llm.choose(prompt(shots=2), OPTIONS)
+    with mock.patch.object(llm._memory, "_budget", 0):
+        llm.choose(prompt(shots=2), OPTIONS)
 
 
 def outgrows_the_buffers(llm: TransformersLLM) -> None:
@@ -87,7 +90,7 @@ def is_interrupted(llm: TransformersLLM) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    hook = llm._cache.model.model.layers[1].register_forward_hook(interrupt)
+    hook = llm._memory.model.model.layers[1].register_forward_hook(interrupt)
     with pytest.raises(KeyboardInterrupt):
         llm.choose(prompt(QUERIES[1]), OPTIONS)
     hook.remove()
