@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from inspect import signature
 from os import PathLike
@@ -216,8 +216,16 @@ class Backends:
         self.given_llm = as_given("llm", llm)
         if name is None and llm is not None:
             _check_methods(cast("LLM", llm))
+            self._check_context(cast("LLM", llm))
         named = None if name is None else replace(self._settings, llm=name)
         self._llm = cast("LLM | None", llm) if named is None else as_llm(named, self.access.api_key)
+
+    def _check_context(self, llm: LLM) -> None:
+        if self._settings.context not in getattr(llm, "contexts", ("joint",)):
+            raise LLMError(
+                f'the language model {llm.name} does not have "{self._settings.context}" among its `contexts`. Use '
+                'context="joint", or a `TransformersLLM`.'
+            )
 
     @property
     def llm_name(self) -> str:
@@ -241,8 +249,13 @@ class Backends:
             self._control_tokens = checkpoint.control_tokens_of(self._settings.llm, chat=self._settings.chat)
         return self._control_tokens
 
-    def forget(self) -> None:
+    def forget(self, ids: Collection[int | str] | None = None) -> None:
         """Make the language model, if it is loaded, overwrite what it keeps of prompts.
+
+        Parameters
+        ----------
+        ids : collection of int or str, or None, default=None
+            Only of prompts that showed one of these examples, if the model can distinguish them. None: of all.
 
         Raises
         ------
@@ -251,8 +264,12 @@ class Backends:
         """
         if self._llm is None:
             return
+        forget_examples = getattr(self._llm, "forget_examples", None)
         try:
-            self._llm.forget()
+            if ids is None or forget_examples is None:
+                self._llm.forget()
+            elif ids:
+                forget_examples(ids)
         except Exception as error:  # of a model of the caller's
             raise LLMError(
                 f"the language model {self._llm.name} could not overwrite what it keeps of prompts: "

@@ -20,7 +20,7 @@ from erase_core.examples.control_tokens import OnControlTokens
 from erase_core.examples.example import unstorable
 from erase_core.llm import LLM
 from erase_core.llm.address import check_no_credentials, without_credentials
-from erase_core.llm.prompt import Template
+from erase_core.llm.prompt import Context, Template
 from erase_core.llm.protocol import check_options
 from erase_core.llm.server_options import ServerOptions
 
@@ -57,6 +57,7 @@ class GivenSettings(TypedDict, total=False):
     base_url : str or None, default=None
         If it is given, `llm` must be the name of a model there.
     chat : bool, default=False
+    context : {"joint", "windows"}, default="joint"
     server : ServerOptions, mapping of str to object or None, default=None
         As a mapping, with any of the names `timeout`, `max_retries`, `context_length`, `thinking_tokens`,
         `api_key_env` and `parameters`. See `ServerOptions` for their defaults.
@@ -77,6 +78,7 @@ class GivenSettings(TypedDict, total=False):
     llm: str | PathLike[str] | LLM | None
     base_url: str | None
     chat: bool
+    context: Context
     server: ServerOptions | Mapping[str, object] | None
     on_control_tokens: OnControlTokens
 
@@ -110,6 +112,10 @@ class Settings:
         Address of an OpenAI-compatible server, without user name and password.
     chat : bool, default=False
         Whether to use the model's chat template.
+    context : {"joint", "windows"}, default="joint"
+        How the language model reads demonstrations. "joint": one after the other. "windows": each by itself, so what
+        the model keeps of an example is a function of that example alone, and nothing is computed again when another
+        is forgotten. Only a model in this process can read windows: see `Prompt`.
     server : ServerOptions, default=ServerOptions()
         How to send requests to the server at `base_url`. The server's key is not part of the settings.
     on_control_tokens : {"keep", "refuse"}, default="keep"
@@ -138,6 +144,7 @@ class Settings:
     llm: str | None = None
     base_url: str | None = None
     chat: bool = False
+    context: Context = "joint"
     server: ServerOptions = field(default_factory=ServerOptions)
     on_control_tokens: OnControlTokens = "keep"
 
@@ -166,6 +173,12 @@ class Settings:
             if value is not None and (reason := unstorable(value)):
                 raise ParameterError(f"{name} must be text that can be stored, but {value!r} {reason}. Rename it.")
         checks.flag("chat", self.chat)
+        checks.choice("context", self.context, get_args(Context))
+        if self.context == "windows" and self.base_url is not None:
+            raise ParameterError(
+                'context="windows" needs a model in this process, since a server reads demonstrations one after the '
+                'other. Leave out base_url, or use context="joint".'
+            )
         if not isinstance(self.server, ServerOptions):
             raise ParameterError(f"server must be ServerOptions, got {type(self.server).__name__}")
         if self.base_url is not None:
@@ -204,8 +217,11 @@ class Settings:
     def to_json(self) -> str:
         """Return the settings as JSON. Equal settings give equal text."""
         values = asdict(self)
-        if self.server == ServerOptions():  # older versions, which do not know it, can then read the settings
+        # Older versions, which do not know them, can then read the settings.
+        if self.server == ServerOptions():
             del values["server"]
+        if self.context == "joint":
+            del values["context"]
         return json.dumps(values, sort_keys=True)
 
     @classmethod

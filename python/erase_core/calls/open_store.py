@@ -6,7 +6,7 @@ Every call of `Erase` that reads the store's examples does so by `OpenStore.read
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from erase_core.backends import Backends
@@ -50,13 +50,14 @@ class OpenStore:
         self.clustering = Clustering(store)
         self.removals = Removals(store, self.clustering, receipts)
         self.lock = threading.RLock()
+        # Of which the language model keeps prompts; None if it may keep some of what is forgotten.
         self._generation: int | None = None
 
     def read(self, use: Callable[[Reads], T]) -> T:
         """Return what a function reads from the store, all of it from one state.
 
         If the store has changed since the last call, the clustering follows, and what the language model has cached of
-        the older state is dropped. If another process forgets an example while it is read, its key is gone. The
+        removed examples is dropped. If another process forgets an example while it is read, its key is gone. The
         function is then called again with the newer state.
 
         Raises
@@ -70,14 +71,33 @@ class OpenStore:
                 generation = reads.state.generation
                 try:
                     if generation != self._generation:
-                        self.backends.forget()
-                        self.clustering.refresh(reads)
-                        self._generation = generation
+                        self._follow(reads)
                     return use(reads)
                 except KeyGoneError as error:
                     if generation == before:
                         raise self.store.lacks_keys() from error
             before = generation
+
+    def _follow(self, reads: Reads) -> None:
+        gone = None
+        try:
+            gone = self.clustering.refresh(reads)
+        finally:
+            self.forget_prompts(None if self._generation is None else gone)
+        self._generation = reads.state.generation
+
+    def forget_prompts(self, ids: Collection[int | str] | None = None) -> None:
+        """Drop what the language model has cached of prompts that showed one of these examples. None: of all prompts.
+
+        If it fails, the next call that reads the store tries it again.
+
+        Raises
+        ------
+        LLMError
+        """
+        before, self._generation = self._generation, None
+        self.backends.forget(ids)
+        self._generation = before
 
     def demonstration_ids(self, reads: Reads) -> list[int | str]:
         """Return the ids of the demonstrations, in order; none with ``strategy="knn"``."""

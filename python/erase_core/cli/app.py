@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from erase_core.erasure.admission import OnDuplicate, OnForgotten
     from erase_core.examples.control_tokens import OnControlTokens
+    from erase_core.llm.prompt import Context
     from erase_core.settings import Strategy
 
 __all__ = ["app", "main"]
@@ -116,6 +117,9 @@ def init(
     llm_parameter: Parameters = None,
     api_key_env: KeyVariable = None,
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
+    context: Annotated[
+        str, typer.Option(help="How the model reads demonstrations: joint, or each in a window of its own (windows).")
+    ] = "joint",
     on_control_tokens: Annotated[str, typer.Option(help=f"{CONTROL_TOKENS}.")] = "keep",
     option: Annotated[list[str] | None, typer.Option(help="An answer that `choose` may give; may be repeated.")] = None,
     task: Annotated[
@@ -160,6 +164,7 @@ def init(
             llm=llm,
             base_url=base_url,
             chat=chat,
+            context=cast("Context", context),
             server=server_options(server, llm_parameter, api_key_env),
             on_control_tokens=cast("OnControlTokens", on_control_tokens),
             receipts=receipts,

@@ -22,6 +22,7 @@ class BufferLayer(DynamicLayer):  # type: ignore[misc]
 
     keys: Any
     values: Any
+    is_initialized: bool
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,13 +31,26 @@ class BufferLayer(DynamicLayer):  # type: ignore[misc]
     def update(self, key_states: Any, value_states: Any, *args: object, **kwargs: object) -> tuple[Any, Any]:
         """Append the keys and values of new tokens. Return those of all tokens."""
         end = self.length + key_states.shape[-2]
-        self.keys = _fitting(self.keys, key_states, self.length, end)
-        self.values = _fitting(self.values, value_states, self.length, end)
-        self.is_initialized = True
+        if not self.is_initialized:
+            self.keys, self.values = (_zeros(states, end) for states in (key_states, value_states))
+            self.is_initialized = True
+        elif end > self.keys.shape[-2]:
+            self.fit(end)
         self.keys[..., self.length : end, :] = key_states
         self.values[..., self.length : end, :] = value_states
         self.length = end
         return self.keys[..., :end, :], self.values[..., :end, :]
+
+    def fit(self, end: int) -> None:
+        """Give the buffers the size that they have for `end` tokens if nothing was in them before."""
+        if self.is_initialized and self.keys.shape[-2] != _rounded(end):
+            self.keys, self.values = (self._moved(buffer, end) for buffer in (self.keys, self.values))
+
+    def _moved(self, buffer: Any, end: int) -> Any:
+        moved = _zeros(buffer, end)
+        moved[..., : self.length, :] = buffer[..., : self.length, :]
+        buffer.zero_()
+        return moved
 
     @property
     def buffers(self) -> tuple[Any, ...]:
@@ -54,16 +68,13 @@ class BufferLayer(DynamicLayer):  # type: ignore[misc]
         self.length = min(self.length, length)
 
 
-def _fitting(buffer: Any, states: Any, length: int, end: int) -> Any:
-    """Return a buffer for `end` tokens with the first `length` tokens of this one. A replaced buffer is overwritten."""
-    if buffer is not None and end <= buffer.shape[-2]:
-        return buffer
-    shape = [*states.shape[:-2], -(-end // STEP) * STEP, states.shape[-1]]
-    larger = torch.zeros(shape, dtype=states.dtype, device=states.device)
-    if buffer is not None:
-        larger[..., :length, :] = buffer[..., :length, :]
-        buffer.zero_()
-    return larger
+def _rounded(n_tokens: int) -> int:
+    return -(-n_tokens // STEP) * STEP
+
+
+def _zeros(states: Any, n_tokens: int) -> Any:
+    shape = [*states.shape[:-2], _rounded(n_tokens), states.shape[-1]]
+    return torch.zeros(shape, dtype=states.dtype, device=states.device)
 
 
 class Block:
@@ -144,10 +155,17 @@ class KeyValues:
         for layer, (keys, values) in zip(self.cache.layers, block.layers, strict=True):
             layer.update(keys.to(dtype), values.to(dtype))
 
+    def fit(self, end: int) -> None:
+        """Give the buffers the size for `end` tokens. The last bits of a run depend on it."""
+        for layer in self.cache.layers:
+            layer.fit(end)
+
     def cut(self, length: int) -> None:
         """Overwrite and drop the tokens after the first `length`."""
         for layer in self.cache.layers:
             layer.cut(length)
+        if not length:
+            self._offset = 0
 
     def clear(self) -> None:
         """Overwrite and drop everything."""

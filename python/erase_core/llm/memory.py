@@ -153,10 +153,12 @@ class Memory:
         """
         first = self._block((), head) if head.tokens else None
         used = [Used(((), head.tokens), first, head.ids)] if first else []
-        used += [
-            Used((head.tokens, window.tokens), self._block(head.tokens, window, first), window.ids)
-            for window in windows
-        ]
+        known: dict[Hashable, Kept] = {}
+        for window in windows:
+            key = (head.tokens, window.tokens)
+            if key not in known:  # two examples may have the same words
+                known[key] = self._block(head.tokens, window, first)
+            used.append(Used(key, known[key], window.ids))
         with self._running(self._joined):
             try:
                 self._join(each.kept for each in used)
@@ -223,6 +225,7 @@ class Memory:
             The model does not use a cache of keys and values; recurrent models do not.
         """
         end, position = self.length + len(tokens), self._values.position
+        self._values.fit(end)
         device = self.model.device
         inputs: dict[str, Any] = {} if mask is None else {"attention_mask": mask}
         if places is not None or position != self.length:  # some models take no positions

@@ -78,8 +78,13 @@ class Choice:
 class LLM(Protocol):
     """The protocol of language models. Methods may be called from several threads.
 
-    A model may also have an attribute `control_tokens`: the strings that its tokenizer reads as control tokens. A store
-    that refuses control tokens then refuses these, too.
+    A model may also have:
+
+    - an attribute `control_tokens`: the strings that its tokenizer reads as control tokens. A store that refuses
+      control tokens then refuses these, too;
+    - an attribute `contexts`: the values of a prompt's `context` that it can read. Without it: only "joint";
+    - a method ``forget_examples(ids)``: overwrite and drop everything kept of prompts that showed one of these
+      examples. Without it, `forget` is called instead, so the next query is computed anew.
     """
 
     @property

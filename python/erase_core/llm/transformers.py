@@ -147,6 +147,7 @@ class TransformersLLM(Shared):
         )
         self.context_length = _context_length(loaded)
         self._end_tokens = _end_tokens(loaded)
+        self._anchor = _anchor(loaded)
         self._lock = Lock()
         self._memory = Memory(loaded.model, budget, checkpoint.torch_dtype(window_dtype))
         self._why_no_masks = _why_no_masks(loaded)
@@ -285,7 +286,8 @@ class TransformersLLM(Shared):
             each = [Written.of(parts) for parts in prompt.window_parts]
         else:
             first, each, query = self._chat.windows(prompt.head_messages, prompt.window_messages, prompt.query)
-        head = self._plain_tokenizer.encode([first])[0]
+        # Without a first token that all windows see, each one's own first token draws attention from its words.
+        head = self._plain_tokenizer.encode([first])[0] or self._anchor
         windows = self._encode(each, inside=True)
         shown = tuple(Shown(tuple(tokens), id_) for tokens, id_ in zip(windows, ids, strict=True))
         return Reading(query, Shown(tuple(head)), shown, inside=True)
@@ -348,6 +350,12 @@ def _end_tokens(loaded: checkpoint.Checkpoint) -> set[int]:
     """Return the ids of the tokens that end an answer: one or more of the model, and the one of the tokenizer."""
     stated = loaded.model.generation_config.eos_token_id
     return {*(stated if isinstance(stated, list) else [stated]), loaded.tokenizer.eos_token_id} - {None}
+
+
+def _anchor(loaded: checkpoint.Checkpoint) -> list[int]:
+    """Return a token to begin windows with if a tokenizer adds none: the one that ends a text, as in training."""
+    end = loaded.tokenizer.eos_token_id
+    return [] if end is None else [end]
 
 
 def _why_no_masks(loaded: checkpoint.Checkpoint) -> str:

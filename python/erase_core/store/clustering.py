@@ -90,18 +90,29 @@ class Clustering:
         self.current(reads)
         return self._digest()
 
-    def refresh(self, reads: Reads) -> None:
-        """Bring the model up to date if there is one and the store has changed, or drop it."""
+    def refresh(self, reads: Reads) -> list[int | str] | None:
+        """Bring the model up to date if there is one and the store has changed, or drop it.
+
+        Returns
+        -------
+        list of int or str, or None
+            The ids of the examples that are gone since the last call; None if they are not known.
+        """
         generation, known = reads.state.generation, self._generation
-        if known in (None, generation):
-            return
+        if known == generation:
+            return []
+        if known is None:
+            return None
         # An error must not leave a model that is half changed.
         self._generation = None
         changes = reads.changes_since(known)
-        if changes is not None and self._follow(reads, changes):
-            self._generation = generation
-        else:
-            self._drop()
+        if changes is not None:
+            gone = [self._ids[slot] for slot in changes.gone if slot in self._ids]
+            if self._follow(reads, changes):
+                self._generation = generation
+                return gone
+        self._drop()
+        return None
 
     def fit(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> Model | None:
         """Fit a new model and return it, without changing the current one; None if there are no rows."""
