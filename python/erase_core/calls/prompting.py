@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Literal
 
-from erase_core.backends import checked_vectors
+from erase_core.backends import query_vectors
 from erase_core.calls.open_store import OpenStore
 from erase_core.errors import ParameterError, StopWarning, level_of_user
 from erase_core.examples.control_tokens import check_texts
@@ -28,7 +28,7 @@ def demonstrations_for(opened: OpenStore, query: str | None) -> list[Example]:
             raise ParameterError("query is missing: the demonstrations depend on it. Give a query.")
         _check(opened, query)
         # Before the store is read, since a long read would block removals.
-        vector = checked_vectors(opened.backends.embedder, [query])[0]
+        vector = query_vectors(opened.backends.embedder, [query])[0]
 
     def shown(reads: Reads) -> list[Example]:
         return reads.examples(select_demonstrations(opened.settings, opened.clustering.current(reads), vector))
