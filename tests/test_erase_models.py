@@ -91,6 +91,7 @@ CHANGES: list[Callable[[Erase], object]] = [change_here, change_elsewhere, inges
 USES: list[Callable[[Erase], object]] = [
     lambda erase: erase.ask(QUERIES[0]),
     lambda erase: erase.choose(QUERIES[0], ["yes"]),
+    lambda erase: erase.choose_many(QUERIES, ["yes"]),
     lambda erase: erase.prompt(QUERIES[0]),
     lambda erase: erase.demonstrations(QUERIES[0]),
     Erase.status,
