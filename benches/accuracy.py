@@ -116,7 +116,8 @@ def main() -> None:
     args = parser.parse_args()
     examples, questions, options, template = split(args.data, args.questions)
     embedder, llm = SentenceEmbedder(), TransformersLLM()
-    X, vectors = (embedder.embed([example.input for example in part]) for part in (examples, questions))
+    X = embedder.embed([example.input for example in examples])
+    vectors = embedder.embed_queries([question.input for question in questions])
     makers: dict[str, Callable[[int], Choose]] = {
         "no examples": lambda seed: lambda _, vector: (),
         "knn": lambda seed: by_strategy("knn", examples, X, seed, args.shots),

@@ -91,6 +91,7 @@ CHANGES: list[Callable[[Erase], object]] = [change_here, change_elsewhere, inges
 USES: list[Callable[[Erase], object]] = [
     lambda erase: erase.ask(QUERIES[0]),
     lambda erase: erase.choose(QUERIES[0], ["yes"]),
+    lambda erase: erase.choose_many(QUERIES, ["yes"]),
     lambda erase: erase.prompt(QUERIES[0]),
     lambda erase: erase.demonstrations(QUERIES[0]),
     Erase.status,
@@ -274,6 +275,89 @@ def test_the_embedder_sees_new_texts_and_queries_only(path: Path) -> None:
     erase.prompt(QUERIES[0])
     check_refused(erase, lambda: erase.ingest([example(3)]), DuplicateIdError)
     assert [text for text in embedder.texts if text not in QUERIES] == [e.input for e in some(6)]
+
+
+class Apart(WordEmbedder):
+    """An embedder with a way of its own for queries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries: list[str] = []
+
+    def embed_queries(self, texts: Any) -> Any:
+        self.queries += texts
+        return WordEmbedder().embed(texts)
+
+
+def test_queries_are_embedded_as_queries_and_nothing_else_is(path: Path) -> None:
+    embedder = Apart()
+    with create(path, some(6), embedder=embedder, strategy="knn") as erase, create_plain(path) as plain:
+        for query in QUERIES:
+            assert erase.prompt(query) == plain.prompt(query)
+            assert erase.ask(query).text == plain.ask(query).text
+        assert set(embedder.queries) == set(QUERIES)
+        assert embedder.texts == [e.input for e in some(6)]
+        erase.verify(absent=["nothing of this"])  # the bits that would be stored are searched for
+        assert embedder.texts[6:] == ["nothing of this"]
+    with Erase.open(path, embedder=Apart(), llm=CountingLLM()) as again:
+        assert again.demonstrations(QUERIES[0])
+
+
+def create_plain(path: Path) -> Erase:
+    """A store beside it, of the same examples, whose embedder has one way for all."""
+    return create(path.with_name("plain"), some(6), strategy="knn")
+
+
+class Overriding(Apart):
+    """Its author knows of no other way: all texts are to be embedded by this."""
+
+    def embed(self, texts: Any, *, progress: bool = False) -> Any:
+        return super().embed(texts, progress=progress)
+
+
+class Wrapping:
+    """Passes on what it does not know."""
+
+    def __init__(self, inner: WordEmbedder) -> None:
+        self.inner = inner
+
+    def embed(self, texts: Any, *, progress: bool = False) -> Any:
+        return self.inner.embed(texts, progress=progress)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+@pytest.mark.parametrize("kind", ["subclass", "wrapper", "object"])
+def test_a_way_for_queries_that_was_not_meant_is_not_used(path: Path, kind: str) -> None:
+    inner = Overriding() if kind == "subclass" else Apart()
+    embedder: Any = Wrapping(inner) if kind == "wrapper" else inner
+    if kind == "object":
+        embed = inner.embed
+        embedder.embed = lambda texts, *, progress=False: embed(texts, progress=progress)
+    with create(path, some(6), embedder=embedder, strategy="knn") as erase:
+        erase.prompt(QUERIES[0])
+    assert inner.queries == []
+    assert inner.texts[6:] == [QUERIES[0]]
+
+
+@pytest.mark.parametrize("bend", ["narrow", "fewer", "flat", "nan", "infinite", "long", "none", "ragged"])
+def test_vectors_of_queries_are_checked_as_those_of_examples_are(path: Path, bend: str) -> None:
+    class Wrong(WordEmbedder):
+        def embed_queries(self, texts: Any) -> Any:
+            return BENDS[bend](self.embed(texts))
+
+    with create(path, some(6), embedder=Wrong(), strategy="knn") as erase:
+        words = ["embed_queries"] if bend in ("long", "ragged") else []
+        refused(lambda: erase.demonstrations(QUERIES[0]), EmbedderError, "the embedding model words", *words)
+
+
+def test_a_way_for_queries_that_takes_no_texts_is_refused_at_once(path: Path) -> None:
+    class Wrong(WordEmbedder):
+        def embed_queries(self) -> None: ...
+
+    refused(lambda: create(path, embedder=Wrong()), EmbedderError, "words", "embed_queries(texts)")
+    assert not path.exists()
 
 
 def test_what_another_writes_during_the_embedding_is_noticed(path: Path) -> None:

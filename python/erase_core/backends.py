@@ -22,7 +22,7 @@ from erase_core.llm import LLM, OpenAILLM, ServerOptions, TransformersLLM, check
 from erase_core.llm.server_options import check_key
 from erase_core.settings import Settings, is_name, name_of
 
-__all__ = ["Access", "Backends", "as_embedder", "as_given", "checked_vectors", "identified"]
+__all__ = ["Access", "Backends", "as_embedder", "as_given", "checked_vectors", "identified", "query_vectors"]
 
 # The norms of a model in half precision may be off by this much. The clustering tolerates 1.5 %, too.
 NORM_TOLERANCE = 0.015
@@ -57,15 +57,34 @@ def _described(embedder: Embedder) -> Embedder:
         raise EmbedderError(f"name of the embedding model must be text that can be stored, but it {fault}")
     if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool) or not 1 <= dim <= MAX_DIM:
         raise EmbedderError(f"dim of the embedding model {name} must be an integer from 1 to {MAX_DIM}, got {dim!r}")
+    _check_takes(embedder, "embed", "texts, *, progress=False", progress=False)
+    if _embeds_queries(embedder):
+        _check_takes(embedder, "embed_queries", "texts")
+    return embedder
+
+
+def _check_takes(embedder: Embedder, method: str, parameters: str, **options: bool) -> None:
     try:
-        signature(embedder.embed).bind([], progress=False)
+        signature(getattr(embedder, method)).bind([], **options)
     except (AttributeError, TypeError) as error:
         raise EmbedderError(
-            f"the embedding model {name} must have a method embed(texts, *, progress=False): {error}. See `Embedder`."
+            f"the embedding model {embedder.name} must have a method {method}({parameters}): {error}. See `Embedder`."
         ) from None
     except ValueError:  # a method without a readable signature
         pass
-    return embedder
+
+
+def _embeds_queries(embedder: Embedder) -> bool:
+    """Whether an embedder has an `embed_queries` that belongs to its `embed`.
+
+    If a class redefines only `embed`, the inherited `embed_queries` may embed in another way. And one that is found by
+    `__getattr__` is of an embedder within, whose vectors `embed` may change.
+    """
+    for place in (embedder, *type(embedder).__mro__):
+        defined = getattr(place, "__dict__", ())
+        if "embed" in defined or "embed_queries" in defined:
+            return "embed_queries" in defined
+    return False
 
 
 def identified(model: str | PathLike[str] | Embedder | None) -> tuple[Identity, Embedder | None]:
@@ -279,22 +298,34 @@ class Backends:
 
 def checked_vectors(embedder: Embedder, texts: list[str], progress: bool = False) -> NDArray[np.float32]:
     """Return the checked vectors of texts, in an array that nothing else references, so it may be overwritten."""
-    given = embedder.embed(texts, progress=progress)
+    return _checked(embedder, "embed", embedder.embed(texts, progress=progress), len(texts))
+
+
+def query_vectors(embedder: Embedder, queries: list[str]) -> NDArray[np.float32]:
+    """Return the checked vectors of queries, one row each: by `embed_queries` if the embedder has it, or by `embed`."""
+    if not _embeds_queries(embedder):
+        return checked_vectors(embedder, queries)
+    given = cast("Any", embedder).embed_queries(queries)
+    return _checked(embedder, "embed_queries", given, len(queries))
+
+
+def _checked(embedder: Embedder, method: str, given: Any, n_texts: int) -> NDArray[np.float32]:
+    """Check the vectors that a method of an embedder has returned. See `checked_vectors`."""
     # An embedder given by the caller may keep a reference to the array it returns; ours does not.
     ours = isinstance(embedder, SentenceEmbedder) and given.flags.c_contiguous
-    vectors = given if ours else _copied(embedder, given)
-    if vectors.shape != (len(texts), embedder.dim):
+    vectors = given if ours else _copied(embedder, method, given)
+    if vectors.shape != (n_texts, embedder.dim):
         raise EmbedderError(
-            f"the embedding model {embedder.name} must return an array of shape ({len(texts)}, {embedder.dim}) for "
-            f"{counted(len(texts), 'text')}, got {vectors.shape}"
+            f"the embedding model {embedder.name} must return an array of shape ({n_texts}, {embedder.dim}) for "
+            f"{counted(n_texts, 'text')}, got {vectors.shape}"
         )
     if not np.isfinite(vectors).all():
         raise EmbedderError(f"the embedding model {embedder.name} returned a vector that is not finite")
-    _check_norms(embedder, vectors)
+    _check_norms(embedder, method, vectors)
     return vectors
 
 
-def _copied(embedder: Embedder, given: object) -> NDArray[np.float32]:
+def _copied(embedder: Embedder, method: str, given: object) -> NDArray[np.float32]:
     """Return a copy of an embedder's result. Imaginary parts and masks are refused, never silently dropped."""
     try:
         array = np.asarray(given)
@@ -305,17 +336,18 @@ def _copied(embedder: Embedder, given: object) -> NDArray[np.float32]:
             return np.array(array, dtype=np.float32, order="C")
     except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor with a gradient
         raise EmbedderError(
-            f"the embedding model {embedder.name} returned no vectors: {error}. `embed` must return an array of floats."
+            f"the embedding model {embedder.name} returned no vectors: {error}. `{method}` must return an array of "
+            "floats."
         ) from error
 
 
-def _check_norms(embedder: Embedder, vectors: NDArray[np.float32]) -> None:
+def _check_norms(embedder: Embedder, method: str, vectors: NDArray[np.float32]) -> None:
     """Check that each vector has norm 1, or is zero. The scale of the clustering relies on this."""
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     (wrong,) = np.nonzero((np.abs(norms - 1) > NORM_TOLERANCE) & (norms > 0))
     if len(wrong):
         raise EmbedderError(
             f"the embedding model {embedder.name} must return vectors of unit norm, got another for {len(wrong)} of "
-            f"{counted(len(norms), 'vector')}, the first of norm {norms[wrong[0]]:.4g}. Let `embed` return "
+            f"{counted(len(norms), 'vector')}, the first of norm {norms[wrong[0]]:.4g}. Let `{method}` return "
             "vectors / np.linalg.norm(vectors, axis=1, keepdims=True)."
         )

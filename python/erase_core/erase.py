@@ -20,7 +20,8 @@ from erase_core.calls.ingesting import run_ingest, without_refused_tokens
 from erase_core.calls.open_store import OpenStore
 from erase_core.calls.opening import Keys, arguments_of, create_new, open_existing, recipe_of
 from erase_core.calls.overview import all_examples, export_examples, status_of
-from erase_core.calls.prompting import answer, choice, demonstrations_for, prompt_for
+from erase_core.calls.prompting import answers, choices, demonstrations, prompts
+from erase_core.calls.queries import Queries
 from erase_core.calls.recovering import recover, warn_about
 from erase_core.calls.rekeying import rekey_store
 from erase_core.calls.verifying import verify_store
@@ -384,7 +385,26 @@ class Erase:
             cannot be loaded.
         """
         with self._opened.lock:
-            return demonstrations_for(self._opened, query)
+            return demonstrations(self._opened, Queries.one(query))[0]
+
+    def demonstrations_many(self, queries: Iterable[str]) -> list[list[Example]]:
+        """Return the examples that the prompt of each query shows: what `demonstrations` returns for each.
+
+        All are of one state of the store, and the queries are embedded in one call.
+
+        Parameters
+        ----------
+        queries : iterable of str
+            Any number. All are checked before anything else is done. An error names the place of a query that is
+            wrong: ``queries[3]`` is the fourth.
+
+        Raises
+        ------
+        ParameterError, EmbedderError, MissingPackageError, LLMError
+            As for `demonstrations`. Or `queries` is a single text, or a set, which has no order.
+        """
+        with self._opened.lock:
+            return demonstrations(self._opened, Queries.many(queries))
 
     def prompt(self, query: str) -> Prompt:
         """Return the prompt for a query: its `text`, or its `messages` for a chat.
@@ -399,7 +419,23 @@ class Erase:
             Control tokens are refused, but the language model's tokenizer cannot be loaded.
         """
         with self._opened.lock:
-            return prompt_for(self._opened, query)
+            return prompts(self._opened, Queries.one(query))[0]
+
+    def prompt_many(self, queries: Iterable[str]) -> list[Prompt]:
+        """Return the prompt of each query: what `prompt` returns for each.
+
+        Parameters
+        ----------
+        queries : iterable of str
+            See `demonstrations_many`.
+
+        Raises
+        ------
+        ParameterError, EmbedderError, MissingPackageError, LLMError
+            As for `prompt`. Or `queries` is a single text, or a set, which has no order.
+        """
+        with self._opened.lock:
+            return prompts(self._opened, Queries.many(queries))
 
     def ask(self, query: str, *, max_tokens: int = 64) -> Answer:
         """Return the language model's answer to a query.
@@ -430,7 +466,44 @@ class Erase:
             Demonstrations have answers that contain the template's stop text, where the model's own answer is cut.
         """
         with self._opened.lock:
-            return answer(self._opened, query, max_tokens)
+            return answers(self._opened, Queries.one(query), max_tokens)[0]
+
+    def ask_many(
+        self, queries: Iterable[str], *, max_tokens: int = 64, parallel: int = 1, progress: bool = False
+    ) -> list[Answer]:
+        """Return the language model's answer to each query: what `ask` returns for each, but for the times.
+
+        All prompts are made from one state of the store before the first is answered. No other thread can use this
+        handle meanwhile. If the model fails for one query, the answers to the others are lost.
+
+        Parameters
+        ----------
+        queries : iterable of str
+            See `demonstrations_many`.
+        max_tokens : int, default=64
+            Most tokens of each answer, from 1 to 2**20.
+        parallel : int, default=1
+            Number of requests at a time to a model server, from 1 to 1024. A language model of your own, given as an
+            object, is called from so many threads. With a `TransformersLLM`, which answers one prompt at a time, it has
+            no effect.
+        progress : bool, default=False
+            Show the progress on a terminal.
+
+        Raises
+        ------
+        ParameterError
+            As for `ask`, or `parallel` is out of range, or `queries` is a single text, or a set, which has no order.
+        PromptTooLongError, LLMError, ServerError, MissingPackageError, EmbedderError
+            As for `ask`. The error names the place of the query. An error of another class, which a model of your own
+            raises, names it in a note.
+
+        Warns
+        -----
+        StopWarning
+            As for `ask`, once for all queries.
+        """
+        with self._opened.lock:
+            return answers(self._opened, Queries.many(queries), max_tokens, parallel=parallel, progress=progress)
 
     def choose(self, query: str, options: Sequence[str] | None = None) -> Choice:
         """Return the option that the language model prefers as an answer to a query.
@@ -449,7 +522,32 @@ class Erase:
             As for `ask`.
         """
         with self._opened.lock:
-            return choice(self._opened, query, options)
+            return choices(self._opened, Queries.one(query), options)[0]
+
+    def choose_many(
+        self,
+        queries: Iterable[str],
+        options: Sequence[str] | None = None,
+        *,
+        parallel: int = 1,
+        progress: bool = False,
+    ) -> list[Choice]:
+        """Return the option that the language model prefers for each query: what `choose` returns, but for the times.
+
+        Parameters
+        ----------
+        queries, parallel, progress
+            See `ask_many`.
+        options : sequence of str or None, default=None
+            The options of every query. None: the store's options.
+
+        Raises
+        ------
+        ParameterError, PromptTooLongError, LLMError, ServerError, MissingPackageError, EmbedderError
+            As for `choose` and `ask_many`.
+        """
+        with self._opened.lock:
+            return choices(self._opened, Queries.many(queries), options, parallel=parallel, progress=progress)
 
     def status(self) -> Status:
         """Return a summary of the store."""

@@ -102,6 +102,46 @@ def test_bits_depend_on_the_text_alone_with_threads(embedder: SentenceEmbedder) 
         torch.set_num_threads(before)
 
 
+@given(st.lists(st.sampled_from(POOL), max_size=20))
+def test_the_bits_of_a_query_depend_on_the_text_alone(tiny_embedder: SentenceEmbedder, texts: list[str]) -> None:
+    expected = {text: tiny_embedder.embed_queries([text])[0] for text in texts}
+    assert same(tiny_embedder.embed_queries(texts), texts, expected)
+
+
+def test_a_query_has_the_vector_of_an_example_up_to_the_last_bits(
+    embedder: SentenceEmbedder, alone: dict[str, NDArray[np.float32]]
+) -> None:
+    queries = embedder.embed_queries(POOL)
+    assert queries.dtype == np.float32
+    np.testing.assert_allclose(queries, [alone[text] for text in POOL], atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(queries.astype(float), axis=1), 1, atol=1e-6)
+
+
+def test_a_query_is_run_alone_and_without_padding(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So no check of the device is needed: there is no place in a batch, no neighbour and no mask to depend on."""
+    shapes: list[tuple[int, ...]] = []
+
+    def note(vectors: Any, mask: Any) -> Any:
+        assert mask.all()
+        shapes.append(tuple(mask.shape))
+        return vectors
+
+    load = loading.load
+    embedder = SentenceEmbedder(tiny, device="cpu")
+    monkeypatch.setattr(embedder, "_model", load(loading.find(tiny), "cpu").append(stand_in(note)))
+    loading.make_plain(embedder._model)
+    texts = ["cancel", "where is my parcel", "cancel", "word " * 99]
+    embedder.embed_queries(texts)
+    counts = [min(count, 42) for count in embedder.count_tokens(["cancel", "where is my parcel", "word " * 99])]
+    assert shapes == [(1, count) for count in counts]
+
+
+def test_no_queries_and_wrong_queries(tiny_embedder: SentenceEmbedder) -> None:
+    assert tiny_embedder.embed_queries([]).shape == (0, 24)
+    with pytest.raises(ParameterError, match="texts must be a list of strings, got str"):
+        tiny_embedder.embed_queries("a text")
+
+
 def test_agrees_with_the_library(embedder: SentenceEmbedder, alone: dict[str, NDArray[np.float32]]) -> None:
     library = embedder._model.encode(POOL, normalize_embeddings=True, show_progress_bar=False)
     ours = np.array([alone[text] for text in POOL])
@@ -202,6 +242,19 @@ def test_configured_prompt_and_dimension_are_the_default(tiny: Path, tmp_path: P
     assert (
         SentenceEmbedder(folder, device="cpu", prompt="").embed(["query: cancel"]) == embedder.embed(["cancel"])
     ).all()
+
+
+def test_a_query_has_the_prompt_of_the_examples(tiny: Path, tmp_path: Path) -> None:
+    """Prompts that a model has for questions and passages are not used: queries and inputs are texts of one kind."""
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    prompts = {"query": "query: ", "document": "passage: "}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    for prompt in (None, "", "query: "):
+        embedder = SentenceEmbedder(folder, device="cpu", prompt=prompt)
+        plain = SentenceEmbedder(tiny, device="cpu", prompt=prompt)
+        assert (embedder.embed(["cancel"]) == plain.embed(["cancel"])).all()
+        assert (embedder.embed_queries(["cancel"]) == plain.embed_queries(["cancel"])).all()
+        np.testing.assert_allclose(embedder.embed_queries(["cancel"]), embedder.embed(["cancel"]), atol=1e-5)
 
 
 def test_the_name_follows_the_files_that_decide_a_vector(tiny: Path, tmp_path: Path, tiny_embedder: Embedder) -> None:

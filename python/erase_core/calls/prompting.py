@@ -1,4 +1,7 @@
-"""The calls with a query: `demonstrations`, `prompt`, `ask` and `choose`."""
+"""The calls with queries: demonstrations, prompts, answers and choices, for one query or for several.
+
+A call with one query is a call with several that has one.
+"""
 
 from __future__ import annotations
 
@@ -6,83 +9,153 @@ import warnings
 from collections.abc import Sequence
 from typing import Literal
 
-from erase_core.backends import checked_vectors
+from erase_core import checks
+from erase_core.backends import query_vectors
 from erase_core.calls.open_store import OpenStore
+from erase_core.calls.queries import Queries
 from erase_core.errors import ParameterError, StopWarning, level_of_user
 from erase_core.examples.control_tokens import check_texts
 from erase_core.examples.example import Example
-from erase_core.llm import Answer, Choice
+from erase_core.llm import LLM, Answer, Choice, TransformersLLM
 from erase_core.llm.prompt import Prompt, Template, check_query, fit_budget
 from erase_core.llm.protocol import check_max_tokens, check_options
 from erase_core.selection import SELECTORS, select_demonstrations
 from erase_core.store.reads import Reads
 
-__all__ = ["answer", "choice", "demonstrations_for", "prompt_for"]
+__all__ = ["answers", "choices", "demonstrations", "prompts"]
+
+MAX_PARALLEL = 1024
 
 
-def demonstrations_for(opened: OpenStore, query: str | None) -> list[Example]:
-    """Return the examples that the prompt shows. See `Erase.demonstrations`."""
-    vector = None
+def demonstrations(opened: OpenStore, queries: Queries) -> list[list[Example]]:
+    """Return the examples that the prompt of each query shows. See `Erase.demonstrations`."""
     if SELECTORS[opened.settings.strategy].per_query:
-        if query is None:
+        if not queries.are_several and queries.texts == [None]:
             raise ParameterError("query is missing: the demonstrations depend on it. Give a query.")
-        _check(opened, query)
-        # Before the store is read, since a long read would block removals.
-        vector = checked_vectors(opened.backends.embedder, [query])[0]
-
-    def shown(reads: Reads) -> list[Example]:
-        return reads.examples(select_demonstrations(opened.settings, opened.clustering.current(reads), vector))
-
-    return opened.read(shown)
+        _check(opened, queries)
+    return _selected(opened, queries)
 
 
-def prompt_for(opened: OpenStore, query: str) -> Prompt:
-    """Return the prompt for a query. See `Erase.prompt`."""
-    _check(opened, query)
+def prompts(opened: OpenStore, queries: Queries) -> list[Prompt]:
+    """Return the prompt of each query. See `Erase.prompt`."""
+    _check(opened, queries)
     template = opened.settings.template or Template()
-    return Prompt(template, tuple(demonstrations_for(opened, query)), query)
+    return [
+        Prompt(template, tuple(shown), query)
+        for shown, query in zip(_selected(opened, queries), queries.texts, strict=True)
+    ]
 
 
-def answer(opened: OpenStore, query: str, max_tokens: int) -> Answer:
-    """Return the language model's answer. See `Erase.ask`."""
+def answers(
+    opened: OpenStore, queries: Queries, max_tokens: int, *, parallel: int = 1, progress: bool = False
+) -> list[Answer]:
+    """Return the language model's answer to each query. See `Erase.ask` and `Erase.ask_many`."""
     check_max_tokens(max_tokens)
-    prompt = _fitting(opened, query, max_tokens)
-    if prompt.n_cut_answers:
-        cut = f"{prompt.n_cut_answers} of {len(prompt.demonstrations)} demonstrations"
-        warnings.warn(
-            f"the template's stop {prompt.template.stop!r} is in the answers of {cut}, and cuts the model's "
-            "answer too. Create the store with another stop (template, or --stop).",
-            StopWarning,
-            stacklevel=level_of_user(),
-        )
-    return opened.backends.llm.generate(prompt, max_tokens=max_tokens)
+    checks.integer("parallel", parallel, 1, MAX_PARALLEL)
+    fitting = _fitting(opened, queries, max_tokens)
+    if not fitting:
+        return []
+    _warn_of_stop(fitting)
+    llm = opened.backends.llm
+    return queries.each(
+        lambda place: llm.generate(fitting[place], max_tokens=max_tokens),
+        "Asking",
+        parallel=_at_a_time(llm, parallel),
+        progress=progress,
+    )
 
 
-def choice(opened: OpenStore, query: str, options: Sequence[str] | None) -> Choice:
-    """Return the option that the language model prefers. See `Erase.choose`."""
+def choices(
+    opened: OpenStore,
+    queries: Queries,
+    options: Sequence[str] | None,
+    *,
+    parallel: int = 1,
+    progress: bool = False,
+) -> list[Choice]:
+    """Return the option that the language model prefers for each query. See `Erase.choose` and `Erase.choose_many`."""
     if options is None and not opened.settings.options:
         raise ParameterError("options are missing: the store was created without any. Give options.")
     chosen = check_options(opened.settings.options if options is None else options)
+    checks.integer("parallel", parallel, 1, MAX_PARALLEL)
     if opened.settings.on_control_tokens == "refuse":
         check_texts("options", chosen, opened.backends.control_tokens)
     # An option has at most as many tokens as bytes.
     longest = max(len(option.encode()) for option in chosen) + 1
-    return opened.backends.llm.choose(_fitting(opened, query, longest), chosen)
-
-
-def _check(opened: OpenStore, query: str) -> None:
-    check_query(query)
-    if opened.settings.on_control_tokens == "refuse":
-        check_texts("query", [query], opened.backends.control_tokens)
-
-
-def _fitting(opened: OpenStore, query: str, answer_tokens: int) -> Prompt:
-    """Return the prompt for a query, with as many demonstrations as fit beside the answer."""
+    fitting = _fitting(opened, queries, longest)
+    if not fitting:
+        return []
     llm = opened.backends.llm
-    prompt = prompt_for(opened, query)
-    if llm.context_length is None:
-        return prompt
+    return queries.each(
+        lambda place: llm.choose(fitting[place], chosen),
+        "Choosing",
+        parallel=_at_a_time(llm, parallel),
+        progress=progress,
+    )
+
+
+def _check(opened: OpenStore, queries: Queries) -> None:
+    known = opened.backends.control_tokens if opened.settings.on_control_tokens == "refuse" else None
+    for place, query in enumerate(queries.texts):
+        with queries.at(place):
+            check_query(query)
+            if known is not None:
+                check_texts("query", [query], known)
+
+
+def _selected(opened: OpenStore, queries: Queries) -> list[list[Example]]:
+    """Return the demonstrations of checked queries, all of one state of the store."""
+    if not queries:
+        return []
+    vectors = None
+    if SELECTORS[opened.settings.strategy].per_query:
+        # Before the store is read, since a long read would block removals.
+        vectors = query_vectors(opened.backends.embedder, queries.texts)
+
+    def shown(reads: Reads) -> list[list[Example]]:
+        model = opened.clustering.current(reads)
+        if vectors is None:
+            same = reads.examples(select_demonstrations(opened.settings, model))
+            return [list(same) for _ in queries.texts]
+        ids = [select_demonstrations(opened.settings, model, vector) for vector in vectors]
+        # Each example is opened once, however many queries show it.
+        known = {example.id: example for example in reads.examples(list({id_ for some in ids for id_ in some}))}
+        return [[known[id_] for id_ in some] for some in ids]
+
+    return opened.read(shown)
+
+
+def _fitting(opened: OpenStore, queries: Queries, answer_tokens: int) -> list[Prompt]:
+    """Return the prompt of each query, with as many demonstrations as fit beside the answer."""
+    made = prompts(opened, queries)
+    llm = opened.backends.llm if made else None
+    if llm is None or llm.context_length is None:
+        return made
     room = max(1, llm.context_length - answer_tokens)
     # With neighbours, the nearest comes last.
     keep: Literal["first", "last"] = "last" if SELECTORS[opened.settings.strategy].per_query else "first"
-    return fit_budget(prompt.demonstrations, query, prompt.template, room, llm.count_tokens, keep=keep)
+    fitting = []
+    for place, prompt in enumerate(made):
+        with queries.at(place):
+            fitting.append(
+                fit_budget(prompt.demonstrations, prompt.query, prompt.template, room, llm.count_tokens, keep=keep)
+            )
+    return fitting
+
+
+def _warn_of_stop(fitting: Sequence[Prompt]) -> None:
+    shown = {example.id: example for prompt in fitting for example in prompt.demonstrations}
+    together = Prompt(fitting[0].template, tuple(shown.values()), fitting[0].query)
+    if together.n_cut_answers:
+        cut = f"{together.n_cut_answers} of {len(shown)} demonstrations"
+        warnings.warn(
+            f"the template's stop {together.template.stop!r} is in the answers of {cut}, and cuts the model's "
+            "answer too. Create the store with another stop (template, or --stop).",
+            StopWarning,
+            stacklevel=level_of_user(),
+        )
+
+
+def _at_a_time(llm: LLM, parallel: int) -> int:
+    """Return how many calls of a language model to make at a time: one, if the model is in this process."""
+    return 1 if isinstance(llm, TransformersLLM) else parallel

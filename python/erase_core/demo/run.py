@@ -37,9 +37,9 @@ SELECTIONS: dict[str, Strategy | None] = {
 
 
 class Remembering:
-    """An embedder with a cache. A vector depends only on its text, so the cache changes no result."""
+    """An embedder with a cache for examples. A vector depends only on its text, so the cache changes no result."""
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: SentenceEmbedder) -> None:
         self.name, self.dim, self._embedder = embedder.name, embedder.dim, embedder
         self._known: dict[str, NDArray[np.float32]] = {}
 
@@ -48,6 +48,10 @@ class Remembering:
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         self._known.update(zip(new, self._embedder.embed(new, progress=progress), strict=True))
         return np.stack([self._known[text] for text in texts])
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors of queries."""
+        return self._embedder.embed_queries(texts)
 
 
 class Demo:
