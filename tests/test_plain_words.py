@@ -32,7 +32,7 @@ from erase_core.errors import (
     UnknownIdError,
 )
 from erase_core.examples.example import counted
-from erase_core.llm.prompt import Template, fit_budget
+from erase_core.llm.prompt import Prompt, Template, fit_budget
 from erase_core.reports import IngestReport
 from small_stores import CountingLLM, WordEmbedder, contents, create, example, refused, some
 
@@ -210,7 +210,7 @@ def test_errors_agree_with_their_numbers(path: Path, tmp_path: Path, n: int) -> 
             (lambda: erase.ingest(some(6)), ForgottenError),
             (lambda: erase.ingest([example(i) for i in range(n, 2 * n)][:n]), (DuplicateIdError)),
             (lambda: erase.ingest([{"input": "", "output": "a"}] * (n + 1)), ExampleError),
-            (lambda: fit_budget((), "what", Template(), 1, lambda _: n + 1), PromptTooLongError),
+            (lambda: fit_budget(Prompt(Template(), (), "what"), 1, lambda _: n + 1), PromptTooLongError),
             (lambda: principal_axes(np.eye(8, dtype=np.float32)[:n], n + 1), ValueError),
         ]
         for call, error in calls:

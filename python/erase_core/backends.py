@@ -19,6 +19,7 @@ from erase_core.embedding.sentence import Embedder, SentenceEmbedder
 from erase_core.errors import EmbedderError, LLMError, ParameterError, first_line
 from erase_core.examples.example import counted, unstorable
 from erase_core.llm import LLM, OpenAILLM, ServerOptions, TransformersLLM, checkpoint
+from erase_core.llm.protocol import contexts_of
 from erase_core.llm.server_options import check_key
 from erase_core.settings import Settings, is_name, name_of
 
@@ -240,7 +241,7 @@ class Backends:
         self._llm = cast("LLM | None", llm) if named is None else as_llm(named, self.access.api_key)
 
     def _check_context(self, llm: LLM) -> None:
-        if self._settings.context not in getattr(llm, "contexts", ("joint",)):
+        if self._settings.context not in ("auto", *contexts_of(llm)):
             raise LLMError(
                 f'the language model {llm.name} does not have "{self._settings.context}" among its `contexts`. Use '
                 'context="joint", or a `TransformersLLM`.'

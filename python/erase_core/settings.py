@@ -57,7 +57,7 @@ class GivenSettings(TypedDict, total=False):
     base_url : str or None, default=None
         If it is given, `llm` must be the name of a model there.
     chat : bool, default=False
-    context : {"joint", "windows"}, default="joint"
+    context : {"auto", "joint", "windows"}, default="auto"
     server : ServerOptions, mapping of str to object or None, default=None
         As a mapping, with any of the names `timeout`, `max_retries`, `context_length`, `thinking_tokens`,
         `api_key_env` and `parameters`. See `ServerOptions` for their defaults.
@@ -112,10 +112,11 @@ class Settings:
         Address of an OpenAI-compatible server, without user name and password.
     chat : bool, default=False
         Whether to use the model's chat template.
-    context : {"joint", "windows"}, default="joint"
+    context : {"auto", "joint", "windows"}, default="auto"
         How the language model reads demonstrations. "joint": one after the other. "windows": each by itself, so what
         the model keeps of an example is a function of that example alone, and nothing is computed again when another
-        is forgotten. Only a model in this process can read windows: see `Prompt`.
+        is forgotten. Only a model in this process can read windows: see `Prompt`. "auto": windows with
+        ``strategy="knn"`` if the model can read them; otherwise joint.
     server : ServerOptions, default=ServerOptions()
         How to send requests to the server at `base_url`. The server's key is not part of the settings.
     on_control_tokens : {"keep", "refuse"}, default="keep"
@@ -144,7 +145,7 @@ class Settings:
     llm: str | None = None
     base_url: str | None = None
     chat: bool = False
-    context: Context = "joint"
+    context: Context = "auto"
     server: ServerOptions = field(default_factory=ServerOptions)
     on_control_tokens: OnControlTokens = "keep"
 
@@ -233,6 +234,7 @@ class Settings:
         if values["base_url"] is not None:  # older versions stored an address with its password
             values["base_url"] = without_credentials(values["base_url"])
         values["server"] = ServerOptions.of(values.get("server"))
+        values.setdefault("context", "joint")
         return cls(**{**values, "options": tuple(values["options"])})
 
 

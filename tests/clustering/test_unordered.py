@@ -17,7 +17,7 @@ from erase_core.embedding.sentence import _check
 from erase_core.errors import EraseError, IdKindError, ParameterError, SourceError
 from erase_core.examples.example import Example
 from erase_core.examples.reading import read_examples
-from erase_core.llm.prompt import Prompt, Template, fit_budget
+from erase_core.llm.prompt import Prompt, Template
 from erase_core.llm.protocol import check_options
 from erase_core.settings import Settings
 from small_stores import create, some
@@ -131,4 +131,3 @@ def test_public_texts_are_in_an_order() -> None:
 @unordered
 def test_demonstrations_are_in_an_order(make: Callable[[list[Example]], Any]) -> None:
     refused(lambda: Prompt(Template(), make(some(3)), "which"), ParameterError, "demonstrations")
-    refused(lambda: fit_budget(make(some(3)), "which", Template(), 9, lambda _: 1), ParameterError, "demonstrations")

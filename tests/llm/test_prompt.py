@@ -169,25 +169,35 @@ def test_the_longest_beginning_that_fits_is_kept(examples: list[Example], query:
     most = data.draw(st.integers(1, 10))
     fitting = [n for n, count in enumerate(tokens) if count <= most]
     assume(fitting)
-    prompt = fit_budget(examples, query, Template(), most, lambda prompt: tokens[len(prompt.demonstrations)])
+    whole, reverse = (Prompt(Template(), tuple(shown), query) for shown in (examples, examples[::-1]))
+    prompt = fit_budget(whole, most, lambda prompt: tokens[len(prompt.demonstrations)])
     assert prompt == Prompt(Template(), tuple(examples[: max(fitting)]), query)
-    mirrored = fit_budget(
-        examples[::-1], query, Template(), most, lambda prompt: tokens[len(prompt.demonstrations)], keep="last"
-    )
+    mirrored = fit_budget(reverse, most, lambda prompt: tokens[len(prompt.demonstrations)], keep="last")
     assert mirrored.demonstrations == prompt.demonstrations[::-1]
+
+
+@given(example_lists(least=0), texts, st.integers(1, 60))
+def test_of_windows_each_is_kept_that_fits(examples: list[Example], query: str, most: int) -> None:
+    def longest(prompt: Prompt) -> int:
+        return max((len(each.input) for each in prompt.demonstrations), default=0)
+
+    whole = Prompt(Template(), tuple(examples), query, "windows")
+    kept = fit_budget(whole, most, longest).demonstrations
+    assert kept == tuple(each for each in examples if len(each.input) <= most)
 
 
 @given(example_lists(least=0), texts)
 def test_a_prompt_that_cannot_fit_is_an_error_that_says_by_how_much(examples: list[Example], query: str) -> None:
     bare = len(Prompt(Template(), (), query).text)
-    fits = fit_budget(examples, query, Template(), bare, lambda prompt: len(prompt.text))
+    whole = Prompt(Template(), tuple(examples), query)
+    fits = fit_budget(whole, bare, lambda prompt: len(prompt.text))
     assert fits.demonstrations == ()
     with pytest.raises(PromptTooLongError) as caught:
-        fit_budget(examples, query, Template(), bare - 1, lambda prompt: len(prompt.text))
+        fit_budget(whole, bare - 1, lambda prompt: len(prompt.text))
     assert f"has {bare} tokens without any demonstration, but at most {bare - 1} are allowed" in str(caught.value)
 
 
 @pytest.mark.parametrize("most", [0, -1, 1.5, True, None, "8"], ids=repr)
 def test_the_budget_is_a_positive_integer(most: Any) -> None:
     with pytest.raises(ParameterError, match="max_tokens must be an integer from 1 to"):
-        fit_budget([], "a", Template(), most, lambda prompt: 1)
+        fit_budget(Prompt(Template(), (), "a"), most, lambda prompt: 1)

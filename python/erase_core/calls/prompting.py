@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from erase_core import checks
@@ -18,7 +19,7 @@ from erase_core.examples.control_tokens import check_texts
 from erase_core.examples.example import Example
 from erase_core.llm import LLM, Answer, Choice, TransformersLLM
 from erase_core.llm.prompt import Prompt, Template, check_query, fit_budget
-from erase_core.llm.protocol import check_max_tokens, check_options
+from erase_core.llm.protocol import check_max_tokens, check_options, context_for
 from erase_core.selection import SELECTORS, select_demonstrations
 from erase_core.store.reads import Reads
 
@@ -40,8 +41,11 @@ def prompts(opened: OpenStore, queries: Queries) -> list[Prompt]:
     """Return the prompt of each query. See `Erase.prompt`."""
     _check(opened, queries)
     template = opened.settings.template or Template()
+    context = opened.settings.context
+    if context == "auto" and opened.settings.strategy != "knn":
+        context = "joint"  # a prompt that many queries share is kept as a whole
     return [
-        Prompt(template, tuple(shown), query)
+        Prompt(template, tuple(shown), query, context)
         for shown, query in zip(_selected(opened, queries), queries.texts, strict=True)
     ]
 
@@ -128,8 +132,11 @@ def _selected(opened: OpenStore, queries: Queries) -> list[list[Example]]:
 def _fitting(opened: OpenStore, queries: Queries, answer_tokens: int) -> list[Prompt]:
     """Return the prompt of each query, with as many demonstrations as fit beside the answer."""
     made = prompts(opened, queries)
-    llm = opened.backends.llm if made else None
-    if llm is None or llm.context_length is None:
+    if not made:
+        return made
+    llm = opened.backends.llm
+    made = [replace(prompt, context=context_for(llm, prompt.context)) for prompt in made]
+    if llm.context_length is None:
         return made
     room = max(1, llm.context_length - answer_tokens)
     # With neighbours, the nearest comes last.
@@ -137,9 +144,7 @@ def _fitting(opened: OpenStore, queries: Queries, answer_tokens: int) -> list[Pr
     fitting = []
     for place, prompt in enumerate(made):
         with queries.at(place):
-            fitting.append(
-                fit_budget(prompt.demonstrations, prompt.query, prompt.template, room, llm.count_tokens, keep=keep)
-            )
+            fitting.append(fit_budget(prompt, room, llm.count_tokens, keep=keep))
     return fitting
 
 

@@ -118,8 +118,8 @@ def init(
     api_key_env: KeyVariable = None,
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
     context: Annotated[
-        str, typer.Option(help="How the model reads demonstrations: joint, or each in a window of its own (windows).")
-    ] = "joint",
+        str, typer.Option(help="How the model reads demonstrations: joint, windows (each by itself), or auto.")
+    ] = "auto",
     on_control_tokens: Annotated[str, typer.Option(help=f"{CONTROL_TOKENS}.")] = "keep",
     option: Annotated[list[str] | None, typer.Option(help="An answer that `choose` may give; may be repeated.")] = None,
     task: Annotated[

@@ -6,8 +6,8 @@ tokens to the language models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
 from typing import Literal, get_args
 
@@ -18,7 +18,7 @@ from erase_core.tokenizing import Part
 
 __all__ = ["Context", "Prompt", "Template", "check_query", "fit_budget"]
 
-Context = Literal["joint", "windows"]
+Context = Literal["auto", "joint", "windows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,10 @@ class Prompt:
         In the order in which they are shown.
     query : str
         The question to be answered.
-    context : {"joint", "windows"}, default="joint"
+    context : {"auto", "joint", "windows"}, default="joint"
         How a language model reads the demonstrations. "joint": one after the other, as `text` has them. "windows": each
         by itself, all at the same positions, and the query sees them all (Ratner et al., Parallel Context Windows, ACL
-        2023). Only `TransformersLLM` can read windows.
+        2023). Only `TransformersLLM` can read windows, with most models. "auto": windows if the model can read them.
 
     Raises
     ------
@@ -209,44 +209,43 @@ class Prompt:
 
 
 def fit_budget(
-    demonstrations: Sequence[Example],
-    query: str,
-    template: Template,
+    prompt: Prompt,
     max_tokens: int,
     count: Callable[[Prompt], int],
     *,
     keep: Literal["first", "last"] = "first",
 ) -> Prompt:
-    """Return the prompt with as many demonstrations as fit into a number of tokens.
+    """Return a prompt with as many of its demonstrations as fit into a number of tokens.
 
     Parameters
     ----------
-    demonstrations : sequence of Example
-        In the order in which they are shown.
-    query : str
-    template : Template
+    prompt : Prompt
+        Its context is not "auto".
     max_tokens : int
         Most tokens of the prompt, at least 1.
     count : callable
         Returns the number of tokens of a prompt.
     keep : {"first", "last"}, default="first"
-        Which demonstrations to keep. Others are dropped from the other end.
+        Which demonstrations to keep. Others are dropped from the other end. Windows are beside one another, so each
+        that fits is kept.
 
     Raises
     ------
     PromptTooLongError
         The prompt does not fit even without demonstrations.
     ParameterError
-        `max_tokens` is not a positive integer, or the query is empty.
+        `max_tokens` is not a positive integer.
     """
     checks.integer("max_tokens", max_tokens, 1, 2**31 - 1)
-    _check_order(demonstrations)
-    for kept in range(len(demonstrations), -1, -1):
-        chosen = demonstrations[:kept] if keep == "first" else demonstrations[len(demonstrations) - kept :]
-        prompt = Prompt(template, tuple(chosen), query)
-        tokens = count(prompt)
+    shown = prompt.demonstrations
+    if prompt.context == "windows" and count(prompt) > max_tokens:
+        shown = tuple(each for each in shown if count(replace(prompt, demonstrations=(each,))) <= max_tokens)
+    for kept in range(len(shown), -1, -1):
+        chosen = shown[:kept] if keep == "first" else shown[len(shown) - kept :]
+        fitting = replace(prompt, demonstrations=chosen)
+        tokens = count(fitting)
         if tokens <= max_tokens:
-            return prompt
+            return fitting
     are = "is" if max_tokens == 1 else "are"
     raise PromptTooLongError(
         f"the prompt has {counted(tokens, 'token')} without any demonstration, but at most {max_tokens} {are} allowed. "

@@ -11,7 +11,7 @@ from erase_core.errors import ParameterError, PromptTooLongError
 from erase_core.examples.example import counted, unstorable
 
 if TYPE_CHECKING:
-    from erase_core.llm.prompt import Prompt
+    from erase_core.llm.prompt import Context, Prompt
 
 __all__ = ["LLM", "Answer", "Choice", "FoundBy"]
 
@@ -106,6 +106,18 @@ class LLM(Protocol):
 
     def forget(self) -> None:
         """Overwrite and drop everything kept of earlier prompts."""
+
+
+def context_for(llm: LLM, context: Context) -> Context:
+    """Return how a language model reads demonstrations: "windows" for "auto" if it can, otherwise "joint"."""
+    if context != "auto":
+        return context
+    return "windows" if "windows" in contexts_of(llm) else "joint"
+
+
+def contexts_of(llm: LLM) -> tuple[Context, ...]:
+    """Return how a language model can read demonstrations."""
+    return tuple(getattr(llm, "contexts", ("joint",)))
 
 
 def check_options(options: object, *, may_be_empty: bool = False) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from erase_core.errors import LLMError
 from erase_core.libraries import quiet
 from erase_core.llm import checkpoint
 from erase_core.llm.chat import Chat
-from erase_core.llm.protocol import Answer, Choice, check_max_tokens, check_options, check_room
+from erase_core.llm.protocol import Answer, Choice, check_max_tokens, check_options, check_room, context_for
 from erase_core.pickling import Recipe, Shared, anywhere, make_again
 from erase_core.tokenizing import PlainTokenizer, Written
 
@@ -276,7 +276,7 @@ class TransformersLLM(Shared):
         from erase_core.llm.memory import Shown
 
         ids = [frozenset([example.id]) for example in prompt.demonstrations]
-        if prompt.context == "joint":
+        if context_for(self, prompt.context) == "joint":
             prefix = Shown(tuple(self._shared_tokens(prompt)), frozenset[int | str | None]().union(*ids))
             return Reading(self._written(prompt), prefix, ())
         if self._why_no_masks:
