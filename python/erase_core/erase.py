@@ -97,8 +97,9 @@ class Erase:
             See `open`.
         **settings
             Settings of the store, which never change: `n_shots`, `strategy`, `seed`, `epsilon`, `gamma`, `max_iter`,
-            `panel`, `projection`, `template`, `options`, `embedder`, `llm`, `base_url`, `chat`, `context`, `server`,
-            `on_control_tokens`. See `GivenSettings` for their types and defaults, and `Settings` for what each means.
+            `panel`, `projection`, `template`, `options`, `embedder`, `llm`, `base_url`, `chat`, `context`, `calibrate`,
+            `server`, `on_control_tokens`. See `GivenSettings` for their types and defaults, and `Settings` for what
+            each means.
 
         Raises
         ------

@@ -58,6 +58,7 @@ class GivenSettings(TypedDict, total=False):
         If it is given, `llm` must be the name of a model there.
     chat : bool, default=False
     context : {"auto", "joint", "windows"}, default="auto"
+    calibrate : bool, default=True
     server : ServerOptions, mapping of str to object or None, default=None
         As a mapping, with any of the names `timeout`, `max_retries`, `context_length`, `thinking_tokens`,
         `api_key_env` and `parameters`. See `ServerOptions` for their defaults.
@@ -79,6 +80,7 @@ class GivenSettings(TypedDict, total=False):
     base_url: str | None
     chat: bool
     context: Context
+    calibrate: bool
     server: ServerOptions | Mapping[str, object] | None
     on_control_tokens: OnControlTokens
 
@@ -117,6 +119,10 @@ class Settings:
         the model keeps of an example is a function of that example alone, and nothing is computed again when another
         is forgotten. Only a model in this process can read windows: see `Prompt`. "auto": windows with
         ``strategy="knn"`` if the model can read them; otherwise joint.
+    calibrate : bool, default=True
+        Whether `Erase.choose` takes out what the prompt makes the model prefer, whatever is asked. This takes three
+        more runs for a new prompt and none for a known one, so it is not done with ``strategy="knn"``, where each query
+        has a prompt of its own.
     server : ServerOptions, default=ServerOptions()
         How to send requests to the server at `base_url`. The server's key is not part of the settings.
     on_control_tokens : {"keep", "refuse"}, default="keep"
@@ -146,6 +152,7 @@ class Settings:
     base_url: str | None = None
     chat: bool = False
     context: Context = "auto"
+    calibrate: bool = True
     server: ServerOptions = field(default_factory=ServerOptions)
     on_control_tokens: OnControlTokens = "keep"
 
@@ -174,6 +181,7 @@ class Settings:
             if value is not None and (reason := unstorable(value)):
                 raise ParameterError(f"{name} must be text that can be stored, but {value!r} {reason}. Rename it.")
         checks.flag("chat", self.chat)
+        checks.flag("calibrate", self.calibrate)
         checks.choice("context", self.context, get_args(Context))
         if self.context == "windows" and self.base_url is not None:
             raise ParameterError(
@@ -223,6 +231,8 @@ class Settings:
             del values["server"]
         if self.context == "joint":
             del values["context"]
+        if not self.calibrate:
+            del values["calibrate"]
         return json.dumps(values, sort_keys=True)
 
     @classmethod
@@ -234,7 +244,7 @@ class Settings:
         if values["base_url"] is not None:  # older versions stored an address with its password
             values["base_url"] = without_credentials(values["base_url"])
         values["server"] = ServerOptions.of(values.get("server"))
-        values.setdefault("context", "joint")
+        values = {"context": "joint", "calibrate": False, **values}
         return cls(**{**values, "options": tuple(values["options"])})
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from erase_core.backends import Backends
+from erase_core.calls.calibrating import Priors
 from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.erasure.removal import Removals
 from erase_core.selection import select_demonstrations
@@ -40,6 +41,7 @@ class OpenStore:
     settings : Settings
     clustering : Clustering
     removals : Removals
+    priors : Priors
     lock : RLock
         Held by every call of `Erase` while it uses the store or the models.
     """
@@ -49,6 +51,7 @@ class OpenStore:
         self.settings = store.constants.settings
         self.clustering = Clustering(store)
         self.removals = Removals(store, self.clustering, receipts)
+        self.priors = Priors()
         self.lock = threading.RLock()
         # Of which the language model keeps prompts; None if it may keep some of what is forgotten.
         self._generation: int | None = None
@@ -95,6 +98,7 @@ class OpenStore:
         ------
         LLMError
         """
+        self.priors.forget(ids)
         before, self._generation = self._generation, None
         self.backends.forget(ids)
         self._generation = before
@@ -106,6 +110,7 @@ class OpenStore:
     def close(self) -> None:
         """Close the store, and overwrite what the language model has cached of prompts."""
         with self.lock:
+            self.priors.forget()
             try:
                 self.backends.forget()
             finally:

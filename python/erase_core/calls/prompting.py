@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from erase_core import checks
@@ -90,8 +91,11 @@ def choices(
     if not fitting:
         return []
     llm = opened.backends.llm
+    # A prompt of its own for each query would take four calls of the model instead of one.
+    is_calibrated = opened.settings.calibrate and opened.settings.strategy != "knn"
+    choose = partial(opened.priors.calibrated, llm) if is_calibrated else llm.choose
     return queries.each(
-        lambda place: llm.choose(fitting[place], chosen),
+        lambda place: choose(fitting[place], chosen),
         "Choosing",
         parallel=_at_a_time(llm, parallel),
         progress=progress,

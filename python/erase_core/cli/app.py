@@ -120,6 +120,9 @@ def init(
     context: Annotated[
         str, typer.Option(help="How the model reads demonstrations: joint, windows (each by itself), or auto.")
     ] = "auto",
+    calibrate: Annotated[
+        bool, typer.Option(help="Take out of choices what the prompt makes the model prefer, whatever is asked.")
+    ] = True,
     on_control_tokens: Annotated[str, typer.Option(help=f"{CONTROL_TOKENS}.")] = "keep",
     option: Annotated[list[str] | None, typer.Option(help="An answer that `choose` may give; may be repeated.")] = None,
     task: Annotated[
@@ -165,6 +168,7 @@ def init(
             base_url=base_url,
             chat=chat,
             context=cast("Context", context),
+            calibrate=calibrate,
             server=server_options(server, llm_parameter, api_key_env),
             on_control_tokens=cast("OnControlTokens", on_control_tokens),
             receipts=receipts,

@@ -67,12 +67,16 @@ class Choice:
         - "logprobs": each option was given a letter. The score is the log-probability of the letter as the first token
           of the answer. A letter that the server does not return gets the lowest value that it returns.
         - "text": the server answered freely with an option. The score is 1.0 for that option, 0.0 for the others.
+    calibrated : bool, default=False
+        Whether the log of each option's mean probability over inputs without content, after the same prompt, was
+        subtracted from its score (Zhao et al., ICML 2021). See `Settings`.
     """
 
     option: str
     scores: dict[str, float]
     seconds: float
     found_by: FoundBy = "scoring"
+    calibrated: bool = False
 
 
 class LLM(Protocol):

@@ -1,0 +1,72 @@
+"""Calibration of choices: what a prompt makes a language model prefer, whatever is asked, is taken out.
+
+Contextual calibration (Zhao et al., ICML 2021): the probability of each option is divided by its mean over inputs
+without content, after the same prompt. So it is a function of the prompt alone, and is kept for the next query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erase_core.llm import LLM, Choice
+from erase_core.llm.prompt import Prompt
+
+__all__ = ["Priors"]
+
+# Inputs without content, as in the paper.
+CONTENT_FREE = ("N/A", "[MASK]", "none")
+# Prompts to keep the priors of. The least recently used are let go first.
+MOST = 4096
+
+Key = tuple[tuple[int | str | None, ...], tuple[str, ...]]
+
+
+class Priors:
+    """The log-probabilities of options after prompts without a query, kept until an example that is shown goes."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Key, NDArray[np.float64]] = {}
+
+    def calibrated(self, llm: LLM, prompt: Prompt, options: Sequence[str]) -> Choice:
+        """Return a language model's choice, calibrated if its scores are log-probabilities.
+
+        The first choice after a prompt takes four calls of the model, later ones one.
+        """
+        choice = llm.choose(prompt, options)
+        if choice.found_by not in ("scoring", "logprobs") or len(options) == 1:
+            return choice
+        prior = self._of(llm, prompt, tuple(options), choice.found_by)
+        if prior is None:
+            return choice
+        scores = {option: choice.scores[option] - float(prior[i]) for i, option in enumerate(options)}
+        return replace(choice, option=max(options, key=scores.__getitem__), scores=scores, calibrated=True)
+
+    def _of(self, llm: LLM, prompt: Prompt, options: tuple[str, ...], found_by: str) -> NDArray[np.float64] | None:
+        """Return the log of each option's mean probability; None if a server does not say all of them."""
+        key = (tuple(example.id for example in prompt.demonstrations), options)
+        kept = self._kept.pop(key, None)
+        if kept is None:
+            found = [llm.choose(replace(prompt, query=text), options) for text in CONTENT_FREE]
+            if any(each.found_by != found_by for each in found):
+                return None
+            logs = np.array([[each.scores[option] for option in options] for each in found])
+            highest = logs.max(axis=0)
+            kept = highest + np.log(np.exp(logs - highest).mean(axis=0))
+        self._kept[key] = kept
+        for oldest in list(self._kept)[:-MOST]:
+            self._drop(oldest)
+        return kept
+
+    def forget(self, ids: Collection[int | str] | None = None) -> None:
+        """Overwrite and drop the priors of prompts that showed one of these examples. None: of all prompts."""
+        for key in [key for key in self._kept if ids is None or not set(key[0]).isdisjoint(ids)]:
+            self._drop(key)
+
+    def _drop(self, key: Key) -> None:
+        prior = self._kept.pop(key, None)
+        if prior is not None:  # another thread may have dropped it
+            prior.fill(0)

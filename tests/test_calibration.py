@@ -1,0 +1,142 @@
+"""Calibrated choices: the arithmetic, when it is done, and that nothing is kept of what was forgotten."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from erase_core.erase import Erase
+from erase_core.llm import Choice
+from erase_core.llm.prompt import Prompt
+from hypothesis import given
+from hypothesis import strategies as st
+from small_stores import CountingLLM, WordEmbedder, create, new_path, parts_of, reopened, some
+
+OPTIONS = ("yes", "no", "perhaps")
+CONTENT_FREE = ("N/A", "[MASK]", "none")
+QUERY = "where is my parcel"
+
+
+class BiasedLLM(CountingLLM):
+    """Scores that depend on the query, and a bias that depends on the demonstrations alone."""
+
+    def __init__(self, found_by: Any = "scoring") -> None:
+        super().__init__()
+        self.found_by = found_by
+
+    def bias(self, prompt: Prompt, option: str) -> float:
+        shown = sum(int(each.id or 0) ** 2 for each in prompt.demonstrations)
+        return -1.0 - (shown * len(option)) % 7
+
+    def choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
+        self.prompts.append(prompt)
+        own = len(prompt.query)
+        scores = {each: self.bias(prompt, each) - (own * len(each)) % 5 / 10 for each in options}
+        return Choice(max(options, key=scores.__getitem__), scores, 0.5, self.found_by)
+
+
+def by_hand(llm: BiasedLLM, prompt: Prompt, options: Sequence[str]) -> dict[str, float]:
+    plain = llm.choose(prompt, options).scores
+    free = [llm.choose(Prompt(prompt.template, prompt.demonstrations, text), options).scores for text in CONTENT_FREE]
+    return {each: plain[each] - math.log(sum(math.exp(scores[each]) for scores in free) / 3) for each in options}
+
+
+@pytest.mark.parametrize("strategy", ["kmeans", "random"])
+def test_each_probability_is_divided_by_its_mean_without_content(path: Path, strategy: str) -> None:
+    llm = BiasedLLM()
+    with create(path, some(20), llm=llm, strategy=strategy) as erase:
+        for query in (QUERY, "late", "refund the parcel"):
+            choice = erase.choose(query, OPTIONS)
+            expected = by_hand(llm, erase.prompt(query), OPTIONS)
+            assert choice.scores == pytest.approx(expected, rel=1e-12)
+            assert choice.option == max(OPTIONS, key=expected.__getitem__)
+            assert choice.calibrated
+            assert choice.seconds == 0.5
+
+
+def test_a_known_prompt_takes_one_call(path: Path) -> None:
+    llm = BiasedLLM()
+    with create(path, some(20), llm=llm) as erase:
+        for number, expected in ((0, 4), (1, 1), (2, 1)):
+            before = len(llm.prompts)
+            erase.choose(f"query {number}", OPTIONS)
+            assert len(llm.prompts) - before == expected
+        erase.choose(QUERY, OPTIONS[:2])
+        assert len(llm.prompts) == 4 + 1 + 1 + 4  # other options have other probabilities
+
+
+@pytest.mark.parametrize("found_by", ["constraint", "text"])
+def test_answers_without_probabilities_stay_as_they_are(path: Path, found_by: str) -> None:
+    llm = BiasedLLM(found_by)
+    with create(path, some(20), llm=llm) as erase:
+        choice = erase.choose(QUERY, OPTIONS)
+        assert choice == llm.choose(erase.prompt(QUERY), OPTIONS)
+        assert not choice.calibrated
+
+
+def test_a_server_that_changes_its_way_is_not_calibrated(path: Path) -> None:
+    class Changing(BiasedLLM):
+        def choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
+            self.found_by = "text" if prompt.query == "[MASK]" else "logprobs"
+            return super().choose(prompt, options)
+
+    with create(path, some(20), llm=Changing()) as erase:
+        assert not erase.choose(QUERY, OPTIONS).calibrated
+
+
+@pytest.mark.parametrize("settings", [{"strategy": "knn"}, {"calibrate": False}])
+def test_when_it_is_not_done(path: Path, settings: dict[str, Any]) -> None:
+    llm = BiasedLLM()
+    with create(path, some(20), llm=llm, **settings) as erase:
+        assert not erase.choose(QUERY, OPTIONS).calibrated
+        assert len(llm.prompts) == 1
+
+
+# ---- forgetting ----
+@given(steps=st.lists(st.tuples(st.booleans(), st.integers(0, 14)), min_size=1, max_size=6))
+def test_choices_are_those_of_a_fresh_store(steps: list[tuple[bool, int]]) -> None:
+    present = {each.id: each for each in some(15)}
+    with new_path() as path, new_path() as other:
+        erase = create(path, list(present.values()), llm=BiasedLLM())
+        for forgets, id_ in steps:
+            if forgets and id_ in present and len(present) > 1:
+                del present[id_]
+                erase.forget(id_)
+            elif not forgets and id_ not in present:
+                # The same id again, with another text.
+                present[id_] = some(1, id_)[0]
+                erase.ingest([present[id_]], on_forgotten="allow")
+            erase.choose(QUERY, OPTIONS)
+        anew = create(other, list(present.values()), llm=BiasedLLM())
+        assert erase.choose(QUERY, OPTIONS) == anew.choose(QUERY, OPTIONS)
+        erase.close()
+        anew.close()
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_the_prior_of_a_prompt_goes_with_each_of_its_examples(path: Path, where: str) -> None:
+    erase = create(path, some(20), llm=BiasedLLM())
+    erase.choose(QUERY, OPTIONS)
+    priors = parts_of(erase).priors
+    (array,) = priors._kept.values()
+    shown = erase.demonstrations()
+    assert array.any()
+    if where == "here":
+        erase.forget(shown[2].id)
+    else:
+        with reopened(path) as other:
+            other.forget(shown[2].id)
+        erase.refresh()
+    assert not priors._kept
+    assert not array.any(), "the prior was dropped, but not overwritten"
+
+
+def test_closing_overwrites_all_priors(path: Path) -> None:
+    with Erase.create(path, embedder=WordEmbedder(), llm=BiasedLLM()) as erase:
+        erase.ingest(some(9))
+        erase.choose(QUERY, OPTIONS)
+        (array,) = parts_of(erase).priors._kept.values()
+    assert not array.any()
