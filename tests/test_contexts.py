@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import command_line
 import pytest
-from command_line import erase as run
 from erase_core.erase import Erase
 from erase_core.errors import LLMError, ParameterError
 from erase_core.examples.example import Example
@@ -16,7 +16,7 @@ from erase_core.llm import TransformersLLM
 from erase_core.settings import Settings
 from hypothesis import given
 from hypothesis import strategies as st
-from small_stores import CountingLLM, WordEmbedder, create, new_path, parts_of, reopened, some
+from small_stores import CountingLLM, WordEmbedder, create, new_path, parts_of, some
 
 pytest.importorskip("torch", reason="needs torch: pip install 'erase-core[llm]'")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'erase-core[llm]'")
@@ -90,7 +90,7 @@ def test_to_forget_runs_nothing_and_drops_one_window(path: Path, folders: Callab
         erase.forget(going)
         assert kept_ids(llm) == {*shown} - {going}
     else:
-        with reopened(path) as other:
+        with Erase.open(path, embedder=WordEmbedder()) as other:
             other.forget(going)
         erase.refresh()
     assert kept_ids(llm) == {*shown} - {going}
@@ -128,7 +128,7 @@ def test_what_is_too_far_behind_drops_everything(path: Path, folders: Callable[[
     erase = store(path, llm, some(12))
     erase.choose(QUERY)
     parts_of(erase).clustering._drop()
-    with reopened(path) as other:
+    with Erase.open(path, embedder=WordEmbedder()) as other:
         other.forget(11)
     erase.refresh()
     assert kept_ids(llm) == set()
@@ -160,7 +160,7 @@ def test_a_model_object_that_cannot_read_windows_is_refused_before_a_store_is_ma
     with pytest.raises(LLMError, match=r'"windows" among its `contexts`.*context="joint"'):
         store(path, CountingLLM(), [])
     assert not path.exists()
-    create(path, some(3), strategy="knn", context="windows").close()
+    Erase.create(path, embedder=WordEmbedder(), strategy="knn", context="windows").close()
     with pytest.raises(LLMError, match="contexts"):
         Erase.open(path, embedder=WordEmbedder(), llm=CountingLLM())
 
@@ -181,6 +181,6 @@ def test_settings_of_older_stores_mean_what_they_meant() -> None:
 
 
 def test_the_command_line_sets_the_context(path: Path) -> None:
-    run("init", path, "--strategy", "knn", "--context", "windows")
+    command_line.erase("init", path, "--no-calibrate", "--strategy", "knn", "--context", "windows")
     with Erase.open(path) as erase:
-        assert erase.settings.context == "windows"
+        assert (erase.settings.context, erase.settings.calibrate) == ("windows", False)

@@ -115,6 +115,8 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     *(("base_url", value) for value in ("", 5, b"http://x", "http://me:secret@x/v1", "me@x")),
     *(("server", value) for value in (5, "timeout=3", ["timeout"])),
     *(("chat", value) for value in (None, 1, "yes")),
+    *(("context", value) for value in (None, 1, "", "window", ["joint"])),
+    *(("calibrate", value) for value in (None, 1, "yes")),
     *(("on_control_tokens", value) for value in (None, 1, "", "drop")),
 ]
 ONLY_IN_SETTINGS: list[tuple[str, Any]] = [
