@@ -181,6 +181,6 @@ def test_settings_of_older_stores_mean_what_they_meant() -> None:
 
 
 def test_the_command_line_sets_the_context(path: Path) -> None:
-    command_line.erase("init", path, "--no-calibrate", "--strategy", "knn", "--context", "windows")
+    command_line.erase("init", "--store", path, "--no-calibrate", "--strategy", "knn", "--context", "windows")
     with Erase.open(path) as erase:
         assert (erase.settings.context, erase.settings.calibrate) == ("windows", False)
