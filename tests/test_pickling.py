@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 import shutil
@@ -19,6 +20,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from erase_core import (
+    AsyncErase,
     BadRow,
     ChainVerification,
     Choice,
@@ -89,6 +91,18 @@ def test_a_copy_is_a_handle_of_its_own(path: Path, way: str) -> None:
         third.forget(99)
         assert third.verify().ok
         refused(erase.status, StoreError, "closed")
+
+
+@copies
+def test_a_copy_of_coroutines_has_a_handle_of_its_own(path: Path, way: str) -> None:
+    with create(path, some(6)) as erase:
+        other = COPIES[way](AsyncErase(erase))
+        assert type(other) is AsyncErase
+        assert other.erase is not erase
+        asyncio.run(other.forget(5))
+        assert seen(erase) == seen(other.erase) == fresh(some(5))
+        asyncio.run(other.close())
+        assert erase.status().n_examples == 5
 
 
 @copies

@@ -26,9 +26,10 @@ True
 
 `scan_folder` searches the folders of other programs for texts and vectors that should be gone.
 
-`Erase.ask` and `Erase.choose` send such a prompt to a language model. `QKMeans` is the clustering underneath: a
-quantised k-means with exact removal, and a scikit-learn estimator. Importing this package is fast: scikit-learn is
-imported with the first use of `QKMeans`, torch when a model is loaded. All errors are listed in `erase_core.errors`.
+`Erase.ask` and `Erase.choose` send such a prompt to a language model. `AsyncErase` has the methods of `Erase` as
+coroutines. `QKMeans` is the clustering underneath: a quantised k-means with exact removal, and a scikit-learn
+estimator. Importing this package is fast: scikit-learn is imported with the first use of `QKMeans`, torch when a model
+is loaded. All errors are listed in `erase_core.errors`.
 """
 
 import warnings as _warnings
@@ -36,6 +37,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from erase_core import _core
 from erase_core._core import UpdateReport, __version__
+from erase_core.async_erase import AsyncErase
 from erase_core.embedding.projection import principal_axes
 from erase_core.embedding.sentence import Embedder, SentenceEmbedder
 from erase_core.erase import Erase
@@ -89,6 +91,7 @@ __all__ = [
     "LLM",
     "Answer",
     "AnyExample",
+    "AsyncErase",
     "BadRow",
     "ChainVerification",
     "Choice",

@@ -50,7 +50,9 @@ Each error is an `EraseError`, and most are also a builtin exception, shown in p
 from __future__ import annotations
 
 import sys
-from typing import Any
+import warnings
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, NamedTuple
 
 __all__ = [
     "DataError",
@@ -232,9 +234,36 @@ class OldCopyWarning(UserWarning):
     """A store was a copy from before a removal. The removal was done again."""
 
 
-def level_of_user() -> int:
-    """Return the stack level of the first frame that is neither in this package nor in scikit-learn."""
-    level, frame = 1, sys._getframe(1)
+class _Place(NamedTuple):
+    """A line of the user's code, as `warnings.warn_explicit` takes it."""
+
+    filename: str
+    lineno: int
+    module: str
+    registry: dict[Any, Any]
+
+
+# The line at which the call was made that this thread is working on, if another thread made it.
+_place: ContextVar[_Place | None] = ContextVar("place", default=None)
+
+
+def warn_user(message: str, category: type[Warning]) -> None:
+    """Warn with the line of the user's code from which this package was called."""
+    warnings.warn_explicit(message, category, *(_place.get() or _place_of_user()))
+
+
+def context_of_user() -> Context:
+    """Return a copy of the context in which, in any thread, `warn_user` names the line that has called this package."""
+    context = copy_context()
+    context.run(_place.set, _place_of_user())
+    return context
+
+
+def _place_of_user() -> _Place:
+    """Return the line of the first frame that is neither in this package nor in scikit-learn."""
+    frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("erase_core.", "sklearn.")):
-        level, frame = level + 1, frame.f_back
-    return level
+        frame = frame.f_back
+    names = frame.f_globals
+    registry = names.setdefault("__warningregistry__", {})
+    return _Place(frame.f_code.co_filename, frame.f_lineno, names.get("__name__", "__main__"), registry)

@@ -5,10 +5,8 @@ The core computes the resolution, so it follows the rows through every update: d
 
 from __future__ import annotations
 
-import warnings
-
 from erase_core._core import Model
-from erase_core.errors import DataWarning, level_of_user
+from erase_core.errors import DataWarning, warn_user
 
 __all__ = ["COARSE", "warn_if_coarse"]
 
@@ -28,10 +26,9 @@ def warn_if_coarse(model: Model, before: float = 0.0) -> None:
         The resolution before the update. If it was too coarse already, no further warning is given.
     """
     if before <= COARSE < model.resolution:
-        warnings.warn(
+        warn_user(
             "QKMeans: the precision is too coarse for the spread of the rows: resolution_ is "
             f"{model.resolution:.3g}, above {COARSE}. Give center= if the rows lie far from the origin, leave out or "
             "clip rows that are much larger than the others, or lower max_norm or epsilon.",
             DataWarning,
-            stacklevel=level_of_user(),
         )

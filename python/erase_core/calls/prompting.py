@@ -5,7 +5,6 @@ A call with one query is a call with several that has one.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,7 @@ from erase_core import checks
 from erase_core.backends import query_vectors
 from erase_core.calls.open_store import OpenStore
 from erase_core.calls.queries import Queries
-from erase_core.errors import ParameterError, StopWarning, level_of_user
+from erase_core.errors import ParameterError, StopWarning, warn_user
 from erase_core.examples.control_tokens import check_texts
 from erase_core.examples.example import Example
 from erase_core.llm import LLM, Answer, Choice, TransformersLLM
@@ -157,11 +156,10 @@ def _warn_of_stop(fitting: Sequence[Prompt]) -> None:
     together = Prompt(fitting[0].template, tuple(shown.values()), fitting[0].query)
     if together.n_cut_answers:
         cut = f"{together.n_cut_answers} of {len(shown)} demonstrations"
-        warnings.warn(
+        warn_user(
             f"the template's stop {together.template.stop!r} is in the answers of {cut}, and cuts the model's "
             "answer too. Create the store with another stop (template, or --stop).",
             StopWarning,
-            stacklevel=level_of_user(),
         )
 
 

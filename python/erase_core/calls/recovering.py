@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 from erase_core.calls.open_store import OpenStore
 from erase_core.erasure.recovery import Recovery
-from erase_core.errors import OldCopyWarning, ScrubError, ScrubWarning, level_of_user
+from erase_core.errors import OldCopyWarning, ScrubError, ScrubWarning, warn_user
 from erase_core.examples.example import counted
 
 __all__ = ["Recovered", "recover", "warn_about"]
@@ -55,15 +54,14 @@ def recover(opened: OpenStore) -> Recovered:
 def warn_about(recovered: Recovered, folder: Path) -> None:
     """Warn the caller of `Erase.open` about a removal that is not finished, and about an old copy."""
     if recovered.unfinished is not None:
-        warnings.warn(str(recovered.unfinished), ScrubWarning, stacklevel=level_of_user())
+        warn_user(str(recovered.unfinished), ScrubWarning)
     removed = recovered.n_removed
     if removed is not None:
         n_lost = recovered.n_lost
         came = f"; {counted(n_lost, 'example')} that {'was' if n_lost == 1 else 'were'} ingested since "
         lost = f"{came}{'is' if n_lost == 1 else 'are'} lost" if n_lost else ""
-        warnings.warn(
+        warn_user(
             f"{folder} was a copy from before a removal; {counted(removed, 'example')} that the receipts list "
             f"{'was' if removed == 1 else 'were'} removed again{lost}",
             OldCopyWarning,
-            stacklevel=level_of_user(),
         )

@@ -25,19 +25,22 @@ from erase_core.cli.options import (
     Known,
     Model,
     Options,
+    Parallel,
     Parameters,
     PublicKeys,
+    Queries,
     Receipts,
     Store,
     named_and_listed,
     open_store,
+    queries_of,
     receipt_ref_of,
     server_options,
     stdin_bytes,
     stdout_bytes,
     unescaped,
 )
-from erase_core.cli.output import notes, show
+from erase_core.cli.output import notes, show, show_each
 from erase_core.errors import ParameterError
 from erase_core.examples.example import counted
 from erase_core.progress import waiting
@@ -56,6 +59,7 @@ __all__ = ["app", "main"]
 INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 Query = Annotated[str, typer.Argument(metavar="QUERY", help="The question to answer.")]
+OptionalQuery = Annotated[str | None, typer.Argument(metavar="QUERY", help="The question to answer.")]
 Shots = Annotated[int, typer.Option(help="Number of demonstrations in a prompt.")]
 DEFAULT_AXES = 64
 CONTROL_TOKENS = (
@@ -248,9 +252,11 @@ app.command()(forget.forget)
 
 @app.command()
 def ask(
-    query: Query,
+    query: OptionalQuery = None,
+    queries: Queries = None,
     store: Store = STORE,
     max_tokens: Annotated[int, typer.Option(help="Most tokens of the answer.")] = 64,
+    parallel: Parallel = 1,
     llm: Model = None,
     server: Options = None,
     llm_parameter: Parameters = None,
@@ -260,26 +266,37 @@ def ask(
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the language model's answer to a question."""
+    """Print the language model's answer to a question, or to each question of a file."""
+    asked = queries_of(query, queries)
     options = server_options(server, llm_parameter, api_key_env)
     with (
         notes(),
         waiting("Asking"),
         open_store(store, receipts, public_key, key_from, llm=llm, server=options) as erase,
     ):
-        answer = erase.ask(query, max_tokens=max_tokens)
-    if answer.cut_off:
-        output.note(f"the answer was cut off after {max_tokens} tokens. Raise --max-tokens to see the rest.")
-    show(asdict(answer), [answer.text], as_json=as_json)
+        if asked is None:
+            answers = [erase.ask(cast("str", query), max_tokens=max_tokens)]
+        else:
+            answers = erase.ask_many(asked, max_tokens=max_tokens, parallel=parallel, progress=True)
+    if n_cut := sum(answer.cut_off for answer in answers):
+        cut = "the answer was" if asked is None else f"{n_cut} of {counted(len(answers), 'answer')} were"
+        output.note(f"{cut} cut off after {max_tokens} tokens. Raise --max-tokens to see the rest.")
+    show_each(asked, list(map(asdict, answers)), [answer.text for answer in answers], as_json=as_json)
 
 
 @app.command()
 def choose(
-    query: Query,
+    query: OptionalQuery = None,
     options: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[OPTION]...", help="Answers to choose from; by default, the options of the store."),
+        typer.Argument(
+            metavar="[OPTION]...",
+            help="Answers to choose from; by default, the options of the store. With --queries, all arguments are "
+            "options.",
+        ),
     ] = None,
+    queries: Queries = None,
+    parallel: Parallel = 1,
     store: Store = STORE,
     llm: Model = None,
     server: Options = None,
@@ -290,11 +307,16 @@ def choose(
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the option that the language model prefers as an answer."""
+    """Print the option that the language model prefers as an answer, or as the answer to each question of a file."""
+    asked = queries_of(query if queries is None else None, queries)
+    named_options = [*([query] if asked is not None and query is not None else []), *(options or ())] or None
     named = server_options(server, llm_parameter, api_key_env)
     with waiting("Choosing"), open_store(store, receipts, public_key, key_from, llm=llm, server=named) as erase:
-        choice = erase.choose(query, options or None)
-    show(asdict(choice), [choice.option], as_json=as_json)
+        if asked is None:
+            choices = [erase.choose(cast("str", query), named_options)]
+        else:
+            choices = erase.choose_many(asked, named_options, parallel=parallel, progress=True)
+    show_each(asked, list(map(asdict, choices)), [choice.option for choice in choices], as_json=as_json)
 
 
 @app.command()

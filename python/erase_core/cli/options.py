@@ -35,13 +35,16 @@ __all__ = [
     "Known",
     "Model",
     "Options",
+    "Parallel",
     "Parameters",
     "PublicKeys",
+    "Queries",
     "Receipts",
     "Store",
     "lines_of",
     "named_and_listed",
     "open_store",
+    "queries_of",
     "receipt_ref_of",
     "server_options",
     "stdin_bytes",
@@ -138,6 +141,15 @@ KeyFrom = Annotated[
         help="A key of your own that wraps the keys of the store: a file, or an environment variable.",
     ),
 ]
+Queries = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Instead of QUERY: a file with questions, one on each line; - for standard input. Blank lines are "
+        "ignored. The results are printed one on each line, also with --json.",
+    ),
+]
+Parallel = Annotated[int, typer.Option(help="With --queries, number of requests at a time to a model server.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -164,6 +176,13 @@ def open_store(
             public_keys=public_keys or (),
             key=key_from,
         )
+
+
+def queries_of(query: str | None, file: Path | None) -> list[str] | None:
+    """Return the questions of a file; None if the one question is an argument."""
+    if (query is None) == (file is None):
+        raise ParameterError("a question is needed, as QUERY, or several with --queries FILE. Give one of the two.")
+    return None if file is None else lines_of("--queries", file)
 
 
 def server_options(

@@ -30,6 +30,7 @@ __all__ = [
     "notes",
     "run",
     "show",
+    "show_each",
     "uninterrupted",
 ]
 
@@ -132,6 +133,17 @@ def run(command: Callable[[], object]) -> int:
 def show(result: Mapping[str, Any], lines: Iterable[str], *, as_json: bool, done: bool = False) -> None:
     """Print a command's result, as one JSON object or as lines. See `streams.print_result`."""
     streams.print_result(json.dumps(result) if as_json else "\n".join(lines), done=done)
+
+
+def show_each(
+    queries: Sequence[str] | None, results: Sequence[Mapping[str, Any]], lines: Sequence[str], *, as_json: bool
+) -> None:
+    """Print the result of each query, one below the other, as JSON with the query. None: there is only one result."""
+    if queries is None:
+        show(results[0], lines, as_json=as_json)
+    elif queries:
+        named = ({"query": query, **result} for query, result in zip(queries, results, strict=True))
+        streams.print_result("\n".join(map(json.dumps, named) if as_json else lines), done=False)
 
 
 def is_terminal() -> bool:
