@@ -2,8 +2,8 @@
 
 Two kinds are kept. A *prefix* is the shared part of a prompt, run as a whole. A *window* is one demonstration, run by
 itself (Ratner et al., Parallel Context Windows, ACL 2023). The windows of a query do not see one another, so each is a
-function of its demonstration alone. Both are kept up to a number of bytes. The least recently used are let go first,
-and all that is let go is overwritten.
+function of its demonstration alone. Both are kept up to a number of bytes. The least recently used are dropped first,
+and all that is dropped is overwritten.
 
 `Memory` owns what is kept, and every run of the model. The caller knows what the tokens mean.
 """
@@ -258,7 +258,7 @@ class Memory:
         self._joined.clear()
 
     def _keep(self, used: Sequence[Used]) -> None:
-        """Keep what a query used, and let go of what exceeds the budget."""
+        """Keep what a query used, and drop what exceeds the budget."""
         for key, kept, ids in used:
             self._kept.pop(key, None)
             kept.ids |= ids

@@ -70,8 +70,8 @@ class TransformersLLM(Shared):
     """A causal language model run by transformers, which keeps what it has read of demonstrations.
 
     The keys and values of demonstrations are kept for later queries: those of a prompt's shared part, or with
-    ``context="windows"`` those of each demonstration by itself. They are overwritten by `forget`, and when they are let
-    go to keep within `memory`; those of the query itself are overwritten after each answer. Answers do not depend on
+    ``context="windows"`` those of each demonstration by itself. They are overwritten by `forget`, and when they are
+    dropped to keep within `memory`; those of the query itself are overwritten after each answer. Answers do not depend on
     earlier queries, up to rounding; with windows they do not depend on them at all. The model is pickled as its
     parameters, without any part of a prompt; unpickling loads it again.
 
@@ -286,7 +286,7 @@ class TransformersLLM(Shared):
             each = [Written.of(parts) for parts in prompt.window_parts]
         else:
             first, each, query = self._chat.windows(prompt.head_messages, prompt.window_messages, prompt.query)
-        # Without a first token that all windows see, each one's own first token draws attention from its words.
+        # Without a first token that all windows see, the first token of each draws attention from its words.
         head = self._plain_tokenizer.encode([first])[0] or self._anchor
         windows = self._encode(each, inside=True)
         shown = tuple(Shown(tuple(tokens), id_) for tokens, id_ in zip(windows, ids, strict=True))
