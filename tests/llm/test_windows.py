@@ -39,7 +39,7 @@ def oracle_scores(folder: Path, prompt: Prompt, options: Sequence[str]) -> list[
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     instruction, separator = prompt.template.instruction, prompt.template.separator
-    head = tokens(f"{instruction}{separator}") if instruction else []
+    head = tokens(f"{instruction}{separator}") if instruction else [tokenizer.eos_token_id]
     parts = [tokens(f"Q: {each.input}\nA: {each.output}{separator}") for each in prompt.demonstrations]
     question = f"Q: {prompt.query}\nA:"
     wholes = [tokens(f"{question} {option}") for option in options]

@@ -71,8 +71,8 @@ class TransformersLLM(Shared):
 
     The keys and values of demonstrations are kept for later queries: those of a prompt's shared part, or with
     ``context="windows"`` those of each demonstration by itself. They are overwritten by `forget`, and when they are
-    dropped to keep within `memory`; those of the query itself are overwritten after each answer. Answers do not depend on
-    earlier queries, up to rounding; with windows they do not depend on them at all. The model is pickled as its
+    dropped to keep within `memory`. Those of the query itself are overwritten after each answer. Answers do not depend
+    on earlier queries, up to rounding; with windows they do not depend on them at all. The model is pickled as its
     parameters, without any part of a prompt; unpickling loads it again.
 
     Examples, queries and options are plain text: a control token such as ``<|im_start|>`` in them is tokenised as
