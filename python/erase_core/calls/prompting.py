@@ -1,10 +1,12 @@
-"""The calls with a query: `demonstrations`, `prompt`, `ask` and `choose`."""
+"""The calls with a query: `demonstrations`, `prompt`, `route`, `ask` and `choose`."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from erase_core.backends import checked_vectors
 from erase_core.calls.open_store import OpenStore
@@ -14,10 +16,11 @@ from erase_core.examples.example import Example
 from erase_core.llm import Answer, Choice
 from erase_core.llm.prompt import Prompt, Template, check_query, fit_budget
 from erase_core.llm.protocol import check_max_tokens, check_options
-from erase_core.selection import SELECTORS, select_demonstrations
+from erase_core.reports import Route
+from erase_core.selection import SELECTORS, Routing, router_of, select_demonstrations
 from erase_core.store.reads import Reads
 
-__all__ = ["answer", "choice", "demonstrations_for", "prompt_for"]
+__all__ = ["answer", "choice", "demonstrations_for", "prompt_for", "route_for"]
 
 
 def demonstrations_for(opened: OpenStore, query: str | None) -> list[Example]:
@@ -26,14 +29,25 @@ def demonstrations_for(opened: OpenStore, query: str | None) -> list[Example]:
     if SELECTORS[opened.settings.strategy].per_query:
         if query is None:
             raise ParameterError("query is missing: the demonstrations depend on it. Give a query.")
-        _check(opened, query)
-        # Before the store is read, since a long read would block removals.
-        vector = checked_vectors(opened.backends.embedder, [query])[0]
+        vector = _vector(opened, query)
 
     def shown(reads: Reads) -> list[Example]:
         return reads.examples(select_demonstrations(opened.settings, opened.clustering.current(reads), vector))
 
     return opened.read(shown)
+
+
+def route_for(opened: OpenStore, query: str) -> Route:
+    """Return which prompt a query gets. See `Erase.route`."""
+    router = router_of(opened.settings)
+    vector = _vector(opened, query)
+
+    def route(reads: Reads) -> Route:
+        prompts, model = opened.prompts(reads), opened.clustering.current(reads)
+        routing = Routing(0, None, None) if model is None else router.route(model, vector)
+        return Route(routing.prompt, len(prompts), prompts[routing.prompt], routing.distance, routing.margin)
+
+    return opened.read(route)
 
 
 def prompt_for(opened: OpenStore, query: str) -> Prompt:
@@ -70,6 +84,13 @@ def choice(opened: OpenStore, query: str, options: Sequence[str] | None) -> Choi
     return opened.backends.llm.choose(_fitting(opened, query, longest), chosen)
 
 
+def _vector(opened: OpenStore, query: str) -> NDArray[np.float32]:
+    """Return the vector of a query. To be called before the store is read, since a long read would block removals."""
+    _check(opened, query)
+    vector: NDArray[np.float32] = checked_vectors(opened.backends.embedder, [query])[0]
+    return vector
+
+
 def _check(opened: OpenStore, query: str) -> None:
     check_query(query)
     if opened.settings.on_control_tokens == "refuse":
@@ -83,6 +104,5 @@ def _fitting(opened: OpenStore, query: str, answer_tokens: int) -> Prompt:
     if llm.context_length is None:
         return prompt
     room = max(1, llm.context_length - answer_tokens)
-    # With neighbours, the nearest comes last.
-    keep: Literal["first", "last"] = "last" if SELECTORS[opened.settings.strategy].per_query else "first"
+    keep = SELECTORS[opened.settings.strategy].keeps
     return fit_budget(prompt.demonstrations, query, prompt.template, room, llm.count_tokens, keep=keep)

@@ -158,9 +158,9 @@ def _changes(report: ForgetReport) -> list[str]:
     if not report.ids:
         return [str(report)]
     rows["ids"] = _listed(report.ids)
-    if not report.depends_on_query:
-        rows["out of the prompt"] = _listed([id_ for id_ in report.before if id_ not in report.after])
-        rows["into the prompt"] = _listed([id_ for id_ in report.after if id_ not in report.before])
+    if not report.prompts.depend_on_query:
+        rows["out of the prompt"] = _listed(report.prompts.removed)
+        rows["into the prompt"] = _listed(report.prompts.added)
     return [str(report), *(f"{name:<18} {value}" for name, value in rows.items())]
 
 
