@@ -159,8 +159,9 @@ def _changes(report: ForgetReport) -> list[str]:
         return [str(report)]
     rows["ids"] = _listed(report.ids)
     if not report.prompts.depend_on_query:
-        rows["out of the prompt"] = _listed(report.prompts.removed)
-        rows["into the prompt"] = _listed(report.prompts.added)
+        prompt = "prompt" if len(report.prompts.after) == 1 else "prompts"
+        rows[f"out of the {prompt}"] = _listed(report.prompts.removed)
+        rows[f"into the {prompt}"] = _listed(report.prompts.added)
     return [str(report), *(f"{name:<18} {value}" for name, value in rows.items())]
 
 
