@@ -24,6 +24,7 @@ from erase_core.errors import (
     UnknownSubjectError,
 )
 from erase_core.examples.example import AnyExample, Example, NewExample
+from erase_core.reports import PromptChanges
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -47,15 +48,18 @@ TEXT_IDS += [" ", "-1", "0", "1", "01", "1.0", "x" * 70, "%", "'"]
 AXES = ((1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5), (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0))
 SUBJECTS = [None, "ann", "bob", "Ann"]
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=3).map(" ".join)
+strategies = st.sampled_from(
+    [{"strategy": "kmeans"}, {"strategy": "knn"}, {"strategy": "random"}]
+    + [{"strategy": "routed", "n_prompts": n_prompts} for n_prompts in (1, 2, 4, 16)]
+)
 drawn_settings = st.fixed_dictionaries(
     {
-        "strategy": st.sampled_from(["kmeans", "knn", "random"]),
         "n_shots": st.integers(1, 5),
         "seed": st.sampled_from([0, 1, 2**64 - 1]),
         "epsilon": st.sampled_from([0.001, 0.3, 1.0]),
         "projection": st.sampled_from([None, 3, AXES]),
     }
-)
+).flatmap(lambda others: strategies.map(lambda strategy: {**strategy, **others}))
 
 
 def content(example: AnyExample) -> tuple[str, object]:
@@ -186,9 +190,8 @@ class Contract(RuleBasedStateMachine):
         report = self.one(data).forget(gone, dry_run=True)
         survivors = [example for id_, example in self.examples.items() if id_ not in gone]
         assert (report.dry_run, report.n_examples) == (True, len(survivors))
-        if self.settings["strategy"] != "knn":
-            shown = [self.expected(each).demonstrations[0] for each in (list(self.examples.values()), survivors)]
-            assert [report.before, report.after] == [[example.id for example in each] for each in shown]
+        prompts = [self.expected(each).status["prompts"] for each in (list(self.examples.values()), survivors)]
+        assert report.prompts == PromptChanges(*prompts)
 
     @rule()
     def reopen(self) -> None:

@@ -196,7 +196,7 @@ def test_the_model_is_that_of_the_settings(path: Path, settings: dict[str, Any])
     erase = create(path, some(40), **settings)
     erase.forget(range(30, 40))
     assert erase.status().digest == model.digest()
-    assert erase.status().demonstrations == [id_ for id_ in model.exemplars_ if id_ is not None]
+    assert erase.status().prompts == [[id_ for id_ in model.exemplars_ if id_ is not None]]
 
 
 # ---- the embedder ----

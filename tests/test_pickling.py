@@ -28,7 +28,9 @@ from erase_core import (
     NotPicklableError,
     OpenAILLM,
     Prompt,
+    PromptChanges,
     QKMeans,
+    Route,
     ServerOptions,
     Settings,
     Signer,
@@ -275,6 +277,7 @@ def test_a_handle_with_a_key_is_copied_and_not_pickled(path: Path) -> None:
 def test_what_is_returned_has_equal_copies(path: Path, way: str) -> None:
     with create(path, some(8)) as erase:
         things: list[Any] = [erase.ingest([example(50)]), erase.forget(1), erase.forget(2).receipt, erase.status()]
+        things += [PromptChanges([], [[1, 2], []]), Route(0, 2, [1, "a"], 0.5, None)]
         things += [erase.verify(), erase.settings, Settings(template=Template("do")), erase.prompt("what?")]
         things += [example(1), Template("a"), read_examples([{"input": "a", "output": "b"}]), BadRow("a", 1, None, "b")]
         things += [

@@ -33,7 +33,7 @@ from erase_core.errors import (
 )
 from erase_core.examples.example import counted
 from erase_core.llm.prompt import Prompt, Template, fit_budget
-from erase_core.reports import IngestReport
+from erase_core.reports import IngestReport, PromptChanges
 from small_stores import CountingLLM, WordEmbedder, contents, create, example, refused, some
 
 NOBODY = 65534
@@ -193,7 +193,9 @@ def test_reports_agree_with_their_numbers(path: Path, n: int) -> None:
         forgotten = erase.forget(erase.examples()[-1].id or 0)
         for n_similar in (0, n):
             texts.append(str(replace(forgotten, ids=list(range(n)), n_examples=n, n_missing=n, n_similar=n_similar)))
-            texts.append(str(replace(forgotten, ids=list(range(n)), after=list(range(n)), before=[], dry_run=True)))
+            several: list[list[int | str]] = [[i] for i in range(n)]
+            for prompts in (PromptChanges([], [[*range(n)]]), PromptChanges([], several)):
+                texts.append(str(replace(forgotten, ids=list(range(n)), prompts=prompts, dry_run=True)))
     for text in texts:
         check_numbers(text)
     assert isinstance(report, IngestReport)

@@ -95,3 +95,37 @@ def test_forgetting_is_never_having_known(
             f"\n| {file.stem} | {len(every)} | {len(one_by_one)} + {len(batch)} | {len(one_by_one) + 1} | 0 "
             f"| {dict(paths)} | {np.median(milliseconds):.0f} | {time.perf_counter() - start:.0f} |"
         )
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_route_is_that_of_the_survivors(file: Path, embedder: SentenceEmbedder, tmp_path: Path) -> None:
+    examples = read_examples(file).examples
+    every = [Example(i, example.input, example.output) for i, example in enumerate(examples)]
+    known = Remembering(embedder)
+
+    def build(folder: str, some: list[Example]) -> Erase:
+        made = Erase.create(tmp_path / folder, strategy="routed", embedder=known)
+        made.ingest(some)
+        return made
+
+    order = np.random.default_rng(1).permutation(len(every)).tolist()
+    late, gone = set(order[:10]), set[int]()
+    with build("store", [example for example in every if example.id not in late]) as erase:
+        for step in range(8):
+            # What the prompts show, and others.
+            shown = [id_ for prompt in erase.status().prompts for id_ in prompt]
+            now = {int(id_) for id_ in [*shown[step::16], *order[20 + step :: 40]]} - gone - late
+            report = erase.forget(now)
+            gone |= now
+            if step == 4:
+                report_of_ingest = erase.ingest([every[i] for i in sorted(late)])
+                assert report_of_ingest.prompts.before == report.prompts.after
+                late = set()
+            survivors = [example for example in every if example.id not in gone | late]
+            with build(f"fresh-{step}", survivors) as fresh:
+                assert erase.status().prompts == fresh.status().prompts
+                assert erase.status().digest == fresh.status().digest
+                for example in every[::29]:
+                    assert erase.route(example.input) == fresh.route(example.input)
+            shutil.rmtree(tmp_path / f"fresh-{step}")
+        assert erase.verify().ok

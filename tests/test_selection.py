@@ -7,14 +7,15 @@ import heapq
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
 from erase_core.errors import ParameterError
 from erase_core.examples.example import Example
 from erase_core.kmeans import QKMeans
-from erase_core.selection import SELECTORS
-from erase_core.settings import Strategy
+from erase_core.selection import SELECTORS, RoutedSelector, possible_prompts
+from erase_core.settings import Settings, Strategy
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -35,8 +36,11 @@ class Chosen:
     def select(self, model: QKMeans, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[Id]:
         return self.selector.select(model._model, n_shots, seed, query)
 
+    def prompts(self, model: QKMeans, n_shots: int, seed: int = 0) -> list[list[Id]]:
+        return self.selector.prompts(model._model, n_shots, seed)
 
-knn, draw, kmeans = Chosen("knn"), Chosen("random"), Chosen("kmeans")
+
+knn, draw, kmeans, routed = Chosen("knn"), Chosen("random"), Chosen("kmeans"), Chosen("routed")
 
 
 def unit_rows(count: int, seed: int = 0) -> NDArray[np.float32]:
@@ -136,8 +140,97 @@ def test_exemplars_are_one_a_cluster_and_the_nearest_to_its_centre(ids: list[Id]
         assert np.linalg.norm(row[shown] - centre) <= nearest + 1e-3
 
 
+# ---- routes ----
+def squares(rows: NDArray[np.float32], centre: NDArray[np.float64]) -> list[float]:
+    squared: list[float] = ((rows.astype(np.float64) - centre) ** 2).sum(axis=1).tolist()
+    return squared
+
+
+@given(ids=id_sets, n_clusters=st.integers(1, 6), n_shots=st.integers(1, 5), seed=seeds)
+def test_a_routed_prompt_is_of_the_nearest_of_its_cluster(
+    ids: list[Id], n_clusters: int, n_shots: int, seed: int
+) -> None:
+    rows = unit_rows(len(ids))
+    model = model_of(ids, rows, n_clusters, seed)
+    prompts = routed.prompts(model, n_shots)
+    label = dict(zip(cast("list[Id]", list(model.ids_)), model.labels_.tolist(), strict=True))
+    assert len(prompts) == min(n_clusters, len(ids))
+    for cluster, shown in enumerate(prompts):
+        own = [id_ for id_ in ids if label[id_] == cluster]
+        assert len(shown) == min(n_shots, len(own))
+        assert set(shown) <= set(own)
+        squared = dict(zip(ids, squares(rows, model.cluster_centers_[cluster]), strict=True))
+        # The nearest first, up to the rounding of rows.
+        assert all(squared[near] < squared[far] + 1e-3 for near, far in pairwise(shown))
+        assert all(squared[shown[-1]] < squared[id_] + 1e-3 for id_ in set(own) - set(shown))
+
+
+@given(ids=id_sets, n_clusters=st.integers(1, 6), seed=st.integers(0, 99))
+def test_a_query_gets_the_prompt_of_the_nearest_centre(ids: list[Id], n_clusters: int, seed: int) -> None:
+    model = model_of(ids, None, n_clusters, seed)
+    prompts = routed.prompts(model, 3)
+    for query in unit_rows(5, seed + 1):
+        route = RoutedSelector().route(model._model, query)
+        assert route.prompt == model.predict(query[None])[0]
+        assert routed.select(model, 3, 0, query) == prompts[route.prompt]
+        distances = np.sqrt([squares(query[None], centre)[0] for centre in model.cluster_centers_])
+        assert route.distance == pytest.approx(distances[route.prompt], abs=1e-3)
+        others = np.delete(distances, route.prompt) - distances[route.prompt]
+        assert route.margin == (pytest.approx(others.min(), abs=1e-3) if len(others) else None)
+        assert route.margin is None or route.margin >= 0
+
+
+@pytest.mark.filterwarnings("ignore::erase_core.DataWarning")
+def test_between_equal_centres_the_first_is_nearer() -> None:
+    ids: list[Id] = [5, 3, 9, 1]
+    model = QKMeans(3, max_norm=1.0).fit(np.repeat(unit_rows(1), 4, axis=0), ids=cast("list[int]", ids))
+    # One centre has all rows, and the others, which are equal to it, have none.
+    assert routed.prompts(model, 3) == [[1, 3, 5], [], []]
+    for query in unit_rows(4, 3):
+        assert RoutedSelector().route(model._model, query) == (0, ANY, 0.0)
+
+
+def test_the_prompts_are_all_that_a_query_can_get() -> None:
+    ids: list[Id] = list(range(40))
+    model = model_of(ids, None, 4)
+    for selector in (kmeans, draw, routed):
+        prompts = selector.prompts(model, 4)
+        assert all(selector.select(model, 4, 0, query) in prompts for query in unit_rows(30, 8))
+        assert len(prompts) == (4 if selector is routed else 1)
+    assert knn.prompts(model, 4) == []
+    assert possible_prompts(Settings(), None) == possible_prompts(Settings(strategy="routed"), None) == [[]]
+
+
+@given(seed=st.integers(0, 2**32), n_prompts=st.integers(1, 12), n_shots=st.integers(1, 16))
+def test_routes_after_removals_and_additions_are_those_of_the_survivors(
+    seed: int, n_prompts: int, n_shots: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    rows = np.concatenate([unit_rows(90, seed % 7), np.repeat(unit_rows(10, 3), 3, axis=0)])
+    ids: list[Id] = rng.permutation(len(rows)).tolist()
+    known, queries = set(ids[:90]), unit_rows(20, 99)
+    model = model_of(ids[:90], rows[:90], n_prompts, seed)
+    for _ in range(int(rng.integers(1, 8))):
+        # Of the prompts, too, so that lists run short.
+        shown = [id_ for prompt in routed.prompts(model, n_shots) for id_ in prompt]
+        gone = {int(each) for each in rng.choice(shown, size=min(len(shown), int(rng.integers(1, 12))), replace=False)}
+        gone = set(list(gone)[: max(1, len(known) - n_prompts)])
+        model.remove(sorted(gone))
+        known -= gone
+        back = [place for place, id_ in enumerate(ids) if id_ not in known and rng.random() < 0.1]
+        if back:
+            model.add(rows[back], ids=[cast("int", ids[place]) for place in back])
+            known |= {ids[place] for place in back}
+    places = [place for place, id_ in enumerate(ids) if id_ in known]
+    once = QKMeans(n_prompts, max_norm=1.0, random_state=seed)
+    once.fit(rows[places], ids=[cast("int", ids[place]) for place in places])
+    assert routed.prompts(model, n_shots) == routed.prompts(once, n_shots)
+    for query in queries:
+        assert RoutedSelector().route(model._model, query) == RoutedSelector().route(once._model, query)
+
+
 # ---- all ----
-@pytest.mark.parametrize("selector", [kmeans, draw, knn], ids=["kmeans", "random", "knn"])
+@pytest.mark.parametrize("selector", [kmeans, draw, knn, routed], ids=["kmeans", "random", "knn", "routed"])
 def test_a_selection_depends_neither_on_the_order_nor_on_the_history(selector: Chosen) -> None:
     rng = np.random.default_rng(0)
     ids: list[Id] = [f"row {i}" for i in range(30)]
@@ -148,6 +241,7 @@ def test_a_selection_depends_neither_on_the_order_nor_on_the_history(selector: C
         longer = model_of(ids, rows, 4)
         longer.remove([str(id_) for i, id_ in enumerate(ids) if i not in kept])
         assert selector.select(longer, 4, 0, query) == selector.select(once, 4, 0, query)
+        assert selector.prompts(longer, 4) == selector.prompts(once, 4)
 
 
 def test_the_draw_is_the_one_that_is_written_down() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import shutil
 from ast import literal_eval
-from dataclasses import fields
+from dataclasses import fields, replace
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -65,11 +66,36 @@ all_settings = st.builds(
 )
 
 
-@given(settings=all_settings)
-def test_json_keeps_settings(settings: Settings) -> None:
-    again = Settings.from_json(settings.to_json())
-    assert again == settings
-    assert again.to_json() == settings.to_json()
+@given(settings=all_settings, n_shots=st.integers(1, 16), n_prompts=st.none() | st.integers(1, 1024))
+def test_json_keeps_settings(settings: Settings, n_shots: int, n_prompts: int | None) -> None:
+    routed = replace(settings, strategy="routed", n_shots=n_shots, n_prompts=n_prompts)
+    for each in (settings, routed):
+        again = Settings.from_json(each.to_json())
+        assert again == each
+        assert again.to_json() == each.to_json()
+    # Older versions know no such name.
+    assert "n_prompts" not in json.loads(settings.to_json())
+    assert json.loads(routed.to_json())["n_prompts"] == (n_prompts or 16)
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        *(({"n_prompts": value}, "n_prompts") for value in (0, -1, 1025, 2.0, "8", True)),
+        *(({"n_shots": value}, "n_shots") for value in (0, 17, 1024)),
+        ({"n_prompts": 40, "panel": 39}, "panel"),
+        ({"n_shots": 12, "n_prompts": 40, "panel": 20}, "panel"),
+    ],
+    ids=str,
+)
+def test_settings_of_routes_out_of_range_are_refused_by_name(path: Path, given: dict[str, Any], word: str) -> None:
+    refused(lambda: create(path, strategy="routed", **given), ParameterError, word)
+    assert not path.exists()
+
+
+def test_the_model_has_as_many_clusters_as_prompts() -> None:
+    routed = Settings(strategy="routed", n_shots=12, n_prompts=9, panel=9)  # fewer on the panel than shots
+    assert (routed.n_clusters, Settings(strategy="routed").n_clusters, Settings(n_shots=5).n_clusters) == (9, 16, 5)
 
 
 def test_default_settings_are_those_of_create(path: Path) -> None:
@@ -100,6 +126,7 @@ def test_numbers_of_numpy_and_fractions_are_those_they_stand_for(path: Path) -> 
 
 
 OUT_OF_RANGE: list[tuple[str, Any]] = [
+    *(("n_prompts", value) for value in (8, 16, 0, "16", True)),  # it is for "routed" only
     *(("n_shots", value) for value in (0, -1, 1025, 2.0, "8", True, None)),
     *(("strategy", value) for value in ("", "KMEANS", "all", None, 1, ["knn"])),
     *(("seed", value) for value in (-1, 2**64, 0.0, "0", True, None)),

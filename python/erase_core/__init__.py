@@ -79,7 +79,7 @@ from erase_core.llm.prompt import Prompt, Template
 from erase_core.receipts.chain import ChainVerification, verify_receipts
 from erase_core.receipts.receipt import Receipt, ReceiptRef
 from erase_core.receipts.signing import Signer
-from erase_core.reports import ForgetReport, IngestReport, Status, Verification
+from erase_core.reports import ForgetReport, IngestReport, PromptChanges, Route, Status, Verification
 from erase_core.scan.folder import scan_folder
 from erase_core.scan.report import ScanFinding, ScanReport, UnreadPlace
 from erase_core.settings import GivenSettings, Settings
@@ -120,12 +120,14 @@ __all__ = [
     "OpenAILLM",
     "ParameterError",
     "Prompt",
+    "PromptChanges",
     "PromptTooLongError",
     "QKMeans",
     "Reading",
     "Receipt",
     "ReceiptError",
     "ReceiptRef",
+    "Route",
     "ScanFinding",
     "ScanReport",
     "ScrubError",

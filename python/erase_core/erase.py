@@ -20,7 +20,7 @@ from erase_core.calls.ingesting import run_ingest, without_refused_tokens
 from erase_core.calls.open_store import OpenStore
 from erase_core.calls.opening import Keys, arguments_of, create_new, open_existing, recipe_of
 from erase_core.calls.overview import all_examples, export_examples, status_of
-from erase_core.calls.prompting import answers, choices, demonstrations, prompts
+from erase_core.calls.prompting import answers, choices, demonstrations, prompts, route
 from erase_core.calls.queries import Queries
 from erase_core.calls.recovering import recover, warn_about
 from erase_core.calls.rekeying import rekey_store
@@ -36,7 +36,7 @@ from erase_core.llm.prompt import Prompt
 from erase_core.pickling import Recipe
 from erase_core.receipts.receipt import Receipt, ReceiptRef, as_receipt_ref
 from erase_core.receipts.signing import Signer
-from erase_core.reports import ForgetReport, IngestReport, Status, Verification
+from erase_core.reports import ForgetReport, IngestReport, Route, Status, Verification
 from erase_core.settings import GivenSettings, Settings
 from erase_core.store.reads import Reads
 from erase_core.store.user_key import KeySource
@@ -96,10 +96,10 @@ class Erase:
         signing_key, public_keys, timeout
             See `open`.
         **settings
-            Settings of the store, which never change: `n_shots`, `strategy`, `seed`, `epsilon`, `gamma`, `max_iter`,
-            `panel`, `projection`, `template`, `options`, `embedder`, `llm`, `base_url`, `chat`, `context`, `calibrate`,
-            `server`, `on_control_tokens`. See `GivenSettings` for their types and defaults, and `Settings` for what
-            each means.
+            Settings of the store, which never change: `n_shots`, `strategy`, `n_prompts`, `seed`, `epsilon`, `gamma`,
+            `max_iter`, `panel`, `projection`, `template`, `options`, `embedder`, `llm`, `base_url`, `chat`, `context`,
+            `calibrate`, `server`, `on_control_tokens`. See `GivenSettings` for their types and defaults, and `Settings`
+            for what each means.
 
         Raises
         ------
@@ -373,7 +373,7 @@ class Erase:
         Parameters
         ----------
         query : str or None, default=None
-            Needed if the selection depends on it (``strategy="knn"``).
+            Needed if the selection depends on it (``strategy="knn"`` or ``"routed"``).
 
         Raises
         ------
@@ -406,6 +406,21 @@ class Erase:
         """
         with self._opened.lock:
             return demonstrations(self._opened, Queries.many(queries))
+
+    def route(self, query: str) -> Route:
+        """Return which of the store's prompts a query gets (``strategy="routed"``).
+
+        It is the prompt of the cluster whose centre is nearest to the query, ties to the lower index.
+
+        Raises
+        ------
+        ParameterError
+            The store has another strategy, or the query is blank or has a control token that is refused.
+        EmbedderError, MissingPackageError, LLMError
+            As for `demonstrations`.
+        """
+        with self._opened.lock:
+            return route(self._opened, Queries.one(query))
 
     def prompt(self, query: str) -> Prompt:
         """Return the prompt for a query: its `text`, or its `messages` for a chat.

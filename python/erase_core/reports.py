@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any
 
 from erase_core.errors import printable
 from erase_core.examples.example import BadRow, counted
 from erase_core.receipts.receipt import Receipt, UpdatePath
 
-__all__ = ["ForgetReport", "IngestReport", "Status", "Verification"]
+__all__ = ["ForgetReport", "IngestReport", "PromptChanges", "Route", "Status", "Verification"]
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,65 @@ class _Report:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class PromptChanges(_Report):
+    """What a change of the store did to its prompts.
+
+    A prompt is the list of the ids of its demonstrations, in order. There is one that all queries share, or with
+    ``strategy="routed"`` one for each cluster.
+
+    Parameters
+    ----------
+    before, after : list of lists of int or str
+        All prompts before and after the change. Empty if every query has one of its own (``strategy="knn"``). `before`
+        is empty, too, if it is unknown because examples could not be opened. A store without examples has one prompt,
+        without demonstrations.
+
+    Attributes
+    ----------
+    changed : list of int
+        Indexes of the prompts in `after` that are not in `before`.
+    """
+
+    before: list[list[int | str]] = field(default_factory=list)
+    after: list[list[int | str]] = field(default_factory=list)
+    changed: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = set(map(tuple, self.before))
+        changed = [index for index, prompt in enumerate(self.after) if tuple(prompt) not in known]
+        object.__setattr__(self, "changed", changed)
+
+    @property
+    def depend_on_query(self) -> bool:
+        """Whether every query has a prompt of its own."""
+        return not self.after
+
+    @property
+    def removed(self) -> list[int | str]:
+        """The ids that no prompt shows any more."""
+        return _in_first_only(self.before, self.after)
+
+    @property
+    def added(self) -> list[int | str]:
+        """The ids that no prompt showed before."""
+        return _in_first_only(self.after, self.before)
+
+    def __str__(self) -> str:
+        if self.depend_on_query:
+            return "demonstrations depend on the query"
+        if len(self.after) == 1:
+            n_new = len(self.added)
+            return f"{n_new} of {counted(len(self.after[0]), 'demonstration')} {'is' if n_new == 1 else 'are'} new"
+        which = f" ({', '.join(map(str, self.changed))})" if self.changed else ""
+        return f"{len(self.changed)} of {len(self.after)} prompts changed{which}"
+
+
+def _in_first_only(some: list[list[int | str]], others: list[list[int | str]]) -> list[int | str]:
+    known = set(chain(*others))
+    return [id_ for id_ in dict.fromkeys(chain(*some)) if id_ not in known]
 
 
 @dataclass(frozen=True)
@@ -50,6 +110,8 @@ class IngestReport(_Report):
         Notes on the source: see `Reading`.
     n_duplicates : int
         Rows left out because the store contains them already.
+    prompts : PromptChanges
+        What the added examples did to the prompts.
     """
 
     n_added: int
@@ -65,6 +127,7 @@ class IngestReport(_Report):
     indistinct: list[list[int | str]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     n_duplicates: int = 0
+    prompts: PromptChanges = field(default_factory=PromptChanges)
 
     @property
     def n_indistinct(self) -> int:
@@ -106,9 +169,8 @@ class ForgetReport(_Report):
         Examples that remain.
     path : {"certified", "replayed", "reseeded"} or None
         How the clustering was updated: see `UpdateReport`. None if no example was removed.
-    before, after : list of int or str
-        Ids of the demonstrations before and after the removal. Both empty if they depend on the query. `before` is
-        empty, too, if it is unknown because examples could not be opened.
+    prompts : PromptChanges
+        What the removal did to the prompts.
     model_seconds, seconds : float
         Wall-clock time of the clustering's update, and of the whole call with all files.
     receipt : Receipt or None
@@ -124,24 +186,13 @@ class ForgetReport(_Report):
     ids: list[int | str]
     n_examples: int
     path: UpdatePath | None
-    before: list[int | str]
-    after: list[int | str]
+    prompts: PromptChanges
     model_seconds: float
     seconds: float
     receipt: Receipt | None = field(default=None, repr=False)
     dry_run: bool = False
     n_missing: int = 0
     n_similar: int = 0
-
-    @property
-    def depends_on_query(self) -> bool:
-        """Whether the demonstrations depend on the query."""
-        return self.n_examples > 0 and not self.before and not self.after
-
-    @property
-    def n_changed(self) -> int:
-        """How many demonstrations are new in the prompt."""
-        return sum(id_ not in self.before for id_ in self.after)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict for JSON; the receipt is its number and hash."""
@@ -153,16 +204,45 @@ class ForgetReport(_Report):
         left = f"{self.n_examples} remain{'s' if self.n_examples == 1 else ''}"
         text = f"{counted(len(self.ids), 'example')} {verb}, {left}"
         if self.ids:
-            is_new = f"{'is' if self.n_changed == 1 else 'are'} new"
-            new = f"{self.n_changed} of {counted(len(self.after), 'demonstration')} {is_new}"
-            shown = "demonstrations depend on the query" if self.depends_on_query else new
-            text += f"; clustering {self.path} in {1e3 * self.model_seconds:.2f} ms, {shown}"
+            text += f"; clustering {self.path} in {1e3 * self.model_seconds:.2f} ms, {self.prompts}"
         if self.n_missing:
             text += f"; {self.n_missing} of those requested {'is' if self.n_missing == 1 else 'are'} not in the store"
         if self.n_similar:
             others = f"{counted(self.n_similar, 'other subject')} look{'s' if self.n_similar == 1 else ''} alike"
             text += f"; {others} and {'keeps its' if self.n_similar == 1 else 'keep their'} examples"
         return f"{text} ({1e3 * self.seconds:.0f} ms in all)"
+
+
+@dataclass(frozen=True)
+class Route(_Report):
+    """The result of `Erase.route`: which prompt a query gets.
+
+    Parameters
+    ----------
+    prompt : int
+        Index of the prompt, from 0.
+    n_prompts : int
+        Number of prompts in the store: `n_prompts` of its settings, or less if it has fewer examples.
+    demonstrations : list of int or str
+        Ids of the prompt's demonstrations, in order.
+    distance : float or None
+        Distance of the query's vector to the centre of the prompt's cluster, after projection. None for a store without
+        examples.
+    margin : float or None
+        How much farther the second nearest centre is. None if there is no other.
+    """
+
+    prompt: int
+    n_prompts: int
+    demonstrations: list[int | str]
+    distance: float | None
+    margin: float | None
+
+    def __str__(self) -> str:
+        shown = ", ".join(map(str, self.demonstrations)) or "none"
+        text = f"prompt {self.prompt} of {self.n_prompts}, demonstrations {shown}"
+        text += "" if self.distance is None else f"; distance {self.distance:.3f}"
+        return printable(text + ("" if self.margin is None else f", the next centre is {self.margin:.3f} farther"))
 
 
 @dataclass(frozen=True)
@@ -175,8 +255,9 @@ class Status(_Report):
     n_examples, n_subjects : int
     strategy : str
     n_shots : int
-    demonstrations : list of int or str
-        Ids of the demonstrations in the prompt. Empty if they depend on the query.
+    prompts : list of lists of int or str
+        All prompts that a query can get, as the ids of their demonstrations: one, or with ``strategy="routed"`` one for
+        each cluster. Empty if every query has one of its own.
     embedder : str
         Name of the embedding model.
     llm : str
@@ -199,7 +280,7 @@ class Status(_Report):
     n_subjects: int
     strategy: str
     n_shots: int
-    demonstrations: list[int | str]
+    prompts: list[list[int | str]]
     embedder: str
     llm: str
     digest: str

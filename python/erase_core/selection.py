@@ -2,6 +2,8 @@
 
 Each strategy is a pure function of the examples in the store, the seed and the query. So each is exact under removal:
 afterwards it selects what it would have selected if the removed example had never existed.
+
+A *prompt* is here the list of the ids of its demonstrations, in order.
 """
 
 from __future__ import annotations
@@ -9,15 +11,27 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from erase_core._core import Model
+from erase_core.errors import ParameterError
 from erase_core.settings import Settings, Strategy
 
-__all__ = ["SELECTORS", "KMeansSelector", "NeighbourSelector", "RandomSelector", "Selector", "select_demonstrations"]
+__all__ = [
+    "SELECTORS",
+    "KMeansSelector",
+    "NeighbourSelector",
+    "RandomSelector",
+    "RoutedSelector",
+    "Routing",
+    "Selector",
+    "possible_prompts",
+    "router_of",
+    "select_demonstrations",
+]
 
 
 class Selector(Protocol):
@@ -25,6 +39,19 @@ class Selector(Protocol):
 
     per_query: bool
     """Whether the selection depends on the query."""
+    is_shared: bool
+    """Whether many queries get the same prompt."""
+    keeps: Literal["first", "last"]
+    """Which demonstrations stay in a prompt that is too long."""
+
+    def prompts(self, model: Model, n_shots: int, seed: int) -> list[list[int | str]]:
+        """Return all prompts that a query can get; none if every query gets one of its own.
+
+        Parameters
+        ----------
+        model, n_shots, seed
+            See `select`.
+        """
 
     def select(self, model: Model, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
         """Return the ids of at most `n_shots` examples, in the order in which they are shown.
@@ -44,6 +71,12 @@ class KMeansSelector:
     """Selects the example nearest to each centre, cluster by cluster (ERASE, section 4; Auto-CoT)."""
 
     per_query = False
+    is_shared = True
+    keeps: Literal["first", "last"] = "first"
+
+    def prompts(self, model: Model, n_shots: int, seed: int) -> list[list[int | str]]:
+        """Return the one prompt."""
+        return [self.select(model, n_shots, seed, None)]
 
     def select(self, model: Model, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
         """Return the exemplars of the clusters that have one."""
@@ -54,6 +87,12 @@ class NeighbourSelector:
     """Selects the examples nearest to the query. The nearest comes last, next to the question."""
 
     per_query = True
+    is_shared = False
+    keeps: Literal["first", "last"] = "last"
+
+    def prompts(self, model: Model, n_shots: int, seed: int) -> list[list[int | str]]:
+        """Return no prompts, because they are not known without a query."""
+        return []
 
     def select(self, model: Model, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
         """Return the ids of the nearest examples."""
@@ -67,11 +106,66 @@ class RandomSelector:
     """Selects the examples with the smallest keyed hashes: a random draw in which examples are independent."""
 
     per_query = False
+    is_shared = True
+    keeps: Literal["first", "last"] = "first"
+
+    def prompts(self, model: Model, n_shots: int, seed: int) -> list[list[int | str]]:
+        """Return the one prompt."""
+        return [self.select(model, n_shots, seed, None)]
 
     def select(self, model: Model, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
         """Return the ids of the drawn examples."""
         ids: Sequence[int | str] = np.asarray(model.ids(), dtype=object).tolist()
         return heapq.nsmallest(n_shots, ids, key=_draw(seed))
+
+
+class Routing(NamedTuple):
+    """Which prompt a query gets.
+
+    Parameters
+    ----------
+    prompt : int
+        Its index among all prompts, which is the cluster's.
+    distance : float or None
+        Distance of the query to the cluster's centre, after projection. None if there is no centre.
+    margin : float or None
+        How much farther the second nearest centre is. None if there is only one.
+    """
+
+    prompt: int
+    distance: float | None
+    margin: float | None
+
+
+class RoutedSelector:
+    """Selects the examples of a cluster that are nearest to its centre: of the cluster whose centre the query is near.
+
+    The nearest comes first. So if the last ones are left out, or change, the prompt begins as before, and what a
+    language model has kept of its beginning stays valid.
+    """
+
+    per_query = True
+    is_shared = True
+    keeps: Literal["first", "last"] = "first"
+
+    def prompts(self, model: Model, n_shots: int, seed: int) -> list[list[int | str]]:
+        """Return the prompt of each cluster. One that has fewer rows than `n_shots` shows all of them."""
+        return model.nearest(n_shots)
+
+    def route(self, model: Model, query: NDArray[np.float32]) -> Routing:
+        """Return the cluster whose centre is nearest to the query, ties to the lower index."""
+        row = np.ascontiguousarray(query)[None]
+        nearest = int(model.predict(row)[0])
+        distances = model.transform(row)[0]
+        own = float(distances[nearest])
+        others = np.delete(distances, nearest)
+        return Routing(nearest, own, float(others.min()) - own if len(others) else None)
+
+    def select(self, model: Model, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
+        """Return the prompt of the query's cluster."""
+        if query is None:
+            raise TypeError("query must be a vector for the strategy 'routed', got None")
+        return self.prompts(model, n_shots, seed)[self.route(model, query).prompt]
 
 
 def _draw(seed: int) -> Callable[[int | str], tuple[bytes, int | str]]:
@@ -84,7 +178,40 @@ SELECTORS: dict[Strategy, Selector] = {
     "kmeans": KMeansSelector(),
     "knn": NeighbourSelector(),
     "random": RandomSelector(),
+    "routed": RoutedSelector(),
 }
+
+
+def possible_prompts(settings: Settings, model: Model | None) -> list[list[int | str]]:
+    """Return all prompts that a query can get; none if every query gets one of its own.
+
+    Parameters
+    ----------
+    settings : Settings
+    model : Model or None
+        The model of all examples; None for a store without examples, which has one prompt without demonstrations.
+    """
+    if model is None:
+        return [[]]
+    return SELECTORS[settings.strategy].prompts(model, settings.n_shots, settings.seed)
+
+
+def router_of(settings: Settings) -> RoutedSelector:
+    """Return the strategy that routes queries.
+
+    Raises
+    ------
+    ParameterError
+        The strategy of the store has no routes.
+    """
+    selector = SELECTORS[settings.strategy]
+    if isinstance(selector, RoutedSelector):
+        return selector
+    what = "every query gets a prompt of its own" if selector.per_query else "all queries get the same prompt"
+    raise ParameterError(
+        f"a store with the strategy {settings.strategy!r} has no routes: {what}. Create one with "
+        'strategy="routed" (--strategy routed).'
+    )
 
 
 def select_demonstrations(

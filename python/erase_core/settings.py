@@ -26,7 +26,12 @@ from erase_core.llm.server_options import ServerOptions
 
 __all__ = ["GivenSettings", "Settings", "Strategy", "is_name", "name_of"]
 
-Strategy = Literal["kmeans", "knn", "random"]
+Strategy = Literal["kmeans", "knn", "random", "routed"]
+
+# Prompts of the strategy "routed" if none are given, and the most demonstrations in one of them: the core keeps that
+# many rows of each cluster at hand (rust/core/src/exemplar.rs).
+N_PROMPTS = 16
+MAX_ROUTED_SHOTS = 16
 
 # The parameters of `Erase.create` that are not settings.
 OTHERS = ("api_key", "receipts", "signing_key", "public_keys", "key", "timeout")
@@ -38,7 +43,9 @@ class GivenSettings(TypedDict, total=False):
     Parameters
     ----------
     n_shots : int, default=8
-    strategy : {"kmeans", "knn", "random"}, default="kmeans"
+    strategy : {"kmeans", "knn", "random", "routed"}, default="kmeans"
+    n_prompts : int or None, default=None
+        Only for ``strategy="routed"``. None: 16.
     seed : int, default=0
     epsilon : float, default=1.0
     gamma : float, default=0.2
@@ -67,6 +74,7 @@ class GivenSettings(TypedDict, total=False):
 
     n_shots: int
     strategy: Strategy
+    n_prompts: int | None
     seed: int
     epsilon: float
     gamma: float
@@ -92,10 +100,15 @@ class Settings:
     Parameters
     ----------
     n_shots : int, default=8
-        Demonstrations in a prompt.
-    strategy : {"kmeans", "knn", "random"}, default="kmeans"
+        Demonstrations in a prompt. At most 16 for the strategy "routed".
+    strategy : {"kmeans", "knn", "random", "routed"}, default="kmeans"
         How demonstrations are chosen. "kmeans": the examples nearest to the cluster centres, the same for all queries
-        (ERASE). "knn": the examples nearest to the query. "random": a draw by seed and id.
+        (ERASE). "knn": the examples nearest to the query. "random": a draw by seed and id. "routed": one prompt for
+        each cluster, of the examples of the cluster that are nearest to its centre; a query gets the prompt of the
+        centre that is nearest to it.
+    n_prompts : int or None, default=None
+        Number of clusters, and so of prompts, for the strategy "routed", 1 to 1024. None: 16 for this strategy; it must
+        be None for the others.
     seed : int, default=0
         Seed of all random draws, 0 to 2**64 - 1.
     epsilon, gamma, max_iter, panel
@@ -139,6 +152,7 @@ class Settings:
 
     n_shots: int = 8
     strategy: Strategy = "kmeans"
+    n_prompts: int | None = None
     seed: int = 0
     epsilon: float = 1.0
     gamma: float = 0.2
@@ -158,15 +172,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         # The checks turn numpy numbers into Python numbers, which JSON can hold.
-        object.__setattr__(self, "n_shots", checks.integer("n_shots", self.n_shots, 1, 1024))
         checks.choice("strategy", self.strategy, get_args(Strategy))
+        is_routed = self.strategy == "routed"
+        most = MAX_ROUTED_SHOTS if is_routed else 1024
+        object.__setattr__(self, "n_shots", checks.integer("n_shots", self.n_shots, 1, most))
+        object.__setattr__(self, "n_prompts", _n_prompts(self.n_prompts, is_routed=is_routed))
         object.__setattr__(self, "seed", checks.integer("seed", self.seed, 0, 2**64 - 1))
         checks.epsilon(self.epsilon)
         checks.gamma(self.gamma)
         for name in ("epsilon", "gamma"):
             object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "max_iter", checks.integer("max_iter", self.max_iter, 1, checks.MAX_ITER))
-        panel = checks.panel(self.panel, self.n_shots)
+        panel = checks.panel(self.panel, self.n_clusters)
         object.__setattr__(self, "panel", "auto" if self.panel == "auto" else panel)
         if self.projection is not None:
             columns = checks.integer("projection", self.projection, 1, checks.MAX_DIM)
@@ -195,6 +212,11 @@ class Settings:
         checks.choice("on_control_tokens", self.on_control_tokens, get_args(OnControlTokens))
         if self.base_url is not None and self.llm is None:
             raise ParameterError("llm must be the name of a model at base_url, got None")
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters of the store's model."""
+        return self.n_shots if self.n_prompts is None else self.n_prompts
 
     @classmethod
     def of(cls, given: GivenSettings) -> Settings:
@@ -233,6 +255,8 @@ class Settings:
             del values["context"]
         if not self.calibrate:
             del values["calibrate"]
+        if self.n_prompts is None:
+            del values["n_prompts"]
         return json.dumps(values, sort_keys=True)
 
     @classmethod
@@ -246,6 +270,15 @@ class Settings:
         values["server"] = ServerOptions.of(values.get("server"))
         values = {"context": "joint", "calibrate": False, **values}
         return cls(**{**values, "options": tuple(values["options"])})
+
+
+def _n_prompts(value: object, *, is_routed: bool) -> int | None:
+    """Return the number of prompts; None for the strategies that have no such number."""
+    if is_routed:
+        return checks.integer("n_prompts", N_PROMPTS if value is None else value, 1, 1024)
+    if value is not None:
+        raise ParameterError(f'n_prompts is only for strategy="routed", got {value!r}. Leave it out.')
+    return None
 
 
 def is_name(model: object) -> TypeGuard[str | PathLike[str]]:

@@ -268,10 +268,10 @@ def reader_of(pipe: Path, process: subprocess.Popen[str]) -> int:
 # ---- what is printed ----
 def test_results_as_json(store: Path, tmp_path: Path) -> None:
     status = json_of("status", "--store", store)
-    assert (status["n_examples"], len(status["demonstrations"])) == (60, 4)
+    assert (status["n_examples"], list(map(len, status["prompts"]))) == (60, [4])
     assert json_of("verify", "--store", store)["ok"] is True
     shown = json_of("prompt", "what?", "--store", store)
-    assert shown["demonstrations"] == status["demonstrations"]
+    assert [shown["demonstrations"]] == status["prompts"]
     assert len(shown["messages"]) == 9
     assert shown["text"].endswith("Q: what?\nA:")
     assert json_of("choose", "what?", "yes", "no", "--store", store)["option"] in ("yes", "no")
@@ -287,7 +287,7 @@ def test_results_as_text(store: Path, tmp_path: Path) -> None:
     status = json_of("status", "--store", store)
     lines = erase("status", "--store", store).stdout.splitlines()
     assert f"digest           {status['digest']}" in lines
-    assert f"demonstrations   {', '.join(status['demonstrations'])}" in lines
+    assert f"demonstrations   {', '.join(status['prompts'][0])}" in lines
     shown = json_of("prompt", "what?", "--store", store)
     assert erase("prompt", "what?", "--store", store).stdout == shown["text"] + "\n"
     assert json.loads(erase("prompt", "what?", "--messages", "--store", store).stdout) == shown["messages"]
@@ -341,11 +341,11 @@ def test_a_dry_run_changes_nothing_and_tells_what_would_change(store: Path) -> N
     number, hash_ = (report["receipt"][name] for name in ("number", "hash"))
     assert report | times == plan | times | {"dry_run": False, "receipt": {"number": 1, "hash": hash_}}
     assert json_of("receipts", "show", number, "--store", store)["hash"] == hash_
-    assert report["after"] == json_of("status", "--store", store)["demonstrations"]
+    assert report["prompts"]["after"] == json_of("status", "--store", store)["prompts"]
 
 
 def test_no_text_of_an_example_is_printed(store: Path) -> None:
-    shown = json_of("status", "--store", store)["demonstrations"]
+    [shown] = json_of("status", "--store", store)["prompts"]
     texts = {e.id: e.input for e in read_examples(EXAMPLES).examples}
     result = erase("forget", "--id", shown[0], "--store", store, "--yes")
     assert shown[0] in result.stdout

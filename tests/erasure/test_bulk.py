@@ -30,6 +30,7 @@ from erase_core.errors import (
     UnknownSubjectError,
 )
 from erase_core.examples.example import Example
+from erase_core.reports import PromptChanges
 from hypothesis import given
 from hypothesis import strategies as st
 from small_stores import (
@@ -78,7 +79,8 @@ def test_a_request_may_be_repeated(path: Path, request_: dict[str, Any]) -> None
         [named] = request_.values()
         n_named = 1 if isinstance(named, (int, str)) else len(named)
         assert (again.ids, again.receipt, again.path, again.n_missing) == ([], None, None, n_named)
-        assert again.before == again.after == [each.id for each in state.demonstrations[0]]
+        assert again.prompts.before == again.prompts.after == [[each.id for each in state.demonstrations[0]]]
+        assert again.prompts.changed == []
         assert (again.n_examples, again.dry_run) == (first.n_examples, False)
         assert (contents(path).keys(), seen(erase)) == (before.keys(), state)
         assert [each.number for each in erase.receipts()] == [1]
@@ -100,7 +102,7 @@ def test_of_several_those_that_are_there_are_forgotten(path: Path) -> None:
         plan = erase.forget([1, 77, 2, "1", 78, 1], on_missing="skip", dry_run=True)
         report = erase.forget([1, 77, 2, "1", 78, 1], on_missing="skip")
         assert (report.ids, report.n_missing) == ([1, 2], 3)
-        assert (plan.ids, plan.n_missing, plan.after) == (report.ids, report.n_missing, report.after)
+        assert (plan.ids, plan.n_missing, plan.prompts) == (report.ids, report.n_missing, report.prompts)
         report = erase.forget(subject=["nobody", "bob"], on_missing="skip")
         assert (report.ids, report.n_missing) == ([6, 10], 1)
         survivors = [each for each in some(12) if each.id not in (1, 2, 6, 10)]
@@ -114,8 +116,8 @@ def test_a_store_without_examples_has_nothing_to_forget(path: Path) -> None:
         for request_ in ({"ids": [0]}, {"subject": "ann"}):
             for dry_run in (True, False):
                 report = erase.forget(**request_, on_missing="skip", dry_run=dry_run)
-                assert (report.ids, report.n_examples, report.before, report.after) == ([], 0, [], [])
-                assert not report.depends_on_query
+                assert (report.ids, report.n_examples, report.prompts) == ([], 0, PromptChanges([[]], [[]]))
+                assert not report.prompts.depend_on_query
 
 
 @pytest.mark.parametrize("again", [{"ids": [1]}, {"subject": "nobody"}])

@@ -193,7 +193,7 @@ Call = Callable[[Erase], object]
 # What is called, and which examples a sound store has then.
 CALLS: dict[str, tuple[Call, Callable[[list[Example]], list[Example]]]] = {
     "open": (lambda erase: None, lambda sound: sound),
-    "status": (lambda erase: erase.status().demonstrations, lambda sound: sound),
+    "status": (lambda erase: erase.status().prompts, lambda sound: sound),
     "prompt": (lambda erase: erase.prompt(QUERIES[0]).text, lambda sound: sound),
     "examples": (lambda erase: erase.examples(), lambda sound: sound),
     "demonstrations": (lambda erase: erase.demonstrations(), lambda sound: sound),
@@ -331,10 +331,10 @@ def test_an_example_whose_slot_is_damaged_is_the_only_one_that_is_lost(
                     refused(partial(erase.forget, others[0]), StoreError, "not named here", "nothing was forgotten")
                 report = erase.forget(sorted(gone))
                 assert {*report.ids} == gone
-                assert report.before in ([], [each.id for each in before])
+                assert report.prompts.before in ([], [[each.id for each in before]])
                 kept = [each for each in examples if each.id not in gone]
                 assert seen(erase) == seen_anew(copy) == fresh(kept)
-                assert report.after == [each.id for each in erase.demonstrations()]
+                assert report.prompts.after == [[each.id for each in erase.demonstrations()]]
                 refused(partial(erase.ingest, [examples[lost[0]]]), ForgottenError)
                 assert report.receipt is not None
                 assert len(report.receipt.rows) == len(gone)

@@ -28,6 +28,7 @@ from erase_core.errors import EraseError
 from erase_core.examples.example import Example, NewExample
 from erase_core.llm import Answer, Choice
 from erase_core.llm.prompt import Prompt
+from erase_core.reports import Route
 from erase_core.store.transaction import WriteTransaction
 from numpy.typing import NDArray
 
@@ -161,6 +162,7 @@ class Seen(NamedTuple):
     status: dict[str, Any]
     demonstrations: list[list[Example]]
     prompts: list[str]
+    routes: list[Route]
 
 
 def seen(erase: Erase) -> Seen:
@@ -174,6 +176,7 @@ def seen(erase: Erase) -> Seen:
         {name: value for name, value in status.items() if name not in UNLIKE},
         [erase.demonstrations(query) for query in QUERIES],
         [erase.prompt(query).text for query in QUERIES],
+        [erase.route(query) for query in QUERIES if erase.settings.n_prompts is not None],
     )
 
 

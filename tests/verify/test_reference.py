@@ -31,13 +31,14 @@ from model_bytes import sealed
 from numpy.typing import NDArray
 from problems import INT_IDS, TEXT_IDS, Problem, problems, random_config, random_rows, row_sets
 
-Compared = tuple[bytes, list[int], str]  # file, labels and digest
+Compared = tuple[bytes, list[int], str, list[list[Id]]]  # file, labels, digest and the nearest rows of each cluster
+NEAREST = 3
 
 
 def fitted(vectors: NDArray[Any], ids: Any, params: Params) -> Compared:
     """The reference's model."""
     model = fit(vectors, ids, params)
-    return model.content, model.labels.tolist(), model.digest
+    return model.content, model.labels.tolist(), model.digest, model.nearest(NEAREST)
 
 
 def refitted(rows: Mapping[Id, Sequence[float]], config: Config) -> Compared:
@@ -47,7 +48,7 @@ def refitted(rows: Mapping[Id, Sequence[float]], config: Config) -> Compared:
 
 def body(model: _core.Model) -> Compared:
     """The core's, the file without its checksum."""
-    return model.to_bytes()[:-32], model.labels().tolist(), model.digest()
+    return model.to_bytes()[:-32], model.labels().tolist(), model.digest(), model.nearest(NEAREST)
 
 
 def unit_rows(n: int, d: int, seed: int = 0) -> NDArray[np.float32]:
@@ -61,10 +62,12 @@ def unit_rows(n: int, d: int, seed: int = 0) -> NDArray[np.float32]:
 # ---- the golden vectors ----
 @each_vector
 def test_the_golden_models(vector: dict[str, Any]) -> None:
-    content, labels, digest = refitted(golden_rows(vector), golden_config(vector))
+    content, labels, digest, nearest = refitted(golden_rows(vector), golden_config(vector))
     expected = vector["expected"]
     assert digest == expected["digest"]
     assert labels == (expected["result"]["labels"] if expected["result"] else [])
+    exemplars = expected["result"]["exemplars"] if expected["result"] else []
+    assert [ids[0] if ids else None for ids in nearest] == exemplars
     if expected["file"] is not None:
         assert sealed(content).hex() == expected["file"]
 

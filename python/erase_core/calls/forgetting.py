@@ -11,8 +11,8 @@ from dataclasses import replace
 from erase_core.calls.open_store import OpenStore
 from erase_core.erasure.request import Matched, Request
 from erase_core.errors import LLMError, ScrubError
-from erase_core.reports import ForgetReport
-from erase_core.selection import select_demonstrations
+from erase_core.reports import ForgetReport, PromptChanges
+from erase_core.selection import possible_prompts
 from erase_core.store.clustering import ModelTransaction
 from erase_core.store.reads import Reads
 
@@ -24,12 +24,12 @@ def run_dry_forget(opened: OpenStore, request: Request) -> ForgetReport:
 
     def run(reads: Reads) -> ForgetReport:
         matched = request.resolve(reads)
-        before = opened.demonstration_ids(reads)
+        before = opened.prompts(reads)
         if not matched.ids:
-            return matched.report(None, len(reads), before, before, dry_run=True)
+            return matched.report(None, len(reads), PromptChanges(before, before), dry_run=True)
         update, model = opened.clustering.trial(reads, matched.ids)
-        after = select_demonstrations(opened.settings, model)
-        return matched.report(update, len(reads) - len(matched.ids), before, after, dry_run=True)
+        prompts = PromptChanges(before, possible_prompts(opened.settings, model))
+        return matched.report(update, len(reads) - len(matched.ids), prompts, dry_run=True)
 
     return opened.read(run)
 
@@ -64,8 +64,8 @@ def _nothing_to_forget(opened: OpenStore, request: Request) -> ForgetReport | No
         matched = request.resolve(reads)
         if matched.ids:
             return None
-        shown = opened.demonstration_ids(reads)
-        return matched.report(None, len(reads), shown, shown)
+        prompts = opened.prompts(reads)
+        return matched.report(None, len(reads), PromptChanges(prompts, prompts))
 
     return opened.read(run)
 
@@ -73,11 +73,12 @@ def _nothing_to_forget(opened: OpenStore, request: Request) -> ForgetReport | No
 def _removed(opened: OpenStore, tx: ModelTransaction, matched: Matched) -> ForgetReport:
     """Remove examples in a transaction, and return the report."""
     # Without a model, it is not known what was shown.
-    before = opened.demonstration_ids(tx) if opened.clustering.is_current(tx) else []
+    before = opened.prompts(tx) if opened.clustering.is_current(tx) else []
     if not matched.ids:  # another process has removed them, on a file system without locks
-        return matched.report(None, len(tx), before, before)
+        return matched.report(None, len(tx), PromptChanges(before, before))
     update, model, receipt = opened.removals.remove(tx, matched.ids, matched.subjects)
-    return matched.report(update, len(tx), before, select_demonstrations(opened.settings, model), receipt)
+    prompts = PromptChanges(before, possible_prompts(opened.settings, model))
+    return matched.report(update, len(tx), prompts, receipt)
 
 
 def _finish(opened: OpenStore, report: ForgetReport) -> None:

@@ -16,7 +16,8 @@ from erase_core.erasure.truncation import count_tokens, limit_of
 from erase_core.examples.control_tokens import OnControlTokens, without_control_tokens
 from erase_core.examples.example import AnyExample, Reading
 from erase_core.progress import bar
-from erase_core.reports import IngestReport
+from erase_core.reports import IngestReport, PromptChanges
+from erase_core.selection import possible_prompts
 from erase_core.store.reads import Reads
 
 __all__ = ["run_ingest", "without_refused_tokens"]
@@ -78,6 +79,7 @@ def run_ingest(
             is_same = tx.state.generation == checked
             admitted = np.ones(len(coming), dtype=np.bool_) if is_same else admission.admits(tx, coming)
             model = opened.clustering.current(tx)
+            shown = prompts = opened.prompts(tx)
             examples = admission.numbered(tx, list(compress(coming, admitted)), model)
             counts = counts[admitted]
             # Not copied if all are admitted, because they may be many.
@@ -90,7 +92,7 @@ def run_ingest(
             with bar("Storing", len(examples), shown=progress) as advance:
                 slots = tx.insert(examples, kept, cut, advance)
             if ids:
-                opened.clustering.add(tx, slots, ids, kept)
+                prompts = possible_prompts(opened.settings, opened.clustering.add(tx, slots, ids, kept))
             alike = [[example.id for example in group] for group in tx.twins(slots[place] for place in cut)]
             n_examples = len(tx)
     finally:
@@ -110,4 +112,5 @@ def run_ingest(
         max_tokens=limit,
         indistinct=alike,
         notes=reading.notes + notes_of_duplicates(coming, on_duplicate),
+        prompts=PromptChanges(shown, prompts),
     )

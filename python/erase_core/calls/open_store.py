@@ -13,7 +13,7 @@ from erase_core.backends import Backends
 from erase_core.calls.calibrating import Priors
 from erase_core.erasure.receipt_checks import StoreReceipts
 from erase_core.erasure.removal import Removals
-from erase_core.selection import select_demonstrations
+from erase_core.selection import possible_prompts
 from erase_core.store.clustering import Clustering
 from erase_core.store.key_file import KeyGoneError
 from erase_core.store.reads import Reads
@@ -103,9 +103,9 @@ class OpenStore:
         self.backends.forget(ids)
         self._generation = before
 
-    def demonstration_ids(self, reads: Reads) -> list[int | str]:
-        """Return the ids of the demonstrations, in order; none with ``strategy="knn"``."""
-        return select_demonstrations(self.settings, self.clustering.current(reads))
+    def prompts(self, reads: Reads) -> list[list[int | str]]:
+        """Return all prompts that a query can get, as the ids of their demonstrations; none with ``strategy="knn"``."""
+        return possible_prompts(self.settings, self.clustering.current(reads))
 
     def close(self) -> None:
         """Close the store, and overwrite what the language model has cached of prompts."""

@@ -27,7 +27,7 @@ def status_of(opened: OpenStore) -> Status:
             n_subjects=reads.state.n_subjects,
             strategy=opened.settings.strategy,
             n_shots=opened.settings.n_shots,
-            demonstrations=opened.demonstration_ids(reads),
+            prompts=opened.prompts(reads),
             embedder=reads.constants.embedder,
             llm=opened.backends.llm_name,
             digest=opened.clustering.digest(reads),

@@ -1,4 +1,4 @@
-"""The calls with queries: demonstrations, prompts, answers and choices, for one query or for several.
+"""The calls with queries: demonstrations, prompts, routes, answers and choices, for one query or for several.
 
 A call with one query is a call with several that has one.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal
 
 from erase_core import checks
 from erase_core.backends import query_vectors
@@ -20,10 +19,11 @@ from erase_core.examples.example import Example
 from erase_core.llm import LLM, Answer, Choice, TransformersLLM
 from erase_core.llm.prompt import Prompt, Template, check_query, fit_budget
 from erase_core.llm.protocol import check_max_tokens, check_options, context_for
-from erase_core.selection import SELECTORS, select_demonstrations
+from erase_core.reports import Route
+from erase_core.selection import SELECTORS, Routing, router_of, select_demonstrations
 from erase_core.store.reads import Reads
 
-__all__ = ["answers", "choices", "demonstrations", "prompts"]
+__all__ = ["answers", "choices", "demonstrations", "prompts", "route"]
 
 MAX_PARALLEL = 1024
 
@@ -37,13 +37,27 @@ def demonstrations(opened: OpenStore, queries: Queries) -> list[list[Example]]:
     return _selected(opened, queries)
 
 
+def route(opened: OpenStore, queries: Queries) -> Route:
+    """Return which prompt a query gets. See `Erase.route`."""
+    router = router_of(opened.settings)
+    _check(opened, queries)
+    vector = query_vectors(opened.backends.embedder, queries.texts)[0]
+
+    def routed(reads: Reads) -> Route:
+        prompts, model = opened.prompts(reads), opened.clustering.current(reads)
+        routing = Routing(0, None, None) if model is None else router.route(model, vector)
+        return Route(routing.prompt, len(prompts), prompts[routing.prompt], routing.distance, routing.margin)
+
+    return opened.read(routed)
+
+
 def prompts(opened: OpenStore, queries: Queries) -> list[Prompt]:
     """Return the prompt of each query. See `Erase.prompt`."""
     _check(opened, queries)
     template = opened.settings.template or Template()
     context = opened.settings.context
-    if context == "auto" and opened.settings.strategy != "knn":
-        context = "joint"  # a prompt that many queries share is kept as a whole
+    if context == "auto" and SELECTORS[opened.settings.strategy].is_shared:
+        context = "joint"  # such a prompt is kept as a whole
     return [
         Prompt(template, tuple(shown), query, context)
         for shown, query in zip(_selected(opened, queries), queries.texts, strict=True)
@@ -91,7 +105,7 @@ def choices(
         return []
     llm = opened.backends.llm
     # A prompt of its own for each query would take four calls of the model instead of one.
-    is_calibrated = opened.settings.calibrate and opened.settings.strategy != "knn"
+    is_calibrated = opened.settings.calibrate and SELECTORS[opened.settings.strategy].is_shared
     choose = partial(opened.priors.calibrated, llm) if is_calibrated else llm.choose
     return queries.each(
         lambda place: choose(fitting[place], chosen),
@@ -142,8 +156,7 @@ def _fitting(opened: OpenStore, queries: Queries, answer_tokens: int) -> list[Pr
     if llm.context_length is None:
         return made
     room = max(1, llm.context_length - answer_tokens)
-    # With neighbours, the nearest comes last.
-    keep: Literal["first", "last"] = "last" if SELECTORS[opened.settings.strategy].per_query else "first"
+    keep = SELECTORS[opened.settings.strategy].keeps
     fitting = []
     for place, prompt in enumerate(made):
         with queries.at(place):

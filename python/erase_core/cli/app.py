@@ -99,7 +99,12 @@ def _common(
 def init(
     store: Store = STORE,
     shots: Shots = 8,
-    strategy: Annotated[str, typer.Option(help="How to choose demonstrations: kmeans, knn or random.")] = "kmeans",
+    strategy: Annotated[
+        str, typer.Option(help="How to choose demonstrations: kmeans, routed, knn or random.")
+    ] = "kmeans",
+    n_prompts: Annotated[
+        int | None, typer.Option(help="Number of prompts of the strategy routed; 16 by default.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 0,
     epsilon: Annotated[float, typer.Option(help="Pitch of the lattice of the centres.")] = 1.0,
     projection: Annotated[
@@ -162,6 +167,7 @@ def init(
             store,
             n_shots=shots,
             strategy=cast("Strategy", strategy),  # `create` checks these values
+            n_prompts=n_prompts,
             seed=seed,
             epsilon=epsilon,
             projection=along,
@@ -243,7 +249,8 @@ def ingest(
             progress=True,
         )
     unseen = [report.unseen] if report.unseen else []
-    lines = [str(report), *unseen, *(f"left out: {row}" for row in report.skipped)]
+    changes = [str(report.prompts)] if report.prompts.changed else []
+    lines = [str(report), *changes, *unseen, *(f"left out: {row}" for row in report.skipped)]
     show(report.to_dict(), lines, as_json=as_json, done=True)
 
 
@@ -324,6 +331,9 @@ def prompt(
     query: Query,
     store: Store = STORE,
     messages: Annotated[bool, typer.Option("--messages", help="Print chat messages, as a JSON array.")] = False,
+    show_route: Annotated[
+        bool, typer.Option("--show-route", help="Say which of the store's prompts it is (strategy routed).")
+    ] = False,
     receipts: Receipts = None,
     key_from: KeyFrom = None,
     public_key: PublicKeys = None,
@@ -331,9 +341,14 @@ def prompt(
 ) -> None:
     """Print the prompt for a question."""
     with open_store(store, receipts, public_key, key_from) as erase:
+        route = erase.route(query) if show_route else None
         made = erase.prompt(query)
+    if route is not None:
+        output.note(str(route))
     ids = [example.id for example in made.demonstrations]
-    result = {"text": made.text, "messages": made.messages, "demonstrations": ids}
+    result: dict[str, object] = {"text": made.text, "messages": made.messages, "demonstrations": ids}
+    if route is not None:
+        result["route"] = route.to_dict()
     show(result, [json.dumps(made.messages) if messages else made.text], as_json=as_json)
 
 
@@ -348,12 +363,11 @@ def status(
     """Print the contents and settings of the store."""
     with open_store(store, receipts, public_key, key_from) as erase:
         found = erase.status()
-    shown = ", ".join(map(str, found.demonstrations)) or "none, or a choice for each question"
     rows = {
         "store": found.folder,
         "examples": f"{found.n_examples}, of {counted(found.n_subjects, 'subject')}",
         "selection": f"{found.n_shots} by {found.strategy}",
-        "demonstrations": shown,
+        "demonstrations": _shown(found.prompts),
         "embedding model": found.embedder,
         "language model": found.llm,
         "digest": found.digest or "none",
@@ -363,6 +377,16 @@ def status(
     if not found.scrubbed:
         rows["removals"] = "not finished; the next command finishes them"
     show(found.to_dict(), [f"{name:<16} {value}" for name, value in rows.items()], as_json=as_json)
+
+
+def _shown(prompts: Sequence[Sequence[int | str]]) -> str:
+    """Return a line on all prompts: the demonstrations of a single one, or how many there are."""
+    if not prompts:
+        return "a choice for each question"
+    if len(prompts) == 1:
+        return ", ".join(map(str, prompts[0])) or "none"
+    fewest, most = min(map(len, prompts)), max(map(len, prompts))
+    return f"{len(prompts)} prompts of {counted(most, 'example') if fewest == most else f'{fewest} to {most} examples'}"
 
 
 @app.command()

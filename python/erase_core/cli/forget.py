@@ -158,9 +158,10 @@ def _changes(report: ForgetReport) -> list[str]:
     if not report.ids:
         return [str(report)]
     rows["ids"] = _listed(report.ids)
-    if not report.depends_on_query:
-        rows["out of the prompt"] = _listed([id_ for id_ in report.before if id_ not in report.after])
-        rows["into the prompt"] = _listed([id_ for id_ in report.after if id_ not in report.before])
+    if not report.prompts.depend_on_query:
+        prompt = "prompt" if len(report.prompts.after) == 1 else "prompts"
+        rows[f"out of the {prompt}"] = _listed(report.prompts.removed)
+        rows[f"into the {prompt}"] = _listed(report.prompts.added)
     return [str(report), *(f"{name:<18} {value}" for name, value in rows.items())]
 
 

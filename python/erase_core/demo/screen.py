@@ -148,7 +148,7 @@ def _half(example: Example | None, mark: str, style: str, *, marked: bool) -> li
 
 
 def _shown(report: ForgetReport) -> int:
-    return sum(id_ in report.ids for id_ in report.before)
+    return sum(id_ in report.ids for prompt in report.prompts.before for id_ in prompt)
 
 
 def _clip(text: str, width: int) -> str:

@@ -169,7 +169,8 @@ class Removals:
     ) -> Receipt:
         head, constants = reads.state.head, reads.constants
         settings = constants.settings
-        names = ("n_shots", "seed", "epsilon", "gamma", "max_iter", "panel", "projection")
+        names = ["n_shots", "seed", "epsilon", "gamma", "max_iter", "panel", "projection"]
+        names += [] if settings.n_prompts is None else ["n_prompts"]
         return Receipt(
             number=head.number + 1,
             store=constants.name,

@@ -12,7 +12,7 @@ from erase_core import checks
 from erase_core.errors import ParameterError, UnknownSubjectError
 from erase_core.examples.example import counted
 from erase_core.receipts.receipt import Receipt
-from erase_core.reports import ForgetReport
+from erase_core.reports import ForgetReport, PromptChanges
 from erase_core.store.clustering import Update
 from erase_core.store.reads import Reads
 
@@ -45,8 +45,7 @@ class Matched(NamedTuple):
         self,
         update: Update | None,
         n_examples: int,
-        before: list[int | str],
-        after: list[int | str],
+        prompts: PromptChanges,
         receipt: Receipt | None = None,
         *,
         dry_run: bool = False,
@@ -56,8 +55,7 @@ class Matched(NamedTuple):
             ids=self.ids,
             n_examples=n_examples,
             path=None if update is None else update.path,
-            before=before,
-            after=after,
+            prompts=prompts,
             model_seconds=0.0 if update is None else update.seconds,
             seconds=0.0,
             receipt=receipt,

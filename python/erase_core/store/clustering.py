@@ -152,14 +152,12 @@ class Clustering:
         """Whether the model of this state is in memory."""
         return self._generation == reads.state.generation
 
-    def add(
-        self, tx: ModelTransaction, slots: range, ids: Sequence[int | str], vectors: NDArray[np.float32]
-    ) -> UpdateReport | None:
-        """Add rows to the model, and return the report; None if they are the first rows."""
+    def add(self, tx: ModelTransaction, slots: range, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> Model:
+        """Add rows to the model, and return it."""
         self._changed, self._generation = True, None
-        report = self._take_in(slots, ids, vectors)
+        model = self._take_in(slots, ids, vectors)
         tx.set_model(self._digest())
-        return report
+        return model
 
     def trial(self, reads: Reads, ids: Sequence[int | str]) -> tuple[Update, Model | None]:
         """Return the update of `remove` and the resulting model, without changing anything."""
@@ -225,16 +223,13 @@ class Clustering:
             vectors.fill(0)
         self._ids = dict(zip(slots, ids, strict=True))
 
-    def _take_in(
-        self, slots: Sequence[int], ids: Sequence[int | str], vectors: NDArray[np.float32]
-    ) -> UpdateReport | None:
-        report = None
+    def _take_in(self, slots: Sequence[int], ids: Sequence[int | str], vectors: NDArray[np.float32]) -> Model:
         if self._model is None:
             self._model = self._fit(ids, vectors)
         else:
-            report = self._model.add(vectors, _of_one_kind(ids))
+            self._model.add(vectors, _of_one_kind(ids))
         self._ids |= zip(slots, ids, strict=True)
-        return report
+        return self._model
 
     def _take_out(self, slots: Sequence[int], ids: Sequence[int | str]) -> UpdateReport:
         model = self._not_empty(self._model)
@@ -249,11 +244,11 @@ class Clustering:
         return Model.fit(
             vectors,
             _of_one_kind(ids),
-            n_clusters=settings.n_shots,
+            n_clusters=settings.n_clusters,
             epsilon=checks.epsilon(settings.epsilon),
             gamma=checks.gamma(settings.gamma),
             max_iter=settings.max_iter,
-            panel=checks.panel(settings.panel, settings.n_shots),
+            panel=checks.panel(settings.panel, settings.n_clusters),
             projection=checks.projection(settings.projection if axes is None else axes, vectors.shape[1]),
             max_norm=1.0,
             center=None,

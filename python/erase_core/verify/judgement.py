@@ -15,10 +15,11 @@ from erase_core.errors import DataError, IdKindError, ModelFileError, StoreError
 from erase_core.examples.example import counted
 from erase_core.receipts.chain import ChainVerification
 from erase_core.receipts.problem import Problem
-from erase_core.selection import select_demonstrations
+from erase_core.selection import possible_prompts
 from erase_core.store.state import State
 from erase_core.verify import reference
 from erase_core.verify.picture import Picture, ReceiptsPicture, RowsPicture
+from erase_core.verify.reference import Fitted
 
 __all__ = ["judge"]
 
@@ -93,8 +94,24 @@ def _of_model(picture: Picture, model: Model) -> Iterator[Problem]:
     except ModelFileError as error:
         yield Problem(STORE, "model", f"the model is invalid: {error}")
     else:
-        if select_demonstrations(picture.settings, model) != select_demonstrations(picture.settings, reloaded):
-            yield Problem(STORE, "model", "the demonstrations differ from those of a reloaded model")
+        yield from _of_prompts(picture, model, reloaded, expected)
+
+
+# verify 4
+def _of_prompts(picture: Picture, model: Model, reloaded: Model, expected: Fitted) -> Iterator[Problem]:
+    """Yield the differences between the prompts and routes of a model, of one reloaded from its bytes, and expected."""
+    settings = picture.settings
+    prompts = possible_prompts(settings, model)
+    if prompts != possible_prompts(settings, reloaded):
+        yield Problem(STORE, "model", "the demonstrations differ from those of a reloaded model")
+    if settings.n_prompts is None:
+        return
+    if prompts != expected.nearest(settings.n_shots):
+        yield Problem(STORE, "model", "the prompts of the routes differ from those of the second implementation")
+    # An example's own vector is a query, too.
+    routes = expected.routes(picture.vectors)
+    if any(each.predict(picture.vectors).tolist() != routes for each in (model, reloaded)):
+        yield Problem(STORE, "model", "routes differ from those of the second implementation")
 
 
 # verify 5

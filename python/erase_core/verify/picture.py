@@ -175,11 +175,11 @@ def take(
 def _params(reads: Reads) -> reference.Params:
     settings, axes = reads.constants.settings, reads.constants.axes
     return reference.Params(
-        n_clusters=settings.n_shots,
+        n_clusters=settings.n_clusters,
         epsilon=checks.epsilon(settings.epsilon),
         gamma=checks.gamma(settings.gamma),
         max_iter=settings.max_iter,
-        panel=checks.panel(settings.panel, settings.n_shots),
+        panel=checks.panel(settings.panel, settings.n_clusters),
         seed=settings.seed,
         max_norm=1.0,
         projection=settings.projection if axes is None else axes,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -83,11 +83,39 @@ class Fitted:
     labels : ndarray of shape (n,)
         In the order of the ids.
     digest : str
+    ids : list of int or str
+        Ascending.
+    rows : int16 array of shape (n, D)
+        The rows as section 3 aligns them, in the order of the ids.
+    exponent : int
+        Their exponent.
+    result : Step or None
+        The result of section 7; None if there are no rows.
+    params : Params
     """
 
     content: bytes
     labels: NDArray[np.uint16]
     digest: str
+    ids: list[int | str]
+    rows: Int16s
+    exponent: int
+    result: Step | None
+    params: Params
+
+    def nearest(self, count: int) -> list[list[int | str]]:
+        """Return for each cluster the ids of the `count` rows nearest to its centre, or of all of fewer."""
+        if self.result is None:
+            return []
+        return [[self.ids[i] for i in nearest] for nearest in _nearest(self.rows, self.result, count)]
+
+    def routes(self, vectors: NDArray[np.float32] | NDArray[np.float64]) -> list[int]:
+        """Return the route of each vector: the index of the centre nearest to it."""
+        if self.result is None:
+            raise DataError("a model without rows has no centres")
+        params = replace(self.params, max_norm=None)
+        exponents, rows = _fixed_rows(vectors, np.arange(len(vectors), dtype=np.int64), params)
+        return _routes(rows, exponents - self.exponent, self.result.centres)
 
 
 @dataclass(frozen=True)
@@ -133,9 +161,10 @@ def fit(
     kind = struct.pack("<BQ", is_text, n)
     content = [head, kind, *each, exponents.astype("<i2").tobytes(), rows.astype("<i2", copy=False).tobytes()]
     state = [head, kind, _hash_of_rows(is_text, each, exponents, rows)]
-    labels = np.empty(0, dtype=np.uint16)
+    labels, aligned, result = np.empty(0, dtype=np.uint16), rows, None
+    exponent = int(exponents.max(initial=LOWEST_EXPONENT))
     if n:
-        aligned, keys = _aligned(rows, exponents, int(exponents.max())), row_keys(names)
+        aligned, keys = _aligned(rows, exponents, exponent), row_keys(names)
         panel = _panel(keys, params)
         on_panel = aligned[panel]
         chosen, rounds = _seeding(on_panel, keys[panel], min(params.n_clusters, n), params.seed)
@@ -146,7 +175,8 @@ def fit(
         state += [_round_bytes(rounds, [each[i] for i in panel]), *map(_step_bytes, steps)]
         state += [struct.pack("<QQ", first.loss, last.loss), result.counts.astype("<u8").tobytes()]
         state += [struct.pack("<Q", result.loss), *_exemplar_bytes(aligned, result, each)]
-    return Fitted(b"".join(content), labels, hash_bytes(b"".join(state)).hex())
+    digest, sorted_ids = hash_bytes(b"".join(state)).hex(), [ids[i] for i in order]
+    return Fitted(b"".join(content), labels, digest, sorted_ids, aligned, exponent, result, params)
 
 
 def _is_text(ids: Sequence[int] | Sequence[str]) -> bool:
@@ -373,7 +403,39 @@ def _steps(panel: Int16s, centres: Int64s, params: Params) -> list[Step]:
     return [*steps, _assign(panel, centres)]
 
 
-# ---- 9. Digest; the exemplars of section 7 ----
+# ---- 7. Result: the nearest rows, and routes ----
+def _nearest(rows: Int16s, step: Step, count: int) -> Iterator[Int64s]:
+    """The positions of each label's rows nearest to its centre. Stable: of one distance the smaller id comes first."""
+    for j, centre in enumerate(step.centres):
+        own = np.flatnonzero(step.labels == j)
+        distances = [np.empty(0)] + [
+            _distances(rows[own[p]].astype(np.float64), centre[None].astype(np.float64))[:, 0]
+            for p in _chunks(len(own), rows.shape[1])
+        ]
+        yield own[np.argsort(np.concatenate(distances), kind="stable")[:count]]
+
+
+def _routes(rows: Int16s, shifts: Int64s, centres: Int64s) -> list[int]:
+    """The centre nearest to each row, whose exponent is that of the model's rows plus the shift."""
+    routes = np.empty(len(rows), dtype=np.int64)
+    for part in _chunks(*rows.shape):
+        aligned = _aligned(rows[part], np.minimum(shifts[part], 0), 0).astype(np.float64)
+        routes[part] = _distances(aligned, centres.astype(np.float64)).argmin(axis=1)  # on a tie, the lowest index
+    for i in np.flatnonzero(shifts > 0):
+        routes[i] = _far_route(rows[i].tolist(), int(shifts[i]), centres.tolist())
+    return routes.tolist()
+
+
+def _far_route(row: list[int], shift: int, centres: list[list[int]]) -> int:
+    """The centre nearest to a row that is beyond the scale of the model's rows, in unbounded integers."""
+    keys = []
+    for centre in centres:
+        product = sum(x * c for x, c in zip(row, centre, strict=True))
+        keys.append(sum(c * c for c in centre) - (product << shift + 1))
+    return keys.index(min(keys))
+
+
+# ---- 9. Digest ----
 def _hash_of_rows(is_text: bool, ids: Sequence[bytes], exponents: Int64s, rows: Int16s) -> bytes:
     """The sum of the rows' hashes."""
     kind, total = b"eraserow" + struct.pack("<B", is_text), np.zeros(1024, dtype=np.uint16)
@@ -398,14 +460,9 @@ def _step_bytes(step: Step) -> bytes:
 
 
 def _exemplar_bytes(rows: Int16s, step: Step, ids: Sequence[bytes]) -> Iterator[bytes]:
-    """The row of each label that is nearest to the centre; `argmin` takes the first of several, of the smaller id."""
-    for j, centre in enumerate(step.centres):
-        own = np.flatnonzero(step.labels == j)
-        distances = [
-            _distances(rows[own[p]].astype(np.float64), centre[None].astype(np.float64))
-            for p in _chunks(len(own), rows.shape[1])
-        ]
-        yield b"\1" + ids[own[np.concatenate(distances).argmin()]] if len(own) else b"\0"
+    """The exemplar of each label."""
+    for nearest in _nearest(rows, step, 1):
+        yield b"\1" + ids[nearest[0]] if len(nearest) else b"\0"
 
 
 # ---- docs/file-format.md ----
