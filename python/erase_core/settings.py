@@ -26,7 +26,7 @@ from erase_core.llm.server_options import ServerOptions
 
 __all__ = ["GivenSettings", "Settings", "Strategy", "is_name", "name_of"]
 
-Strategy = Literal["kmeans", "knn", "random", "routed"]
+Strategy = Literal["knn", "routed", "kmeans", "random"]
 
 # Prompts of the strategy "routed" if none are given, and the most demonstrations in one of them: the core keeps that
 # many rows of each cluster at hand (rust/core/src/exemplar.rs).
@@ -43,7 +43,7 @@ class GivenSettings(TypedDict, total=False):
     Parameters
     ----------
     n_shots : int, default=8
-    strategy : {"kmeans", "knn", "random", "routed"}, default="kmeans"
+    strategy : {"knn", "routed", "kmeans", "random"}, default="knn"
     n_prompts : int or None, default=None
         Only for ``strategy="routed"``. None: 16.
     seed : int, default=0
@@ -101,7 +101,7 @@ class Settings:
     ----------
     n_shots : int, default=8
         Demonstrations in a prompt. At most 16 for the strategy "routed".
-    strategy : {"kmeans", "knn", "random", "routed"}, default="kmeans"
+    strategy : {"knn", "routed", "kmeans", "random"}, default="knn"
         How demonstrations are chosen. "kmeans": the examples nearest to the cluster centres, the same for all queries
         (ERASE). "knn": the examples nearest to the query. "random": a draw by seed and id. "routed": one prompt for
         each cluster, of the examples of the cluster that are nearest to its centre; a query gets the prompt of the
@@ -151,7 +151,7 @@ class Settings:
     """
 
     n_shots: int = 8
-    strategy: Strategy = "kmeans"
+    strategy: Strategy = "knn"
     n_prompts: int | None = None
     seed: int = 0
     epsilon: float = 1.0

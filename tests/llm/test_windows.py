@@ -188,7 +188,8 @@ def test_the_same_words_of_two_examples_are_dropped_with_either(folders: Callabl
     twins = (Example(1, "Is ice cold?", "yes"), Example(2, "Is ice cold?", "yes"))
     for going in twins:
         llm.choose(windows(shown=twins), OPTIONS)
-        held = [tensor for kept in llm._memory._kept.values() for tensor in kept.values.buffers]
+        held = [tensor for kept in llm._memory._kept.values() if kept.ids for tensor in kept.values.buffers]
+        assert held
         llm.forget_examples([going.id])
         assert is_zero(held)
     # Each of the two counts, as in a joint prompt.

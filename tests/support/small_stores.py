@@ -119,7 +119,9 @@ def some(count: int, first: int = 0) -> list[Example]:
 
 def create(path: Path, examples: Sequence[Example] = (), **settings: Any) -> Erase:
     """A store with these examples."""
-    erase = Erase.create(path, **{"n_shots": 3, "embedder": WordEmbedder(), "llm": CountingLLM(), **settings})
+    erase = Erase.create(
+        path, **{"n_shots": 3, "strategy": "kmeans", "embedder": WordEmbedder(), "llm": CountingLLM(), **settings}
+    )
     if examples:
         erase.ingest(list(examples))
     return erase

@@ -12,12 +12,12 @@ __all__ = ["Outcome", "Rebuilt", "Score"]
 
 @dataclass(frozen=True)
 class Score:
-    """How many questions were answered correctly with one selection of demonstrations, and in how many seconds."""
+    """How many questions were answered correctly with a selection of demonstrations, and the median seconds of one."""
 
     selection: str
     n_right: int
     n_questions: int
-    seconds: float
+    median_seconds: float
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Rebuilt:
     digest: str
     digests_equal: bool
     prompts_equal: bool
+    scores_equal: bool
     seconds: float
 
 
@@ -50,7 +51,7 @@ class Outcome:
     @property
     def ok(self) -> bool:
         """Whether all comparisons are equal, and no trace of the forgotten texts was found."""
-        same = self.rebuilt.digests_equal and self.rebuilt.prompts_equal
+        same = self.rebuilt.digests_equal and self.rebuilt.prompts_equal and self.rebuilt.scores_equal
         return self.verification.ok and same and self.n_traces == 0
 
     def to_dict(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
@@ -21,19 +22,22 @@ from erase_core.examples.example import AnyExample
 from erase_core.examples.reading import read_examples
 from erase_core.llm import LLM, TransformersLLM
 from erase_core.progress import waiting
-from erase_core.settings import Strategy
+from erase_core.settings import GivenSettings
 from erase_core.verify.scan import forms_of_text, search
 
 __all__ = ["Outcome", "Score", "run_demo"]
 
 DATA = Path(__file__).parent
-# The demonstrations in the prompt, and the strategy that selects them.
-SELECTIONS: dict[str, Strategy | None] = {
+# How demonstrations are selected and read, by the names in the table. None: there are none. The last is the default.
+SELECTIONS: dict[str, GivenSettings | None] = {
     "none": None,
-    "random": "random",
-    "nearest to the centres": "kmeans",
-    "nearest to each question": "knn",
+    "a random draw, the same for all": {"strategy": "random"},
+    "nearest to the centres, the same for all (ERASE)": {"strategy": "kmeans"},
+    "nearest to the centres, a prompt for each region": {"strategy": "routed"},
+    "nearest to the question, in one prompt": {"strategy": "knn", "context": "joint"},
+    "nearest to the question, each by itself (default)": {},
 }
+DEFAULT = next(reversed(SELECTIONS))
 
 
 class Remembering:
@@ -74,48 +78,58 @@ class Demo:
             self.llm: LLM = TransformersLLM()
         self.remembering = Remembering(self.embedder)
 
-    def new_store(self, folder: Path, strategy: Strategy, embedder: Embedder | None = None) -> Erase:
+    def new_store(self, folder: Path, settings: GivenSettings | None = None, embedder: Embedder | None = None) -> Erase:
         """Create a store."""
-        return Erase.create(
-            folder,
-            n_shots=self.n_shots,
-            strategy=strategy,
-            seed=self.seed,
-            options=self.options,
-            embedder=embedder or self.remembering,
-            llm=self.llm,
-        )
+        common: GivenSettings = {
+            "n_shots": self.n_shots,
+            "seed": self.seed,
+            "options": self.options,
+            "embedder": embedder or self.remembering,
+            "llm": self.llm,
+        }
+        given: GivenSettings = {**common, **(settings or {})}
+        return Erase.create(folder, **given)
 
     def score(self, main: Erase, selection: str, questions: Sequence[AnyExample]) -> Score:
-        """Answer questions with one selection of demonstrations."""
-        strategy = SELECTIONS[selection]
+        """Answer questions with one selection of demonstrations, and measure the time of a query that is not the first.
+
+        What the language model keeps of demonstrations is computed before, so that it is not part of the time.
+        """
+        settings = SELECTIONS[selection]
         with ExitStack() as stack:
-            if strategy == "kmeans":
+            if selection == DEFAULT:
                 store = main
             else:
-                store = stack.enter_context(self.new_store(self.folder / selection, strategy or "kmeans"))
-                if strategy is not None:
+                store = stack.enter_context(
+                    self.new_store(self.folder / f"store {list(SELECTIONS).index(selection)}", settings)
+                )
+                if settings is not None:
                     store.ingest(self.examples)
-            start = perf_counter()
-            answers = [
-                store.choose(question.input).option for question in self.screen.track(questions, f"Asking: {selection}")
-            ]
-            seconds = perf_counter() - start
-        n_right = sum(answer == question.output for answer, question in zip(answers, questions, strict=True))
-        return Score(selection, n_right, len(questions), seconds)
+            if store.settings.strategy == "routed" or selection == DEFAULT:
+                for question in self.screen.track(questions, f"Reading: {selection}"):
+                    store.choose(question.input)
+            n_right, seconds = 0, []
+            for question in self.screen.track(questions, f"Asking: {selection}"):
+                start = perf_counter()
+                n_right += store.choose(question.input).option == question.output
+                seconds.append(perf_counter() - start)
+        return Score(selection, n_right, len(questions), median(seconds))
 
-    def rebuild(self, main: Erase, subject: str, question: str) -> Rebuilt:
+    def rebuild(self, main: Erase, subject: str, questions: Sequence[str]) -> Rebuilt:
         """Build a store that never contained the subject, with newly computed vectors, and compare the two stores."""
         survivors = [example for example in self.examples if example.subject != subject]
+        answered = main.choose(questions[0])
+        self.llm.forget()
         start = perf_counter()
-        with self.new_store(self.folder / "rebuilt", "kmeans", self.embedder) as other:
+        with self.new_store(self.folder / "rebuilt", embedder=self.embedder) as other:
             other.ingest(survivors, progress=True)
             seconds = perf_counter() - start
             digest = other.status().digest
             return Rebuilt(
                 digest=digest,
                 digests_equal=digest == main.status().digest,
-                prompts_equal=other.prompt(question) == main.prompt(question),
+                prompts_equal=other.prompt_many(questions) == main.prompt_many(questions),
+                scores_equal=other.choose(questions[0]).scores == answered.scores,
                 seconds=seconds,
             )
 
@@ -149,22 +163,23 @@ def run_demo(
     screen = Screen(quiet=quiet)
     with TemporaryDirectory(prefix="erase-demo-") as temporary, ExitStack() as stack:
         demo = Demo(Path(temporary), n_shots, seed, screen)
-        main = stack.enter_context(demo.new_store(folder or demo.folder / "store", "kmeans"))
+        main = stack.enter_context(demo.new_store(folder or demo.folder / "store"))
         screen.ingested(main.ingest(demo.examples, progress=not quiet), main.status())
-        screen.demonstrations(main.demonstrations())
+        asked = [question.input for question in questions]
+        screen.demonstrations(asked[0], main.demonstrations(asked[0]))
 
         scores = [demo.score(main, selection, questions) for selection in SELECTIONS]
         screen.scores(scores, demo.llm.name)
 
-        subject = next(shown.subject for shown in main.demonstrations() if shown.subject is not None)
+        before = main.demonstrations(asked[0])
+        subject = next(shown.subject for shown in reversed(before) if shown.subject is not None)
         gone = [example for example in demo.examples if example.subject == subject]
-        before = main.demonstrations()
         forgotten = main.forget(subject=subject)
-        screen.forgotten(subject, forgotten, before, main.demonstrations())
+        screen.forgotten(subject, forgotten, before, main.demonstrations(asked[0]))
 
         verification = main.verify(absent=[example.input for example in gone])
         n_traces = _traces(Path(main.status().folder), gone)
-        rebuilt = demo.rebuild(main, subject, questions[0].input)
+        rebuilt = demo.rebuild(main, subject, asked)
         status = main.status()
         outcome = Outcome(
             folder=status.folder,

@@ -52,13 +52,14 @@ class Screen:
             f"embedded in {report.embedding_seconds:.1f} s",
         )
 
-    def demonstrations(self, shown: Sequence[Example]) -> None:
-        """Print the examples in the prompt."""
-        self._step("The prompt", f"the message nearest to the centre of each of {len(shown)} clusters")
+    def demonstrations(self, question: str, shown: Sequence[Example]) -> None:
+        """Print the examples in the prompt of a question."""
+        self._step("A prompt", f"the {len(shown)} messages nearest to a question, the nearest last")
         table = _table("id", "customer", "intent", "message")
         for example in shown:
             table.add_row(str(example.id), example.subject, example.output, _clip(example.input, 58))
         self._print(table)
+        self._print(Text(f"the question: {_clip(question, 80)}"))
 
     def scores(self, scores: Sequence[Score], model: str) -> None:
         """Print how many questions were answered correctly with each selection."""
@@ -66,8 +67,9 @@ class Screen:
         self._step("Answers", f"{n} random test messages; which of the ten intents does each have?")
         table = _table("examples in the prompt", "right", "share", "seconds each")
         for score in scores:
-            share = f"{score.n_right / n:.0%}"
-            table.add_row(score.selection, f"{score.n_right} of {n}", share, f"{score.seconds / n:.2f}")
+            table.add_row(
+                score.selection, f"{score.n_right} of {n}", f"{score.n_right / n:.0%}", f"{score.median_seconds:.2f}"
+            )
         self._print(table)
         # Two standard errors of a share are at most one over the root of the number.
         self._print(Text(f"{model}, on this machine. An illustration, not a benchmark:", style="dim"))
@@ -77,9 +79,8 @@ class Screen:
         self, subject: str, report: ForgetReport, before: Sequence[Example], after: Sequence[Example]
     ) -> None:
         """Print the demonstrations before and after the removal side by side, with changes marked."""
-        self._step(
-            "An erasure request", f"{subject}, {len(report.ids)} messages, {_shown(report)} of them in the prompt"
-        )
+        n_shown = sum(example.id in report.ids for example in before)
+        self._step("An erasure request", f"{subject}, {len(report.ids)} messages, {n_shown} of them in that prompt")
         table = _table("", "before", "", "", "", "after", "", "")
         for left, right in zip_longest(before, after):
             table.add_row(
@@ -97,7 +98,7 @@ class Screen:
             {
                 "a second implementation of the model": f"every byte {same[outcome.verification.ok]}",
                 "a new store without the customer": f"digest {same[rebuilt.digests_equal]}, "
-                f"prompt {same[rebuilt.prompts_equal]}",
+                f"prompts {same[rebuilt.prompts_equal]}, scores of an answer {same[rebuilt.scores_equal]}",
                 "its digest": rebuilt.digest[:48],
                 "forgotten texts in the store's files": f"{outcome.n_traces} of {len(report.ids)}",
                 **(
@@ -145,10 +146,6 @@ def _half(example: Example | None, mark: str, style: str, *, marked: bool) -> li
         return [Text()] * 4
     cells = [mark if marked else " ", str(example.id), example.output, _clip(example.input, 22)]
     return [Text(cell, style=style if marked else "") for cell in cells]
-
-
-def _shown(report: ForgetReport) -> int:
-    return sum(id_ in report.ids for prompt in report.prompts.before for id_ in prompt)
 
 
 def _clip(text: str, width: int) -> str:
