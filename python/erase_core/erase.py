@@ -622,7 +622,8 @@ class Erase:
         """Verify the store: its model, rows, receipts and files.
 
         The model is compared with a fit by a second implementation, which shares no code with the first, and the
-        demonstrations with those of a model reloaded from the same bytes. Each row is compared with its hash, and all
+        demonstrations with those of a model reloaded from the same bytes. With ``strategy="routed"`` all prompts and
+        the routes of all examples are compared with both. Each row is compared with its hash, and all
         rows with the store's commitment. The receipts must fit one another and the store and, if `open` was given
         public keys, be signed by these.
 

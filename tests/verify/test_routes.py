@@ -39,6 +39,19 @@ def test_nearest_rows_and_routes_are_the_cores(problem: Problem, ids: list[Id], 
         assert model.predict(queries).tolist() == expected.routes(queries)
 
 
+@pytest.mark.parametrize("max_norm", [None, 8.0])
+def test_routes_are_the_cores_beyond_the_scale_of_the_model(max_norm: float | None) -> None:
+    """Where both the length of a centre and its angle to the query decide: not much farther than the rows are."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(80, 3)) * rng.uniform(0.1, 1.5, size=(80, 1))
+    config = Config(20, d=3, max_norm=max_norm)
+    model = _core.Model.fit(rows, None, n_threads=1, cache_bytes=None, **config.core())
+    expected = reference.fit(rows, range(80), reference.Params(**config.core()))
+    for factor in (1.0, 2.5, 5.0, 10.0, 20.0, 60.0):
+        queries = factor * rng.normal(size=(2000, 3))
+        assert model.predict(queries).tolist() == expected.routes(queries)
+
+
 def test_the_route_of_a_row_of_the_model_is_its_cluster() -> None:
     rows = np.random.default_rng(0).normal(size=(300, 5))
     config = Config(9, d=5)
