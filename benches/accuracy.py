@@ -18,7 +18,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +34,7 @@ from measure import Matrix
 
 RESULTS = Path(__file__).with_name("results") / "accuracy"
 # Processor seconds, for estimates: a choice among options; reading one example.
-CHOICE, EXAMPLE = 0.2, 0.1
+CHOICE, EXAMPLE = 0.15, 0.07
 
 
 class Item(NamedTuple):
@@ -49,13 +49,17 @@ class Item(NamedTuple):
         """Its place in what is kept."""
         return self.task.name, self.row.name, self.seed
 
+    @property
+    def group(self) -> Hashable:
+        """What one process does: rows of windows need the same windows."""
+        return (self.task.name, "windows") if self.row.context == "windows" else self.key
+
     def seconds(self, n_questions: int, n_shots: int) -> float:
         """Return an estimate of its processor time."""
         n = min(n_questions, len(self.task.questions))
         runs, examples = n, self.row.n_prompts * n_shots
         if self.row.context == "windows":
-            # A third of the neighbours were seen before.
-            examples = min(len(self.task.examples), int(n * len_of(self.row, n_shots) * 2 / 3)) if self.seed == 0 else n
+            examples = new_windows(self.row, n, n_shots)
             runs += examples * len(CONTENT_FREE)
         elif not self.row.n_prompts:
             examples = n * n_shots
@@ -64,10 +68,14 @@ class Item(NamedTuple):
         return CHOICE * runs + EXAMPLE * examples
 
 
-def len_of(row: Row, n_shots: int) -> int:
-    """Return how many windows a query of a row has."""
-    number = row.name.removeprefix("windows, ")
-    return int(number) if number.isdigit() else n_shots
+def new_windows(row: Row, n_questions: int, n_shots: int) -> int:
+    """Return about how many windows a row is the first to read: a third of the neighbours of a query are known."""
+    names = [each.name for each in ROWS if each.per_query and each.context == "windows" and not each.drawn]
+    if row.name not in names:  # its neighbours are those of other rows
+        return n_shots
+    place = names.index(row.name)
+    sizes = [0, *(int(name.rsplit(maxsplit=1)[1]) for name in names)]
+    return n_questions * (sizes[place + 1] - sizes[place]) * 2 // 3
 
 
 def work(tasks: Sequence[Task], n_seeds: int) -> Iterator[Item]:
@@ -79,14 +87,17 @@ def work(tasks: Sequence[Task], n_seeds: int) -> Iterator[Item]:
                     yield Item(task, row, seed)
 
 
-def shares(seconds: Sequence[float], n: int) -> list[int]:
-    """Return which of `n` processes does each item: the one that has least to do so far."""
+def shares(groups: Sequence[Hashable], seconds: Sequence[float], n: int) -> list[int]:
+    """Return which of `n` processes does each item: for a group of items, the one that has least to do so far."""
+    of_group: dict[Hashable, float] = {}
+    for group, cost in zip(groups, seconds, strict=True):
+        of_group[group] = of_group.get(group, 0.0) + cost
     load = [0.0] * n
-    owners = []
-    for cost in seconds:
-        owners.append(load.index(min(load)))
-        load[owners[-1]] += cost
-    return owners
+    owners = {}
+    for group, cost in of_group.items():
+        owners[group] = load.index(min(load))
+        load[owners[group]] += cost
+    return [owners[group] for group in groups]
 
 
 class Measuring:
@@ -194,9 +205,10 @@ def measure_all(measuring: Measuring, tasks: Sequence[Task], n_seeds: int, part:
     """Measure what is not there yet."""
     items = list(work(tasks, n_seeds))
     seconds = [item.seconds(measuring.n_questions, measuring.n_shots) for item in items]
+    owners = shares([item.group for item in items], seconds, n_parts)
     mine = [
         (item, cost)
-        for item, cost, owner in zip(items, seconds, shares(seconds, n_parts), strict=True)
+        for item, cost, owner in zip(items, seconds, owners, strict=True)
         if owner == part and item.key not in measuring.kept.runs
     ]
     left = sum(cost for _, cost in mine) / 3600
