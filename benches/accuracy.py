@@ -202,7 +202,7 @@ def drop_cut_off_line(file: Path) -> None:
 
 
 def measure_all(measuring: Measuring, tasks: Sequence[Task], n_seeds: int, part: int, n_parts: int) -> None:
-    """Measure what is not there yet."""
+    """Measure what is missing."""
     items = list(work(tasks, n_seeds))
     seconds = [item.seconds(measuring.n_questions, measuring.n_shots) for item in items]
     owners = shares([item.group for item in items], seconds, n_parts)

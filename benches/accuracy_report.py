@@ -106,7 +106,7 @@ class Bootstrap:
     Parameters
     ----------
     n_questions : mapping of str to int
-        Of each task.
+        Number of questions of each task.
     n : int, default=2000
         Number of resamples.
     """

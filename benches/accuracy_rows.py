@@ -221,10 +221,11 @@ def dealt(counts: Counter[str], n_shots: int, seed: int) -> dict[str, int]:
     return {name: count for name, count in shots.items() if count}
 
 
-def routed(n_prompts: int, known: Known, seed: int, n_shots: int) -> Fitted:
-    """A prompt for each cluster: the examples nearest to its centre, the nearest last."""
+def routed(n_prompts: int, nearest_last: bool, known: Known, seed: int, n_shots: int) -> Fitted:
+    """A prompt for each cluster: the examples nearest to its centre."""
     model = clustered(known, n_prompts, seed)
-    prompts = [tuple(id_ for id_ in near[::-1] if isinstance(id_, int)) for near in model.nearest(n_shots)]
+    step = -1 if nearest_last else 1
+    prompts = [tuple(id_ for id_ in near[::step] if isinstance(id_, int)) for near in model.nearest(n_shots)]
     return Fitted(lambda vector: prompts[int(model.predict(vector[None])[0])], list(dict.fromkeys(prompts)))
 
 
@@ -264,7 +265,8 @@ def _rows() -> list[Row]:
         drawn("kmeans", partial(by_strategy, "kmeans"), n_prompts=1),
         drawn("scikit-learn's k-means", by_scikit_learn, n_prompts=1),
         drawn("by label", by_label, n_prompts=1),
-        *(drawn(f"routed, {n}", partial(routed, n), per_query=True, n_prompts=n) for n in (4, 8, 16, 32)),
+        *(drawn(f"routed, {n}", partial(routed, n, True), per_query=True, n_prompts=n) for n in (4, 8, 16, 32)),
+        drawn("nearest first, routed 16", partial(routed, 16, False), per_query=True, n_prompts=16),
         *(
             windows(f"windows, {n}", partial(neighbours, n, True), calibrations=("blocks", "none", "prompt"))
             for n in (1, 3, 5, 8, 16)

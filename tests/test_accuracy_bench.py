@@ -138,7 +138,7 @@ def test_shots_are_dealt_in_turn_the_largest_labels_first() -> None:
 
 def test_a_routed_query_is_shown_the_examples_nearest_to_its_centre_the_nearest_last() -> None:
     known = grouped()
-    fitted = routed(4, known, 0, N_SHOTS)
+    fitted = routed(4, True, known, 0, N_SHOTS)
     centres = clustered(known, 4, 0).cluster_centers_
     for query in (*np.eye(8, dtype=np.float32)[:4], *known.X):
         centre = centres[np.linalg.norm(centres - query, axis=1).argmin()]
@@ -148,6 +148,7 @@ def test_a_routed_query_is_shown_the_examples_nearest_to_its_centre_the_nearest_
         order = np.argsort(np.linalg.norm(known.X[members] - centre, axis=1))
         assert fitted.select(query) == tuple(members[order][:N_SHOTS][::-1].tolist())
     assert len(set(fitted.warm)) == 4
+    assert {prompt[::-1] for prompt in routed(4, False, known, 0, N_SHOTS).warm} == set(fitted.warm)
 
 
 def test_neighbours_are_shown_the_nearest_last_and_a_tail_is_not_in_its_head() -> None:
