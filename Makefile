@@ -43,7 +43,7 @@ help:
 	@echo "make bench      criterion benches of kernel and core, pytest-benchmark of removals (minutes)"
 	@echo "make compare    fits and removals beside scikit-learn, faiss and vector stores (docs/performance.md); FULL=1"
 	@echo "make bench-store  what forgetting costs, from the call to the disk, beside other stores; FULL=1"
-	@echo "make accuracy   what demonstrations are worth to a small model (docs/accuracy.md)"
+	@echo "make accuracy   what demonstrations are worth to a small model (docs/accuracy.md); DATA=, SEEDS=, PART=, COST=1"
 	@echo "make picture    the picture of the demo in the README"
 	@echo "make choose     the table behind the defaults (docs/choosing.md)"
 	@echo "make wheel      the wheel for package indexes (manylinux_2_28), in dist/"
@@ -142,8 +142,10 @@ choose: build $(VENV)/.group-bench
 picture: build $(VENV)/.group-bench
 	$(BIN)/python benches/picture.py docs/demo.png
 
+# One thread, so that two can share the work: PART=1/2 and PART=2/2. Without PART the table is printed.
 accuracy: build $(VENV)/.group-bench
-	$(BIN)/python benches/accuracy.py $(if $(DATA),--data $(DATA))
+	OMP_NUM_THREADS=1 $(BIN)/python benches/accuracy.py $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) \
+		$(if $(TASKS),--tasks $(TASKS)) $(if $(PART),--part $(PART)) $(if $(COST),--cost) --picture docs/accuracy.png
 
 # What can be given to a package index: zig links against glibc 2.28, whatever this machine has.
 wheel: $(VENV)/.group-build

@@ -89,7 +89,7 @@ def test_the_map_names_every_file(root: str) -> None:
 
 def test_the_map_names_no_file_that_is_gone() -> None:
     named = set(re.findall(r"\b\w+\.(?:py|rs|c)\b", (ROOT / "ARCHITECTURE.md").read_text()))
-    present = {file.name for folder in ("python", "rust", "tests") for file in (ROOT / folder).rglob("*.*")}
+    present = {file.name for folder in ("python", "rust", "tests", "benches") for file in (ROOT / folder).rglob("*.*")}
     assert named - present == set()
 
 
