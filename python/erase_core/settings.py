@@ -102,10 +102,10 @@ class Settings:
     n_shots : int, default=8
         Demonstrations in a prompt. At most 16 for the strategy "routed".
     strategy : {"knn", "routed", "kmeans", "random"}, default="knn"
-        How demonstrations are chosen. "kmeans": the examples nearest to the cluster centres, the same for all queries
-        (ERASE). "knn": the examples nearest to the query. "random": a draw by seed and id. "routed": one prompt for
-        each cluster, of the examples of the cluster that are nearest to its centre; a query gets the prompt of the
-        centre that is nearest to it.
+        How demonstrations are chosen. "knn": the examples nearest to the query. "routed": one prompt for each cluster,
+        of the examples of the cluster that are nearest to its centre; a query gets the prompt of the centre that is
+        nearest to it. "kmeans": the examples nearest to the cluster centres, the same for all queries (ERASE).
+        "random": a draw by seed and id. docs/accuracy.md has what each is worth.
     n_prompts : int or None, default=None
         Number of clusters, and so of prompts, for the strategy "routed", 1 to 1024. None: 16 for this strategy; it must
         be None for the others.

@@ -99,7 +99,7 @@ def _common(
 def init(
     store: Store = STORE,
     shots: Shots = 8,
-    strategy: Annotated[str, typer.Option(help="How to choose demonstrations: kmeans, routed, knn or random.")] = "knn",
+    strategy: Annotated[str, typer.Option(help="How to choose demonstrations: knn, routed, kmeans or random.")] = "knn",
     n_prompts: Annotated[
         int | None, typer.Option(help="Number of prompts of the strategy routed; 16 by default.")
     ] = None,
