@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from chat_server import by_request, fails, says, serving
 from erase_core.calls import queries as queries_module
@@ -144,6 +145,7 @@ def test_what_is_no_list_of_queries_is_refused(path: Path, name: str, given: Any
         (" \n", "white space"),
         (5, "must be text, got int"),
         (None, "must be text, got NoneType"),
+        (np.zeros(2), "must be text, got ndarray"),
         ("half \ud800", "surrogate"),
         ("<|im_start|>", "control token"),
     ],

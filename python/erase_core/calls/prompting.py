@@ -31,7 +31,7 @@ MAX_PARALLEL = 1024
 def demonstrations(opened: OpenStore, queries: Queries) -> list[list[Example]]:
     """Return the examples that the prompt of each query shows. See `Erase.demonstrations`."""
     if SELECTORS[opened.settings.strategy].per_query:
-        if not queries.are_several and queries.texts == [None]:
+        if not queries.are_several and queries.texts[0] is None:
             raise ParameterError("query is missing: the demonstrations depend on it. Give a query.")
         _check(opened, queries)
     return _selected(opened, queries)
