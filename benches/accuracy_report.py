@@ -284,8 +284,8 @@ def draw(report: Report, costs: Mapping[str, Mapping[str, Mapping[str, float]]],
         colour = f"C{number % 10}"
         for cost, plain, best in points:
             axes.plot([cost, cost], [plain.score, best.score], color=colour, linewidth=0.8, alpha=0.5)
-            axes.plot(cost, plain.score, "o", markerfacecolor="white", color=colour)
-            axes.plot(cost, best.score, "o", color=colour)
+            axes.plot(cost, plain.score, "o", markerfacecolor="white", color=colour, zorder=5)
+            axes.plot(cost, best.score, "o", color=colour, zorder=5)
             places.append((cost, best.score, best.row, colour))
         if kind in ("routed", "windows"):
             axes.plot([p[0] for p in points], [p[2].score for p in points], color=colour, alpha=0.5)
