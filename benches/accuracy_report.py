@@ -271,25 +271,33 @@ def draw(report: Report, costs: Mapping[str, Mapping[str, Mapping[str, float]]],
     mpl.use("agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(9, 6), constrained_layout=True)
+    figure, axes = plt.subplots(figsize=(10, 7), constrained_layout=True)
+    kinds = _kinds(report, costs)
     places = []
-    for number, (kind, pairs) in enumerate(_kinds(report, costs).items()):
-        colour = f"C{number}"
-        for cost, plain, best in pairs:
+    # They cost a small part of any query with a language model, so they are levels to compare with.
+    for cost, plain, _ in kinds.pop("no language model", []):
+        axes.axhline(plain.score, color="grey", linestyle=":", linewidth=1)
+        places.append(
+            (1.0, plain.score, f"{plain.row.partition(' (')[0]}, no language model (cost {cost:.2f})", "grey")
+        )
+    for number, (kind, points) in enumerate(kinds.items()):
+        colour = f"C{number % 10}"
+        for cost, plain, best in points:
             axes.plot([cost, cost], [plain.score, best.score], color=colour, linewidth=0.8, alpha=0.5)
-            axes.plot(cost, plain.score, "o", markerfacecolor="white", color=colour)
-            axes.plot(cost, best.score, "o", color=colour)
-            places.append((cost, best.score, best.row.replace(" (no language model)", ""), colour))
-        if len(pairs) > 1 and kind in ("routed", "windows"):
-            axes.plot([p[0] for p in pairs], [p[2].score for p in pairs], color=colour, linewidth=1.5)
+            axes.plot(cost, plain.score, "o", markerfacecolor="white", color=colour, zorder=5)
+            axes.plot(cost, best.score, "o", color=colour, zorder=5)
+            places.append((cost, best.score, best.row, colour))
+        if kind in ("routed", "windows"):
+            axes.plot([p[0] for p in points], [p[2].score for p in points], color=colour, alpha=0.5)
     axes.set_xscale("log")
-    axes.margins(x=0.25, y=0.08)
+    axes.set_xlim(0.9, 1.8 * max((point[0] for points in kinds.values() for point in points), default=1))
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
-    axes.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if x in (0.2, 0.5, 2, 3, 5) else "")
+    axes.xaxis.set_minor_formatter(lambda x, _: f"{x:g}")
+    axes.set_xticks([1, 1.1, 1.2, 1.3, 1.5, 2, 3, 4, 6], minor=True)
     axes.set_xlabel("processor time of a warm query, relative to one without examples")
-    axes.set_ylabel("normalised score: 0 constant answer, 100 all right")
+    axes.set_ylabel("normalised score: 0 the best constant answer, 100 all right")
     axes.set_title("filled: calibrated where that costs a query nothing; ring: plain", fontsize=10)
-    axes.grid(visible=True, which="major", alpha=0.3)
+    axes.grid(visible=True, which="both", alpha=0.2)
     _label(axes, places)
     figure.savefig(file, dpi=120)
     plt.close(figure)
@@ -320,7 +328,13 @@ def _label(axes: Any, places: list[tuple[float, float, str, str]]) -> None:
         while any(a < right and left < b and abs(h - height) < 10 for a, b, h in taken):
             height += 2
         taken.append((left, right, height))
-        arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.5}
         axes.annotate(
-            name, (cost, score), (8, height - y), textcoords="offset points", fontsize=8, color=colour, arrowprops=arrow
+            name,
+            (cost, score),
+            (8, height - y),
+            textcoords="offset points",
+            fontsize=8,
+            color=colour,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5},
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
         )
