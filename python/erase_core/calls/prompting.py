@@ -6,7 +6,7 @@ A call with one query is a call with several that has one.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -15,6 +15,7 @@ from erase_core import checks
 from erase_core.backends import query_vectors
 from erase_core.calls.open_store import OpenStore
 from erase_core.calls.queries import Queries
+from erase_core.calls.stored_windows import with_windows
 from erase_core.errors import ParameterError, StopWarning, level_of_user
 from erase_core.examples.control_tokens import check_texts
 from erase_core.examples.example import Example
@@ -24,7 +25,7 @@ from erase_core.llm.protocol import check_max_tokens, check_options, context_for
 from erase_core.selection import SELECTORS, select_demonstrations
 from erase_core.store.reads import Reads
 
-__all__ = ["answers", "choices", "demonstrations", "prompts"]
+__all__ = ["answers", "choices", "chooser", "demonstrations", "fitting_prompts", "prompts"]
 
 MAX_PARALLEL = 1024
 
@@ -57,13 +58,13 @@ def answers(
     """Return the language model's answer to each query. See `Erase.ask` and `Erase.ask_many`."""
     check_max_tokens(max_tokens)
     checks.integer("parallel", parallel, 1, MAX_PARALLEL)
-    fitting = _fitting(opened, queries, max_tokens)
+    fitting = fitting_prompts(opened, queries, max_tokens)
     if not fitting:
         return []
     _warn_of_stop(fitting)
     llm = opened.backends.llm
     return queries.each(
-        lambda place: llm.generate(fitting[place], max_tokens=max_tokens),
+        lambda place: llm.generate(with_windows(opened, fitting[place]), max_tokens=max_tokens),
         "Asking",
         parallel=_at_a_time(llm, parallel),
         progress=progress,
@@ -87,19 +88,24 @@ def choices(
         check_texts("options", chosen, opened.backends.control_tokens)
     # An option has at most as many tokens as bytes.
     longest = max(len(option.encode()) for option in chosen) + 1
-    fitting = _fitting(opened, queries, longest)
+    fitting = fitting_prompts(opened, queries, longest)
     if not fitting:
         return []
+    choose = chooser(opened)
+    return queries.each(
+        lambda place: choose(with_windows(opened, fitting[place]), chosen),
+        "Choosing",
+        parallel=_at_a_time(opened.backends.llm, parallel),
+        progress=progress,
+    )
+
+
+def chooser(opened: OpenStore) -> Callable[[Prompt, Sequence[str]], Choice]:
+    """Return the function that chooses one of several options after a prompt."""
     llm = opened.backends.llm
     # A prompt of its own for each query would take four calls of the model instead of one.
     is_calibrated = opened.settings.calibrate and opened.settings.strategy != "knn"
-    choose = partial(opened.priors.calibrated, llm) if is_calibrated else llm.choose
-    return queries.each(
-        lambda place: choose(fitting[place], chosen),
-        "Choosing",
-        parallel=_at_a_time(llm, parallel),
-        progress=progress,
-    )
+    return partial(opened.priors.calibrated, llm) if is_calibrated else llm.choose
 
 
 def _check(opened: OpenStore, queries: Queries) -> None:
@@ -133,7 +139,7 @@ def _selected(opened: OpenStore, queries: Queries) -> list[list[Example]]:
     return opened.read(shown)
 
 
-def _fitting(opened: OpenStore, queries: Queries, answer_tokens: int) -> list[Prompt]:
+def fitting_prompts(opened: OpenStore, queries: Queries, answer_tokens: int) -> list[Prompt]:
     """Return the prompt of each query, with as many demonstrations as fit beside the answer."""
     made = prompts(opened, queries)
     if not made:

@@ -14,6 +14,7 @@ import secrets
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -24,6 +25,7 @@ from erase_core._core import open_in_place, seal_in_place
 from erase_core.errors import StoreLockedError
 from erase_core.fs import locks
 from erase_core.fs.durable import make_folder, partial_of, partials_left
+from erase_core.fs.status import is_file
 
 __all__ = ["FOLDER", "WindowFiles", "WindowKey"]
 
@@ -101,7 +103,7 @@ class WindowFiles:
         label : bytes
             What the window is a function of, as a hash. It is never written: without the key, nobody can test a guess.
         """
-        with suppress(OSError), open(self._file(key.slot), "rb") as stream:
+        with suppress(OSError), self._opened(key.slot) as stream:
             return self._header(stream, key, label) is not None
         return False
 
@@ -110,8 +112,7 @@ class WindowFiles:
 
         A file that was damaged after its header is deleted, so that the window is computed again.
         """
-        file = self._file(key.slot)
-        with suppress(OSError), open(file, "rb") as stream:
+        with suppress(OSError), self._opened(key.slot) as stream:
             header = self._header(stream, key, label)
             if header is None:
                 return None
@@ -121,13 +122,13 @@ class WindowFiles:
             tag, nonce = stream.read(TAG_BYTES), HEADER.unpack(header)[3]
             if whole and open_in_place(key.cipher, nonce, self._associated(key.slot, header), content, tag):
                 return content
-            file.unlink()
+            self._file(key.slot).unlink()
         return None
 
     def write(self, key: WindowKey, label: bytes, content: NDArray[np.uint8]) -> None:
         """Write a file, or replace it. The content is sealed in place: afterwards it is the ciphertext.
 
-        The caller then has to look whether the key is still there: see `forget_if_gone` of the calls.
+        The caller then has to delete it if the key is gone by now: a removal does not know of it.
 
         Raises
         ------
@@ -174,6 +175,11 @@ class WindowFiles:
                         self._clear_partials()
 
     @property
+    def exist(self) -> bool:
+        """Whether any windows were ever computed."""
+        return os.path.isdir(self.folder)
+
+    @property
     def n_bytes(self) -> int:
         """Size of the files."""
         size = 0
@@ -188,6 +194,12 @@ class WindowFiles:
 
     def _file(self, slot: int) -> Path:
         return self.folder / str(slot)
+
+    def _opened(self, slot: int) -> BufferedReader:
+        file = self._file(slot)
+        if not is_file(file):  # to open a pipe would wait for its other end
+            raise FileNotFoundError(file)
+        return open(file, "rb")
 
     def _header(self, stream: BinaryIO, key: WindowKey, label: bytes) -> bytes | None:
         """Return the header of a file; None if it is not of this key and label, or the file has another length."""
