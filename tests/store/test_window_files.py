@@ -1,4 +1,4 @@
-"""Files with windows: what is read is what was written, under the same key and label; all else is as if it were missing."""
+"""Files with windows: what is read is what was written, under the same key and label. Else they are as if missing."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def test_another_program_opens_a_file_by_its_documentation(files: WindowFiles) -
 
 
 @given(
-    place=st.integers(0, 10**6), change=st.integers(1, 255), how=st.sampled_from(["flip", "cut", "more", "zeros", "mix"])
+    place=st.integers(0, 10**6),
+    change=st.integers(1, 255),
+    how=st.sampled_from(["flip", "cut", "more", "zeros", "mix"]),
 )
 def test_a_damaged_file_is_as_if_it_were_missing(place: int, change: int, how: str) -> None:
     with new_path() as path:
@@ -168,9 +170,11 @@ def test_one_process_at_a_time_writes_and_what_a_killed_one_left_is_deleted(file
 
 def test_what_a_killed_process_left_is_deleted_if_no_other_writes(path: Path) -> None:
     files = WindowFiles(path, STORE)
-    for clear in (files.clear_unfinished, lambda: files.writing(0).__enter__()):
-        files.folder.mkdir(parents=True, exist_ok=True)
-        left = files.folder / "7.partial-1"
-        left.write_bytes(b"x")
-        clear()
+    files.folder.mkdir(parents=True)
+    left = files.folder / "7.partial-1"
+    left.write_bytes(b"x")
+    files.clear_unfinished()
+    assert not left.exists()
+    left.write_bytes(b"x")
+    with files.writing(0):
         assert not left.exists()
