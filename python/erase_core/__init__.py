@@ -79,7 +79,7 @@ from erase_core.llm.prompt import Prompt, Template
 from erase_core.receipts.chain import ChainVerification, verify_receipts
 from erase_core.receipts.receipt import Receipt, ReceiptRef
 from erase_core.receipts.signing import Signer
-from erase_core.reports import ForgetReport, IngestReport, PromptChanges, Route, Status, Verification
+from erase_core.reports import ForgetReport, IngestReport, PromptChanges, Route, Status, Verification, WarmReport
 from erase_core.scan.folder import scan_folder
 from erase_core.scan.report import ScanFinding, ScanReport, UnreadPlace
 from erase_core.settings import GivenSettings, Settings
@@ -151,6 +151,7 @@ __all__ = [
     "UnreadPlace",
     "UpdateReport",
     "Verification",
+    "WarmReport",
     "__version__",
     "principal_axes",
     "read_examples",

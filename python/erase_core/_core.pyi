@@ -131,3 +131,9 @@ def open_vectors(
     context: bytes, slots: list[int], keys: bytes, blobs: list[bytes], out: NDArray[np.float32]
 ) -> tuple[list[int] | list[str], int | None]:
     """Open vectors into an array; return the ids, and the index of the first one that does not open."""
+
+def seal_in_place(key: bytes, nonce: bytes, associated: bytes, content: NDArray[np.uint8]) -> bytes:
+    """Seal bytes, which become the ciphertext. Return the tag."""
+
+def open_in_place(key: bytes, nonce: bytes, associated: bytes, content: NDArray[np.uint8], tag: bytes) -> bool:
+    """Open sealed bytes, and return whether they open; if not, they are as they were."""

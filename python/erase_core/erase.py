@@ -25,6 +25,7 @@ from erase_core.calls.queries import Queries
 from erase_core.calls.recovering import recover, warn_about
 from erase_core.calls.rekeying import rekey_store
 from erase_core.calls.verifying import verify_store
+from erase_core.calls.warming import warm
 from erase_core.embedding.sentence import Embedder
 from erase_core.erasure.admission import OnDuplicate, OnForgotten
 from erase_core.erasure.request import Match, OnMissing, Request
@@ -36,7 +37,7 @@ from erase_core.llm.prompt import Prompt
 from erase_core.pickling import Recipe
 from erase_core.receipts.receipt import Receipt, ReceiptRef, as_receipt_ref
 from erase_core.receipts.signing import Signer
-from erase_core.reports import ForgetReport, IngestReport, Route, Status, Verification
+from erase_core.reports import ForgetReport, IngestReport, Route, Status, Verification, WarmReport
 from erase_core.settings import GivenSettings, Settings
 from erase_core.store.reads import Reads
 from erase_core.store.user_key import KeySource
@@ -564,6 +565,39 @@ class Erase:
         """
         with self._opened.lock:
             return choices(self._opened, Queries.many(queries), options, parallel=parallel, progress=progress)
+
+    def warm(self, *, progress: bool = False) -> WarmReport:
+        """Compute before it is asked for what the language model can keep of demonstrations.
+
+        If each query has demonstrations of its own (``strategy="knn"``) and the model reads them as windows, the window
+        of every example is written to a file of the store, encrypted under a key that is derived from the example's.
+        Later queries, in any process, read windows that are not in memory from there. Windows that are there are left
+        as they are, so a call that was interrupted goes on where it was. Call it again after `ingest`, and after a
+        change of the language model or of the libraries that run it.
+
+        If queries share a prompt, it is run once, and kept in the memory of this process.
+
+        Windows take much space: see docs/deploying.md. Other threads can use this handle meanwhile, and other processes
+        can write to the store.
+
+        Parameters
+        ----------
+        progress : bool, default=False
+            Show the progress on a terminal.
+
+        Raises
+        ------
+        LLMError
+            The model cannot be loaded, or the store insists on windows and the model cannot read them, or they cannot
+            be kept in files. Or its tokenizer cannot tokenise a control token in an example as text.
+        StoreLockedError
+            Another process computes windows.
+        StoreError
+            A file cannot be written.
+        PromptTooLongError, ServerError, MissingPackageError
+            As for `ask`.
+        """
+        return warm(self._opened, progress=progress)
 
     def status(self) -> Status:
         """Return a summary of the store."""

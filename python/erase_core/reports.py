@@ -10,7 +10,7 @@ from erase_core.errors import printable
 from erase_core.examples.example import BadRow, counted
 from erase_core.receipts.receipt import Receipt, UpdatePath
 
-__all__ = ["ForgetReport", "IngestReport", "PromptChanges", "Route", "Status", "Verification"]
+__all__ = ["ForgetReport", "IngestReport", "PromptChanges", "Route", "Status", "Verification", "WarmReport"]
 
 
 @dataclass(frozen=True)
@@ -344,3 +344,40 @@ class Verification(_Report):
         gives = "gives" if self.n_examples == 1 else "give"
         present = f"the {counted(self.n_examples, 'example')} {gives} exactly this model"
         return f"verified: {present} ({self.digest[:16] or 'none'}){receipts if self.n_receipts else ''}{absent}"
+
+
+@dataclass(frozen=True)
+class WarmReport(_Report):
+    """The result of `Erase.warm`: what was computed before it is asked for.
+
+    Parameters
+    ----------
+    n_computed, n_present : int
+        Windows of examples that were computed, and that were in files already.
+    n_too_long : int
+        Examples without a window, since they do not fit into the language model's context.
+    n_prompts : int
+        Prompts that queries share and that were run. They are in memory only.
+    bytes : int
+        Size of the files with windows.
+    seconds : float
+        Wall-clock time of the call.
+    """
+
+    n_computed: int
+    n_present: int
+    n_too_long: int
+    n_prompts: int
+    bytes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        took = f" ({self.seconds:.1f} s)"
+        if self.n_prompts:
+            return f"{counted(self.n_prompts, 'prompt')} run; kept in the memory of this process{took}"
+        if not (self.n_computed or self.n_present or self.n_too_long):
+            return f"nothing to keep: each query has a prompt of its own{took}"
+        long = f", {counted(self.n_too_long, 'example')} too long for the model" if self.n_too_long else ""
+        there = f"{self.n_present} {'was' if self.n_present == 1 else 'were'} there already"
+        computed = f"{counted(self.n_computed, 'window')} computed, {there}{long}"
+        return f"{computed}; {self.bytes / 1e6:.1f} MB on disk{took}"

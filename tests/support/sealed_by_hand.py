@@ -125,3 +125,21 @@ def key_forms(key: bytes) -> Iterator[tuple[str, bytes]]:
         whole = whole[: len(whole) // 3 * 3]
         yield f"base64, {before} after a multiple of 3", base64.b64encode(whole)
         yield f"URL-safe base64, {before} after a multiple of 3", base64.urlsafe_b64encode(whole)
+
+
+# ---- windows ----
+def opened_window(content: bytes, key: bytes, store: bytes, slot: int) -> bytes | None:
+    """The content of a file with a window, opened with an example's key; None if it does not open."""
+    head, sealed = content[:64], content[64:]
+    cipher = hmac.digest(key, b"erase-core window key 1", "sha256")
+    try:
+        return AESGCM(cipher).decrypt(head[20:32], sealed, head + store + slot.to_bytes(8, "little"))
+    except (InvalidTag, ValueError):
+        return None
+
+
+def is_marked(content: bytes, key: bytes, store: bytes, slot: int, label: bytes) -> bool:
+    """Whether the mark of a file is of this label."""
+    marker = hmac.digest(key, b"erase-core window mark 1", "sha256")
+    where = store + slot.to_bytes(8, "little")
+    return content[32:64] == hmac.digest(marker, content[:32] + where + label, "sha256")

@@ -5,7 +5,7 @@ A call with one query is a call with several that has one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +13,7 @@ from erase_core import checks
 from erase_core.backends import query_vectors
 from erase_core.calls.open_store import OpenStore
 from erase_core.calls.queries import Queries
+from erase_core.calls.stored_windows import with_windows
 from erase_core.errors import ParameterError, StopWarning, warn_user
 from erase_core.examples.control_tokens import check_texts
 from erase_core.examples.example import Example
@@ -23,7 +24,7 @@ from erase_core.reports import Route
 from erase_core.selection import SELECTORS, Routing, router_of, select_demonstrations
 from erase_core.store.reads import Reads
 
-__all__ = ["answers", "choices", "demonstrations", "prompts", "route"]
+__all__ = ["answers", "choices", "chooser", "demonstrations", "prompts", "route", "shared_prompts"]
 
 MAX_PARALLEL = 1024
 
@@ -54,14 +55,14 @@ def route(opened: OpenStore, queries: Queries) -> Route:
 def prompts(opened: OpenStore, queries: Queries) -> list[Prompt]:
     """Return the prompt of each query. See `Erase.prompt`."""
     _check(opened, queries)
-    template = opened.settings.template or Template()
-    context = opened.settings.context
-    if context == "auto" and SELECTORS[opened.settings.strategy].is_shared:
-        context = "joint"  # such a prompt is kept as a whole
-    return [
-        Prompt(template, tuple(shown), query, context)
-        for shown, query in zip(_selected(opened, queries), queries.texts, strict=True)
-    ]
+    return _made(opened, _selected(opened, queries), queries)
+
+
+def shared_prompts(opened: OpenStore, query: str, answer_tokens: int) -> list[Prompt]:
+    """Return all prompts that many queries share, with one query, as they fit beside an answer."""
+    every = opened.read(lambda reads: [reads.examples(ids) for ids in opened.prompts(reads)])
+    queries = Queries([query] * len(every), are_several=False)
+    return _fitted(opened, _made(opened, every, queries), queries, answer_tokens)
 
 
 def answers(
@@ -70,13 +71,13 @@ def answers(
     """Return the language model's answer to each query. See `Erase.ask` and `Erase.ask_many`."""
     check_max_tokens(max_tokens)
     checks.integer("parallel", parallel, 1, MAX_PARALLEL)
-    fitting = _fitting(opened, queries, max_tokens)
+    fitting = _fitted(opened, prompts(opened, queries), queries, max_tokens)
     if not fitting:
         return []
     _warn_of_stop(fitting)
     llm = opened.backends.llm
     return queries.each(
-        lambda place: llm.generate(fitting[place], max_tokens=max_tokens),
+        lambda place: llm.generate(with_windows(opened, fitting[place]), max_tokens=max_tokens),
         "Asking",
         parallel=_at_a_time(llm, parallel),
         progress=progress,
@@ -100,19 +101,24 @@ def choices(
         check_texts("options", chosen, opened.backends.control_tokens)
     # An option has at most as many tokens as bytes.
     longest = max(len(option.encode()) for option in chosen) + 1
-    fitting = _fitting(opened, queries, longest)
+    fitting = _fitted(opened, prompts(opened, queries), queries, longest)
     if not fitting:
         return []
+    choose = chooser(opened)
+    return queries.each(
+        lambda place: choose(with_windows(opened, fitting[place]), chosen),
+        "Choosing",
+        parallel=_at_a_time(opened.backends.llm, parallel),
+        progress=progress,
+    )
+
+
+def chooser(opened: OpenStore) -> Callable[[Prompt, Sequence[str]], Choice]:
+    """Return the function that chooses one of several options after a prompt."""
     llm = opened.backends.llm
     # A prompt of its own for each query would take four calls of the model instead of one.
     is_calibrated = opened.settings.calibrate and SELECTORS[opened.settings.strategy].is_shared
-    choose = partial(opened.priors.calibrated, llm) if is_calibrated else llm.choose
-    return queries.each(
-        lambda place: choose(fitting[place], chosen),
-        "Choosing",
-        parallel=_at_a_time(llm, parallel),
-        progress=progress,
-    )
+    return partial(opened.priors.calibrated, llm) if is_calibrated else llm.choose
 
 
 def _check(opened: OpenStore, queries: Queries) -> None:
@@ -146,9 +152,17 @@ def _selected(opened: OpenStore, queries: Queries) -> list[list[Example]]:
     return opened.read(shown)
 
 
-def _fitting(opened: OpenStore, queries: Queries, answer_tokens: int) -> list[Prompt]:
-    """Return the prompt of each query, with as many demonstrations as fit beside the answer."""
-    made = prompts(opened, queries)
+def _made(opened: OpenStore, several: Sequence[Sequence[Example]], queries: Queries) -> list[Prompt]:
+    """Return the prompt of each query with its demonstrations."""
+    template = opened.settings.template or Template()
+    context = opened.settings.context
+    if context == "auto" and SELECTORS[opened.settings.strategy].is_shared:
+        context = "joint"  # such a prompt is kept as a whole
+    return [Prompt(template, tuple(shown), query, context) for shown, query in zip(several, queries.texts, strict=True)]
+
+
+def _fitted(opened: OpenStore, made: list[Prompt], queries: Queries, answer_tokens: int) -> list[Prompt]:
+    """Return prompts with as many of their demonstrations as fit beside the answer."""
     if not made:
         return made
     llm = opened.backends.llm

@@ -325,6 +325,25 @@ def choose(
 
 
 @app.command()
+def warm(
+    store: Store = STORE,
+    llm: Model = None,
+    server: Options = None,
+    llm_parameter: Parameters = None,
+    api_key_env: KeyVariable = None,
+    receipts: Receipts = None,
+    key_from: KeyFrom = None,
+    public_key: PublicKeys = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compute the window of every example, for later questions. After Ctrl-C, run it again: it goes on where it was."""
+    options = server_options(server, llm_parameter, api_key_env)
+    with waiting("Warming"), open_store(store, receipts, public_key, key_from, llm=llm, server=options) as erase:
+        report = erase.warm(progress=True)
+    show(report.to_dict(), [str(report)], as_json=as_json, done=True)
+
+
+@app.command()
 def prompt(
     query: Query,
     store: Store = STORE,

@@ -62,7 +62,10 @@ class Recovery:
             with suppress(OSError):
                 self._receipts.folder.clear_unfinished()
             self._shorten_way_to_secret()
-            return self._destroy_unused_keys()
+            n_unused = self._destroy_unused_keys()
+            self._store.windows.clear_unfinished()
+            self._store.windows.delete(self._store.left_windows())
+            return n_unused
 
     def catch_up(self) -> int | None:
         """Do again the removals that receipts record but the store does not know. It is then an old copy.

@@ -212,11 +212,18 @@ class Removals:
         self._store.destroy(slots, generation)
         # forget 10: the receipts
         self._publish(pending)
+        # Without their keys, windows cannot be opened. So it is no error if a file stays: `verify` counts it, and the
+        # next `open` deletes it.
+        self._store.windows.delete(slots)
 
     def are_finished(self) -> bool:
         """Whether the keys of all removed examples are destroyed, and all receipts published."""
         with self._store.reading() as reads:
             return all(self._is_finished(reads, each) for each in reads.unfinished())
+
+    def n_left_windows(self) -> int:
+        """Return how many files of windows are left of removed examples. Nobody can open them."""
+        return len(self._store.left_windows())
 
     def _is_finished(self, reads: Reads, removal: Unfinished) -> bool:
         is_published = removal.number is None or is_file(self._receipts.folder.file(removal.number))

@@ -6,15 +6,22 @@ memory: they are freed, but not overwritten.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from math import prod
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers.cache_utils import Cache, DynamicLayer
 
 __all__ = ["Block", "KeyValues"]
 
 # Buffers grow in steps of this many tokens.
 STEP = 256
+# What is before the values in the content of a block: layers, tokens, and for each tensor its heads and their size.
+HEAD = np.dtype("<u4")
+ALIGNED = 64
 
 
 class BufferLayer(DynamicLayer):  # type: ignore[misc]
@@ -82,18 +89,61 @@ class Block:
 
     Parameters
     ----------
-    values : KeyValues
-    start : int
-        The first of the tokens. All from there on are copied.
-    dtype : torch.dtype or None, default=None
-        Type of the copy. None: the model's.
+    layers : list of (torch.Tensor, torch.Tensor)
+        Keys and values of each layer, of shape (1, heads, tokens, size).
     """
 
-    def __init__(self, values: KeyValues, start: int, dtype: Any = None) -> None:
-        self.layers = [
-            tuple(buffer[..., start : layer.length, :].to(dtype or buffer.dtype, copy=True) for buffer in layer.buffers)
-            for layer in values.cache.layers
+    def __init__(self, layers: list[tuple[Any, ...]]) -> None:
+        self.layers = layers
+
+    @classmethod
+    def copied(cls, values: KeyValues, start: int, dtype: Any = None) -> Block:
+        """Copy keys and values from the token at position `start` on. A dtype of None is the model's."""
+        return cls(
+            [
+                tuple(
+                    buffer[..., start : layer.length, :].to(dtype or buffer.dtype, copy=True)
+                    for buffer in layer.buffers
+                )
+                for layer in values.cache.layers
+            ]
+        )
+
+    @classmethod
+    def of_bytes(cls, content: NDArray[np.uint8], dtype: Any, device: Any) -> Block:
+        """Return the block that `to_bytes` has made these bytes of, as a copy.
+
+        Raises
+        ------
+        ValueError
+            The bytes are none of a block of this type.
+        """
+        head = content[: len(content) // HEAD.itemsize * HEAD.itemsize].view(HEAD)
+        if len(head) < 2 or len(head) < 2 + 4 * int(head[0]):
+            raise ValueError("the content of a block is too short")
+        n_layers, n_tokens = (int(number) for number in head[:2])
+        sizes = [int(number) for number in head[2 : 2 + 4 * n_layers]]
+        shapes = [(1, heads, n_tokens, size) for heads, size in zip(sizes[::2], sizes[1::2], strict=True)]
+        parts = list(_parts(shapes, dtype))
+        if not parts or parts[-1].stop != len(content):
+            raise ValueError("the content of a block has another length")
+        tensors = [
+            torch.from_numpy(content[part]).view(dtype).view(shape).to(device, copy=True)
+            for part, shape in zip(parts, shapes, strict=True)
         ]
+        return cls(list(zip(tensors[::2], tensors[1::2], strict=True)))
+
+    def to_bytes(self) -> NDArray[np.uint8]:
+        """Return the shapes, then the keys and values of all layers, as bytes in an array of their own."""
+        tensors = self.buffers
+        parts = list(_parts([tensor.shape for tensor in tensors], tensors[0].dtype))
+        content = np.zeros(parts[-1].stop, dtype=np.uint8)
+        sizes = [tensor.shape[place] for tensor in tensors for place in (1, 3)]
+        head = np.array([len(self.layers), len(self), *sizes], dtype=HEAD).view(np.uint8)
+        content[: len(head)] = head
+        for part, tensor in zip(parts, tensors, strict=True):
+            torch.from_numpy(content[part]).view(tensor.dtype).view(tensor.shape).copy_(tensor)
+        return content
 
     def __len__(self) -> int:
         return int(self.layers[0][0].shape[-2])
@@ -172,6 +222,15 @@ class KeyValues:
         _overwrite(self.buffers)
         self.cache = Cache(layer_class_to_replicate=BufferLayer)
         self._offset = 0
+
+
+def _parts(shapes: list[Any], dtype: Any) -> Iterator[slice]:
+    """Yield where the tensors of these shapes are in the content of a block."""
+    head = HEAD.itemsize * (2 + 2 * len(shapes))
+    end = -(-head // ALIGNED) * ALIGNED
+    for shape in shapes:
+        start, end = end, end + prod(shape) * dtype.itemsize
+        yield slice(start, end)
 
 
 def _size(buffers: list[Any]) -> int:

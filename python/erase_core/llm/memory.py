@@ -10,11 +10,13 @@ and all that is dropped is overwritten.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from erase_core.errors import LLMError
 from erase_core.libraries import cache_keyword
@@ -168,6 +170,54 @@ class Memory:
                 self._joined.cut(0)
         self._keep(used)
 
+    @property
+    def window_dtype(self) -> Any:
+        """Type in which windows are kept."""
+        return self._window_dtype or self.model.dtype
+
+    def has_window(self, head: Shown, window: Shown) -> bool:
+        """Whether a window is kept."""
+        return (head.tokens, window.tokens) in self._kept
+
+    def window(self, head: Shown, window: Shown) -> NDArray[np.uint8]:
+        """Return the bytes of a window's keys and values, which is computed if it is not kept."""
+        first = self._block((), head) if head.tokens else None
+        kept = self._block(head.tokens, window, first)
+        used = [Used(((), head.tokens), first, head.ids)] if first else []
+        self._keep([*used, Used((head.tokens, window.tokens), kept, window.ids)])
+        with torch.inference_mode():
+            return cast("Block", kept.values).to_bytes()
+
+    def take_windows(self, head: Shown, windows: Sequence[Shown], contents: Mapping[int, NDArray[np.uint8]]) -> None:
+        """Keep windows by their bytes, as `window` returns them. All those of a query are kept together.
+
+        Parameters
+        ----------
+        head : Shown
+        windows : sequence of Shown
+            All windows of the query.
+        contents : mapping from int to ndarray
+            The bytes of some of them, by their places.
+
+        Raises
+        ------
+        ValueError
+            Bytes are none of a window of this model.
+        """
+        used = []
+        for place, window in enumerate(windows):
+            key = (head.tokens, window.tokens)
+            kept = self._kept.get(key)
+            if kept is None and place in contents:
+                with torch.inference_mode():
+                    block = Block.of_bytes(contents[place], self.window_dtype, self.model.device)
+                if len(block) != len(window.tokens):
+                    raise ValueError("a window has another number of tokens")
+                kept = Kept(block)
+            if kept is not None:
+                used.append(Used(key, kept, window.ids))
+        self._keep(used)
+
     def _block(self, head: tuple[int, ...], window: Shown, after: Kept | None = None) -> Kept:
         """Return the keys and values of a window, after its head. Those that are not kept are computed."""
         kept = self._kept.get((head, window.tokens))
@@ -178,7 +228,7 @@ class Memory:
                 self._join([after] if after else [])
                 start = self.length
                 self.run(window.tokens)
-                return Kept(Block(self._joined, start, self._window_dtype))
+                return Kept(Block.copied(self._joined, start, self._window_dtype))
             finally:
                 self._joined.cut(0)
 

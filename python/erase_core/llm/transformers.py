@@ -6,9 +6,12 @@ control tokens in given texts to `chat` and `erase_core.tokenizing`.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
+import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from erase_core import checks
-from erase_core.errors import LLMError
+from erase_core.errors import LLMError, ParameterError
 from erase_core.libraries import quiet
 from erase_core.llm import checkpoint
 from erase_core.llm.chat import Chat
@@ -25,7 +28,10 @@ from erase_core.pickling import Recipe, Shared, anywhere, make_again
 from erase_core.tokenizing import PlainTokenizer, Written
 
 if TYPE_CHECKING:
-    from erase_core.llm.memory import Shown
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from erase_core.llm.memory import Memory, Shown
     from erase_core.llm.prompt import Context, Prompt
 
 __all__ = ["TransformersLLM"]
@@ -151,6 +157,9 @@ class TransformersLLM(Shared):
         self._lock = Lock()
         self._memory = Memory(loaded.model, budget, checkpoint.torch_dtype(window_dtype))
         self._why_no_masks = _why_no_masks(loaded)
+        self._label = _label(self.name, self._memory)
+        # The newest prompt, so that it is not tokenised twice.
+        self._newest: tuple[Prompt, Reading] | None = None
         self._made_of = {
             "model": anywhere(model),
             "chat": chat,
@@ -211,6 +220,7 @@ class TransformersLLM(Shared):
             check_room(read.n_before + len(ids), most, self.context_length)
             made: list[int] = []
             text, stopped = "", False
+            self._newest = None
             with self._after(read, ids) as feed:
                 while len(made) < most and not stopped:
                     token = int(self._memory.run(feed).argmax())
@@ -247,10 +257,65 @@ class TransformersLLM(Shared):
             read = self._read(prompt)
             ids, continuations = self._continued(read, checked)
             check_room(read.n_before + len(ids), max(map(len, continuations)), self.context_length)
+            self._newest = None
             with self._after(read, ids) as rest:
                 values = score(self._memory, rest, continuations, packed=not self._why_no_masks)
             scores = dict(zip(checked, values, strict=True))
             return Choice(max(checked, key=scores.__getitem__), scores, time.perf_counter() - start)
+
+    # ---- windows of the caller ----
+    def window_labels(self, prompt: Prompt) -> list[bytes]:
+        """Return for each demonstration a hash of all that its window is a function of, 32 bytes.
+
+        That is the model, its types, the libraries that run it, and the tokens of the window and of what comes before
+        it. The last bits of a window may also depend on the machine.
+
+        Raises
+        ------
+        LLMError
+            The prompt has no windows, or the model cannot read them.
+        """
+        with self._lock, quiet():
+            read = self._windows(prompt)
+            return [self._label_of(read.first, window) for window in read.windows]
+
+    def missing_windows(self, prompt: Prompt) -> list[int]:
+        """Return the places of the demonstrations whose windows are not kept. Errors are those of `window_labels`."""
+        with self._lock, quiet():
+            read = self._windows(prompt)
+            return [i for i, each in enumerate(read.windows) if not self._memory.has_window(read.first, each)]
+
+    def window(self, prompt: Prompt, place: int) -> NDArray[np.uint8]:
+        """Return the bytes of the window of a demonstration, in an array that the caller may overwrite.
+
+        It is computed if it is not kept. Errors are those of `window_labels`.
+        """
+        with self._lock, quiet():
+            read = self._windows(prompt)
+            return self._memory.window(read.first, read.windows[place])
+
+    def take_windows(self, prompt: Prompt, contents: Mapping[int, NDArray[np.uint8]]) -> None:
+        """Keep windows that need not be computed, as far as they are not kept.
+
+        Parameters
+        ----------
+        prompt : Prompt
+        contents : mapping from int to ndarray of uint8
+            What `window` returned for a prompt with the same label, by the places of the demonstrations.
+
+        Raises
+        ------
+        ParameterError
+            Bytes are none of a window of this model.
+        LLMError
+            As for `window_labels`.
+        """
+        with self._lock, quiet():
+            read = self._windows(prompt)
+            try:
+                self._memory.take_windows(read.first, read.windows, contents)
+            except ValueError as error:
+                raise ParameterError(f"contents must be of windows of this model: {error}") from error
 
     def forget(self) -> None:
         """Overwrite and drop the keys and values of earlier prompts. The next query computes them anew.
@@ -268,11 +333,29 @@ class TransformersLLM(Shared):
 
     def _forget(self, ids: Collection[int | str] | None) -> None:
         with self._lock:
+            self._newest = None
             self._memory.forget(ids)
             self._plain_tokenizer.forget()
 
     def _read(self, prompt: Prompt) -> Reading:
         """Return what the model reads for a prompt: what is kept of it, and the text after that."""
+        if self._newest is None or self._newest[0] is not prompt:
+            self._newest = prompt, self._read_anew(prompt)
+        return self._newest[1]
+
+    def _windows(self, prompt: Prompt) -> Reading:
+        read = self._read(prompt)
+        if not read.inside:
+            raise LLMError(f'a prompt with context="{prompt.context}" has no windows. Use context="windows".')
+        return read
+
+    def _label_of(self, head: Shown, window: Shown) -> bytes:
+        hashed = self._label.copy()
+        for tokens in (head.tokens, window.tokens):
+            hashed.update(json.dumps(tokens).encode())
+        return hashed.digest()
+
+    def _read_anew(self, prompt: Prompt) -> Reading:
         from erase_core.llm.memory import Shown
 
         ids = [frozenset([example.id]) for example in prompt.demonstrations]
@@ -339,6 +422,16 @@ class TransformersLLM(Shared):
         if stop in text:
             return text[: text.index(stop)], True
         return text, ended
+
+
+def _label(name: str, memory: Memory) -> hashlib._Hash:
+    """Return a hash of all that windows are functions of, apart from their tokens."""
+    import torch
+    import transformers
+
+    types = [str(each) for each in (memory.model.dtype, memory.window_dtype, memory.model.device.type)]
+    known = ["erase-core window 1", name, *types, torch.__version__, transformers.__version__, sys.byteorder]
+    return hashlib.sha256(json.dumps(known).encode())
 
 
 def _context_length(loaded: checkpoint.Checkpoint) -> int | None:

@@ -250,6 +250,12 @@ class Reads:
             raise self._damage("ids")
         return [found[id_] for id_ in ids]
 
+    def examples_after(self, slot: int, count: int) -> list[tuple[int, bytes, Example]]:
+        """Return slot, key and example of the first rows after a slot."""
+        query = "SELECT slot, texts FROM examples WHERE slot > ? ORDER BY slot LIMIT ?"
+        rows = [(found, self._key(found), texts) for found, texts in self._db.all(query, (slot, count))]
+        return [(found, key, self._opened(key, found, texts)) for found, key, texts in rows]
+
     def all_examples(self) -> list[Example]:
         """Return all examples, by ascending id."""
         keys = self._keys

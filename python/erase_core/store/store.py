@@ -30,6 +30,7 @@ from erase_core.store.schema import FILE
 from erase_core.store.sealing import Sealing
 from erase_core.store.state import new_state, read_state
 from erase_core.store.transaction import WriteTransaction
+from erase_core.store.window_files import WindowFiles
 
 __all__ = ["Store"]
 
@@ -49,6 +50,8 @@ class Store:
     ----------
     constants : Constants
         The values with which the store was created.
+    windows : WindowFiles
+        What language models have computed of the examples.
 
     Raises
     ------
@@ -81,6 +84,7 @@ class Store:
         except BaseException:
             self._db.close()
             raise
+        self.windows = WindowFiles(self.folder, self.constants.name)
         tokens = Tokens(self.keys.token_key)
         self._files = StoreFiles(self._db, self.keys, self.constants, Sealing(self.constants.name), tokens)
 
@@ -237,6 +241,12 @@ class Store:
                 f"{self.keys.file}: the removal is done, but the key file may still hold keys of the removed examples "
                 f"({reason}). Solve this, then open the store again, which finishes the removal."
             ) from error
+
+    def left_windows(self) -> list[int]:
+        """Return the slots that have a file of a window, but no key any more, so that nobody can open it."""
+        slots = self.windows.slots()  # first: a key is there before its window
+        used = set(self.keys.all().used().tolist()) if slots else set()
+        return [slot for slot in slots if slot not in used]
 
     def rewrap(self, user_key: bytes | None) -> None:
         """Write the key file anew under another key of the caller's. The caller has the lock for removals.

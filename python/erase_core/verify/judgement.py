@@ -68,6 +68,13 @@ def _of_state(picture: Picture) -> Iterator[Problem]:
             f"the key file has {picture.n_unused} keys that no example has: an old key file was put back, or a process "
             "was killed. Open the store again, which destroys them.",
         )
+    if picture.n_left_windows:
+        yield Problem(
+            STORE,
+            "files",
+            f"{counted(picture.n_left_windows, 'window file')} left of removed examples, whose keys are destroyed, so "
+            "nothing can be read there. If this persists, open the store again, which deletes what is left.",
+        )
     if not picture.is_finished:
         yield Problem(
             STORE,

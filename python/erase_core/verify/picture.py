@@ -99,6 +99,8 @@ class Picture(NamedTuple):
         Whether the model is the one that the store was left with.
     n_unused : int
         Number of keys that no example has, apart from those of removals that are not finished.
+    n_left_windows : int
+        Number of files of windows whose keys are destroyed.
     is_finished : bool
         Whether the keys of all removed examples are destroyed, and all receipts published.
     is_sound : bool
@@ -116,6 +118,7 @@ class Picture(NamedTuple):
     state: State
     is_model: bool
     n_unused: int
+    n_left_windows: int
     is_finished: bool
     is_sound: bool
     rows: RowsPicture | StoreError
@@ -128,6 +131,7 @@ def take(
     receipts: StoreReceipts,
     newest: int,
     *,
+    n_left_windows: int,
     is_finished: bool,
     progress: bool,
 ) -> Picture:
@@ -140,6 +144,8 @@ def take(
     receipts : StoreReceipts
     newest : int
         Number of the newest receipt that was published before the store is read.
+    n_left_windows : int
+        See `Removals.n_left_windows`.
     is_finished : bool
         See `Removals.are_finished`.
     progress : bool
@@ -165,6 +171,7 @@ def take(
         reads.state,
         reads.is_model("" if model is None else model.digest()),
         len(unused),
+        n_left_windows,
         is_finished,
         reads.is_sound(),
         _rows(reads, progress=progress),

@@ -60,7 +60,15 @@ def verify(
 
     # verify 3: everything as of one moment
     def taken(reads: Reads) -> Picture:
-        return take(reads, clustering, receipts, newest, is_finished=removals.are_finished(), progress=progress)
+        return take(
+            reads,
+            clustering,
+            receipts,
+            newest,
+            n_left_windows=removals.n_left_windows(),
+            is_finished=removals.are_finished(),
+            progress=progress,
+        )
 
     picture: Picture = read(taken)
     # verify 6: the receipts form a chain; 4, 5 and the rest of 6 are in judgement.py

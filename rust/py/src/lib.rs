@@ -22,7 +22,11 @@ mod _core {
     #[pymodule_export]
     use super::report::UpdateReport;
     #[pymodule_export]
+    use super::sealed::open_in_place;
+    #[pymodule_export]
     use super::sealed::open_vectors;
+    #[pymodule_export]
+    use super::sealed::seal_in_place;
     #[pymodule_export]
     use super::sealed::seal_vectors;
 

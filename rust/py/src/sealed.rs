@@ -1,11 +1,12 @@
-//! Seals and opens vectors, many at a time. The format is documented in docs/file-format.md: AES-256-GCM under a key for
-//! each example, with the store and the slot as associated data, over the id and the vector.
+//! Seals and opens vectors, many at a time, and the content of larger files in place. The formats are documented in
+//! docs/file-format.md. Vectors: AES-256-GCM under a key for each example, with the store and the slot as associated
+//! data, over the id and the vector.
 
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
 use aes_gcm::aead::AeadInPlace;
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce, Tag};
-use numpy::{PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods};
+use numpy::{PyReadonlyArray2, PyReadwriteArray1, PyReadwriteArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -93,6 +94,44 @@ pub fn open_vectors(
         ids.push(id);
     }
     Ok((ids, None))
+}
+
+/// Seals bytes in place: they are the ciphertext afterwards. Returns the tag.
+///
+/// A key must be used once with each nonce.
+#[pyfunction]
+pub fn seal_in_place<'py>(
+    py: Python<'py>,
+    key: &[u8],
+    nonce: [u8; 12],
+    associated: &[u8],
+    mut content: PyReadwriteArray1<'py, u8>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    check_key(key)?;
+    let bytes = content.as_slice_mut()?;
+    let tag = py.detach(|| cipher(key).encrypt_in_place_detached(&Nonce::from(nonce), associated, bytes));
+    let tag = tag.map_err(|_| PyValueError::new_err("the content is too long to be sealed"))?;
+    Ok(PyBytes::new(py, &tag))
+}
+
+/// Opens bytes in place. Returns whether they open; if not, they are as they were.
+#[pyfunction]
+pub fn open_in_place(
+    py: Python<'_>,
+    key: &[u8],
+    nonce: [u8; 12],
+    associated: &[u8],
+    mut content: PyReadwriteArray1<'_, u8>,
+    tag: [u8; TAG],
+) -> PyResult<bool> {
+    check_key(key)?;
+    let (bytes, tag) = (content.as_slice_mut()?, Tag::from(tag));
+    let opened = py.detach(|| cipher(key).decrypt_in_place_detached(&Nonce::from(nonce), associated, bytes, &tag));
+    Ok(opened.is_ok())
+}
+
+fn check_key(key: &[u8]) -> PyResult<()> {
+    if key.len() == KEY { Ok(()) } else { Err(PyValueError::new_err("a key must have 32 bytes")) }
 }
 
 /// Opens one vector in place; none if it does not open, or is not what `seal_vectors` seals.
