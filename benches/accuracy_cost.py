@@ -176,8 +176,8 @@ def tokens_after_a_removal(
 ) -> dict[str, float]:
     """Return how many tokens the model runs to be warm again after a removal: of a shown example, and of another one.
 
-    The prompts afterwards are those of a fit without the example. Each that was not there before is run as a whole. Both
-    figures are means of several removals, and left out where all or no examples are shown.
+    The prompts afterwards are those of a fit without the example. Each that is new is run as a whole. Both figures are
+    means of several removals, and left out where all or no examples are shown.
     """
     shown = {id_ for prompt in fitted.warm for id_ in prompt}
     before = set(fitted.warm)
