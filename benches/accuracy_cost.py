@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ from measure import Matrix
 REMOVALS = 20
 # Windows that are computed with one call.
 AT_ONCE = 16
-COLUMNS = ("whole, ms", "ratio", "model, ms", "model ratio", "kept warm, MB", "tokens after a removal")
+COLUMNS = ("whole, ms", "ratio", "model, ms", "model ratio", "kept warm, MB", "tokens, shown", "tokens, other")
 
 
 class Times(NamedTuple):
@@ -54,7 +54,8 @@ def measure_costs(
             queries[own] = _query(task, row, of_it, llm, embed, "prompt")
     for name, fit in HEADS.items():
         queries[name] = _head(fit(known, task.options), embed)
-    times = interleaved(queries, [question.input for question in task.questions[:n_questions]])
+    cold = {row.name for row, of_it in fitted if not of_it.warm}
+    times = interleaved(queries, [question.input for question in task.questions[:n_questions]], cold)
     for name, ratios in relative(times, "none").items():
         milliseconds = {
             f"{part}, ms": 1e3 * statistics.median(getattr(t, part) for t in times[name]) for part in Times._fields
@@ -63,8 +64,9 @@ def measure_costs(
     n_bytes = _Warm(task, llm)
     for row, of_it in fitted:
         tokens = tokens_after_a_removal(task, known, row, of_it, llm, n_shots)
+        extra = {"kept warm, MB": n_bytes.of(row, of_it) / 1e6, **tokens}
         for name in {row.name, cost_name(row.name, "prompt")} & figures.keys():
-            figures[name] |= {"kept warm, MB": n_bytes.of(row, of_it) / 1e6, "tokens after a removal": tokens}
+            figures[name] |= extra
     llm.forget()
     return figures
 
@@ -111,13 +113,20 @@ def _head(classify: Callable[[Matrix], object], embed: Callable[[str], Matrix]) 
     return query
 
 
-def interleaved(queries: Mapping[str, Query], texts: Sequence[str]) -> dict[str, list[Times]]:
-    """Return the times of each row for each text. A first round, which is not counted, makes everything warm."""
+def interleaved(
+    queries: Mapping[str, Query], texts: Sequence[str], cold: Collection[str] = ()
+) -> dict[str, list[Times]]:
+    """Return the times of each row for each text.
+
+    A first round, which is not counted, makes everything warm. Rows that keep nothing between questions are left out of
+    it: the model would still have their prompt of the same question.
+    """
     times: dict[str, list[Times]] = {name: [] for name in queries}
     names = list(queries)
     for number, text in enumerate(texts):
-        for query in queries.values():
-            query(text)
+        for name in names:
+            if name not in cold:
+                queries[name](text)
         first = number % len(names)
         for name in names[first:] + names[:first]:
             times[name].append(queries[name](text))
@@ -164,20 +173,23 @@ class _Warm:
 
 def tokens_after_a_removal(
     task: Task, known: Known, row: Row, fitted: Fitted, llm: TransformersLLM, n_shots: int
-) -> float:
-    """Return how many tokens the model runs to be warm again after a shown example is removed, the mean of several.
+) -> dict[str, float]:
+    """Return how many tokens the model runs to be warm again after a removal: of a shown example, and of another one.
 
-    The prompts afterwards are those of a fit without the example. Each that was not there before is run as a whole.
+    The prompts afterwards are those of a fit without the example. Each that is new is run as a whole. Both figures are
+    means of several removals, and left out where all or no examples are shown.
     """
-    shown = sorted({id_ for prompt in fitted.warm for id_ in prompt})
-    if not shown:
-        return 0.0
-    removed = np.random.default_rng(0).permutation(shown)[:REMOVALS].tolist()
-    counts = []
-    for id_ in removed:
-        now = row.fit(known.without(id_), 0, n_shots).warm
-        counts.append(sum(_tokens(task, prompt, llm) for prompt in set(now) - set(fitted.warm)))
-    return statistics.mean(counts)
+    shown = {id_ for prompt in fitted.warm for id_ in prompt}
+    before = set(fitted.warm)
+    found = {}
+    for name, ids in (("tokens, shown", shown), ("tokens, other", set(known.ids) - shown)):
+        counts = []
+        for id_ in np.random.default_rng(0).permutation(sorted(ids))[:REMOVALS].tolist():
+            changed = set(row.fit(known.without(id_), 0, n_shots).warm) - before
+            counts.append(sum(_tokens(task, prompt, llm) for prompt in changed))
+        if counts:
+            found[name] = statistics.mean(counts)
+    return found
 
 
 def _tokens(task: Task, prompt: Ids, llm: TransformersLLM) -> int:

@@ -244,8 +244,12 @@ def test_costs_are_medians_of_ratios_in_one_round_and_a_first_call_is_not_counte
 
         return call
 
-    times = interleaved({"none": query("none", 1.0), "other": query("other", 3.0)}, ["a", "slow", "c"])
+    queries = {"none": query("none", 1.0), "other": query("other", 3.0)}
+    times = interleaved(queries, ["a", "slow", "c"])
     assert calls == ["none", "other"] * 2 + ["none", "other", "other", "none"] + ["none", "other"] * 2
+    calls.clear()
+    interleaved(queries, ["a"], cold={"other"})
+    assert calls == ["none", "none", "other"]
     assert relative(times, "none") == {
         "none": {"ratio": 1.0, "model ratio": 1.0},
         "other": {"ratio": 3.0, "model ratio": 3.0},
