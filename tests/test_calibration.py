@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +14,15 @@ from erase_core.llm import Choice
 from erase_core.llm.prompt import Prompt
 from hypothesis import given
 from hypothesis import strategies as st
-from small_stores import CountingLLM, WordEmbedder, create, new_path, parts_of, reopened, some
+from small_stores import CountingLLM, WordEmbedder, new_path, parts_of, reopened, some
+from small_stores import create as usual
 
 OPTIONS = ("yes", "no", "perhaps")
 CONTENT_FREE = ("N/A", "[MASK]", "none")
 QUERY = "where is my parcel"
+
+
+create = functools.partial(usual, calibrate=True)
 
 
 class BiasedLLM(CountingLLM):
@@ -87,6 +92,17 @@ def test_a_server_that_changes_its_way_is_not_calibrated(path: Path) -> None:
         assert not erase.choose(QUERY, OPTIONS).calibrated
 
 
+def test_scores_that_lack_an_option_stay_as_they_are(path: Path) -> None:
+    class Lacking(BiasedLLM):
+        def choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
+            choice = super().choose(prompt, options)
+            return Choice("no", {"no": choice.scores["no"]}, 0.5)
+
+    with create(path, some(20), llm=Lacking()) as erase:
+        choice = erase.choose(QUERY, OPTIONS)
+        assert (choice.option, choice.calibrated) == ("no", False)
+
+
 @pytest.mark.parametrize("settings", [{"strategy": "knn"}, {"calibrate": False}])
 def test_when_it_is_not_done(path: Path, settings: dict[str, Any]) -> None:
     llm = BiasedLLM()
@@ -135,7 +151,7 @@ def test_the_prior_of_a_prompt_goes_with_each_of_its_examples(path: Path, where:
 
 
 def test_closing_overwrites_all_priors(path: Path) -> None:
-    with Erase.create(path, embedder=WordEmbedder(), llm=BiasedLLM()) as erase:
+    with Erase.create(path, strategy="kmeans", embedder=WordEmbedder(), llm=BiasedLLM()) as erase:
         erase.ingest(some(9))
         erase.choose(QUERY, OPTIONS)
         (array,) = parts_of(erase).priors._kept.values()

@@ -119,9 +119,8 @@ def some(count: int, first: int = 0) -> list[Example]:
 
 def create(path: Path, examples: Sequence[Example] = (), **settings: Any) -> Erase:
     """A store with these examples."""
-    erase = Erase.create(
-        path, **{"n_shots": 3, "strategy": "kmeans", "embedder": WordEmbedder(), "llm": CountingLLM(), **settings}
-    )
+    usual = {"n_shots": 3, "strategy": "kmeans", "calibrate": False, "embedder": WordEmbedder(), "llm": CountingLLM()}
+    erase = Erase.create(path, **{**usual, **settings})
     if examples:
         erase.ingest(list(examples))
     return erase

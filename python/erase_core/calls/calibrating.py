@@ -37,7 +37,7 @@ class Priors:
         The first choice after a prompt takes four calls of the model, later ones one.
         """
         choice = llm.choose(prompt, options)
-        if choice.found_by not in ("scoring", "logprobs") or len(options) == 1:
+        if not _has_logs(choice, options) or len(options) == 1:
             return choice
         prior = self._of(llm, prompt, tuple(options), choice.found_by)
         if prior is None:
@@ -51,7 +51,7 @@ class Priors:
         kept = self._kept.pop(key, None)
         if kept is None:
             found = [llm.choose(replace(prompt, query=text), options) for text in CONTENT_FREE]
-            if any(each.found_by != found_by for each in found):
+            if any(each.found_by != found_by or not _has_logs(each, options) for each in found):
                 return None
             logs = np.array([[each.scores[option] for option in options] for each in found])
             highest = logs.max(axis=0)
@@ -70,3 +70,8 @@ class Priors:
         prior = self._kept.pop(key, None)
         if prior is not None:  # another thread may have dropped it
             prior.fill(0)
+
+
+def _has_logs(choice: Choice, options: Sequence[str]) -> bool:
+    """Whether the scores of a choice are log-probabilities of all options."""
+    return choice.found_by in ("scoring", "logprobs") and all(option in choice.scores for option in options)
