@@ -255,6 +255,8 @@ class Status(_Report):
     n_examples, n_subjects : int
     strategy : str
     n_shots : int
+    context : {"auto", "joint", "windows"}
+        How the language model reads demonstrations: see `Settings`.
     prompts : list of lists of int or str
         All prompts that a query can get, as the ids of their demonstrations: one, or with ``strategy="routed"`` one for
         each cluster. Empty if every query has one of its own.
@@ -280,6 +282,7 @@ class Status(_Report):
     n_subjects: int
     strategy: str
     n_shots: int
+    context: str
     prompts: list[list[int | str]]
     embedder: str
     llm: str

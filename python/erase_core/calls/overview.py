@@ -27,6 +27,7 @@ def status_of(opened: OpenStore) -> Status:
             n_subjects=reads.state.n_subjects,
             strategy=opened.settings.strategy,
             n_shots=opened.settings.n_shots,
+            context=opened.settings.context,
             prompts=opened.prompts(reads),
             embedder=reads.constants.embedder,
             llm=opened.backends.llm_name,

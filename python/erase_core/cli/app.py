@@ -383,7 +383,7 @@ def status(
     rows = {
         "store": found.folder,
         "examples": f"{found.n_examples}, of {counted(found.n_subjects, 'subject')}",
-        "selection": f"{found.n_shots} by {found.strategy}",
+        "selection": f"{found.n_shots} by {found.strategy}, context {found.context}",
         "demonstrations": _shown(found.prompts),
         "embedding model": found.embedder,
         "language model": found.llm,
