@@ -333,7 +333,16 @@ def test_every_public_class_is_copied_here_or_is_no_object() -> None:
     classes = {name for name in erase_core.__all__ if isinstance(getattr(erase_core, name), type)}
     raised = {name for name in classes if issubclass(getattr(erase_core, name), Exception)}
     protocols = {"LLM", "Embedder"}
-    made_by_others = {"ForgetReport", "IngestReport", "Status", "Verification", "Receipt", "ReceiptRef", "Reading"}
+    made_by_others = {
+        "ForgetReport",
+        "IngestReport",
+        "Status",
+        "Verification",
+        "WarmReport",
+        "Receipt",
+        "ReceiptRef",
+        "Reading",
+    }
     made_by_others |= {"ScanReport", "ScanFinding", "UnreadPlace"}
     made_by_others |= {"Example", "NewExample", "UpdateReport", "Answer", "SentenceEmbedder"}
     only_types = {"GivenSettings"}

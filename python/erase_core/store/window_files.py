@@ -154,7 +154,7 @@ class WindowFiles:
 
     def delete(self, slots: Iterable[int]) -> None:
         """Delete the files of slots, as far as that is possible."""
-        for slot in slots:
+        for slot in slots if self.exist else ():
             with suppress(OSError):
                 self._file(slot).unlink(missing_ok=True)
 
