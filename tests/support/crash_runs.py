@@ -6,6 +6,7 @@ import errno
 import random
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -70,6 +71,14 @@ class Runs:
             assert outcome.killed, outcome
             self._count(mode if not mutant else f"{mode} of a store {mutant}", outcome, call.step)
             return broken(base / "store", past(outcome, self.films[mutant]))
+
+    def seconds(self) -> float:
+        """How long the whole script takes if nothing stops it."""
+        with self.folder() as base:
+            start = time.perf_counter()
+            outcome = self.server(base)
+            assert not outcome.killed, outcome
+            return time.perf_counter() - start
 
     def killed_after(self, delay: float) -> list[Broken]:
         """Kill a process at any moment."""
