@@ -55,7 +55,7 @@ def test_help_is_light(arguments: list[str]) -> None:
 
 
 def test_a_store_works_without_scikit_learn(path: Path, tmp_path: Path) -> None:
-    with Erase.create(path, embedder=WordEmbedder(), n_shots=3) as erase:
+    with Erase.create(path, embedder=WordEmbedder(), n_shots=3, strategy="kmeans") as erase:
         erase.ingest(some(12))
     assert heavy(COMMAND, "prompt", "a question", "--store", path) == CIPHER
     assert heavy(COMMAND, "forget", "--yes", "--id", "3", "--store", path) == CIPHER

@@ -9,13 +9,19 @@ from pathlib import Path
 import pytest
 from command_line import answered, check_refused, erase, json_of
 from erase_core.erase import Erase
-from small_stores import WordEmbedder, example
+from small_stores import ONE_PROMPT, WordEmbedder, example
 
 
 @pytest.fixture
 def numbered(tmp_path: Path) -> Path:
     """A store with integers as ids, and receipts beside it."""
-    with Erase.create(tmp_path / "numbered", embedder=WordEmbedder(), receipts=tmp_path / "receipts") as made:
+    with Erase.create(
+        tmp_path / "numbered",
+        strategy="kmeans",
+        calibrate=False,
+        embedder=WordEmbedder(),
+        receipts=tmp_path / "receipts",
+    ) as made:
         made.ingest([example(i, subject=f"s{i % 5}") for i in range(30)])
     return tmp_path / "numbered"
 
@@ -23,7 +29,7 @@ def numbered(tmp_path: Path) -> Path:
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
     """A store with text as ids, one of them with a separator of lines that is none here."""
-    with Erase.create(tmp_path / "text", embedder=WordEmbedder()) as made:
+    with Erase.create(tmp_path / "text", **ONE_PROMPT, embedder=WordEmbedder()) as made:
         made.ingest([example(id_) for id_ in ("t-0001", "t-0002", "7", "7\u20288")])
     return tmp_path / "text"
 

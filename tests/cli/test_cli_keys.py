@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command_line import check_refused, erase, json_of
 from erase_core.erase import Erase
-from small_stores import WordEmbedder, some
+from small_stores import ONE_PROMPT, WordEmbedder, some
 
 FIRST, SECOND = "1f" * 32, "2e" * 32
 
@@ -24,7 +24,7 @@ def keys(tmp_path: Path) -> tuple[Path, Path]:
 @pytest.fixture
 def store(tmp_path: Path, keys: tuple[Path, Path]) -> Path:
     """A store that needs the first key."""
-    with Erase.create(tmp_path / "store", embedder=WordEmbedder(), key=keys[0]) as made:
+    with Erase.create(tmp_path / "store", **ONE_PROMPT, embedder=WordEmbedder(), key=keys[0]) as made:
         made.ingest(some(12))
     return tmp_path / "store"
 

@@ -19,7 +19,15 @@ QUESTIONS = ["where is my parcel", "late, again", "Grüße"]
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     llm = make_model(folder / "llm", "llama")
-    with Erase.create(folder / "store", n_shots=3, embedder=WordEmbedder(), llm=llm, options=["yes", "no"]) as erase:
+    with Erase.create(
+        folder / "store",
+        n_shots=3,
+        strategy="kmeans",
+        calibrate=False,
+        embedder=WordEmbedder(),
+        llm=llm,
+        options=["yes", "no"],
+    ) as erase:
         erase.ingest(some(9))
     return folder / "store"
 
@@ -71,7 +79,14 @@ def test_a_server_is_sent_several_at_a_time(tmp_path: Path, file: Path) -> None:
     pytest.importorskip("openai", reason="needs openai: pip install 'erase-core[openai]'")
     echo = by_request(lambda request: says(f"about {len(request['messages'])}"))
     with serving(echo) as server:
-        Erase.create(tmp_path / "store", embedder=WordEmbedder(), llm="m", base_url=server.url).close()
+        Erase.create(
+            tmp_path / "store",
+            strategy="kmeans",
+            calibrate=False,
+            embedder=WordEmbedder(),
+            llm="m",
+            base_url=server.url,
+        ).close()
         result = erase("ask", "--queries", file, "--parallel", 3, "--store", tmp_path / "store")
     assert (result.exit_code, result.stdout) == (0, "about 1\n" * 3)
     assert sorted(request["messages"][-1]["content"] for request in server.requests) == sorted(QUESTIONS)

@@ -12,13 +12,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from erase_core.cli.options import lines_of
 from erase_core.erase import Erase
-from small_stores import WordEmbedder, some
+from small_stores import ONE_PROMPT, WordEmbedder, some
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """A store whose receipts lie beside it."""
-    with Erase.create(tmp_path / "store", embedder=WordEmbedder(), receipts=tmp_path / "receipts") as made:
+    with Erase.create(
+        tmp_path / "store", **ONE_PROMPT, embedder=WordEmbedder(), receipts=tmp_path / "receipts"
+    ) as made:
         made.ingest(some(12))
     return tmp_path / "store"
 
@@ -121,7 +123,7 @@ def test_an_old_copy_is_noticed_and_a_folder_of_receipts_that_moved_is_named(sto
 
 
 def test_verify_tells_where_receipts_should_be(tmp_path: Path) -> None:
-    with Erase.create(tmp_path / "store", embedder=WordEmbedder()) as made:
+    with Erase.create(tmp_path / "store", **ONE_PROMPT, embedder=WordEmbedder()) as made:
         made.ingest(some(5))
     verified = erase("verify", "--store", tmp_path / "store")
     assert verified.exit_code == 0

@@ -16,7 +16,7 @@ from command_line import command, json_of
 from erase_core.cli import output
 from erase_core.erase import Erase
 from processes import HANG
-from small_stores import WordEmbedder, create, example
+from small_stores import ONE_PROMPT, WordEmbedder, create, example
 
 DONE_UNPRINTED = 19
 CLOSED = [each for n in (1, 2, 3) for each in itertools.combinations((0, 1, 2), n)]
@@ -178,7 +178,7 @@ def test_what_is_not_finished_is_said_though_nothing_can_be_printed(store: Path)
 
 
 def test_a_note_that_cannot_be_written_holds_nothing_up(store: Path, tmp_path: Path) -> None:
-    with Erase.create(tmp_path / "kept", embedder=WordEmbedder(), receipts=tmp_path / "receipts") as made:
+    with Erase.create(tmp_path / "kept", **ONE_PROMPT, embedder=WordEmbedder(), receipts=tmp_path / "receipts") as made:
         made.ingest([example(i) for i in range(5)])
         shutil.copytree(tmp_path / "kept", tmp_path / "old")
         made.forget(3)

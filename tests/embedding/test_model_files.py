@@ -196,12 +196,12 @@ def test_of_a_model_on_the_hub_nothing_is_said() -> None:
 # ---- a store ----
 def test_a_store_is_made_without_the_model_and_works_with_it(tmp_path: Path) -> None:
     folder = make(tmp_path / "model", truncate_dim=10)
-    with Erase.create(tmp_path / "store", embedder=folder, n_shots=2) as erase:
+    with Erase.create(tmp_path / "store", embedder=folder, n_shots=2, strategy="kmeans") as erase:
         assert parts_of(erase).backends._embedder is None
         assert erase.status().embedder == loaded(folder).name
         erase.ingest([{"input": "a parcel", "output": "yes"}, {"input": "a refund", "output": "no"}])
         assert len(erase.demonstrations()) == 2
-    with Erase.create(tmp_path / "other", embedder=SentenceEmbedder(folder), n_shots=2) as erase:
+    with Erase.create(tmp_path / "other", embedder=SentenceEmbedder(folder), n_shots=2, strategy="kmeans") as erase:
         assert (parts_of(erase).backends._identity, parts_of(erase).backends._dim) == loaded(folder)
 
 

@@ -13,7 +13,7 @@ from erase_core.examples.example import Example
 from erase_core.llm import OpenAILLM
 from erase_core.llm.packaged import packaged_model
 from erase_core.llm.prompt import Prompt, Template
-from small_stores import WordEmbedder
+from small_stores import ONE_PROMPT, WordEmbedder
 
 pytest.importorskip("openai", reason="needs openai: pip install 'erase-core[openai]'")
 xllamacpp = pytest.importorskip("xllamacpp", reason="needs a llama.cpp server: pip install xllamacpp")
@@ -89,7 +89,7 @@ def test_the_context_is_the_servers(llm: OpenAILLM) -> None:
 def test_a_prompt_beyond_the_context_loses_demonstrations(url: str, path: Path) -> None:
     examples = [Example(i, f"question {i} " + "word " * 60, OPTIONS[i % 4]) for i in range(12)]
     options: dict[str, Any] = {"base_url": url, "llm": "packaged", "server": {"timeout": 300}, "api_key": ""}
-    with Erase.create(path, embedder=WordEmbedder(), n_shots=8, options=OPTIONS, **options) as erase:
+    with Erase.create(path, embedder=WordEmbedder(), n_shots=8, **ONE_PROMPT, options=OPTIONS, **options) as erase:
         erase.ingest(examples)
         assert len(erase.demonstrations()) == 8
         answer = erase.ask("question 3?", max_tokens=8)

@@ -26,7 +26,16 @@ EMBEDDER = WordEmbedder()
 
 
 def at_server(path: Path, there: Server, /, **options: Any) -> Erase:
-    erase = Erase.create(path, embedder=EMBEDDER, n_shots=2, llm="small", base_url=there.url, **options)
+    erase = Erase.create(
+        path,
+        embedder=EMBEDDER,
+        n_shots=2,
+        strategy="kmeans",
+        calibrate=False,
+        llm="small",
+        base_url=there.url,
+        **options,
+    )
     erase.ingest(some(3))
     return erase
 

@@ -19,7 +19,7 @@ from erase_core.errors import EraseError, KeyFileError, ScrubError
 from erase_core.examples.example import Example
 from small_stores import QUERIES, CountingLLM, WordEmbedder
 
-SETTINGS = {"n_shots": 3}
+SETTINGS = {"n_shots": 3, "strategy": "kmeans"}
 # Some examples come back after they were forgotten, which a store with a list of them wants to be told.
 AGAIN: dict[str, Any] = {"on_forgotten": "allow"} if "on_forgotten" in signature(Erase.ingest).parameters else {}
 # Of an example's fields; a page has 4096 bytes.

@@ -41,6 +41,10 @@ QUERIES = ("where is my parcel", "refund the late parcel please")
 WORDS = ("parcel", "late", "refund", "please", "broken")
 
 
+# Settings of a store whose queries all get the same prompt, and take one call of the language model.
+ONE_PROMPT: dict[str, Any] = {"strategy": "kmeans", "calibrate": False}
+
+
 class WordEmbedder:
     """The sum of a text's words, each a vector drawn by its hash. Fails at the texts, with the errors, of `fails`."""
 
@@ -119,7 +123,7 @@ def some(count: int, first: int = 0) -> list[Example]:
 
 def create(path: Path, examples: Sequence[Example] = (), **settings: Any) -> Erase:
     """A store with these examples."""
-    usual = {"n_shots": 3, "strategy": "kmeans", "calibrate": False, "embedder": WordEmbedder(), "llm": CountingLLM()}
+    usual = {"n_shots": 3, **ONE_PROMPT, "embedder": WordEmbedder(), "llm": CountingLLM()}
     erase = Erase.create(path, **{**usual, **settings})
     if examples:
         erase.ingest(list(examples))
