@@ -198,6 +198,9 @@ def test_commands_show_routes_and_prompts(store: Path, monkeypatch: pytest.Monke
     (tmp_path / "more.jsonl").write_text(json.dumps({"input": "late late parcel", "output": "yes"}))
     ingested = json_of("ingest", tmp_path / "more.jsonl", "--store", store)
     assert ingested["prompts"]["after"] == json_of("status", "--store", store)["prompts"]
+    [line] = command("ingest", tmp_path / "more.jsonl", "--store", store).stdout.splitlines()
+    n_changed = line.partition("in the store, ")[2].partition(" of 4 prompts changed (")[0]
+    assert int(n_changed) > 0
 
 
 def test_routes_of_another_strategy_are_refused(tmp_path: Path) -> None:

@@ -153,7 +153,8 @@ class IngestReport(_Report):
         has = "is" if self.n_duplicates == 1 else "are"
         skipped += f", {self.n_duplicates} left out that {has} in the store already" if self.n_duplicates else ""
         added = counted(self.n_added, "example")
-        done = f"{added} ingested{skipped}; {self.n_examples} in the store ({self.seconds:.1f} s)"
+        shown = f", {self.prompts}" if self.prompts.changed else ""
+        done = f"{added} ingested{skipped}; {self.n_examples} in the store{shown} ({self.seconds:.1f} s)"
         return "\n".join([done, *(f"note: {note}" for note in self.notes)])
 
 

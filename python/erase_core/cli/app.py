@@ -247,8 +247,7 @@ def ingest(
             progress=True,
         )
     unseen = [report.unseen] if report.unseen else []
-    changes = [str(report.prompts)] if report.prompts.changed else []
-    lines = [str(report), *changes, *unseen, *(f"left out: {row}" for row in report.skipped)]
+    lines = [str(report), *unseen, *(f"left out: {row}" for row in report.skipped)]
     show(report.to_dict(), lines, as_json=as_json, done=True)
 
 
