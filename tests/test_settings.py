@@ -31,7 +31,7 @@ from erase_core.settings import OTHERS, GivenSettings, Settings
 from hypothesis import given
 from hypothesis import strategies as st
 from problems import Stranger
-from small_stores import DIM, CountingLLM, WordEmbedder, check_refused, create, parts_of, refused, some
+from small_stores import DIM, ONE_PROMPT, CountingLLM, WordEmbedder, check_refused, create, parts_of, refused, some
 
 NAN, INF = float("nan"), float("inf")
 
@@ -106,6 +106,7 @@ def test_default_settings_are_those_of_create(path: Path) -> None:
 def test_a_store_keeps_its_settings(path: Path) -> None:
     options: dict[str, Any] = {"n_shots": 5, "strategy": "random", "seed": 7, "epsilon": 0.25, "projection": 4}
     options |= {"options": ("yes", "no"), "template": Template("Say so."), "base_url": "http://x/v1", "llm": "some"}
+    options |= {"context": "joint", "calibrate": False}
     create(path, **options, chat=True).close()
     with Erase.open(path) as erase:
         assert erase.settings == Settings(**options, chat=True)
@@ -122,7 +123,7 @@ def test_numbers_of_numpy_and_fractions_are_those_they_stand_for(path: Path) -> 
     nothing: list[Any] = [[], iter(()), {}.keys(), np.array([])]
     assert [Settings(options=each).options for each in nothing] == [()] * 4
     erase = create(path, some(5), n_shots=np.int64(3), seed=np.uint64(3), projection=np.int64(4))
-    assert erase.settings == Settings(n_shots=3, seed=3, projection=4)
+    assert erase.settings == Settings(n_shots=3, seed=3, projection=4, **ONE_PROMPT)
 
 
 OUT_OF_RANGE: list[tuple[str, Any]] = [
