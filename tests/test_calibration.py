@@ -103,7 +103,7 @@ def test_scores_that_lack_an_option_stay_as_they_are(path: Path) -> None:
         assert (choice.option, choice.calibrated) == ("no", False)
 
 
-@pytest.mark.parametrize("settings", [{"strategy": "knn"}, {"calibrate": False}])
+@pytest.mark.parametrize("settings", [{"strategy": "knn"}, {"strategy": "routed"}, {"calibrate": False}])
 def test_when_it_is_not_done(path: Path, settings: dict[str, Any]) -> None:
     llm = BiasedLLM()
     with create(path, some(20), llm=llm, **settings) as erase:

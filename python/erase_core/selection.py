@@ -41,6 +41,8 @@ class Selector(Protocol):
     """Whether the selection depends on the query."""
     is_shared: bool
     """Whether many queries get the same prompt."""
+    is_calibrated: bool
+    """Whether choices are better if they are calibrated. If demonstrations are like the query, they are not."""
     keeps: Literal["first", "last"]
     """Which demonstrations stay in a prompt that is too long."""
 
@@ -72,6 +74,7 @@ class KMeansSelector:
 
     per_query = False
     is_shared = True
+    is_calibrated = True
     keeps: Literal["first", "last"] = "first"
 
     def prompts(self, model: Model, n_shots: int, seed: int) -> list[list[int | str]]:
@@ -88,6 +91,7 @@ class NeighbourSelector:
 
     per_query = True
     is_shared = False
+    is_calibrated = False
     keeps: Literal["first", "last"] = "last"
 
     def prompts(self, model: Model, n_shots: int, seed: int) -> list[list[int | str]]:
@@ -107,6 +111,7 @@ class RandomSelector:
 
     per_query = False
     is_shared = True
+    is_calibrated = True
     keeps: Literal["first", "last"] = "first"
 
     def prompts(self, model: Model, n_shots: int, seed: int) -> list[list[int | str]]:
@@ -147,6 +152,7 @@ class RoutedSelector:
 
     per_query = True
     is_shared = True
+    is_calibrated = False
     keeps: Literal["first", "last"] = "first"
 
     def prompts(self, model: Model, n_shots: int, seed: int) -> list[list[int | str]]:

@@ -133,9 +133,9 @@ class Settings:
         is forgotten. Only a model in this process can read windows: see `Prompt`. "auto": windows with
         ``strategy="knn"`` if the model can read them; otherwise joint.
     calibrate : bool, default=True
-        Whether `Erase.choose` takes out what the prompt makes the model prefer, whatever is asked. This takes three
-        more runs for a new prompt and none for a known one, so it is not done with ``strategy="knn"``, where each query
-        has a prompt of its own.
+        Whether `Erase.choose` takes out what the prompt makes the model prefer, whatever is asked, with
+        ``strategy="kmeans"`` and ``"random"``. This takes three more runs for a new prompt and none for a known one.
+        With the other strategies, demonstrations are like the query, and what they make the model prefer is the answer.
     server : ServerOptions, default=ServerOptions()
         How to send requests to the server at `base_url`. The server's key is not part of the settings.
     on_control_tokens : {"keep", "refuse"}, default="keep"

@@ -116,8 +116,7 @@ def choices(
 def chooser(opened: OpenStore) -> Callable[[Prompt, Sequence[str]], Choice]:
     """Return the function that chooses one of several options after a prompt."""
     llm = opened.backends.llm
-    # A prompt of its own for each query would take four calls of the model instead of one.
-    is_calibrated = opened.settings.calibrate and SELECTORS[opened.settings.strategy].is_shared
+    is_calibrated = opened.settings.calibrate and SELECTORS[opened.settings.strategy].is_calibrated
     return partial(opened.priors.calibrated, llm) if is_calibrated else llm.choose
 
 
