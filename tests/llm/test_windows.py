@@ -14,6 +14,7 @@ import pytest
 from erase_core.errors import LLMError, ParameterError, PromptTooLongError
 from erase_core.examples.example import Example
 from erase_core.llm import TransformersLLM
+from erase_core.llm.key_values import Block
 from erase_core.llm.prompt import Prompt, Template
 from hypothesis import given
 from hypothesis import strategies as st
@@ -262,6 +263,45 @@ def test_an_interrupted_run_leaves_nothing(folders: Callable[[str], Path]) -> No
         hook.remove()
         assert is_zero(llm._memory._joined.buffers)
     assert llm.choose(windows(), OPTIONS).scores == before
+
+
+def test_windows_that_a_failed_query_computed_are_overwritten_when_their_examples_go(
+    folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = TransformersLLM(folders("llama"))
+    made, copied = list[Any](), Block.copied.__func__  # type: ignore[attr-defined]
+
+    def recorded(*args: Any) -> Block:
+        made.append(copied(Block, *args))
+        return made[-1]
+
+    monkeypatch.setattr(Block, "copied", recorded)
+    runs = runs_of(llm)
+    for n_runs in (3, 5):  # in the third window; in the query
+
+        def interrupt(*_: object, most: int = n_runs) -> None:
+            if len(runs) == most:
+                raise KeyboardInterrupt
+
+        del runs[:], made[:]
+        hook = llm._memory.model.model.layers[1].register_forward_hook(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            llm.choose(windows(), OPTIONS)
+        hook.remove()
+        assert len(made) == n_runs - 1
+        llm.forget()
+        assert is_zero([tensor for block in made for tensor in block.buffers])
+
+
+def test_windows_of_earlier_queries_go_if_the_budget_is_used_up_by_the_same_words_twice(
+    folders: Callable[[str], Path],
+) -> None:
+    llm = TransformersLLM(folders("llama"), memory=0)
+    llm.choose(windows(shown=EXAMPLES[:1]), OPTIONS)
+    one = llm._memory.n_bytes
+    twins = [Example(id_, EXAMPLES[0].input.swapcase(), EXAMPLES[0].output) for id_ in (7, 8)]
+    llm.choose(windows(shown=twins), OPTIONS)
+    assert llm._memory.n_bytes == one
 
 
 # ---- what a user may do wrong ----
