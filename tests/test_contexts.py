@@ -134,6 +134,40 @@ def test_what_is_too_far_behind_drops_everything(path: Path, folders: Callable[[
     assert kept_ids(llm) == set()
 
 
+@pytest.mark.parametrize("strategy", ["knn", "kmeans"])
+def test_a_removal_drops_what_another_process_forgot_before(
+    path: Path, folders: Callable[[str], Path], strategy: str
+) -> None:
+    llm = TransformersLLM(folders("llama"))
+    erase = store(path, llm, some(12), strategy=strategy)
+    erase.choose(QUERY)
+    shown = [each.id for each in erase.demonstrations(QUERY)]
+    with Erase.open(path, embedder=WordEmbedder()) as other:
+        other.forget(shown[0])
+    erase.forget(next(each.id for each in some(12) if each.id not in shown))
+    assert kept_ids(llm) == {*shown} - {shown[0]}
+    assert not any(shown[0] in ids for ids, _ in parts_of(erase).priors._kept)
+
+
+def test_what_an_interrupted_removal_forgot_is_dropped_by_the_next_call(
+    path: Path, folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = TransformersLLM(folders("llama"))
+    erase = store(path, llm, some(12))
+    erase.choose(QUERY)
+    shown = [each.id for each in erase.demonstrations(QUERY)]
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts_of(erase).removals, "finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            erase.forget(shown[0])
+    erase.refresh()
+    assert kept_ids(llm) == {*shown} - {shown[0]}
+
+
 # ---- which context ----
 @pytest.mark.parametrize(
     ("kind", "strategy", "expected"),

@@ -14,10 +14,11 @@ import pytest
 from erase_core.errors import LLMError, ParameterError, PromptTooLongError
 from erase_core.examples.example import Example
 from erase_core.llm import TransformersLLM
+from erase_core.llm.key_values import Block
 from erase_core.llm.prompt import Prompt, Template
 from hypothesis import given
 from hypothesis import strategies as st
-from small_models import CONTEXT, EXAMPLES, OPTIONS, QUERIES, is_zero, needs_packaged
+from small_models import CONTEXT, EXAMPLES, OPTIONS, QUERIES, is_zero, make_model, needs_packaged
 from tokenizer_families import FAMILIES, MARKERS, save_model
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'erase-core[llm]'")
@@ -264,6 +265,46 @@ def test_an_interrupted_run_leaves_nothing(folders: Callable[[str], Path]) -> No
     assert llm.choose(windows(), OPTIONS).scores == before
 
 
+def test_windows_that_a_failed_query_computed_are_overwritten_when_their_examples_go(
+    folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = TransformersLLM(folders("llama"))
+    made, copied = list[Any](), Block.copied.__func__  # type: ignore[attr-defined]
+
+    def recorded(*args: Any) -> Block:
+        block: Block = copied(Block, *args)
+        made.append(block)
+        return block
+
+    monkeypatch.setattr(Block, "copied", recorded)
+    runs = runs_of(llm)
+    for n_runs in (3, 5):  # in the third window; in the query
+
+        def interrupt(*_: object, most: int = n_runs) -> None:
+            if len(runs) == most:
+                raise KeyboardInterrupt
+
+        del runs[:], made[:]
+        hook = llm._memory.model.model.layers[1].register_forward_hook(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            llm.choose(windows(), OPTIONS)
+        hook.remove()
+        assert len(made) == n_runs - 1
+        llm.forget()
+        assert is_zero([tensor for block in made for tensor in block.buffers])
+
+
+def test_windows_of_earlier_queries_go_if_the_budget_is_used_up_by_the_same_words_twice(
+    folders: Callable[[str], Path],
+) -> None:
+    llm = TransformersLLM(folders("llama"), memory=0)
+    llm.choose(windows(shown=EXAMPLES[:1]), OPTIONS)
+    one = llm._memory.n_bytes
+    twins = [Example(id_, EXAMPLES[0].input.swapcase(), EXAMPLES[0].output) for id_ in (7, 8)]
+    llm.choose(windows(shown=twins), OPTIONS)
+    assert llm._memory.n_bytes == one
+
+
 # ---- what a user may do wrong ----
 @pytest.mark.parametrize(("kind", "reason"), [("sliding", "slides"), ("local", "of its own"), ("alibi", "of its own")])
 def test_models_that_cannot_read_windows_are_refused(folders: Callable[[str], Path], kind: str, reason: str) -> None:
@@ -309,6 +350,56 @@ def test_head_windows_and_query_are_the_words_of_the_chat(tmp_path: Path, family
     for window, example in zip(each, asked.demonstrations, strict=True):
         given = [part.text for part in window.parts if part.given]
         assert given == [example.input, example.output]
+
+
+TURNS = "{% for m in messages %}<{{ m.role }}>"
+ASKED = "{% if add_generation_prompt %}<assistant>{% endif %}"
+TEMPLATES = {
+    "thoughts, of the last answer alone": TURNS
+    + "{% if m.role == 'assistant' and loop.last %}(){% endif %}{{ m.content }}</>{% endfor %}"
+    + ASKED,
+    "an end of all turns but the last": "{% for m in messages %}{% if not loop.first %}</>{% endif %}"
+    "<{{ m.role }}>{{ m.content }}{% endfor %}" + ASKED,
+    "a system message within the first question": "{% for m in messages if m.role != 'system' %}<{{ m.role }}>"
+    "{% if loop.first and messages[0].role == 'system' %}{{ messages[0].content }}: {% endif %}"
+    "{{ m.content }}</>{% endfor %}" + ASKED,
+}
+NO_WINDOWS = {
+    "turns with numbers": "{% for m in messages %}<{{ loop.index }} {{ m.role }}>{{ m.content }}</>{% endfor %}"
+    + ASKED,
+    "the number of turns": "{{ messages | length }}" + TURNS + "{{ m.content }}</>{% endfor %}" + ASKED,
+    "the last message alone": "{{ messages[-1].content }}</>" + ASKED,
+    "capitals": TURNS + "{{ m.content | upper }}</>{% endfor %}" + ASKED,
+    "no messages": "hello",
+}
+
+
+def chat_with(folder: Path, template: str) -> TransformersLLM:
+    make_model(folder, "llama")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    return TransformersLLM(folder, chat=True)
+
+
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+@pytest.mark.parametrize("instruction", ["", INSTRUCTION])
+def test_windows_are_the_words_of_the_chat_whatever_follows(tmp_path: Path, template: str, instruction: str) -> None:
+    llm = chat_with(tmp_path, template)
+    asked = windows("is it late?", instruction=instruction)
+    assert llm._chat is not None
+    head, each, query = llm._chat.windows(asked.head_messages, asked.window_messages, asked.query)
+    assert "".join(part.text for part in (head, *each, query)) == llm._written(asked).text
+
+
+@pytest.mark.parametrize("template", NO_WINDOWS.values(), ids=NO_WINDOWS)
+def test_a_chat_that_cannot_be_cut_into_windows_is_read_as_a_whole(tmp_path: Path, template: str) -> None:
+    llm = chat_with(tmp_path, template)
+    assert llm.contexts == ("joint",)
+    with pytest.raises(LLMError, match=r'cannot read windows: its chat template .*context="joint"'):
+        llm.choose(windows(), OPTIONS)
+    one, other = (Prompt(Template(), EXAMPLES, QUERIES[0], context) for context in ("joint", "auto"))
+    assert llm.choose(one, OPTIONS).scores == llm.choose(other, OPTIONS).scores
 
 
 def test_control_tokens_in_a_window_are_text(tmp_path: Path) -> None:

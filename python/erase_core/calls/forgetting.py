@@ -91,7 +91,7 @@ def _finish(opened: OpenStore, report: ForgetReport) -> None:
         unfinished = error
     # forget 11: the language model
     try:
-        opened.forget_prompts(report.ids)
+        opened.forget_gone()
     except LLMError as error:
         unfinished = unfinished or ScrubError(f"the removal is done, but {error}")
     if unfinished is not None:

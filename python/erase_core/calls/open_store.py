@@ -6,7 +6,7 @@ Every call of `Erase` that reads the store's examples does so by `OpenStore.read
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import TypeVar
 
 from erase_core.backends import Backends
@@ -82,24 +82,25 @@ class OpenStore:
             before = generation
 
     def _follow(self, reads: Reads) -> None:
-        gone = None
         try:
-            gone = self.clustering.refresh(reads)
+            self.clustering.refresh(reads)
         finally:
-            self.forget_prompts(None if self._generation is None else gone)
+            self.forget_gone()
         self._generation = reads.state.generation
 
-    def forget_prompts(self, ids: Collection[int | str] | None = None) -> None:
-        """Drop what the language model has cached of prompts that showed one of these examples. None: of all prompts.
+    def forget_gone(self) -> None:
+        """Drop what the language model has cached of prompts that showed an example that is gone by now.
 
-        If it fails, the next call that reads the store tries it again.
+        If it fails, or is interrupted, the next call that reads the store tries it again.
 
         Raises
         ------
         LLMError
         """
-        self.priors.forget(ids)
         before, self._generation = self._generation, None
+        gone = self.clustering.take_gone()
+        ids = None if before is None else gone
+        self.priors.forget(ids)
         self.backends.forget(ids)
         self._generation = before
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from erase_core.errors import LLMError
@@ -21,6 +23,8 @@ Messages = list[dict[str, str]]
 # White space that no template contains. It shows whether a template strips messages.
 EDGE = "\u2003"
 STAND_IN = re.compile(rf"({EDGE}?)erasecoremessage(\d{{6}})end({EDGE}?)")
+
+WHY_NO_WINDOWS = "its chat template writes a demonstration in another way if other messages come before or after it"
 
 
 class Chat:
@@ -72,6 +76,8 @@ class Chat:
     ) -> tuple[Written, list[Written], Written]:
         """Return the rendered head, windows and query, each without what comes before it.
 
+        Each is written as in a chat in which a question follows it. See `why_no_windows`.
+
         Parameters
         ----------
         head : list of dict
@@ -83,32 +89,60 @@ class Chat:
         Raises
         ------
         LLMError
-            The template refuses the messages, or writes the head in another way if other messages follow.
+            The template refuses the messages, or its windows cannot be told apart.
         """
-        question = [{"role": "user", "content": query}]
-        asked = self.written([*head, *question], answer=True)
-        first = asked.parts[0].text
-        before = first
-        if windows:
-            # A second question begins with what ends a turn, and what begins the next one.
-            two = self.written([*head, *windows[0], *question], answer=False).parts
-            one = self.written([*head, *windows[0]], answer=False).parts
-            before = first.removesuffix(two[-3].text.removeprefix(one[-1].text))
+        asked = self.written([*head, *_question(query)], answer=True)
+        before, turn = asked.parts[0].text, ""
+        followed = [self.written([*head, *window, *_question("?")], answer=False) for window in windows]
+        if followed:
+            # What ends a turn is in the window, and what begins the next one in what follows, if it can be told apart.
+            end = self.written([*head, *windows[0]], answer=False).parts[-1].text
+            if len(followed[0].parts) < 3 or not (asked.is_complete and followed[0].is_complete):
+                raise LLMError(self._without_windows())
+            turn = followed[0].parts[-3].text.removeprefix(end)
+            turn = turn if before.endswith(turn) else ""
+            before = before.removesuffix(turn)
         return (
             Written.of([Part(before, given=False)] if before else []),
-            [self._after(before, self.written([*head, *window], answer=False)) for window in windows],
+            [self._after(before, self._ended(each, turn)) for each in followed],
             self._after(before, asked),
         )
 
+    @cached_property
+    def why_no_windows(self) -> str:
+        """Why demonstrations cannot be windows: they are not the words of the chat. Empty if they can."""
+        shown = [[*_question(ask), {"role": "assistant", "content": answer}] for ask, answer in ("ab", "cd")]
+        for head in ([], [{"role": "system", "content": "s"}]):
+            try:
+                whole = self.written([*head, *chain.from_iterable(shown), *_question("e")], answer=True).text
+            except LLMError:  # many templates take no system message
+                continue
+            try:
+                first, each, query = self.windows(head, shown, "e")
+            except LLMError:
+                return WHY_NO_WINDOWS
+            if whole != "".join(part.text for part in (first, *each, query)):
+                return WHY_NO_WINDOWS
+        return ""
+
+    def _ended(self, followed: Written, turn: str) -> Written:
+        """Return a rendered text without the question at its end and what begins its turn."""
+        *parts, last, question, end = followed.parts
+        tail = turn + question.text + end.text
+        if not (last.text.endswith(turn) and followed.text.endswith(tail)):
+            raise LLMError(self._without_windows())
+        parts.append(Part(last.text.removesuffix(turn), given=False))
+        return Written(followed.text.removesuffix(tail), parts, followed.is_complete)
+
     def _after(self, before: str, written: Written) -> Written:
         first, *parts = written.parts
-        if not first.text.startswith(before):
-            raise LLMError(
-                f"the chat template of {self._name} writes its beginning in another way if other messages follow, so "
-                'demonstrations cannot be windows. Use context="joint", or the model without chat.'
-            )
+        if not (first.text.startswith(before) and written.text.startswith(before)):
+            raise LLMError(self._without_windows())
         text = written.text[len(before) :]
         return Written(text, [Part(first.text[len(before) :], given=False), *parts], written.is_complete)
+
+    def _without_windows(self) -> str:
+        return f'{self._name} cannot read windows: {WHY_NO_WINDOWS}. Use context="joint", or the model without chat.'
 
     def check(self, written: Sequence[Written], control: Collection[str]) -> None:
         """Refuse given texts that contain a turn marker of the template that is plain text for the tokenizer.
@@ -145,6 +179,10 @@ class Chat:
 def template_text(template: str | dict[str, str] | None) -> str:
     """Return the source of all chat templates of a tokenizer; empty if it has none."""
     return "\n".join(template.values()) if isinstance(template, dict) else template or ""
+
+
+def _question(text: str) -> Messages:
+    return [{"role": "user", "content": text}]
 
 
 def _is_given(message: dict[str, str]) -> bool:

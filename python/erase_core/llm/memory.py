@@ -153,22 +153,26 @@ class Memory:
         list of int
             The same tokens, to run.
         """
-        first = self._block((), head) if head.tokens else None
-        used = [Used(((), head.tokens), first, head.ids)] if first else []
-        known: dict[Hashable, Kept] = {}
-        for window in windows:
-            key = (head.tokens, window.tokens)
-            if key not in known:  # two examples may have the same words
-                known[key] = self._block(head.tokens, window, first)
-            used.append(Used(key, known[key], window.ids))
-        with self._running(self._joined):
-            try:
-                self._join(each.kept for each in used)
-                self._joined.position = len(head.tokens) + max((len(window.tokens) for window in windows), default=0)
-                yield ids
-            finally:
-                self._joined.cut(0)
-        self._keep(used)
+        used: list[Used] = []
+        try:
+            first = self._block((), head) if head.tokens else None
+            used += [Used(((), head.tokens), first, head.ids)] if first else []
+            known: dict[Hashable, Kept] = {}
+            for window in windows:
+                key = (head.tokens, window.tokens)
+                if key not in known:  # two examples may have the same words
+                    known[key] = self._block(head.tokens, window, first)
+                used.append(Used(key, known[key], window.ids))
+            with self._running(self._joined):
+                try:
+                    self._join(each.kept for each in used)
+                    longest = max((len(window.tokens) for window in windows), default=0)
+                    self._joined.position = len(head.tokens) + longest
+                    yield ids
+                finally:
+                    self._joined.cut(0)
+        finally:  # after an error, too: what is not kept could not be overwritten when its example goes
+            self._keep(used)
 
     @property
     def window_dtype(self) -> Any:
@@ -205,18 +209,21 @@ class Memory:
             Bytes are none of a window of this model.
         """
         used = []
-        for place, window in enumerate(windows):
-            key = (head.tokens, window.tokens)
-            kept = self._kept.get(key)
-            if kept is None and place in contents:
-                with torch.inference_mode():
-                    block = Block.of_bytes(contents[place], self.window_dtype, self.model.device)
-                if len(block) != len(window.tokens):
-                    raise ValueError("a window has another number of tokens")
-                kept = Kept(block)
-            if kept is not None:
-                used.append(Used(key, kept, window.ids))
-        self._keep(used)
+        try:
+            for place, window in enumerate(windows):
+                key = (head.tokens, window.tokens)
+                kept = self._kept.get(key)
+                if kept is None and place in contents:
+                    with torch.inference_mode():
+                        block = Block.of_bytes(contents[place], self.window_dtype, self.model.device)
+                    if len(block) != len(window.tokens):
+                        block.clear()
+                        raise ValueError("a window has another number of tokens")
+                    kept = Kept(block)
+                if kept is not None:
+                    used.append(Used(key, kept, window.ids))
+        finally:
+            self._keep(used)
 
     def _block(self, head: tuple[int, ...], window: Shown, after: Kept | None = None) -> Kept:
         """Return the keys and values of a window, after its head. Those that are not kept are computed."""
@@ -314,8 +321,8 @@ class Memory:
             kept.ids |= ids
             kept.n_bytes = kept.values.n_bytes
             self._kept[key] = kept
-        total = self.n_bytes
-        for key in list(self._kept)[: len(self._kept) - len(used)]:
+        total, n_used = self.n_bytes, len({each.key for each in used})
+        for key in list(self._kept)[: len(self._kept) - n_used]:
             if total <= self._budget:
                 break
             total -= self._drop(key)

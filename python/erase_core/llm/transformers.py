@@ -157,6 +157,7 @@ class TransformersLLM(Shared):
         self._lock = Lock()
         self._memory = Memory(loaded.model, budget, checkpoint.torch_dtype(window_dtype))
         self._why_no_masks = _why_no_masks(loaded)
+        self._why_no_windows = self._why_no_masks or (self._chat.why_no_windows if self._chat else "")
         self._label = _label(self.name, self._memory)
         # The newest prompt, so that it is not tokenised twice.
         self._newest: tuple[Prompt, Reading] | None = None
@@ -183,7 +184,7 @@ class TransformersLLM(Shared):
     @property
     def contexts(self) -> tuple[Context, ...]:
         """How the model can read demonstrations."""
-        return ("joint",) if self._why_no_masks else ("joint", "windows")
+        return ("joint",) if self._why_no_windows else ("joint", "windows")
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Return the number of positions that a prompt takes, including those of the chat template.
@@ -362,8 +363,8 @@ class TransformersLLM(Shared):
         if context_for(self, prompt.context) == "joint":
             prefix = Shown(tuple(self._shared_tokens(prompt)), frozenset[int | str | None]().union(*ids))
             return Reading(self._written(prompt), prefix, ())
-        if self._why_no_masks:
-            raise LLMError(f'{self.name} cannot read windows: {self._why_no_masks}. Use context="joint".')
+        if self._why_no_windows:
+            raise LLMError(f'{self.name} cannot read windows: {self._why_no_windows}. Use context="joint".')
         if self._chat is None:
             first, query = Written.of(prompt.head_parts), Written.of(prompt.query_parts)
             each = [Written.of(parts) for parts in prompt.window_parts]

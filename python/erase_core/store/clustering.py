@@ -63,6 +63,10 @@ class Clustering:
         self._generation: int | None = None
         self._ids: dict[int, int | str] = {}
         self._changed = False
+        # Of examples that are gone since they were last taken; None if they are not known.
+        self._gone: set[int | str] | None = None
+        # The generation up to which they are.
+        self._gone_until: int | None = None
 
     def current(self, reads: Reads) -> Model | None:
         """Return the model, brought up to date if the store has changed; None for a store without examples.
@@ -90,29 +94,32 @@ class Clustering:
         self.current(reads)
         return self._digest()
 
-    def refresh(self, reads: Reads) -> list[int | str] | None:
-        """Bring the model up to date if there is one and the store has changed, or drop it.
-
-        Returns
-        -------
-        list of int or str, or None
-            The ids of the examples that are gone since the last call; None if they are not known.
-        """
+    def refresh(self, reads: Reads) -> None:
+        """Bring the model up to date if there is one and the store has changed, or drop it."""
         generation, known = reads.state.generation, self._generation
-        if known == generation:
-            return []
-        if known is None:
-            return None
+        if known is None and generation != self._gone_until:
+            self._gone = None
+        self._gone_until = generation
+        if known is None or known == generation:
+            return
         # An error must not leave a model that is half changed.
-        self._generation = None
+        gone = self._gone
+        self._generation = self._gone = None
         changes = reads.changes_since(known)
         if changes is not None:
-            gone = [self._ids[slot] for slot in changes.gone if slot in self._ids]
+            left = {self._ids[slot] for slot in changes.gone if slot in self._ids}
             if self._follow(reads, changes):
-                self._generation = generation
-                return gone
+                self._generation, self._gone = generation, None if gone is None else gone | left
+                return
         self._drop()
-        return None
+
+    def take_gone(self) -> set[int | str] | None:
+        """Return the ids of the examples that are gone since this was last called; None if they are not known.
+
+        Gone are those that this process has removed, and those of others by the last `refresh`.
+        """
+        gone, self._gone = self._gone, set()
+        return gone
 
     def fit(self, ids: Sequence[int | str], vectors: NDArray[np.float32]) -> Model | None:
         """Fit a new model and return it, without changing the current one; None if there are no rows."""
@@ -173,6 +180,8 @@ class Clustering:
             raise damage(self._store.folder / FILE, "ids")
         self._changed, self._generation = True, None
         report = self._take_out(slots, ids)
+        if self._gone is not None:
+            self._gone |= set(ids)
         tx.set_model(self._digest())
         return Update(report.path, report.seconds), self._model
 
@@ -187,7 +196,7 @@ class Clustering:
         return Update("reseeded", time.perf_counter() - start), model
 
     def _drop(self) -> None:
-        self._model, self._generation, self._ids, self._changed = None, None, {}, False
+        self._model, self._generation, self._ids, self._changed, self._gone = None, None, {}, False, None
 
     def _digest(self) -> str:
         return "" if self._model is None else self._model.digest()
@@ -215,7 +224,7 @@ class Clustering:
         return True
 
     def _load(self, reads: Reads) -> None:
-        self._drop()
+        self._model, self._generation, self._ids = None, None, {}
         slots, ids, vectors = reads.vectors()
         try:
             self._model = self.fit(ids, vectors)
