@@ -92,6 +92,20 @@ def test_a_server_that_changes_its_way_is_not_calibrated(path: Path) -> None:
         assert not erase.choose(QUERY, OPTIONS).calibrated
 
 
+@pytest.mark.parametrize("impossible", ["asked", *CONTENT_FREE])
+def test_scores_of_impossible_options_stay_as_they_are(path: Path, impossible: str) -> None:
+    class Sure(BiasedLLM):
+        def bias(self, prompt: Prompt, option: str) -> float:
+            is_asked = prompt.query not in CONTENT_FREE and impossible == "asked"
+            never = option == OPTIONS[0] and (is_asked or prompt.query == impossible)
+            return -math.inf if never else super().bias(prompt, option)
+
+    with create(path, some(20), llm=Sure()) as erase:
+        choice = erase.choose(QUERY, OPTIONS)
+        assert not choice.calibrated
+        assert choice.scores == Sure().choose(erase.prompt(QUERY), OPTIONS).scores
+
+
 def test_scores_that_lack_an_option_stay_as_they_are(path: Path) -> None:
     class Lacking(BiasedLLM):
         def choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:

@@ -337,6 +337,16 @@ def test_another_context_is_refused() -> None:
         Prompt(Template(), (), "why?", "apart")  # type: ignore[arg-type]
 
 
+def test_a_prompt_does_not_change_with_the_list_that_it_was_made_of(folders: Callable[[str], Path]) -> None:
+    llm, shown = TransformersLLM(folders("llama")), list(EXAMPLES[:1])
+    asked = Prompt(Template(), shown, QUERIES[0], "windows")  # type: ignore[arg-type]
+    n_tokens = llm.count_tokens(asked)
+    shown[0] = EXAMPLES[2]
+    assert asked.demonstrations == EXAMPLES[:1]
+    assert llm.choose(asked, OPTIONS).scores == llm.choose(windows(shown=EXAMPLES[:1]), OPTIONS).scores
+    assert llm.count_tokens(asked) == n_tokens
+
+
 # ---- chats ----
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("instruction", ["", INSTRUCTION])

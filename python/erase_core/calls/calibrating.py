@@ -6,6 +6,7 @@ without content, after the same prompt. So it is a function of the prompt alone,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -73,5 +74,7 @@ class Priors:
 
 
 def _has_logs(choice: Choice, options: Sequence[str]) -> bool:
-    """Whether the scores of a choice are log-probabilities of all options."""
-    return choice.found_by in ("scoring", "logprobs") and all(option in choice.scores for option in options)
+    """Whether the scores of a choice are log-probabilities of all options, and none is of an impossible one."""
+    if choice.found_by not in ("scoring", "logprobs"):
+        return False
+    return all(math.isfinite(choice.scores.get(option, math.nan)) for option in options)

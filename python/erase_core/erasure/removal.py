@@ -171,7 +171,6 @@ class Removals:
         settings = constants.settings
         names = ["n_shots", "seed", "epsilon", "gamma", "max_iter", "panel", "projection"]
         names += [] if settings.n_prompts is None else ["n_prompts"]
-        names += [] if settings.n_prompts is None else ["n_prompts"]
         return Receipt(
             number=head.number + 1,
             store=constants.name,

@@ -116,6 +116,8 @@ class Prompt:
 
     def __post_init__(self) -> None:
         _check_order(self.demonstrations)
+        # A list could be changed after a model has read the prompt.
+        object.__setattr__(self, "demonstrations", tuple(self.demonstrations))
         checks.choice("context", self.context, get_args(Context))
         check_query(self.query)
 
