@@ -422,7 +422,7 @@ def test_neighbours_in_one_prompt_leave_nothing_to_compute(path: Path, llm: Tran
         with store(path / str(place), model, some(5), context=context) as erase:
             report = erase.warm()
             assert (report.n_computed, report.n_prompts, report.bytes) == (0, 0, 0)
-            assert "nothing to keep" in str(report)
+            assert "nothing to compute" in str(report)
             assert not (path / str(place) / "windows").exists()
 
 

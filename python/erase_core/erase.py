@@ -369,12 +369,13 @@ class Erase:
 
     # ---- reading ----
     def demonstrations(self, query: str | None = None) -> list[Example]:
-        """Return the examples that the prompt shows, in order.
+        """Return the examples that the prompt of a query shows, in order.
 
         Parameters
         ----------
         query : str or None, default=None
-            Needed if the selection depends on it (``strategy="knn"`` or ``"routed"``).
+            Needed if the selection depends on it: with ``strategy="knn"``, the default, and with ``"routed"``. Ignored
+            with the others.
 
         Raises
         ------
@@ -426,6 +427,9 @@ class Erase:
     def prompt(self, query: str) -> Prompt:
         """Return the prompt for a query: its `text`, or its `messages` for a chat.
 
+        It has all demonstrations, also those for which `ask` finds no room. A model that reads them as windows reads
+        the same words, but each demonstration by itself.
+
         Raises
         ------
         ParameterError
@@ -458,7 +462,7 @@ class Erase:
         """Return the language model's answer to a query.
 
         Demonstrations that do not fit into the context are left out: the last ones first or, with ``strategy="knn"``,
-        the farthest ones first.
+        the farthest ones first. Windows are beside one another, so each that fits by itself is shown.
 
         Parameters
         ----------
@@ -575,7 +579,8 @@ class Erase:
         as they are, so a call that was interrupted goes on where it was. Call it again after `ingest`, and after a
         change of the language model or of the libraries that run it.
 
-        If queries share a prompt, it is run once, and kept in the memory of this process.
+        If queries share prompts (the other strategies), each prompt is run once, and kept in the memory of this
+        process.
 
         Windows take much space: see docs/deploying.md. Other threads can use this handle meanwhile, and other processes
         can write to the store.

@@ -380,7 +380,7 @@ class WarmReport(_Report):
         if self.n_prompts:
             return f"{counted(self.n_prompts, 'prompt')} run; kept in the memory of this process{took}"
         if not (self.n_computed or self.n_present or self.n_too_long):
-            return f"nothing to keep: each query has a prompt of its own{took}"
+            return f"nothing to compute: no examples, or no windows of them{took}"
         long = f", {counted(self.n_too_long, 'example')} too long for the model" if self.n_too_long else ""
         there = f"{self.n_present} {'was' if self.n_present == 1 else 'were'} there already"
         computed = f"{counted(self.n_computed, 'window')} computed, {there}{long}"

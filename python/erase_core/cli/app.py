@@ -335,7 +335,10 @@ def warm(
     public_key: PublicKeys = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compute the window of every example, for later questions. After Ctrl-C, run it again: it goes on where it was."""
+    """Compute the window of every example, for later questions (strategy knn, a model in this process).
+
+    After Ctrl-C, run it again: it goes on where it was.
+    """
     options = server_options(server, llm_parameter, api_key_env)
     with waiting("Warming"), open_store(store, receipts, public_key, key_from, llm=llm, server=options) as erase:
         report = erase.warm(progress=True)
