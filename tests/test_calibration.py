@@ -88,8 +88,12 @@ def test_a_server_that_changes_its_way_is_not_calibrated(path: Path) -> None:
             self.found_by = "text" if prompt.query == "[MASK]" else "logprobs"
             return super().choose(prompt, options)
 
-    with create(path, some(20), llm=Changing()) as erase:
+    llm = Changing()
+    with create(path, some(20), llm=llm) as erase:
         assert not erase.choose(QUERY, OPTIONS).calibrated
+        before = len(llm.prompts)
+        assert not erase.choose("late", OPTIONS).calibrated
+        assert len(llm.prompts) == before + 1, "what cannot be calibrated was tried again"
 
 
 @pytest.mark.parametrize("impossible", ["asked", *CONTENT_FREE])

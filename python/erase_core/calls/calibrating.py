@@ -30,6 +30,7 @@ class Priors:
     """The log-probabilities of options after prompts without a query, kept until an example that is shown goes."""
 
     def __init__(self) -> None:
+        # Empty where a model does not tell the probabilities of all options.
         self._kept: dict[Key, NDArray[np.float64]] = {}
 
     def calibrated(self, llm: LLM, prompt: Prompt, options: Sequence[str]) -> Choice:
@@ -41,22 +42,23 @@ class Priors:
         if not _has_logs(choice, options) or len(options) == 1:
             return choice
         prior = self._of(llm, prompt, tuple(options), choice.found_by)
-        if prior is None:
+        if not len(prior):
             return choice
         scores = {option: choice.scores[option] - float(prior[i]) for i, option in enumerate(options)}
         return replace(choice, option=max(options, key=scores.__getitem__), scores=scores, calibrated=True)
 
-    def _of(self, llm: LLM, prompt: Prompt, options: tuple[str, ...], found_by: str) -> NDArray[np.float64] | None:
-        """Return the log of each option's mean probability; None if a server does not say all of them."""
+    def _of(self, llm: LLM, prompt: Prompt, options: tuple[str, ...], found_by: str) -> NDArray[np.float64]:
+        """Return the log of each option's mean probability; an empty array if the model does not tell all of them."""
         key = (tuple(example.id for example in prompt.demonstrations), options)
         kept = self._kept.pop(key, None)
         if kept is None:
             found = [llm.choose(replace(prompt, query=text), options) for text in CONTENT_FREE]
-            if any(each.found_by != found_by or not _has_logs(each, options) for each in found):
-                return None
-            logs = np.array([[each.scores[option] for option in options] for each in found])
-            highest = logs.max(axis=0)
-            kept = highest + np.log(np.exp(logs - highest).mean(axis=0))
+            if all(each.found_by == found_by and _has_logs(each, options) for each in found):
+                logs = np.array([[each.scores[option] for option in options] for each in found])
+                highest = logs.max(axis=0)
+                kept = highest + np.log(np.exp(logs - highest).mean(axis=0))
+            else:
+                kept = np.empty(0)
         self._kept[key] = kept
         for oldest in list(self._kept)[:-MOST]:
             self._drop(oldest)

@@ -101,7 +101,7 @@ def init(
     shots: Shots = 8,
     strategy: Annotated[str, typer.Option(help="How to choose demonstrations: knn, routed, kmeans or random.")] = "knn",
     n_prompts: Annotated[
-        int | None, typer.Option(help="Number of prompts of the strategy routed; 16 by default.")
+        int | None, typer.Option(help="Number of prompts; only for the strategy routed, 16 by default.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 0,
     epsilon: Annotated[float, typer.Option(help="Pitch of the lattice of the centres.")] = 1.0,
@@ -128,7 +128,8 @@ def init(
         str, typer.Option(help="How the model reads demonstrations: joint, windows (each by itself), or auto.")
     ] = "auto",
     calibrate: Annotated[
-        bool, typer.Option(help="Take out of choices what the prompt makes the model prefer, whatever is asked.")
+        bool,
+        typer.Option(help="With kmeans and random: take out of choices what the prompt alone prefers."),
     ] = True,
     on_control_tokens: Annotated[str, typer.Option(help=f"{CONTROL_TOKENS}.")] = "keep",
     option: Annotated[list[str] | None, typer.Option(help="An answer that `choose` may give; may be repeated.")] = None,
@@ -337,7 +338,7 @@ def warm(
 ) -> None:
     """Compute the window of every example, for later questions (strategy knn, a model in this process).
 
-    After Ctrl-C, run it again: it goes on where it was.
+    After Ctrl-C, run it again: it goes on where it was. With other strategies nothing is kept when the command ends.
     """
     options = server_options(server, llm_parameter, api_key_env)
     with waiting("Warming"), open_store(store, receipts, public_key, key_from, llm=llm, server=options) as erase:

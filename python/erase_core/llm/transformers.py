@@ -431,7 +431,8 @@ def _label(name: str, memory: Memory) -> hashlib._Hash:
     import transformers
 
     types = [str(each) for each in (memory.model.dtype, memory.window_dtype, memory.model.device.type)]
-    known = ["erase-core window 1", name, *types, torch.__version__, transformers.__version__, sys.byteorder]
+    attention = str(getattr(memory.model.config, "_attn_implementation", None))
+    known = ["erase-core window 1", name, *types, attention, torch.__version__, transformers.__version__, sys.byteorder]
     return hashlib.sha256(json.dumps(known).encode())
 
 
