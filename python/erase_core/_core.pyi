@@ -6,7 +6,16 @@ from typing import Literal, Self, SupportsIndex, TypedDict, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DEBUG_BUILD", "Model", "UpdateReport", "__version__", "open_vectors", "seal_vectors"]
+__all__ = [
+    "DEBUG_BUILD",
+    "Model",
+    "UpdateReport",
+    "__version__",
+    "open_in_place",
+    "open_vectors",
+    "seal_in_place",
+    "seal_vectors",
+]
 __version__: str
 DEBUG_BUILD: bool
 
