@@ -131,7 +131,9 @@ def test_no_queries_need_no_model(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MANY)
-@pytest.mark.parametrize("given", ["a single query", b"bytes", None, 5, {"a", "b"}], ids=str)
+@pytest.mark.parametrize(
+    "given", ["a single query", b"bytes", None, 5, {"a", "b"}], ids=lambda given: type(given).__name__
+)
 def test_what_is_no_list_of_queries_is_refused(path: Path, name: str, given: Any) -> None:
     with create(path, some(3)) as erase:
         refused(lambda: MANY[name](erase, given), ParameterError, "queries must", type(given).__name__, "Give a list")
