@@ -161,9 +161,8 @@ class RoutedSelector:
 
     def route(self, model: Model, query: NDArray[np.float32]) -> Routing:
         """Return the cluster whose centre is nearest to the query, ties to the lower index."""
-        row = np.ascontiguousarray(query)[None]
-        nearest = int(model.predict(row)[0])
-        distances = model.transform(row)[0]
+        nearest = self._cluster(model, query)
+        distances = model.transform(np.ascontiguousarray(query)[None])[0]
         own = float(distances[nearest])
         others = np.delete(distances, nearest)
         return Routing(nearest, own, float(others.min()) - own if len(others) else None)
@@ -172,7 +171,10 @@ class RoutedSelector:
         """Return the prompt of the query's cluster."""
         if query is None:
             raise TypeError("query must be a vector for the strategy 'routed', got None")
-        return self.prompts(model, n_shots, seed)[self.route(model, query).prompt]
+        return self.prompts(model, n_shots, seed)[self._cluster(model, query)]
+
+    def _cluster(self, model: Model, query: NDArray[np.float32]) -> int:
+        return int(model.predict(np.ascontiguousarray(query)[None])[0])
 
 
 def _draw(seed: int) -> Callable[[int | str], tuple[bytes, int | str]]:

@@ -239,10 +239,14 @@ def fit_budget(
         `max_tokens` is not a positive integer.
     """
     checks.integer("max_tokens", max_tokens, 1, 2**31 - 1)
-    shown = prompt.demonstrations
-    if prompt.context == "windows" and count(prompt) > max_tokens:
+    tokens = count(prompt)
+    if tokens <= max_tokens:
+        return prompt
+    shown, most = prompt.demonstrations, len(prompt.demonstrations) - 1
+    if prompt.context == "windows":
         shown = tuple(each for each in shown if count(replace(prompt, demonstrations=(each,))) <= max_tokens)
-    for kept in range(len(shown), -1, -1):
+        most = len(shown)
+    for kept in range(most, -1, -1):
         chosen = shown[:kept] if keep == "first" else shown[len(shown) - kept :]
         fitting = replace(prompt, demonstrations=chosen)
         tokens = count(fitting)
