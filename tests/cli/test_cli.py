@@ -31,7 +31,7 @@ from erase_core.examples.reading import read_examples
 from erase_core.store.constants import CONSTANTS, hash_of
 from processes import HANG
 from small_models import make_model, needs_packaged
-from small_stores import WordEmbedder, contents, parts_of
+from small_stores import contents, create, parts_of
 
 EXAMPLES = Path(erase_core.__file__).parent / "demo" / "examples.jsonl"
 ANSI = "\x1b"
@@ -43,15 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     llm = make_model(folder / "llm", "llama")
     options = ["invoice", "refund"]
-    with Erase.create(
-        folder / "store",
-        n_shots=4,
-        strategy="kmeans",
-        calibrate=False,
-        embedder=WordEmbedder(),
-        llm=llm,
-        options=options,
-    ) as erase:
+    with create(folder / "store", n_shots=4, llm=llm, options=options) as erase:
         erase.ingest(read_examples(EXAMPLES).examples[:60])
     return folder
 

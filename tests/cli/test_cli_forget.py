@@ -17,8 +17,7 @@ def numbered(tmp_path: Path) -> Path:
     """A store with integers as ids, and receipts beside it."""
     with Erase.create(
         tmp_path / "numbered",
-        strategy="kmeans",
-        calibrate=False,
+        **ONE_PROMPT,
         embedder=WordEmbedder(),
         receipts=tmp_path / "receipts",
     ) as made:

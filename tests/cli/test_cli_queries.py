@@ -10,7 +10,7 @@ from chat_server import by_request, says, serving
 from command_line import check_refused, erase, json_of
 from erase_core.erase import Erase
 from small_models import make_model
-from small_stores import WordEmbedder, some
+from small_stores import ONE_PROMPT, WordEmbedder, create, some
 
 QUESTIONS = ["where is my parcel", "late, again", "Grüße"]
 
@@ -19,16 +19,7 @@ QUESTIONS = ["where is my parcel", "late, again", "Grüße"]
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     llm = make_model(folder / "llm", "llama")
-    with Erase.create(
-        folder / "store",
-        n_shots=3,
-        strategy="kmeans",
-        calibrate=False,
-        embedder=WordEmbedder(),
-        llm=llm,
-        options=["yes", "no"],
-    ) as erase:
-        erase.ingest(some(9))
+    create(folder / "store", some(9), llm=llm, options=["yes", "no"]).close()
     return folder / "store"
 
 
@@ -81,8 +72,7 @@ def test_a_server_is_sent_several_at_a_time(tmp_path: Path, file: Path) -> None:
     with serving(echo) as server:
         Erase.create(
             tmp_path / "store",
-            strategy="kmeans",
-            calibrate=False,
+            **ONE_PROMPT,
             embedder=WordEmbedder(),
             llm="m",
             base_url=server.url,

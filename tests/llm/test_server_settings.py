@@ -16,7 +16,7 @@ from erase_core.erase import Erase
 from erase_core.errors import ParameterError
 from erase_core.llm import ServerOptions
 from erase_core.settings import Settings
-from small_stores import WordEmbedder, create, found, parts_of, refused, some
+from small_stores import ONE_PROMPT, WordEmbedder, create, found, parts_of, refused, some
 from typer.testing import CliRunner, Result
 
 pytest.importorskip("openai", reason="needs openai: pip install 'erase-core[openai]'")
@@ -30,8 +30,7 @@ def at_server(path: Path, there: Server, /, **options: Any) -> Erase:
         path,
         embedder=EMBEDDER,
         n_shots=2,
-        strategy="kmeans",
-        calibrate=False,
+        **ONE_PROMPT,
         llm="small",
         base_url=there.url,
         **options,

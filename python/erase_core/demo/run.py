@@ -100,9 +100,7 @@ class Demo:
             if selection == DEFAULT:
                 store = main
             else:
-                store = stack.enter_context(
-                    self.new_store(self.folder / f"store {list(SELECTIONS).index(selection)}", settings)
-                )
+                store = stack.enter_context(self.new_store(self.folder / selection, settings))
                 if settings is not None:
                     store.ingest(self.examples)
             if store.settings.strategy == "routed" or selection == DEFAULT:
