@@ -74,7 +74,7 @@ constraints:
 	.venv-constraints/bin/pip install --quiet --disable-pip-version-check --upgrade uv
 	$(call RESOLVE,--universal,,runtime)
 	echo '$(MODEL)' >> constraints/runtime.txt
-	$(call RESOLVE,--universal --constraint constraints/runtime.txt,build lint bench stores,tools)
+	$(call RESOLVE,--universal --constraint constraints/runtime.txt,build lint docs bench stores,tools)
 	grep -vxFf constraints/runtime.txt constraints/tools.txt > constraints/.tools && mv constraints/.tools constraints/tools.txt
 	$(call RESOLVE,--resolution lowest-direct,test,oldest)
 	echo '$(MODEL)' >> constraints/oldest.txt
