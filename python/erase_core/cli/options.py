@@ -1,6 +1,6 @@
 """Options that several commands share, and their values: an open store, lines of a file, number and hash of a receipt.
 
-The commands are in `app`, `forget` and `receipts`.
+`app` lists the commands, and where they are.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ __all__ = [
     "PublicKeys",
     "Queries",
     "Receipts",
+    "Shots",
     "Store",
     "lines_of",
     "named_and_listed",
@@ -149,6 +150,7 @@ Queries = Annotated[
         "ignored. The results are printed one on each line, also with --json.",
     ),
 ]
+Shots = Annotated[int, typer.Option(help="Number of demonstrations in a prompt.")]
 Parallel = Annotated[int, typer.Option(help="With --queries, number of requests at a time to a model server.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
