@@ -54,6 +54,14 @@ def test_help_is_light(arguments: list[str]) -> None:
     assert heavy(COMMAND, *arguments) == set()
 
 
+@pytest.mark.parametrize("words", ["erase ", "erase init --strategy "])
+def test_completion_is_light(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = {"_ERASE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    for name, value in asking.items():
+        monkeypatch.setenv(name, value)
+    assert heavy(COMMAND) == set()
+
+
 def test_a_store_works_without_scikit_learn(path: Path, tmp_path: Path) -> None:
     with Erase.create(path, embedder=WordEmbedder(), n_shots=3, strategy="kmeans") as erase:
         erase.ingest(some(12))

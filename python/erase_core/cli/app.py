@@ -19,14 +19,13 @@ app = typer.Typer(
     help="Keep examples that adapt a language model through its prompt, and forget them exactly.\n\n"
     "If a command opens a copy of a store from before a removal, it does the removal again, using the receipts.",
     epilog=output.exit_codes_help(),
-    add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:  # the shell asks for completions
         from erase_core._core import __version__
 
         print(f"erase-core {__version__}")
@@ -43,19 +42,19 @@ def _common(
 
 
 # The commands, in the order of `erase --help`: one line for each.
-app.command()(writing.init)
-app.command()(writing.ingest)
-app.command()(forget.forget)
-app.command()(asking.ask)
-app.command()(asking.choose)
-app.command()(asking.warm)
-app.command()(asking.prompt)
-app.command()(reading.status)
-app.command()(reading.verify)
-app.command()(scan.scan)
-app.command()(reading.export)
-app.command()(writing.rekey)
-app.command()(demo.demo)
+app.command(cls=output.Command)(writing.init)
+app.command(cls=output.Command)(writing.ingest)
+app.command(cls=output.Command)(forget.forget)
+app.command(cls=output.Command)(asking.ask)
+app.command(cls=output.Command)(asking.choose)
+app.command(cls=output.Command)(asking.warm)
+app.command(cls=output.Command)(asking.prompt)
+app.command(cls=output.Command)(reading.status)
+app.command(cls=output.Command)(reading.verify)
+app.command(cls=output.Command)(scan.scan)
+app.command(cls=output.Command)(reading.export)
+app.command(cls=output.Command)(writing.rekey)
+app.command(cls=output.Command)(demo.demo)
 app.add_typer(receipts.app, name="receipts")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from erase_core.cli.options import AsJson, Shots
+from erase_core.cli.options import AsJson
 from erase_core.cli.output import show
 
 __all__ = ["demo"]
@@ -18,7 +18,7 @@ def demo(
         Path | None, typer.Option("--store", "-s", help="Folder to keep the store in; by default, it is deleted.")
     ] = None,
     questions: Annotated[int, typer.Option(help="Number of test questions to answer with each strategy.")] = 25,
-    shots: Shots = 10,
+    shots: Annotated[int, typer.Option(help="Number of demonstrations in a prompt.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of the store and of the sample of questions.")] = 0,
     as_json: AsJson = False,
 ) -> None:

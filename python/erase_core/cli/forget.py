@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from erase_core.cli import output
+from erase_core.cli.completion import one_of
 from erase_core.cli.options import (
     STDIN,
     STORE,
@@ -26,11 +27,11 @@ from erase_core.cli.options import (
     text_of,
 )
 from erase_core.cli.output import show
+from erase_core.erasure.request import Match, OnMissing
 from erase_core.errors import ParameterError, ScrubError
 
 if TYPE_CHECKING:
     from erase_core.erase import Erase
-    from erase_core.erasure.request import Match, OnMissing
     from erase_core.reports import ForgetReport
 
 __all__ = ["forget"]
@@ -58,13 +59,17 @@ def forget(
         typer.Option(help="A file with subjects, one on each line; - for standard input. Blank lines are ignored."),
     ] = None,
     missing: Annotated[
-        str, typer.Option(help="What to do if an id or subject is not in the store: refuse or skip.")
+        str,
+        typer.Option(
+            autocompletion=one_of(OnMissing), help="What to do if an id or subject is not in the store: refuse or skip."
+        ),
     ] = "refuse",
     match: Annotated[
         str,
         typer.Option(
+            autocompletion=one_of(Match),
             help="How to compare subjects: exact; or normalised, which ignores case, kind and number of spaces, "
-            "form of accents, and invisible characters."
+            "form of accents, and invisible characters.",
         ),
     ] = "exact",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,

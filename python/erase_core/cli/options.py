@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from erase_core.receipts.signing import Signer
 
 __all__ = [
+    "OF_SERVER",
+    "OF_STORE",
     "STDIN",
     "STORE",
     "AbsentFrom",
@@ -40,7 +42,6 @@ __all__ = [
     "PublicKeys",
     "Queries",
     "Receipts",
-    "Shots",
     "Store",
     "lines_of",
     "named_and_listed",
@@ -57,19 +58,30 @@ __all__ = [
 # "-" as a file name means standard input.
 STDIN = Path("-")
 STORE = Path("store")
+# Sections of a command's help.
+OF_STORE = "Store and keys"
+OF_SERVER = "Model server"
 PUBLIC_KEYS = "ERASE_PUBLIC_KEY"
 RECEIPT_REF = re.compile(r"([1-9][0-9]{0,17}):([0-9A-Fa-f]{64})|0:(0{64})?")
 
-Store = Annotated[Path, typer.Option("--store", "-s", envvar="ERASE_STORE", help="Folder of the store.")]
+Store = Annotated[
+    Path, typer.Option("--store", "-s", envvar="ERASE_STORE", rich_help_panel=OF_STORE, help="Folder of the store.")
+]
 Receipts = Annotated[
     Path | None,
-    typer.Option("--receipts", envvar="ERASE_RECEIPTS", help="Folder of the store's receipts, if it was moved."),
+    typer.Option(
+        "--receipts",
+        envvar="ERASE_RECEIPTS",
+        rich_help_panel=OF_STORE,
+        help="Folder of the store's receipts, if it was moved.",
+    ),
 ]
 Key = Annotated[
     Path | None,
     typer.Option(
         "--signing-key",
         envvar="ERASE_SIGNING_KEY",
+        rich_help_panel=OF_STORE,
         help="Ed25519 private key (PEM) to sign receipts; its password is read from ERASE_SIGNING_PASSWORD.",
     ),
 ]
@@ -89,6 +101,7 @@ PublicKeys = Annotated[
     typer.Option(
         "--public-key",
         envvar=PUBLIC_KEYS,
+        rich_help_panel=OF_STORE,
         callback=_named_keys,
         help="Public key, in hex or as a PEM file; may be repeated. Each receipt must be signed by one of the keys. "
         "The variable separates keys by white space, so a file name with blanks must be given as an option.",
@@ -112,6 +125,7 @@ Options = Annotated[
     typer.Option(
         "--server",
         metavar="NAME=VALUE",
+        rich_help_panel=OF_SERVER,
         help="Option for requests to the model server: timeout (seconds), max_retries, context_length or "
         "thinking_tokens; may be repeated.",
     ),
@@ -121,6 +135,7 @@ Parameters = Annotated[
     typer.Option(
         "--llm-parameter",
         metavar="NAME=VALUE",
+        rich_help_panel=OF_SERVER,
         help="Further parameter of requests, such as reasoning_effort=low; may be repeated. null removes a default "
         "parameter: temperature=null.",
     ),
@@ -130,6 +145,7 @@ KeyVariable = Annotated[
     typer.Option(
         "--api-key-env",
         metavar="NAME",
+        rich_help_panel=OF_SERVER,
         help="Environment variable with the server's key; OPENAI_API_KEY by default. The key is not stored.",
     ),
 ]
@@ -139,6 +155,7 @@ KeyFrom = Annotated[
         "--key-from",
         metavar="FILE|env:NAME",
         envvar="ERASE_KEY_FROM",
+        rich_help_panel=OF_STORE,
         help="A key of your own that wraps the keys of the store: a file, or an environment variable.",
     ),
 ]
@@ -150,7 +167,6 @@ Queries = Annotated[
         "ignored. The results are printed one on each line, also with --json.",
     ),
 ]
-Shots = Annotated[int, typer.Option(help="Number of demonstrations in a prompt.")]
 Parallel = Annotated[int, typer.Option(help="With --queries, number of requests at a time to a model server.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

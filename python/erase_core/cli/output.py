@@ -16,13 +16,15 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, NoReturn, cast
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from erase_core import errors
 from erase_core.cli import streams
+from erase_core.cli.completion import check_shell
 
 __all__ = [
     "ENDINGS",
+    "Command",
     "Commands",
     "exit_codes_help",
     "is_terminal",
@@ -84,12 +86,32 @@ class Commands(TyperGroup):
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> NoReturn:
         """Run the command given by the arguments, and exit."""
+        arguments = list(sys.argv[1:] if args is None else args)
 
         def command() -> None:
-            with self.make_context("erase", list(sys.argv[1:] if args is None else args)) as context:
+            self._main_shell_completion({}, "erase")  # ends here if a shell asks
+            check_shell(arguments)
+            with self.make_context("erase", arguments) as context:
                 self.invoke(context)
 
         raise SystemExit(run(command))
+
+
+class Command(TyperCommand):
+    """A command whose help lists its options by their `rich_help_panel`, which typer does only in coloured help."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for the arguments, one for options without a panel, and one for each panel."""
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                sections.setdefault(getattr(parameter, "rich_help_panel", None) or usual, []).append(record)
+        for name, records in sections.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
 
 
 def exit_codes_help() -> str:

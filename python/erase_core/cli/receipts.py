@@ -20,7 +20,7 @@ from erase_core.cli.options import (
     open_store,
     receipt_ref_of,
 )
-from erase_core.cli.output import note, show
+from erase_core.cli.output import Command, note, show
 from erase_core.errors import ParameterError, ReceiptError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ app = typer.Typer(help="List, show and verify the receipts of removals.", no_arg
 Folder = Annotated[Path | None, typer.Option("--folder", help="Folder of receipts, to read them without their store.")]
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_(
     context: typer.Context,
     folder: Folder = None,
@@ -57,7 +57,7 @@ def list_(
     show({"receipts": [each.to_dict() for each in all_]}, lines or ["no receipts"], as_json=as_json)
 
 
-@app.command("show")
+@app.command("show", cls=Command)
 def show_(
     context: typer.Context,
     number: Annotated[int, typer.Argument(help="Number of the receipt.")],
@@ -77,7 +77,7 @@ def show_(
     show(receipt, lines, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def verify(
     context: typer.Context,
     folder: Folder = None,

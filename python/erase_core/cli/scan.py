@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erase_core.cli import output
+from erase_core.cli.completion import one_of
 from erase_core.cli.options import AbsentFrom, AsJson, named_and_listed
 from erase_core.cli.output import show
 from erase_core.errors import ParameterError, first_line, os_reason
@@ -36,7 +37,8 @@ def scan(
         str | None,
         typer.Option(
             help="Search for the vectors of the texts, too, by this embedding model: hub id or folder; or packaged, "
-            "for the packaged model. By default, only for the texts."
+            "for the packaged model. By default, only for the texts.",
+            autocompletion=one_of([PACKAGED]),
         ),
     ] = None,
     as_json: AsJson = False,

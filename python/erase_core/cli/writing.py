@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from erase_core.cli.completion import one_of
 from erase_core.cli.options import (
+    OF_SERVER,
+    OF_STORE,
     STORE,
     AsJson,
     KeyFrom,
@@ -17,7 +20,6 @@ from erase_core.cli.options import (
     Parameters,
     PublicKeys,
     Receipts,
-    Shots,
     Store,
     open_store,
     server_options,
@@ -25,20 +27,25 @@ from erase_core.cli.options import (
     unescaped,
 )
 from erase_core.cli.output import show
+from erase_core.erasure.admission import OnDuplicate, OnForgotten
 from erase_core.errors import ParameterError
+from erase_core.examples.control_tokens import OnControlTokens
+from erase_core.examples.formats import FORMATS
+from erase_core.llm.prompt import Context
 from erase_core.progress import waiting
+from erase_core.settings import Strategy
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from erase_core.erasure.admission import OnDuplicate, OnForgotten
-    from erase_core.examples.control_tokens import OnControlTokens
-    from erase_core.llm.prompt import Context
-    from erase_core.settings import Strategy
-
 __all__ = ["ingest", "init", "rekey"]
 
+# Sections of the help of `init`.
+DEMONSTRATIONS = "Demonstrations"
+CLUSTERS = "Clustering"
+MODELS = "Models"
+TEXTS = "Texts and options"
 DEFAULT_AXES = 64
 CONTROL_TOKENS = (
     "What to do with control tokens such as <|im_start|> in examples, questions and options: keep (as text) or refuse"
@@ -47,51 +54,98 @@ CONTROL_TOKENS = (
 
 def init(
     store: Store = STORE,
-    shots: Shots = 8,
-    strategy: Annotated[str, typer.Option(help="How to choose demonstrations: knn, routed, kmeans or random.")] = "knn",
+    shots: Annotated[
+        int, typer.Option(rich_help_panel=DEMONSTRATIONS, help="Number of demonstrations in a prompt.")
+    ] = 8,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            autocompletion=one_of(Strategy),
+            rich_help_panel=DEMONSTRATIONS,
+            help="How to choose demonstrations: knn, routed, kmeans or random.",
+        ),
+    ] = "knn",
     n_prompts: Annotated[
-        int | None, typer.Option(help="Number of prompts; only for the strategy routed, 16 by default.")
+        int | None,
+        typer.Option(
+            rich_help_panel=DEMONSTRATIONS, help="Number of prompts; only for the strategy routed, 16 by default."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 0,
-    epsilon: Annotated[float, typer.Option(help="Pitch of the lattice of the centres.")] = 1.0,
+    seed: Annotated[int, typer.Option(rich_help_panel=DEMONSTRATIONS, help="Seed of all random draws.")] = 0,
+    epsilon: Annotated[
+        float, typer.Option(rich_help_panel=CLUSTERS, help="Pitch of the lattice of the centres.")
+    ] = 1.0,
     projection: Annotated[
-        int | None, typer.Option(help="Cluster after projection to this number of random directions.")
+        int | None,
+        typer.Option(rich_help_panel=CLUSTERS, help="Cluster after projection to this number of random directions."),
     ] = None,
     public_texts: Annotated[
         Path | None,
-        typer.Option(help="Cluster along the principal axes of public texts: a file with one text on each line."),
+        typer.Option(
+            rich_help_panel=CLUSTERS,
+            help="Cluster along the principal axes of public texts: a file with one text on each line.",
+        ),
     ] = None,
     axes: Annotated[
-        int | None, typer.Option(help=f"Number of axes of --public-texts; {DEFAULT_AXES} by default.")
+        int | None,
+        typer.Option(rich_help_panel=CLUSTERS, help=f"Number of axes of --public-texts; {DEFAULT_AXES} by default."),
     ] = None,
-    embedder: Annotated[str | None, typer.Option(help="Embedding model: hub id or folder.")] = None,
+    embedder: Annotated[
+        str | None, typer.Option(rich_help_panel=MODELS, help="Embedding model: hub id or folder.")
+    ] = None,
     llm: Annotated[
-        str | None, typer.Option(help="Language model: hub id, folder, GGUF file, or its name at --base-url.")
+        str | None,
+        typer.Option(
+            rich_help_panel=MODELS, help="Language model: hub id, folder, GGUF file, or its name at --base-url."
+        ),
     ] = None,
-    base_url: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible model server.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(rich_help_panel=OF_SERVER, help="Address of an OpenAI-compatible model server.")
+    ] = None,
     server: Options = None,
     llm_parameter: Parameters = None,
     api_key_env: KeyVariable = None,
-    chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
+    chat: Annotated[
+        bool, typer.Option("--chat", rich_help_panel=MODELS, help="Use the model's chat template.")
+    ] = False,
     context: Annotated[
-        str, typer.Option(help="How the model reads demonstrations: joint, windows (each by itself), or auto.")
+        str,
+        typer.Option(
+            autocompletion=one_of(Context),
+            rich_help_panel=MODELS,
+            help="How the model reads demonstrations: joint, windows (each by itself), or auto.",
+        ),
     ] = "auto",
     calibrate: Annotated[
         bool,
-        typer.Option(help="With kmeans and random: take out of choices what the prompt alone prefers."),
+        typer.Option(
+            rich_help_panel=MODELS, help="With kmeans and random: take out of choices what the prompt alone prefers."
+        ),
     ] = True,
-    on_control_tokens: Annotated[str, typer.Option(help=f"{CONTROL_TOKENS}.")] = "keep",
-    option: Annotated[list[str] | None, typer.Option(help="An answer that `choose` may give; may be repeated.")] = None,
+    on_control_tokens: Annotated[
+        str, typer.Option(autocompletion=one_of(OnControlTokens), rich_help_panel=TEXTS, help=f"{CONTROL_TOKENS}.")
+    ] = "keep",
+    option: Annotated[
+        list[str] | None, typer.Option(rich_help_panel=TEXTS, help="An answer that `choose` may give; may be repeated.")
+    ] = None,
     task: Annotated[
-        Path | None, typer.Option(help="A BIG-bench task file: use its prompt texts and its options.")
+        Path | None,
+        typer.Option(rich_help_panel=TEXTS, help="A BIG-bench task file: use its prompt texts and its options."),
     ] = None,
     stop: Annotated[
         str | None,
-        typer.Option(help=r"Text at which an answer ends: \n by default; use \n\n if answers have several lines."),
+        typer.Option(
+            rich_help_panel=TEXTS,
+            help=r"Text at which an answer ends: \n by default; use \n\n if answers have several lines.",
+        ),
     ] = None,
     receipts: Annotated[
         Path | None,
-        typer.Option(envvar="ERASE_RECEIPTS", help="Folder for receipts. It should lie outside the store."),
+        typer.Option(
+            envvar="ERASE_RECEIPTS",
+            rich_help_panel=OF_STORE,
+            help="Folder for receipts. It should lie outside the store.",
+        ),
     ] = None,
     key_from: KeyFrom = None,
     as_json: AsJson = False,
@@ -150,6 +204,7 @@ def ingest(
         str | None,
         typer.Option(
             "--format",
+            autocompletion=one_of(FORMATS),
             help="Format of the file: jsonl, json, csv, tsv, parquet or openai-chat; by default, by its name.",
         ),
     ] = None,
@@ -165,15 +220,23 @@ def ingest(
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that are wrong, and list them.")] = False,
     forgotten: Annotated[
-        str, typer.Option(help="What to do with examples that were forgotten earlier: refuse, skip or allow.")
+        str,
+        typer.Option(
+            autocompletion=one_of(OnForgotten),
+            help="What to do with examples that were forgotten earlier: refuse, skip or allow.",
+        ),
     ] = "refuse",
     on_control_tokens: Annotated[
-        str | None, typer.Option(help=f"{CONTROL_TOKENS}; by default, the setting of the store.")
+        str | None,
+        typer.Option(
+            autocompletion=one_of(OnControlTokens), help=f"{CONTROL_TOKENS}; by default, the setting of the store."
+        ),
     ] = None,
     duplicate: Annotated[
         str,
         typer.Option(
-            help="What to do with examples that the store has already, with the same id and content: refuse or skip."
+            autocompletion=one_of(OnDuplicate),
+            help="What to do with examples that the store has already, with the same id and content: refuse or skip.",
         ),
     ] = "refuse",
     receipts: Receipts = None,
