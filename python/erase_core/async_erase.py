@@ -10,8 +10,10 @@ from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from erase_core.embedding.sentence import Embedder
 from erase_core.erase import Erase
 from erase_core.errors import ParameterError, context_of_user
+from erase_core.llm import LLM
 from erase_core.pickling import Recipe
 from erase_core.receipts.receipt import ReceiptRef
 from erase_core.settings import Settings
@@ -43,7 +45,8 @@ class AsyncErase:
     several requests at a model server at a time, use `ask_many` or `choose_many` with `parallel`.
 
     The methods have the names, parameters, results, errors and warnings of those of `Erase`. The properties
-    `newest_receipt` and `id_type` read the store, so they are methods here. Methods that write are included: a service
+    `newest_receipt` and `id_type` read the store, and `embedder` and `llm` may load a model, so they are methods here.
+    Methods that write are included: a service
     that answers also gets requests to ingest and to forget, and they have to wait for their turn like any other call.
 
     A cancelled call that waits for its turn is not made. A cancelled call that runs goes on in its thread to its end,
@@ -119,6 +122,17 @@ class AsyncErase:
     def id_type(self) -> Coroutine[Any, Any, type[int] | type[str] | None]:
         """Return `Erase.id_type`."""
         return self._run(lambda: self.erase.id_type)
+
+    def embedder(self) -> Coroutine[Any, Any, Embedder]:
+        """Return `Erase.embedder`."""
+        return self._run(lambda: self.erase.embedder)
+
+    def llm(self) -> Coroutine[Any, Any, LLM]:
+        """Return `Erase.llm`."""
+        return self._run(lambda: self.erase.llm)
+
+    def __repr__(self) -> str:
+        return f"<AsyncErase of {self.erase!r}>"
 
     # ---- proof ----
     verify = _twin(Erase.verify)

@@ -174,6 +174,11 @@ class Backends:
         self.given_llm: str | LLM | None = None
 
     @property
+    def server(self) -> ServerOptions:
+        """Options for requests to the model server: those of the store, and those that the caller gave instead."""
+        return self._settings.server
+
+    @property
     def _dimensions(self) -> str:
         return counted(self._dim, "dimension")
 

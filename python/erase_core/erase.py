@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -19,7 +19,7 @@ from erase_core.calls.forgetting import run_dry_forget, run_forget
 from erase_core.calls.ingesting import run_ingest, without_refused_tokens
 from erase_core.calls.open_store import OpenStore
 from erase_core.calls.opening import Keys, arguments_of, create_new, open_existing, recipe_of
-from erase_core.calls.overview import all_examples, export_examples, status_of
+from erase_core.calls.overview import all_examples, all_ids, described, export_examples, has_id, status_of
 from erase_core.calls.prompting import answers, choices, demonstrations, prompts, route
 from erase_core.calls.queries import Queries
 from erase_core.calls.recovering import recover, warn_about
@@ -29,11 +29,13 @@ from erase_core.calls.warming import warm
 from erase_core.embedding.sentence import Embedder
 from erase_core.erasure.admission import OnDuplicate, OnForgotten
 from erase_core.erasure.request import Match, OnMissing, Request
+from erase_core.errors import EraseError
 from erase_core.examples.control_tokens import OnControlTokens
 from erase_core.examples.example import Example
 from erase_core.examples.reading import read_examples
 from erase_core.llm import LLM, Answer, Choice, ServerOptions
 from erase_core.llm.prompt import Prompt
+from erase_core.notebook import html
 from erase_core.pickling import Recipe
 from erase_core.receipts.receipt import Receipt, ReceiptRef, as_receipt_ref
 from erase_core.receipts.signing import Signer
@@ -57,6 +59,9 @@ class Erase:
 
     A copy of an `Erase` is another handle on the same store, with the same receipts folder, keys and models. A pickle
     opens the store by its path where it is loaded. Neither copies the store. For an example, see ``help(erase_core)``.
+
+    It is also a collection of the ids of its examples: ``len(erase)`` and ``id in erase`` take one query, and
+    ``list(erase)`` has all ids, ascending. It is true even if it has no examples.
     """
 
     def __init__(self, opened: OpenStore) -> None:
@@ -207,6 +212,35 @@ class Erase:
 
     def __reduce__(self) -> Recipe:
         return _open, (type(self), *recipe_of(self._opened))
+
+    # ---- collection of ids ----
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        with self._opened.lock:
+            return self._opened.read(len)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __contains__(self, id_: object) -> bool:
+        """Whether an example has an id. What `forget` would not take as an id, no example has: 7 is not "7"."""
+        with self._opened.lock:
+            return has_id(self._opened, id_)
+
+    def __iter__(self) -> Iterator[int | str]:
+        """Return an iterator over the ids at this moment, ascending. For the examples, see `examples`."""
+        with self._opened.lock:
+            return iter(all_ids(self._opened))
+
+    def __repr__(self) -> str:
+        return described(self._opened)
+
+    def _repr_html_(self) -> str:
+        """Return the status for notebooks; the text of `repr` if the store cannot be read."""
+        try:
+            return self.status()._repr_html_()
+        except EraseError:
+            return html(repr(self))
 
     # ---- writing ----
     def ingest(
@@ -644,6 +678,32 @@ class Erase:
     def settings(self) -> Settings:
         """The settings with which the store was created."""
         return self._opened.settings
+
+    @property
+    def embedder(self) -> Embedder:
+        """The embedding model, which is loaded if it was not.
+
+        Raises
+        ------
+        EmbedderError, MissingPackageError
+            It cannot be loaded, or is not the one that the store was built with.
+        """
+        with self._opened.lock:
+            self.refresh()
+            return self._opened.backends.embedder
+
+    @property
+    def llm(self) -> LLM:
+        """The language model, which is loaded if it was not. What it keeps of prompts, `forget` drops.
+
+        Raises
+        ------
+        LLMError, MissingPackageError
+            It cannot be loaded.
+        """
+        with self._opened.lock:
+            self.refresh()
+            return self._opened.backends.llm
 
     def refresh(self) -> None:
         """Drop from memory what other processes have forgotten. Every call that reads the store does so too."""

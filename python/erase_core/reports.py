@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from itertools import chain
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from itertools import chain, zip_longest
+from typing import Any, ClassVar
 
 from erase_core.errors import printable
 from erase_core.examples.example import BadRow, counted
+from erase_core.notebook import Table, changed_ids, html
 from erase_core.receipts.receipt import Receipt, UpdatePath
 
 __all__ = ["ForgetReport", "IngestReport", "PromptChanges", "Route", "Status", "Verification", "WarmReport"]
@@ -15,9 +16,23 @@ __all__ = ["ForgetReport", "IngestReport", "PromptChanges", "Route", "Status", "
 
 @dataclass(frozen=True)
 class _Report:
+    # Fields that HTML shows otherwise.
+    _apart: ClassVar[tuple[str, ...]] = ()
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict for JSON."""
         return asdict(self)
+
+    def _values(self) -> dict[str, object]:
+        shown = [each.name for each in fields(self) if each.name not in self._apart]
+        return {name.replace("_", " "): getattr(self, name) for name in shown}
+
+    def _tables(self) -> list[Table]:
+        return []
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks."""
+        return html(str(self), self._values(), self._tables())
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,20 @@ class PromptChanges(_Report):
         known = set(map(tuple, self.before))
         changed = [index for index, prompt in enumerate(self.after) if tuple(prompt) not in known]
         object.__setattr__(self, "changed", changed)
+
+    def _tables(self) -> list[Table]:
+        """Return a table of the prompts that changed, with the ids that went and those that came."""
+        rows: list[list[object]] = []
+        for index, (before, after) in enumerate(zip_longest(self.before, self.after)):
+            if after is None or index in self.changed:
+                went, came = changed_ids(before or [], after or [])
+                rows.append([index, went if self.before else "not known", came])
+        return [Table("Prompts that changed, by the ids of their demonstrations", ["prompt", "before", "after"], rows)]
+
+    def _values(self) -> dict[str, object]:
+        if self.depend_on_query:
+            return {}
+        return {"out of the prompts": self.removed, "into the prompts": self.added}
 
     @property
     def depend_on_query(self) -> bool:
@@ -128,11 +157,18 @@ class IngestReport(_Report):
     notes: tuple[str, ...] = ()
     n_duplicates: int = 0
     prompts: PromptChanges = field(default_factory=PromptChanges)
+    _apart = ("prompts",)
 
     @property
     def n_indistinct(self) -> int:
         """Number of examples in `indistinct`: those that the embedding model cannot distinguish from another."""
         return sum(map(len, self.indistinct))
+
+    def _values(self) -> dict[str, object]:
+        return {**super()._values(), **self.prompts._values()}
+
+    def _tables(self) -> list[Table]:
+        return self.prompts._tables()
 
     @property
     def unseen(self) -> str:
@@ -194,6 +230,14 @@ class ForgetReport(_Report):
     dry_run: bool = False
     n_missing: int = 0
     n_similar: int = 0
+    _apart = ("prompts", "receipt")
+
+    def _values(self) -> dict[str, object]:
+        number = None if self.receipt is None else f"{self.receipt.number}:{self.receipt.hash}"
+        return {**super()._values(), "receipt": number, **self.prompts._values()}
+
+    def _tables(self) -> list[Table]:
+        return self.prompts._tables()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict for JSON; the receipt is its number and hash."""
@@ -258,6 +302,10 @@ class Status(_Report):
     n_shots : int
     context : {"auto", "joint", "windows"}
         How the language model reads demonstrations: see `Settings`.
+    options : tuple of str
+        Answers to choose from if a call gives none.
+    template : dict of str to str
+        Texts of the prompt.
     prompts : list of lists of int or str
         All prompts that a query can get, as the ids of their demonstrations: one, or with ``strategy="routed"`` one for
         each cluster. Empty if every query has one of its own.
@@ -265,6 +313,11 @@ class Status(_Report):
         Name of the embedding model.
     llm : str
         Name of the language model in use.
+    base_url : str or None
+        Address of the store's model server. None: its model is in this process.
+    server : dict of str to JSON values, or None
+        Options for requests to that server, as this handle uses them. They have the name of the environment variable
+        with the server's key, but never the key.
     digest : str
         Digest of the fitted model. Empty for a store without examples.
     n_receipts : int
@@ -284,9 +337,13 @@ class Status(_Report):
     strategy: str
     n_shots: int
     context: str
+    options: tuple[str, ...]
+    template: dict[str, str]
     prompts: list[list[int | str]]
     embedder: str
     llm: str
+    base_url: str | None
+    server: dict[str, Any] | None
     digest: str
     n_receipts: int
     receipts: str

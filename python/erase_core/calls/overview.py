@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import io
+from dataclasses import asdict
 from os import PathLike
 from typing import BinaryIO, cast
 
+import numpy as np
+
 from erase_core import checks
 from erase_core.calls.open_store import OpenStore
-from erase_core.errors import StoreError, os_reason
-from erase_core.examples.example import Example
+from erase_core.errors import EraseError, StoreError, os_reason, printable
+from erase_core.examples.example import Example, counted
 from erase_core.examples.formats import write_jsonl
+from erase_core.llm.prompt import Template
 from erase_core.reports import Status
 from erase_core.store.reads import Reads
 
-__all__ = ["all_examples", "export_examples", "status_of"]
+__all__ = ["all_examples", "all_ids", "described", "export_examples", "has_id", "status_of"]
 
 
 def status_of(opened: OpenStore) -> Status:
@@ -28,9 +32,13 @@ def status_of(opened: OpenStore) -> Status:
             strategy=opened.settings.strategy,
             n_shots=opened.settings.n_shots,
             context=opened.settings.context,
+            options=opened.settings.options,
+            template=(opened.settings.template or Template()).to_dict(),
             prompts=opened.prompts(reads),
             embedder=reads.constants.embedder,
             llm=opened.backends.llm_name,
+            base_url=opened.settings.base_url,
+            server=None if opened.settings.base_url is None else asdict(opened.backends.server),
             digest=opened.clustering.digest(reads),
             n_receipts=reads.state.head.number,
             receipts=str(opened.receipts.folder.path),
@@ -39,6 +47,46 @@ def status_of(opened: OpenStore) -> Status:
         )
 
     return opened.read(status)
+
+
+def described(opened: OpenStore) -> str:
+    """Return one line on a store, whatever its state is. It waits for nothing, and changes nothing."""
+    folder, settings, constants = str(opened.store.folder), opened.settings, opened.store.constants
+    shown = f"{counted(settings.n_shots, 'shot')} by {settings.strategy}"
+    try:
+        models = f"embedder {constants.embedder!r}, llm {opened.backends.llm_name!r}"
+    except Exception:  # of a model of the caller's
+        models = f"embedder {constants.embedder!r}"
+    return printable(f"<Erase {folder!r}: {_contents(opened)}, {shown}, {models}>")
+
+
+def _contents(opened: OpenStore) -> str:
+    if opened.store.is_closed:
+        return "closed"
+    if not opened.lock.acquire(blocking=False):
+        return "in use by another thread"
+    try:
+        with opened.store.reading() as reads:
+            return counted(len(reads), "example")
+    except Exception as error:  # of a store that was moved or damaged, in whatever way
+        return f"not readable ({type(error).__name__})"
+    finally:
+        opened.lock.release()
+
+
+def has_id(opened: OpenStore, value: object) -> bool:
+    """Whether a value is the id of an example. See `Erase.__contains__`."""
+    try:
+        ids = checks.distinct_ids([value])  # type: ignore[list-item]
+    except EraseError:  # no store can have it
+        return False
+    return opened.read(lambda reads: bool(reads.present(ids)))
+
+
+def all_ids(opened: OpenStore) -> list[int | str]:
+    """Return the ids of all examples, ascending."""
+    model = opened.read(opened.clustering.current)
+    return [] if model is None else sorted(np.asarray(model.ids(), dtype=object).tolist())
 
 
 def all_examples(opened: OpenStore) -> list[Example]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +28,9 @@ from erase_core.errors import ParameterError
 from erase_core.examples.example import counted
 from erase_core.progress import waiting
 
+if TYPE_CHECKING:
+    from erase_core.reports import Status
+
 __all__ = ["export", "status", "verify"]
 
 
@@ -47,6 +51,9 @@ def status(
         "demonstrations": _shown(found.prompts),
         "embedding model": found.embedder,
         "language model": found.llm,
+        **_server(found),
+        "options": ", ".join(found.options) or "none",
+        "template": json.dumps(found.template, ensure_ascii=False),
         "digest": found.digest or "none",
         "receipts": f"{found.n_receipts} in {found.receipts}",
         "size": f"{found.bytes / 1e6:.2f} MB",
@@ -54,6 +61,14 @@ def status(
     if not found.scrubbed:
         rows["removals"] = "not finished; the next command finishes them"
     show(found.to_dict(), [f"{name:<16} {value}" for name, value in rows.items()], as_json=as_json)
+
+
+def _server(found: Status) -> dict[str, str]:
+    """Return a row on the model server; none if the model is in this process."""
+    if found.base_url is None:
+        return {}
+    options = {name: value for name, value in (found.server or {}).items() if value not in (None, {})}
+    return {"model server": ", ".join([found.base_url, *(f"{name} {value}" for name, value in options.items())])}
 
 
 def _shown(prompts: Sequence[Sequence[int | str]]) -> str:

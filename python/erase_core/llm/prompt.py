@@ -14,6 +14,7 @@ from typing import Literal, get_args
 from erase_core import checks
 from erase_core.errors import ParameterError, PromptTooLongError
 from erase_core.examples.example import Example, counted, unstorable
+from erase_core.notebook import Table, html
 from erase_core.tokenizing import Part
 
 __all__ = ["Context", "Prompt", "Template", "check_query", "fit_budget"]
@@ -195,6 +196,15 @@ class Prompt:
     def n_cut_answers(self) -> int:
         """Number of demonstrations whose answer contains the template's stop, at which a model's answer is cut."""
         return sum(self.template.stop in _answer(example).strip() for example in self.demonstrations)
+
+    def _repr_html_(self) -> str:
+        """Return the demonstrations and the text for notebooks, which then keep them."""
+        shown = self.demonstrations
+        names = [each.name for each in fields(Example) if any(getattr(one, each.name) is not None for one in shown)]
+        rows = [[getattr(example, name) for name in names] for example in shown]
+        title = f"Prompt with {counted(len(shown), 'demonstration')}"
+        values = {"query": self.query, "context": self.context}
+        return html(title, values, [Table("Demonstrations", names, rows)], self.text)
 
     @property
     def _separator(self) -> Part:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from erase_core.errors import printable
 from erase_core.examples.example import counted
+from erase_core.notebook import Table, html
 
 __all__ = ["Kind", "ScanFinding", "ScanReport", "UnreadPlace"]
 
@@ -113,6 +114,17 @@ class ScanReport:
 
     def __str__(self) -> str:
         return printable("\n".join(self._lines()))
+
+    def _repr_html_(self) -> str:
+        """Return tables of what was found, and of what could not be looked into, for notebooks."""
+        names = [each.name for each in fields(self) if each.name not in ("findings", "unread")]
+        values = {name.replace("_", " "): getattr(self, name) for name in names}
+        columns = [each.name for each in fields(ScanFinding)]
+        found = Table("Found", columns, [list(asdict(finding).values()) for finding in self.findings])
+        unread = Table(
+            "Could not be looked into", ["place", "reason"], [[each.place, each.reason] for each in self.unread]
+        )
+        return html(str(self), {"found": self.found, "complete": self.complete, **values}, [found, unread])
 
     def _lines(self) -> Iterator[str]:
         size = f"{counted(self.n_files, 'file')}, {self.n_bytes / 1e6:.1f} MB, {self.seconds:.1f} s"

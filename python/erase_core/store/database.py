@@ -136,6 +136,11 @@ class Database:
         """Close the file."""
         self._close()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return not self._close.alive
+
     def one(self, query: str, values: Iterable[object] = (), default: Any = ()) -> Any:
         """Return the first row of a query."""
         rows = self.all(query, values)

@@ -145,6 +145,11 @@ class Store:
         self.keys.close()
 
     @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._db.is_closed
+
+    @property
     def size(self) -> int:
         """Size of the folder's files in bytes."""
         size = 0
