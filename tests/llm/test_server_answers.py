@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from erase_core.llm.answers import cleaned, one_line, read_reply, without_thoughts
 from erase_core.llm.choosing import WAYS, Way, label_scores
-from erase_core.llm.model_list import context_in
+from erase_core.llm.model_list import context_length_in
 from erase_core.llm.server_errors import refusal_in
 from hypothesis import given
 from hypothesis import strategies as st
@@ -144,7 +144,7 @@ def test_any_json_at_all_is_read(said: object, status: int) -> None:
     if refusal is not None:
         assert refusal.remedy
         assert not (refusal.is_too_long and refusal.refuses_temperature)
-    context = context_in(said, "m")
+    context = context_length_in(said, "m")
     assert context is None or context > 0
 
 
@@ -378,4 +378,4 @@ def test_scores_are_json_whatever_a_server_calls_impossible() -> None:
     ],
 )
 def test_the_context_that_a_server_lists(listed: object, context: int | None) -> None:
-    assert context_in(listed, "m") == context
+    assert context_length_in(listed, "m") == context

@@ -24,8 +24,8 @@ app = typer.Typer(
 )
 
 
-def _version(context: typer.Context, wanted: bool) -> None:
-    if wanted and not context.resilient_parsing:  # the shell asks for completions
+def _version(ctx: typer.Context, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:  # the shell asks for completions
         from erase_core._core import __version__
 
         print(f"erase-core {__version__}")

@@ -91,8 +91,8 @@ class Commands(TyperGroup):
         def command() -> None:
             self._main_shell_completion({}, "erase")  # ends here if a shell asks
             check_shell(arguments)
-            with self.make_context("erase", arguments) as context:
-                self.invoke(context)
+            with self.make_context("erase", arguments) as ctx:
+                self.invoke(ctx)
 
         raise SystemExit(run(command))
 

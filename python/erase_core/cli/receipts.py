@@ -37,7 +37,7 @@ Folder = Annotated[Path | None, typer.Option("--folder", help="Folder of receipt
 
 @app.command("list", cls=Command)
 def list_(
-    context: typer.Context,
+    ctx: typer.Context,
     folder: Folder = None,
     store: Store = STORE,
     receipts: Receipts = None,
@@ -46,7 +46,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Print one line for each receipt."""
-    found = _receipts(context, folder, partial(open_store, store, receipts, public_key, key_from))
+    found = _receipts(ctx, folder, partial(open_store, store, receipts, public_key, key_from))
     all_ = [found.read(number) for number in found.numbers()]
     lines = [
         f"{each.number:>6}  {each.time}  {len(each.rows)} by {each.scope}, {each.n_after} "
@@ -59,7 +59,7 @@ def list_(
 
 @app.command("show", cls=Command)
 def show_(
-    context: typer.Context,
+    ctx: typer.Context,
     number: Annotated[int, typer.Argument(help="Number of the receipt.")],
     folder: Folder = None,
     store: Store = STORE,
@@ -69,7 +69,7 @@ def show_(
     as_json: AsJson = False,
 ) -> None:
     """Print a receipt."""
-    found = _receipts(context, folder, partial(open_store, store, receipts, public_key, key_from))
+    found = _receipts(ctx, folder, partial(open_store, store, receipts, public_key, key_from))
     if number not in found.numbers():
         raise ReceiptError(f"{found.path} does not contain receipt {number}")
     receipt = found.read(number).to_dict()
@@ -79,7 +79,7 @@ def show_(
 
 @app.command(cls=Command)
 def verify(
-    context: typer.Context,
+    ctx: typer.Context,
     folder: Folder = None,
     store: Store = STORE,
     receipts: Receipts = None,
@@ -100,7 +100,7 @@ def verify(
 
     named = None if head is None else receipt_ref_of("--head", head)
     earlier = [receipt_ref_of("--known", each) for each in known or ()]
-    path, newest = _place(context, folder, partial(open_store, store, receipts, public_key, key_from))
+    path, newest = _place(ctx, folder, partial(open_store, store, receipts, public_key, key_from))
     newest = named or newest
     verification = verify_receipts(path, head=newest, known=earlier, public_keys=public_key or ())
     lines = [str(verification)]
@@ -111,28 +111,28 @@ def verify(
         raise typer.Exit(1)
 
 
-def _receipts(context: typer.Context, folder: Path | None, open_it: Callable[[], Erase]) -> ReceiptFolder:
+def _receipts(ctx: typer.Context, folder: Path | None, open_it: Callable[[], Erase]) -> ReceiptFolder:
     """Return the receipts to list or show. With --folder, their signatures are not checked."""
     from erase_core.receipts.folder import ReceiptFolder
 
-    if folder is not None and _is_given(context, "public_key"):
+    if folder is not None and _is_given(ctx, "public_key"):
         raise ParameterError(
             "--public-key has no effect with --folder here: only `erase receipts verify` checks signatures. Leave out "
             "--public-key."
         )
-    return ReceiptFolder(_place(context, folder, open_it)[0])
+    return ReceiptFolder(_place(ctx, folder, open_it)[0])
 
 
-def _is_given(context: typer.Context, option: str) -> bool:
+def _is_given(ctx: typer.Context, option: str) -> bool:
     """Whether an option is given on the command line, not by the environment."""
-    source = context.get_parameter_source(option)
+    source = ctx.get_parameter_source(option)
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _place(context: typer.Context, folder: Path | None, open_it: Callable[[], Erase]) -> tuple[Path, ReceiptRef | None]:
+def _place(ctx: typer.Context, folder: Path | None, open_it: Callable[[], Erase]) -> tuple[Path, ReceiptRef | None]:
     """Return the folder of receipts and, if there is a store, number and hash of its newest receipt."""
     if folder is not None:
-        if _is_given(context, "receipts"):
+        if _is_given(ctx, "receipts"):
             raise ParameterError("--folder and --receipts exclude each other. Give --folder to read without a store.")
         return folder, None
     from erase_core.receipts.folder import ReceiptFolder

@@ -12,7 +12,7 @@ from typing import Any
 from erase_core.errors import EraseError, LLMError, MissingPackageError, ParameterError, PromptTooLongError, ServerError
 from erase_core.llm.address import Address
 from erase_core.llm.answers import Reply, cleaned, one_line, read_reply
-from erase_core.llm.model_list import context_in
+from erase_core.llm.model_list import context_length_in
 from erase_core.llm.server_errors import Refusal, refusal_in
 from erase_core.llm.server_options import ServerOptions, check_key, key_from
 
@@ -102,7 +102,7 @@ class Connection:
                 raise ConstraintRefusedError(error) if fields and refusal.is_about_constraint else error
             self._refused.add(refused)
 
-    def context(self) -> int | None:
+    def context_length(self) -> int | None:
         """Return the model's context length in tokens from the server's list of models; None if it is not listed.
 
         Raises
@@ -115,7 +115,7 @@ class Connection:
             _, said = self._call(client.models.with_raw_response.list)
         except LLMError:
             return None
-        return context_in(said, self._model)
+        return context_length_in(said, self._model)
 
     def no_text(self, reply: Reply) -> LLMError:
         """Return the error for a reply without a text."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["context_in"]
+__all__ = ["context_length_in"]
 
 NAMES = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx")
 
 
-def context_in(listed: object, model: str) -> int | None:
+def context_length_in(listed: object, model: str) -> int | None:
     """Return the context length of a model in tokens; None if the list does not contain it.
 
     Parameters

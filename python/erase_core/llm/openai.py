@@ -92,7 +92,7 @@ class OpenAILLM(Shared):
             self._made_of = {"model": model, "base_url": base_url, "api_key": api_key, **asdict(options)}
         self.name = self._connection.name
         self._thinking_tokens = options.thinking_tokens
-        self._context, self._context_known = options.context_length, options.context_length is not None
+        self._context_length, self._context_length_known = options.context_length, options.context_length is not None
         self._useless: set[str] = set()
 
     def __repr__(self) -> str:
@@ -109,12 +109,12 @@ class OpenAILLM(Shared):
     @property
     def context_length(self) -> int | None:
         """Most tokens of prompt and answer together, not counting thoughts; None if unknown."""
-        if not self._context_known:
+        if not self._context_length_known:
             try:
-                self._context, self._context_known = self._connection.context(), True
+                self._context_length, self._context_length_known = self._connection.context_length(), True
             except ServerError:  # the actual request will raise the error; the list is requested again next time
                 return None
-        return None if self._context is None else max(1, self._context - self._thinking_tokens)
+        return None if self._context_length is None else max(1, self._context_length - self._thinking_tokens)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Estimate the number of tokens of a prompt: one for every two bytes of UTF-8, and eight for each message.

@@ -53,13 +53,13 @@ class Sealing:
 
         self._cipher = AESGCM
         self._errors = (InvalidTag, TypeError, ValueError)
-        self._context = f"erase-core row {VERSION}".encode() + bytes.fromhex(store)
+        self._associated = f"erase-core row {VERSION}".encode() + bytes.fromhex(store)
 
     def seal_texts(self, key: bytes, slot: int, example: Example) -> bytes:
         """Seal an example without its vector. A key must be used for one example only."""
         texts = [example.id, example.input, example.output, example.rationale, example.subject]
         plain = JSON.encode(texts).encode()
-        return self._cipher(key).encrypt(TEXTS, plain, self._context_of(slot))
+        return self._cipher(key).encrypt(TEXTS, plain, self._associated_with(slot))
 
     def open_texts(self, key: bytes, slot: int, sealed: bytes) -> Example:
         """Open an example.
@@ -69,7 +69,7 @@ class Sealing:
         SealingError
         """
         try:
-            return Example(*json.loads(self._cipher(key).decrypt(TEXTS, sealed, self._context_of(slot))))
+            return Example(*json.loads(self._cipher(key).decrypt(TEXTS, sealed, self._associated_with(slot))))
         except self._errors as error:
             raise SealingError(slot) from error
 
@@ -78,7 +78,7 @@ class Sealing:
     ) -> list[bytes]:
         """Seal the vectors of examples in consecutive slots, with their ids. A key must be used for one vector only."""
         given = np.ascontiguousarray(vectors, dtype=np.float32)
-        return seal_vectors(self._context, first, b"".join(keys), list(ids), given)
+        return seal_vectors(self._associated, first, b"".join(keys), list(ids), given)
 
     def open_vectors(
         self, keys: Sequence[bytes], slots: Sequence[int], sealed: Sequence[bytes], out: NDArray[np.float32]
@@ -90,15 +90,15 @@ class Sealing:
         SealingError
         """
         try:
-            ids, wrong = open_vectors(self._context, list(slots), b"".join(keys), list(sealed), out)
+            ids, wrong = open_vectors(self._associated, list(slots), b"".join(keys), list(sealed), out)
         except TypeError as error:  # not bytes
             raise SealingError(slots[0]) from error
         if wrong is not None:
             raise SealingError(slots[wrong])
         return cast("list[int | str]", ids)
 
-    def _context_of(self, slot: int) -> bytes:
-        return self._context + slot.to_bytes(8, "little")
+    def _associated_with(self, slot: int) -> bytes:
+        return self._associated + slot.to_bytes(8, "little")
 
 
 def row_hash(key: bytes, example: Example, vector: NDArray[np.float32]) -> bytes:
