@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
@@ -11,6 +12,7 @@ from unittest.mock import ANY
 
 import numpy as np
 import pytest
+from erase_core import selection
 from erase_core.errors import ParameterError
 from erase_core.examples.example import Example
 from erase_core.kmeans import QKMeans
@@ -56,6 +58,33 @@ def model_of(ids: list[Id], rows: NDArray[np.float32] | None = None, n_clusters:
 
 
 # ---- random ----
+@pytest.mark.parametrize("n_shots", [1, 4, 50])
+def test_an_ingest_draws_once_and_as_a_store_of_all_does(
+    path: Path, n_shots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with create(path, strategy="random", n_shots=n_shots) as erase:
+        drawn: list[Id] = []
+        draw_of = selection._draw
+
+        def counted(seed: int) -> Callable[[Id], object]:
+            key = draw_of(seed)
+
+            def seen(id_: Id) -> object:
+                drawn.append(id_)
+                return key(id_)
+
+            return seen
+
+        for count, first in ((7, 0), (20, 100), (1, 50)):
+            before = len(erase)
+            with monkeypatch.context() as patch:
+                patch.setattr(selection, "_draw", counted)
+                report = erase.ingest(some(count, first))
+            assert report.prompts.after == erase.status().prompts
+            assert len(drawn) <= before + count + n_shots
+            drawn.clear()
+
+
 @given(ids=id_sets, seed=seeds, data=st.data())
 def test_a_draw_of_some_is_that_of_all_without_the_others(ids: list[Id], seed: int, data: st.DataObject) -> None:
     order = draw.select(model_of(ids), len(ids), seed, None)

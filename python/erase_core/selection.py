@@ -29,6 +29,7 @@ __all__ = [
     "Routing",
     "Selector",
     "possible_prompts",
+    "prompts_after_adding",
     "router_of",
     "select_demonstrations",
 ]
@@ -120,7 +121,10 @@ class RandomSelector:
 
     def select(self, model: Model, n_shots: int, seed: int, query: NDArray[np.float32] | None) -> list[int | str]:
         """Return the ids of the drawn examples."""
-        ids: Sequence[int | str] = np.asarray(model.ids(), dtype=object).tolist()
+        return self.drawn(np.asarray(model.ids(), dtype=object).tolist(), n_shots, seed)
+
+    def drawn(self, ids: Sequence[int | str], n_shots: int, seed: int) -> list[int | str]:
+        """Return the ids that are drawn of all."""
         return heapq.nsmallest(n_shots, ids, key=_draw(seed))
 
 
@@ -203,6 +207,27 @@ def possible_prompts(settings: Settings, model: Model | None) -> list[list[int |
     if model is None:
         return [[]]
     return SELECTORS[settings.strategy].prompts(model, settings.n_shots, settings.seed)
+
+
+def prompts_after_adding(
+    settings: Settings, model: Model, before: list[list[int | str]], added: Sequence[int | str]
+) -> list[list[int | str]]:
+    """Return all prompts that a query can get after examples were added. See `possible_prompts`.
+
+    Parameters
+    ----------
+    settings : Settings
+    model : Model
+        The model with the added examples.
+    before : list of lists of int or str
+        The prompts without them.
+    added : sequence of int or str
+        Their ids.
+    """
+    selector = SELECTORS[settings.strategy]
+    if isinstance(selector, RandomSelector):  # what was not drawn before is not drawn among more
+        return [selector.drawn([*before[0], *added], settings.n_shots, settings.seed)]
+    return possible_prompts(settings, model)
 
 
 def router_of(settings: Settings) -> RoutedSelector:

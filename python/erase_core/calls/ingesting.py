@@ -17,7 +17,7 @@ from erase_core.examples.control_tokens import OnControlTokens, without_control_
 from erase_core.examples.example import AnyExample, Reading
 from erase_core.progress import bar
 from erase_core.reports import IngestReport, PromptChanges
-from erase_core.selection import possible_prompts
+from erase_core.selection import prompts_after_adding
 from erase_core.store.reads import Reads
 
 __all__ = ["run_ingest", "without_refused_tokens"]
@@ -92,7 +92,8 @@ def run_ingest(
             with bar("Storing", len(examples), shown=progress) as advance:
                 slots = tx.insert(examples, kept, cut, advance)
             if ids:
-                prompts = possible_prompts(opened.settings, opened.clustering.add(tx, slots, ids, kept))
+                model = opened.clustering.add(tx, slots, ids, kept)
+                prompts = prompts_after_adding(opened.settings, model, shown, ids)
             alike = [[example.id for example in group] for group in tx.twins(slots[place] for place in cut)]
             n_examples = len(tx)
     finally:
