@@ -71,7 +71,7 @@ def test_answers_have_the_bits_of_windows_in_memory_and_of_a_fresh_store(
     with store(path, TransformersLLM(folders("llama")), examples) as erase:
         assert answers(erase) == expected
         report = erase.warm()
-        assert (report.n_computed, report.n_present, report.n_prompts) == (12, 0, 0)
+        assert (report.n_computed, report.n_present, report.n_prompts_run) == (12, 0, 0)
         assert (
             report.bytes == files_of(erase).n_bytes == sum(each.stat().st_size for each in (path / "windows").iterdir())
         )
@@ -406,7 +406,7 @@ def test_a_prompt_that_queries_share_is_run_and_kept_in_memory(
     with create(path, some(12), llm=llm, options=options, strategy=strategy, context=context) as erase:
         report = erase.warm()
         n_prompts = 12 if strategy == "routed" else 1  # at most one for each example
-        assert (report.n_prompts, report.n_computed, report.bytes) == (n_prompts, 0, 0)
+        assert (report.n_prompts_run, report.n_computed, report.bytes) == (n_prompts, 0, 0)
         assert not (path / "windows").exists()
         runs = runs_of(llm)
         if options:
@@ -421,7 +421,7 @@ def test_neighbours_in_one_prompt_leave_nothing_to_compute(path: Path, llm: Tran
     for place, (model, context) in enumerate([(llm, "joint"), (CountingLLM(), "auto")]):
         with store(path / str(place), model, some(5), context=context) as erase:
             report = erase.warm()
-            assert (report.n_computed, report.n_prompts, report.bytes) == (0, 0, 0)
+            assert (report.n_computed, report.n_prompts_run, report.bytes) == (0, 0, 0)
             assert "nothing to compute" in str(report)
             assert not (path / str(place) / "windows").exists()
 
@@ -474,6 +474,29 @@ def test_the_command_computes_and_says_what_it_did(path: Path, folders: Callable
     assert (first["n_computed"], first["n_present"]) == (5, 0)
     done = command_line.erase("warm", "--store", path)
     assert "0 windows computed, 5 were there already" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"strategy": "kmeans"}, "kmeans"),
+        ({"strategy": "random"}, "random"),
+        ({"strategy": "routed", "n_prompts": 2}, "routed"),
+        ({"strategy": "knn", "llm": "m", "base_url": "http://127.0.0.1:9/v1"}, "server"),
+    ],
+)
+def test_the_command_loads_no_model_where_it_has_nothing_to_compute(
+    path: Path, settings: dict[str, Any], why: str
+) -> None:
+    # A model that is not there, so that an attempt to load it fails.
+    create(path, some(5), **{"llm": str(path / "none"), **settings}).close()
+    done = command_line.erase("warm", "--store", path)
+    assert done.exit_code == 0
+    assert why in done.stderr
+    assert "nothing to compute" in done.stdout
+    report = command_line.json_of("warm", "--store", path)
+    assert (report["n_computed"], report["n_prompts_run"]) == (0, 0)
+    assert "--server" not in command_line.erase("warm", "--help").stdout
 
 
 def test_any_order_of_calls_leaves_the_files_of_the_examples_alone(path: Path, llm: TransformersLLM) -> None:

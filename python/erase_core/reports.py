@@ -417,7 +417,7 @@ class WarmReport(_Report):
         Windows of examples that were computed, and that were in files already.
     n_too_long : int
         Examples without a window, since they do not fit into the language model's context.
-    n_prompts : int
+    n_prompts_run : int
         Prompts that queries share and that were run. They are in memory only.
     bytes : int
         Size of the files with windows.
@@ -428,14 +428,14 @@ class WarmReport(_Report):
     n_computed: int
     n_present: int
     n_too_long: int
-    n_prompts: int
+    n_prompts_run: int
     bytes: int
     seconds: float
 
     def __str__(self) -> str:
         took = f" ({self.seconds:.1f} s)"
-        if self.n_prompts:
-            return f"{counted(self.n_prompts, 'prompt')} run; kept in the memory of this process{took}"
+        if self.n_prompts_run:
+            return f"{counted(self.n_prompts_run, 'prompt')} run; kept in the memory of this process{took}"
         if not (self.n_computed or self.n_present or self.n_too_long):
             return f"nothing to compute: no examples, or no windows of them{took}"
         long = f", {counted(self.n_too_long, 'example')} too long for the model" if self.n_too_long else ""

@@ -55,7 +55,7 @@ def warm(opened: OpenStore, *, progress: bool) -> WarmReport:
         n_computed=counts["computed"],
         n_present=counts["present"],
         n_too_long=counts["too long"],
-        n_prompts=counts["prompts"],
+        n_prompts_run=counts["prompts"],
         bytes=opened.store.windows.n_bytes,
         seconds=time.perf_counter() - start,
     )

@@ -29,6 +29,8 @@ from erase_core.cli.options import (
 from erase_core.cli.output import notes, show, show_each
 from erase_core.examples.example import counted
 from erase_core.progress import waiting
+from erase_core.reports import WarmReport
+from erase_core.settings import Settings
 
 __all__ = ["ask", "choose", "prompt", "warm"]
 
@@ -106,9 +108,6 @@ def choose(
 def warm(
     store: Store = STORE,
     llm: Model = None,
-    server: Options = None,
-    llm_parameter: Parameters = None,
-    api_key_env: KeyVariable = None,
     receipts: Receipts = None,
     key_from: KeyFrom = None,
     public_key: PublicKeys = None,
@@ -116,12 +115,27 @@ def warm(
 ) -> None:
     """Compute the window of every example, for later questions (strategy knn, a model in this process).
 
-    After Ctrl-C, run it again: it goes on where it was. With other strategies nothing is kept when the command ends.
+    After Ctrl-C, run it again: it goes on where it was. With other strategies, or a model at a server, there is nothing
+    to compute.
     """
-    options = server_options(server, llm_parameter, api_key_env)
-    with waiting("Warming"), open_store(store, receipts, public_key, key_from, llm=llm, server=options) as erase:
-        report = erase.warm(progress=True)
+    with waiting("Warming"), open_store(store, receipts, public_key, key_from, llm=llm) as erase:
+        why = _why_no_windows(erase.settings)
+        report = WarmReport(0, 0, 0, 0, 0, 0.0) if why else erase.warm(progress=True)
+    if why:
+        output.note(why)
     show(report.to_dict(), [str(report)], as_json=as_json, done=True)
+
+
+def _why_no_windows(settings: Settings) -> str:
+    """Return why a command has no windows of a store's examples to compute; empty if it may have some."""
+    if settings.base_url is not None:
+        return "the model is at a server, which reads no windows"
+    if settings.strategy != "knn":
+        return (
+            f"with the strategy {settings.strategy} questions share prompts, which only a process that answers can "
+            "keep: use Erase.warm there"
+        )
+    return ""
 
 
 def prompt(
