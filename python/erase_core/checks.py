@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import secrets
 from collections.abc import Iterable, Mapping, Reversible, Sequence, Set
 from decimal import Decimal
@@ -18,7 +19,8 @@ from typing import Any, TypeGuard, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core.errors import IdKindError, ParameterError
+from erase_core.errors import IdKindError, ParameterError, PlatformError
+from erase_core.fs import system
 
 # These bounds repeat those of rust/core/src/params.rs.
 MAX_CLUSTERS = MAX_DIM = 65_536
@@ -35,6 +37,25 @@ MIN_NORM = 2.0**-900
 MIN_ID, MAX_ID = -(2**63), 2**63 - 1
 
 _SetIterator: type = type(iter(set()))
+
+
+def supported(what: str) -> None:
+    """Check that this operating system has what stores and scans need, before anything is read or written.
+
+    Parameters
+    ----------
+    what : str
+        What the caller is about to do, for the message.
+
+    Raises
+    ------
+    PlatformError
+    """
+    if lacking := system.missing():
+        raise PlatformError(
+            f"{what} does not work on {platform.system() or 'this system'}, which lacks {', '.join(lacking)}. Use "
+            "Linux or macOS; on Windows, use WSL. The clustering (QKMeans) and receipts work here."
+        )
 
 
 def integer(name: str, value: object, least: int, most: int) -> int:

@@ -117,6 +117,8 @@ class Erase:
             A setting is out of range, or a key is invalid.
         MissingPackageError
             A package that the embedding model needs is not installed.
+        PlatformError
+            Stores do not work on this operating system.
         """
         keys = Keys(signing_key, public_keys, key)
         return cls(create_new(path, settings, keys, api_key=api_key, receipts=receipts, timeout=timeout))
@@ -177,6 +179,8 @@ class Erase:
             `embedder` is not the model that the store was built with.
         ParameterError
             A key is invalid.
+        PlatformError
+            Stores do not work on this operating system.
 
         Warns
         -----

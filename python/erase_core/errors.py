@@ -9,6 +9,7 @@ Each error is an `EraseError`, and most are also a builtin exception, shown in p
     |-- ParameterError (ValueError)          an argument has the wrong type or is out of range
     |-- NotPicklableError (TypeError)        the object cannot be pickled
     |-- MissingPackageError (ImportError)    an optional package is not installed
+    |-- PlatformError (NotImplementedError)  this operating system lacks what a store needs
     |
     |-- SourceError (ValueError)             a source of examples cannot be read
     |-- DataError (ValueError)               rows or vectors are invalid
@@ -71,6 +72,7 @@ __all__ = [
     "NotPicklableError",
     "OldCopyWarning",
     "ParameterError",
+    "PlatformError",
     "PromptTooLongError",
     "ReceiptError",
     "ScrubError",
@@ -164,6 +166,10 @@ class ServerError(EraseError, ConnectionError):
 
 class MissingPackageError(EraseError, ImportError):
     """An optional package is not installed. The message says which `pip install` installs it."""
+
+
+class PlatformError(EraseError, NotImplementedError):
+    """Stores and scans do not work on this operating system. The message names it, and what it lacks."""
 
 
 class NotPicklableError(EraseError, TypeError):

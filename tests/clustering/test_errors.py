@@ -67,6 +67,7 @@ def test_every_error_is_an_erase_error_and_the_builtin_it_is_like() -> None:
         erase_core.ServerError: ConnectionError,
         erase_core.MissingPackageError: ImportError,
         erase_core.NotPicklableError: TypeError,
+        erase_core.PlatformError: NotImplementedError,
         erase_core.StoreError: ValueError,
         erase_core.StoreVersionError: ValueError,
         erase_core.StoreLockedError: ValueError,

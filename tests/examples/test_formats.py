@@ -223,5 +223,5 @@ def test_without_pyarrow_parquet_names_the_package(folder: Path, monkeypatch: py
     path = folder / "some.parquet"
     WRITERS["parquet"](path, GOOD)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingPackageError, match="pip install pyarrow"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'erase-core\[parquet\]'"):
         read_examples(path)

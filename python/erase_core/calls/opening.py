@@ -49,6 +49,7 @@ def create_new(
     timeout: float,
 ) -> OpenStore:
     """Create a store. See `Erase.create`."""
+    checks.supported("a store")
     folder, timeout = checks.path("path", path), checks.seconds("timeout", timeout)
     settings = Settings.of(given)
     if settings.base_url is not None:
@@ -89,6 +90,7 @@ def open_existing(
     timeout: float,
 ) -> OpenStore:
     """Open a store without recovering anything. See `Erase.open`, and recovering.py."""
+    checks.supported("a store")
     name_of("embedder", embedder)
     name_of("llm", llm)
     signer, public_keys = keys.checked()

@@ -73,6 +73,7 @@ ENDINGS = (
     Ending(18, "unknown whether done: the disk failed at the end of a write", (errors.UncertainError,)),
     Ending(19, "done, but the result could not be printed", (streams.Unprinted,)),
     Ending(20, "key file missing or damaged, or a wrong key", (errors.KeyFileError,)),
+    Ending(21, "not possible on this operating system", (errors.PlatformError,)),
     Ending(INTERRUPTED, "interrupted", (KeyboardInterrupt,)),
     Ending(141, "output not read to its end", (BrokenPipeError,)),
 )

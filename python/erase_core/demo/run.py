@@ -155,6 +155,7 @@ def run_demo(
     EraseError
         A model or the store cannot be used.
     """
+    checks.supported("the demo")
     start = perf_counter()
     pool = read_examples(DATA / "questions.jsonl").examples
     questions = random.Random(seed).sample(pool, checks.integer("questions", n_questions, 1, len(pool)))

@@ -71,7 +71,7 @@ def read_table(source: object, wanted: Collection[str], id_column: str | None) -
     if not (hasattr(kind, "__arrow_c_stream__") or hasattr(kind, "__arrow_c_array__")):
         return None
     try:
-        table = _package("pyarrow", kind.__name__).table(source)
+        table = _arrow_module("pyarrow", kind.__name__).table(source)
     except (TypeError, ValueError) as error:  # an Arrow array that is not a table
         raise SourceError(
             f"examples cannot be read from {kind.__name__}: {first_line(error)}. Give a table."
@@ -89,7 +89,7 @@ def read_parquet(content: Content, wanted: Collection[str]) -> Rows:
     SourceError
         The file is not valid Parquet, or a wanted column occurs twice.
     """
-    pyarrow, parquet = (_package(name, content.name) for name in ("pyarrow", "pyarrow.parquet"))
+    pyarrow, parquet = (_arrow_module(name, content.name) for name in ("pyarrow", "pyarrow.parquet"))
     try:
         with content.opened(text=False) as file:
             opened = parquet.ParquetFile(file if file.seekable() else pyarrow.BufferReader(file.read()))
@@ -103,12 +103,15 @@ def read_parquet(content: Content, wanted: Collection[str]) -> Rows:
     return rows
 
 
-def _package(name: str, source: str) -> Any:
+def _arrow_module(name: str, source: str) -> Any:
     try:
         return import_module(name)
     except ImportError:
-        package = name.split(".")[0]
-        raise MissingPackageError(f"{source}: reading it needs {package}. Run `pip install {package}`.") from None
+        raise _needs_arrow(source) from None
+
+
+def _needs_arrow(source: str) -> MissingPackageError:
+    return MissingPackageError(f"{source}: reading it needs pyarrow. Run `pip install 'erase-core[parquet]'`.")
 
 
 # ---- frames ----
@@ -130,7 +133,7 @@ def _run(query: Callable[[], Any], name: str) -> Any:
     try:
         return query()
     except ImportError:
-        raise MissingPackageError(f"{name}: reading it needs pyarrow. Run `pip install pyarrow`.") from None
+        raise _needs_arrow(name) from None
     except Exception as error:  # each engine has its own errors
         kind = type(error).__name__
         raise SourceError(f"{name} cannot be read: its engine failed with {kind}. Run the query yourself.") from error

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from erase_core.fs.status import exists, is_dir
 
-__all__ = ["discard", "make_folder", "move_new", "partial_of", "partials_left", "sync_folder", "write_new"]
+with suppress(ImportError):  # Windows, where nothing is written: see system.py
+    import fcntl
+
+__all__ = ["discard", "make_folder", "move_new", "partial_of", "partials_left", "sync", "sync_folder", "write_new"]
 
 BLOCK = 2**20
 
@@ -33,7 +36,7 @@ def write_new(file: Path, content: bytes) -> None:
         with open(partial, "wb") as stream:
             stream.write(content)
             stream.flush()
-            os.fsync(stream.fileno())
+            sync(stream.fileno())
         move_new(partial, file)
     except BaseException:
         with suppress(OSError):
@@ -106,16 +109,30 @@ def discard(file: Path) -> None:
             stream.write(bytes(min(BLOCK, size - start)))
         stream.flush()
         # Sync before the file is deleted: the system may never write the zeros of a deleted file to the disk.
-        os.fsync(stream.fileno())
+        sync(stream.fileno())
     file.unlink()
 
 
 def sync_folder(folder: Path) -> None:
     """Make the creation and deletion of names in a folder durable."""
-    if os.name == "nt":  # Windows cannot open folders
-        return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(handle)
+        sync(handle)
     finally:
         os.close(handle)
+
+
+def sync(descriptor: int) -> None:
+    """Wait until what was written to a file is on the disk.
+
+    Raises
+    ------
+    OSError
+        The disk failed.
+    """
+    # On macOS, fsync leaves the data in the disk's memory, and F_FULLFSYNC does not. Not all file systems have it.
+    if (whole := getattr(fcntl, "F_FULLFSYNC", None)) is not None:
+        with suppress(OSError):
+            fcntl.fcntl(descriptor, whole)
+            return
+    os.fsync(descriptor)

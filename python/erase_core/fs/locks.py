@@ -7,13 +7,12 @@ loses all its locks on that file, including those of SQLite.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-if sys.platform != "win32":
+with suppress(ImportError):  # Windows, where nothing is locked: see system.py
     import fcntl
 
 __all__ = ["FOLDER", "WRITER", "describe_holder", "exclusive"]
@@ -55,8 +54,8 @@ def describe_holder(file: Path, part: range) -> str:
 def exclusive(folder: Path, timeout: float) -> Iterator[bool]:
     """Hold an exclusive lock on a folder, against other processes and other handles of this process.
 
-    The kernel holds the lock (flock), so it ends with the process. On systems without flock, only SQLite's own locks
-    protect the store.
+    The kernel holds the lock (flock), so it ends with the process. On file systems without flock, only SQLite's own
+    locks protect the store.
 
     Parameters
     ----------
@@ -71,15 +70,14 @@ def exclusive(folder: Path, timeout: float) -> Iterator[bool]:
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows, or the folder does not exist: opening its files will raise the error
+    except OSError:  # the folder does not exist: opening its files will raise the error
         yield True
         return
     try:
         yield _locked(descriptor, time.monotonic() + timeout)
     finally:
-        if sys.platform != "win32":
-            # Closing is not enough: a process that was forked meanwhile shares the lock.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        # Closing is not enough: a process that was forked meanwhile shares the lock.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 
@@ -93,8 +91,7 @@ def _locked(descriptor: int, deadline: float) -> bool:
 
 def _could_lock(descriptor: int) -> bool:
     try:
-        if sys.platform != "win32":
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:  # a file system without locks

@@ -57,6 +57,8 @@ def scan_folder(
         There is no such folder, there is nothing to search for, or a text or vector cannot be searched for.
     EmbedderError
         The embedding model returned something else than vectors.
+    PlatformError
+        Scans do not work on this operating system.
 
     Examples
     --------
@@ -69,6 +71,7 @@ def scan_folder(
     >>> report.found, report.numbers("text"), report.findings[0].place
     (True, [1], 'notes.txt')
     """
+    checks.supported("a scan")
     start = time.perf_counter()
     root = checks.path("folder", folder)
     texts = checks.distinct_texts("absent", absent)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core.errors import KeyFileError, UncertainError, os_reason
-from erase_core.fs.durable import discard, partial_of, partials_left, sync_folder, write_new
+from erase_core.fs.durable import discard, partial_of, partials_left, sync, sync_folder, write_new
 from erase_core.fs.status import exists, is_file
 from erase_core.store.database import needs_access
 
@@ -304,7 +304,7 @@ class KeyFile:
                 stream.write(head)
                 stream.write(content)
                 stream.flush()
-                os.fsync(stream.fileno())
+                sync(stream.fileno())
             os.link(self.file, replaced)
             os.replace(partial, self.file)
             sync_folder(self.file.parent)
@@ -415,7 +415,7 @@ class KeyFile:
             start, view = start + written, view[written:]
 
     def _sync(self) -> None:
-        getattr(os, "fdatasync", os.fsync)(self._descriptor)
+        getattr(os, "fdatasync", sync)(self._descriptor)
 
 
 def clear_replaced(folder: Path) -> None:
