@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from erase_core.cli import forget, output, receipts, scan
+from erase_core.cli import forget, mcp, output, receipts, scan
 from erase_core.cli.options import (
     STORE,
     AbsentFrom,
@@ -483,6 +483,9 @@ def rekey(
         erase.rekey(new_key_from)
     needs = "needs no key" if no_key else "needs the new key. Destroy the older one"
     show({"store": str(store), "has_key": not no_key}, [f"{store} {needs}"], as_json=as_json, done=True)
+
+
+app.command()(mcp.mcp)
 
 
 @app.command()
