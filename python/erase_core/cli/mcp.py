@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from erase_core.cli import output
+from erase_core.cli import output, streams
 from erase_core.cli.options import STORE, Key, KeyFrom, PublicKeys, Receipts, Store, open_store
+from erase_core.errors import ParameterError
 
 __all__ = ["mcp"]
 
@@ -30,6 +31,8 @@ def mcp(
     The client starts this command itself: see docs/mcp.md. Its model is shown examples, and keeps them in its
     conversation.
     """
+    if streams.closed & {"stdin", "stdout"}:
+        raise ParameterError("mcp needs standard input and output, and one is closed. Let a client start it.")
     from erase_core.mcp_server import serve
 
     with open_store(store, receipts, public_key, key_from, signing_key=signing_key) as erase:
