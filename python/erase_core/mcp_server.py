@@ -141,7 +141,7 @@ class _Tools:
         self._erase = erase
 
     async def demonstrations(self, query: Query) -> Demonstrations:
-        """Return the store's examples that a model should see to answer a question: the nearest ones, as a rule.
+        """Return the store's examples that a model should read before it answers a question: the nearest ones, as a rule.
 
         Changes nothing. Call it again for each question, because examples can be removed at any time.
         """

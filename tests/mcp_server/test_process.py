@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from checkout import ROOT
 from command_line import check_refused, json_of, needs_embedder, shell
 from erase_core.fs.locks import FOLDER, describe_holder
 from mcp import Client
@@ -141,3 +145,29 @@ def test_a_removal_that_runs_is_finished_before_the_end(store: Path, end: str) -
         code, _, errors = raw.ended()
     assert (code, errors) == ({"end of input": 0, "SIGTERM": 143, "SIGINT": 130}[end], "")
     assert seen_anew(store).examples == fresh(some(12)).examples
+
+
+# ---- the page ----
+def test_the_programs_of_the_page_work(store: Path) -> None:
+    page = (ROOT / "docs/mcp.md").read_text()
+    [program] = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    [entry] = re.findall(r"^```json\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    server = json.loads(entry)["mcpServers"]["erase"]
+    assert server["command"] == "erase"
+    check_refused(shell(*server["args"]), 5, "/srv/store")
+
+    folder = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    # The package's client hands on no variables but a few.
+    program = program.replace("StdioServerParameters(", "StdioServerParameters(env=dict(__import__('os').environ), ")
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=store.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANG,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{CANARY} -> answer 50" in done.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""The tools of `erase mcp`, called in this process: each does what the method of `Erase` does, or says what is wrong."""
+"""The tools of `erase mcp`, called in this process: each does what a method of `Erase` does, or says what is wrong."""
 
 from __future__ import annotations
 
@@ -85,13 +85,12 @@ def test_a_question_gets_the_demonstrations_and_the_prompt_of_the_store(path: Pa
 
 def test_status_and_verification_are_those_of_the_store(erase: Erase) -> None:
     erase.forget(3)
-    newest = erase.newest_receipt._asdict()
-    arguments = {"absent": ["no such text here", "number 4"], "known": [newest, {"number": 7, "hash": "0" * 64}]}
+    absent, known = ["no such text here", "number 4"], [erase.newest_receipt, (7, "0" * 64)]
+    arguments = {"absent": absent, "known": [{"number": number, "hash": hash_} for number, hash_ in known]}
     status, sound, wrong = values(make_server(erase), ("status", {}), ("verify", {}), ("verify", arguments))
-    known = [tuple(each.values()) for each in arguments["known"] if isinstance(each, dict)]
     assert status == as_json(erase.status().to_dict())
     assert untimed(sound) == as_json(untimed(erase.verify().to_dict()))
-    assert untimed(wrong) == as_json(untimed(erase.verify(arguments["absent"], known=known).to_dict()))  # type: ignore[arg-type]
+    assert untimed(wrong) == as_json(untimed(erase.verify(absent, known=known).to_dict()))
     assert (sound["ok"], wrong["ok"]) == (True, False)
 
 
