@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[Sequence[str], int]] = {
     "status": (["status"], 0),
     "verify": (["verify"], 0),
     "export": (["export", "out.jsonl"], 0),
+    "mcp": (["mcp"], 2),  # it has no client
     "receipts list": (["receipts", "list"], 0),
     "receipts show": (["receipts", "show", "7"], 16),
     "receipts verify": (["receipts", "verify"], 0),
