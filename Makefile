@@ -46,6 +46,7 @@ help:
 	@echo "make accuracy   what demonstrations are worth to a small model (docs/accuracy.md); DATA=, SEEDS=, PART=, COST=1"
 	@echo "make picture    the picture of the demo in the README"
 	@echo "make choose     the table behind the defaults (docs/choosing.md)"
+	@echo "make docs       the documentation site, in site/; make docs-serve shows it"
 	@echo "make wheel      the wheel for package indexes (manylinux_2_28), in dist/"
 	@echo "make constraints  renew the pinned versions in constraints/"
 

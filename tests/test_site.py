@@ -42,7 +42,8 @@ def documented() -> list[str]:
 
 
 def cells_of(row: str) -> list[str]:
-    return re.split(r"(?<!\\)\|", row.strip())[1:-1]
+    """The cells of a row. A bar within code does not end one."""
+    return re.sub(r"`[^`]*`", "code", row.strip()).split("|")[1:-1]
 
 
 # ---- the menu and the references ----
@@ -80,6 +81,14 @@ def test_tables_of_the_command_line_reference_have_the_cells_of_their_head() -> 
     for table in re.findall(r"(?:^\|.*\n?)+", command_line_reference.reference(), re.MULTILINE):
         widths = {len(cells_of(row)) for row in table.splitlines()}
         assert len(widths) == 1, table
+
+
+def test_parameters_that_share_a_description_are_taken_apart() -> None:
+    pytest.importorskip("griffe", reason="needs the dependency group docs")
+    head, tail = "Do.\n\nParameters\n----------\na : int\n    A.\n", "d, e : int\n\nNotes\n-----\nx, y\n    z"
+    docstring = f"{head}b, **c\n    Of both,\n\n    at length.\n{tail}"
+    apart = "b\n    Of both,\n\n    at length.\n**c\n    Of both,\n\n    at length.\n"
+    assert import_module("docstrings").one_by_one(docstring) == head + apart + tail
 
 
 # ---- the notebook ----
@@ -120,6 +129,13 @@ def test_links_to_what_the_site_does_not_have_lead_to_the_repository(link: str, 
     pytest.importorskip("nbclient", reason="needs the dependency group docs")
     hooks = import_module("hooks")
     assert hooks.in_site(link, DOCS, DOCS, {"limits.md"}, REPOSITORY) == leads_to
+
+
+def test_a_link_that_is_named_by_a_page_shows_the_title_of_the_page() -> None:
+    pytest.importorskip("nbclient", reason="needs the dependency group docs")
+    hooks = import_module("hooks")
+    assert hooks.title("limits.md", DOCS) == "*Limits*"
+    assert [hooks.title(text, DOCS) for text in ("nowhere.md", "the limits")] == ["nowhere.md", "the limits"]
 
 
 @pytest.mark.parametrize(

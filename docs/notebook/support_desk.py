@@ -96,7 +96,7 @@ assert verification.ok
 # %%
 receipt = report.receipt
 print(receipt.number, receipt.hash)
-print(receipt.time, "examples before:", receipt.n_before, "after:", receipt.n_after, "path:", receipt.path)
+print(receipt.time, receipt.path, "examples before and after:", receipt.n_before, receipt.n_after)
 print(verify_receipts("receipts", head=(receipt.number, receipt.hash)))
 
 # %% [markdown]

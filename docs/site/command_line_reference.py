@@ -46,11 +46,11 @@ def _section(name: str, command: Any, context: Any) -> str:
         links = [
             f"| [`{name} {part}`](#{_anchor(f'{name} {part}')}) | {_cell(each.help)} |" for part, each in inner.items()
         ]
-        lines.append("\n".join(["| command | |", "|---|---|", *links]))
+        lines.append("\n".join(["| command | what it does |", "|---|---|", *links]))
     for title, kind in (("argument", "argument"), ("option", "option")):
         rows = [_row(each, context) for each in command.get_params(context) if each.param_type_name == kind]
         if rows:
-            lines.append("\n".join([f"| {title} | | default | variable |", "|---|---|---|---|", *rows]))
+            lines.append("\n".join([f"| {title} | what it does | default | variable |", "|---|---|---|---|", *rows]))
     return "\n\n".join(lines)
 
 
@@ -65,7 +65,7 @@ def _row(parameter: Any, context: Any) -> str:
             notes[key] = value
     default = "required" if "required" in notes else f"`{notes['default']}`" if "default" in notes else ""
     variable = f"`{notes['env var']}`" if "env var" in notes else ""
-    return f"| `{_cell(names)}` | {_cell(text)} | {default} | {variable} |"
+    return f"| `{names}` | {_cell(text)} | {default} | {variable} |"
 
 
 def _anchor(name: str) -> str:
@@ -73,9 +73,9 @@ def _anchor(name: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return a text for a cell of a table: one line, with the first paragraph only."""
-    first = " ".join(text.split("\n\n")[0].split())
-    return first.replace("|", "\\|")
+    """Return the first paragraph of a text for a cell of a table: one line, in which `<` and `|` are themselves."""
+    line = " ".join(text.split("\n\n")[0].split())
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;")
 
 
 if __name__ == "__main__":

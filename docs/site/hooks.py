@@ -1,8 +1,8 @@
 """What MkDocs calls when it builds the site: see mkdocs.yml.
 
 On two pages a comment stands for generated content: the reference of the command line, and the executed notebook.
-On all pages, links to files that the site does not have lead to the repository. A page that loads anything from another
-server ends the build.
+On all pages, links to files that the site does not have lead to the repository, and a link whose text is the name of a
+page has the page's title instead. A page that loads anything from another server ends the build.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "<!-- the reference of the command line -->": command_line_reference.reference,
     "<!-- the executed notebook -->": notebook_page.executed,
 }
-LINK = re.compile(r"(?<=\]\()[^)\s]+(?=\))")
+LINK = re.compile(r"\[(?P<text>[^\[\]]*)\]\((?P<link>[^)\s]+)\)")
 # Of a page: an element that a browser loads without a click. Of a style sheet: a file that it names.
 LOADED = re.compile(
     r"""<(?:script|img|iframe|source|video|audio)\b[^>]*?\bsrc=["']?((?:https?:)?//[^"'\s>]+)"""
@@ -37,7 +37,12 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
     docs = Path(config.docs_dir)
     pages = {file.src_uri for file in files if not file.inclusion.is_excluded()}
     here = (docs / page.file.src_uri).parent
-    return LINK.sub(lambda link: in_site(link[0], here, docs, pages, config.repo_url), markdown)
+
+    def shown(match: re.Match[str]) -> str:
+        link = in_site(match["link"], here, docs, pages, config.repo_url)
+        return f"[{title(match['text'], here)}]({link})"
+
+    return LINK.sub(shown, markdown)
 
 
 def on_post_build(*, config: Any) -> None:
@@ -71,6 +76,14 @@ def in_site(link: str, here: Path, docs: Path, pages: set[str], repository: str)
         return link
     kind = "tree" if target.is_dir() else "blob"
     return f"{repository}/{kind}/main/{target.relative_to(root).as_posix()}{mark}{anchor}"
+
+
+def title(text: str, here: Path) -> str:
+    """Return the title of the page whose name the text of a link is; any other text as it is."""
+    page = here / text
+    if not re.fullmatch(r"[\w-]+\.md", text) or not page.exists():
+        return text
+    return f"*{page.read_text(encoding='utf-8').partition(chr(10))[0].removeprefix('# ')}*"
 
 
 def loaded(text: str) -> list[str]:
