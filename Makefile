@@ -30,7 +30,7 @@ PROSE := $(wildcard *.md docs/*.md) python
 RELIABILITY := $(addprefix reliability-, crash residue memory concurrency fuzz receipts chain old_copies)
 
 .PHONY: help demo build test test-latest test-oldest test-slow reliability $(RELIABILITY) sanitize lint format bench \
-  bench-store compare choose accuracy picture wheel sdist constraints clean
+  bench-store compare choose accuracy picture docs docs-serve wheel sdist constraints clean
 
 help:
 	@echo "make demo       build, install into $(VENV), and run the main job on shipped data"
@@ -46,6 +46,7 @@ help:
 	@echo "make accuracy   what demonstrations are worth to a small model (docs/accuracy.md); DATA=, SEEDS=, PART=, COST=1"
 	@echo "make picture    the picture of the demo in the README"
 	@echo "make choose     the table behind the defaults (docs/choosing.md)"
+	@echo "make docs       the documentation site, in site/; make docs-serve shows it"
 	@echo "make wheel      the wheel for package indexes (manylinux_2_28), in dist/; make sdist: the source"
 	@echo "make constraints  renew the pinned versions in constraints/"
 
@@ -154,6 +155,13 @@ accuracy: build $(VENV)/.group-bench
 	OMP_NUM_THREADS=1 $(BIN)/python benches/accuracy.py $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) \
 		$(if $(TASKS),--tasks $(TASKS)) $(if $(PART),--part $(PART)) $(if $(COST),--cost) --picture docs/accuracy.png
 
+# The site, into site/. The notebook on it is run by the packaged models.
+docs: build $(VENV)/.group-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: docs
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site
+
 # What can be given to a package index: zig links against glibc 2.28, whatever this machine has. No path of this machine
 # is in it.
 WHEEL := --zig --compatibility manylinux_2_28
@@ -170,4 +178,4 @@ sdist: $(VENV)/.group-build
 
 clean:
 	cargo clean
-	rm -rf .venv .venv-latest .venv-oldest .venv-constraints
+	rm -rf site .venv .venv-latest .venv-oldest .venv-constraints

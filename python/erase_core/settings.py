@@ -40,7 +40,7 @@ OTHERS = ("api_key", "receipts", "signing_key", "public_keys", "key", "timeout")
 class GivenSettings(TypedDict, total=False):
     """Settings of a new store, as `Erase.create` takes them. See `Settings` for what each means.
 
-    Parameters
+    Attributes
     ----------
     n_shots : int, default=8
     strategy : {"knn", "routed", "kmeans", "random"}, default="knn"

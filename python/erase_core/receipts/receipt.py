@@ -35,7 +35,7 @@ MAX_INTEGER = 2**53 - 1
 class ReceiptRef(NamedTuple):
     """Number and hash of a receipt, to be written down outside the store.
 
-    Parameters
+    Attributes
     ----------
     number : int
         From 1; 0 for no receipt.
