@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from erase_core.cli import forget, output, receipts, scan
+from erase_core.cli import forget, output, receipts, scan, serve
 from erase_core.cli.options import (
     STORE,
     AbsentFrom,
@@ -441,6 +441,7 @@ def verify(
 
 
 app.command()(scan.scan)
+app.command()(serve.serve)
 
 
 @app.command()
