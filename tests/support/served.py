@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,8 @@ def running(app: Any) -> Iterator[str]:
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
+        while not server.started and thread.is_alive():
+            time.sleep(0.005)
         try:
             yield url_of(listener)
         finally:
@@ -144,6 +147,11 @@ async def waits(model: FakeModel, body: Body, receive: Receive, send: Send) -> N
         await send({"type": "http.response.body", "body": b"".join(CHUNKS[2:])})
     else:
         await reply(send, 200, ANSWER)
+
+
+async def is_silent(model: FakeModel, body: Body, receive: Receive, send: Send) -> None:
+    """Answer nothing until the client hangs up."""
+    await receive()
 
 
 # ---- a server with a store and a model behind it ----
