@@ -20,7 +20,7 @@ from erase_core.reports import IngestReport, PromptChanges
 from erase_core.selection import prompts_after_adding
 from erase_core.store.reads import Reads
 
-__all__ = ["run_ingest", "without_refused_tokens"]
+__all__ = ["admitted_now", "run_ingest", "without_refused_tokens"]
 
 
 def without_refused_tokens(
@@ -32,6 +32,24 @@ def without_refused_tokens(
     if choice == "keep":
         return reading
     return without_control_tokens(reading, source, opened.backends.control_tokens, skip_bad=skip_bad)
+
+
+def admitted_now(
+    opened: OpenStore, reading: Reading, admission: Admission, *, skips_duplicates: bool
+) -> tuple[list[AnyExample], int]:
+    """Return the examples that may be added to the store as it is, and the store's generation.
+
+    Raises
+    ------
+    ForgottenError, DuplicateIdError, IdKindError
+    """
+
+    def admitted(reads: Reads) -> tuple[list[AnyExample], int]:
+        coming = list(compress(reading.examples, admission.admits(reads, reading.examples)))
+        reads.check_new([e.id for e in coming if e.id is not None], same_are_skipped=skips_duplicates)
+        return coming, reads.state.generation
+
+    return opened.read(admitted)
 
 
 def run_ingest(
@@ -59,13 +77,7 @@ def run_ingest(
     start = time.perf_counter()
     admission = Admission(on_forgotten, on_duplicate)
     skips = on_duplicate == "skip"
-
-    def admitted_now(reads: Reads) -> tuple[list[AnyExample], int]:
-        coming = list(compress(reading.examples, admission.admits(reads, reading.examples)))
-        reads.check_new([e.id for e in coming if e.id is not None], same_are_skipped=skips)
-        return coming, reads.state.generation
-
-    coming, checked = opened.read(admitted_now)
+    coming, checked = admitted_now(opened, reading, admission, skips_duplicates=skips)
     embedder = opened.backends.embedder
     before = time.perf_counter()
     inputs = [example.input for example in coming]

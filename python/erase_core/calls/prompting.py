@@ -24,7 +24,7 @@ from erase_core.reports import Route
 from erase_core.selection import SELECTORS, Routing, router_of, select_demonstrations
 from erase_core.store.reads import Reads
 
-__all__ = ["answers", "choices", "chooser", "demonstrations", "prompts", "route", "shared_prompts"]
+__all__ = ["answers", "choices", "chooser", "demonstrations", "fitted", "prompts", "route", "shared_prompts"]
 
 MAX_PARALLEL = 1024
 
@@ -62,7 +62,7 @@ def shared_prompts(opened: OpenStore, query: str, answer_tokens: int) -> list[Pr
     """Return all prompts that many queries share, with one query, as they fit beside an answer."""
     every = opened.read(lambda reads: [reads.examples(ids) for ids in opened.prompts(reads)])
     queries = Queries([query] * len(every), are_several=False)
-    return _fitted(opened, _made(opened, every, queries), queries, answer_tokens)
+    return fitted(opened, _made(opened, every, queries), queries, answer_tokens)
 
 
 def answers(
@@ -71,7 +71,7 @@ def answers(
     """Return the language model's answer to each query. See `Erase.ask` and `Erase.ask_many`."""
     check_max_tokens(max_tokens)
     checks.integer("parallel", parallel, 1, MAX_PARALLEL)
-    fitting = _fitted(opened, prompts(opened, queries), queries, max_tokens)
+    fitting = fitted(opened, prompts(opened, queries), queries, max_tokens)
     if not fitting:
         return []
     _warn_of_stop(fitting)
@@ -101,7 +101,7 @@ def choices(
         check_texts("options", chosen, opened.backends.control_tokens)
     # An option has at most as many tokens as bytes.
     longest = max(len(option.encode()) for option in chosen) + 1
-    fitting = _fitted(opened, prompts(opened, queries), queries, longest)
+    fitting = fitted(opened, prompts(opened, queries), queries, longest)
     if not fitting:
         return []
     choose = chooser(opened)
@@ -160,7 +160,7 @@ def _made(opened: OpenStore, several: Sequence[Sequence[Example]], queries: Quer
     return [Prompt(template, tuple(shown), query, context) for shown, query in zip(several, queries.texts, strict=True)]
 
 
-def _fitted(opened: OpenStore, made: list[Prompt], queries: Queries, answer_tokens: int) -> list[Prompt]:
+def fitted(opened: OpenStore, made: list[Prompt], queries: Queries, answer_tokens: int) -> list[Prompt]:
     """Return prompts with as many of their demonstrations as fit beside the answer."""
     if not made:
         return made

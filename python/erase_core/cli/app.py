@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from erase_core.cli import asking, demo, forget, mcp, output, reading, receipts, scan, writing
+from erase_core.cli import asking, demo, forget, mcp, output, reading, receipts, scan, serve, writing
 
 __all__ = ["app", "main"]
 
@@ -54,6 +54,7 @@ app.command(cls=output.Command)(reading.verify)
 app.command(cls=output.Command)(scan.scan)
 app.command(cls=output.Command)(reading.export)
 app.command(cls=output.Command)(writing.rekey)
+app.command(cls=output.Command)(serve.serve)
 app.command(cls=output.Command)(mcp.mcp)
 app.command(cls=output.Command)(demo.demo)
 app.add_typer(receipts.app, name="receipts")
