@@ -141,9 +141,10 @@ class _Tools:
         self._erase = erase
 
     async def demonstrations(self, query: Query) -> Demonstrations:
-        """Return the store's examples that a model should read before it answers a question: the nearest ones, as a rule.
+        """Return the store's examples that a model should read before it answers a question.
 
-        Changes nothing. Call it again for each question, because examples can be removed at any time.
+        Changes nothing. Which ones depends on the question in most stores. Call it again for each
+        question, because examples can be removed at any time.
         """
         shown = await self._erase.demonstrations(query)
         return Demonstrations(
