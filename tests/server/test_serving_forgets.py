@@ -30,7 +30,7 @@ def shown_in(body: dict[str, Any]) -> set[str]:
 
 
 # ---- the routes ----
-ODD = ["a/b", "..", "a//b?c#d", "100%", "%2F", " ", "\u00e9\N{SNOWMAN}", "x" * 300, "a\nb", "+", "new", "forget"]
+ODD = ["a/b", "a//b?c#d", "100%", "%2F", " ", "\u00e9\N{SNOWMAN}", "x" * 300, "a\nb", "+", "new"]
 
 
 def test_any_id_and_subject_can_be_in_a_path(path: Path) -> None:
@@ -255,8 +255,8 @@ def test_a_stale_demonstration_would_be_found(path: Path) -> None:
 
 # ---- two servers ----
 def test_a_removal_is_seen_by_another_server_at_its_next_chat(path: Path) -> None:
-    from erase_core.server.app import build_app
     from erase_core.llm import ServerOptions
+    from erase_core.server.app import build_app
     from erase_core.server.upstream import Upstream
 
     with serving(path, some(20)) as one:
@@ -322,7 +322,7 @@ def test_metrics_count_by_route_and_have_no_texts_and_ids(path: Path) -> None:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-    assert values["erase_requests_total", "/v1/examples/{id:path}", "201"] == 3
+    assert values["erase_requests_total", "/v1/examples/{id:any}", "201"] == 3
     assert values["erase_requests_total", "/v1/chat/completions", "200"] == 1
     assert values["erase_requests_total", "unknown", "404"] == 1
     assert values["erase_examples_added_total", "", ""] == 3
