@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ PAGES = [
     "docs/deploying.md",
     "docs/erasure-request.md",
     "docs/scanning.md",
+    "docs/serving.md",
 ]
 DOCS = sorted(f"docs/{file.name}" for file in ROOT.glob("docs/*.md"))
 TEXTS = ["ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", *DOCS]
@@ -148,8 +151,13 @@ def test_code_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     # The command `erase` of the package that is tested.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     names: dict[str, Any] = {}
-    for language, code in blocks(page):
-        if language == "sh":
-            subprocess.run(["bash", "-euc", code], check=True, timeout=HANG)
-        else:
-            exec(compile(code, page, "exec"), names)
+    try:
+        for language, code in blocks(page):
+            if language == "sh":
+                subprocess.run(["bash", "-euc", code], check=True, timeout=HANG)
+            else:
+                exec(compile(code, page, "exec"), names)
+    finally:
+        for file in tmp_path.glob("*.pid"):  # a server that the page has started, if it did not come to its end
+            with suppress(ProcessLookupError):
+                os.kill(int(file.read_text()), signal.SIGKILL)

@@ -23,7 +23,7 @@ xllamacpp = pytest.importorskip("xllamacpp", reason="needs a llama.cpp server: p
 
 EXAMPLES = [Example(i, f"Say the word number {i}.", "zebra") for i in range(12)]
 ASKED: Any = {"model": "packaged", "temperature": 0, "max_tokens": 6, "seed": 1}
-QUESTION = {"role": "user", "content": "Say the word number 99."}
+QUESTION: Any = {"role": "user", "content": "Say the word number 99."}
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +59,12 @@ def test_a_real_model_reads_the_demonstrations_and_streams(client: OpenAI, behin
     ids = json.loads(raw.headers["Erase-Demonstrations"])
     assert len(ids) == 4
     assert "zebra" in (answer.choices[0].message.content or "").lower()
-    chunks = client.chat.completions.create(**ASKED, messages=[QUESTION], stream=True)
+    chunks: Any = client.chat.completions.create(**ASKED, messages=[QUESTION], stream=True)
     said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert said == answer.choices[0].message.content
     # It is the answer to the chat with these demonstrations.
     shown = [example for id_ in ids for example in EXAMPLES if example.id == id_]
-    turns = [
+    turns: list[Any] = [
         {"role": role, "content": text}
         for each in shown
         for role, text in (("user", each.input), ("assistant", each.output))
@@ -76,7 +76,7 @@ def test_a_real_model_reads_the_demonstrations_and_streams(client: OpenAI, behin
 
 
 def test_demonstrations_leave_room_in_the_context_of_the_real_server(client: OpenAI) -> None:
-    long = {"role": "user", "content": "word " * 130}
+    long: Any = {"role": "user", "content": "word " * 165}
     raw = client.chat.completions.with_raw_response.create(**ASKED, messages=[long])
     assert int(raw.headers["Erase-Demonstration-Count"]) < 4
     with pytest.raises(openai.BadRequestError, match="tokens"):

@@ -146,7 +146,12 @@ def test_a_removal_waits_for_chats_that_show_the_example(path: Path, *, stream: 
         # One that the chat does not show is not waited for.
         assert served.call("POST", "/v1/forget", json={"ids": others[:1]}).json()["n_chats_ended"] == 0
         done = threading.Event()
-        removal = threading.Thread(target=lambda: (served.call("DELETE", f"/v1/examples/{ids[0]}"), done.set()))
+
+        def remove() -> None:
+            served.call("DELETE", f"/v1/examples/{ids[0]}")
+            done.set()
+
+        removal = threading.Thread(target=remove)
         removal.start()
         while served.erase.status().n_receipts < 2:
             time.sleep(0.01)

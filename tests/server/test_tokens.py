@@ -69,7 +69,13 @@ def test_a_token_does_what_its_scope_is_for_and_nothing_else(
     for name, token in made.items():
         answer = served.call(method, where, headers=bearer(token), **options)
         assert answer.status_code == (200 if scope in (name, "any") else 403), (name, answer.text)
-    for wrong in ({}, bearer("erase_wrong"), {"Authorization": "Bearer"}, {"Authorization": f"Basic {made['ask']}"}, bearer("\u00e9")):
+    for wrong in (
+        {},
+        bearer("erase_wrong"),
+        {"Authorization": "Bearer"},
+        {"Authorization": f"Basic {made['ask']}"},
+        bearer("\u00e9"),
+    ):
         headers = {name: value.encode("latin-1") for name, value in wrong.items()}
         answer = served.call(method, where, headers=headers, **options)
         assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
