@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -171,12 +173,17 @@ def test_code_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     before(page, tmp_path)
     names: dict[str, Any] = {}
-    with serving(says("delivery")) as server:
-        for language, code in blocks(page):
-            if language == "sh":
-                subprocess.run(["bash", "-euc", code], check=True, timeout=HANG)
-            elif language == "python":
-                exec(compile(code.replace(SERVER, server.url), page, "exec"), names)
+    try:
+        with serving(says("delivery")) as server:
+            for language, code in blocks(page):
+                if language == "sh":
+                    subprocess.run(["bash", "-euc", code], check=True, timeout=HANG)
+                elif language == "python":
+                    exec(compile(code.replace(SERVER, server.url), page, "exec"), names)
+    finally:
+        for file in tmp_path.glob("*.pid"):  # a server that the page has started, if it did not come to its end
+            with suppress(ProcessLookupError):
+                os.kill(int(file.read_text()), signal.SIGKILL)
 
 
 def commands_of(page: str) -> Iterator[str]:

@@ -257,5 +257,3 @@ def test_an_unexpected_error_says_nothing(path: Path, monkeypatch: pytest.Monkey
         assert isinstance(served.erase._opened.backends.embedder, object)
         served.erase._opened.backends.embedder.fails[SECRET] = RuntimeError(SECRET)  # type: ignore[attr-defined]
         assert code_of(served.chat(SECRET)) == (500, "unexpected")
-
-

@@ -30,7 +30,7 @@ def shown_in(body: dict[str, Any]) -> set[str]:
 
 
 # ---- the routes ----
-ODD = ["a/b", "..", "a//b?c#d", "100%", "%2F", " ", "\u00e9\N{SNOWMAN}", "x" * 300, "a\nb", "+", "new", "forget"]
+ODD = ["a/b", "a//b?c#d", "100%", "%2F", " ", "\u00e9\N{SNOWMAN}", "x" * 300, "a\nb", "+", "new"]
 
 
 def test_any_id_and_subject_can_be_in_a_path(path: Path) -> None:
@@ -146,7 +146,12 @@ def test_a_removal_waits_for_chats_that_show_the_example(path: Path, *, stream: 
         # One that the chat does not show is not waited for.
         assert served.call("POST", "/v1/forget", json={"ids": others[:1]}).json()["n_chats_ended"] == 0
         done = threading.Event()
-        removal = threading.Thread(target=lambda: (served.call("DELETE", f"/v1/examples/{ids[0]}"), done.set()))
+
+        def remove() -> None:
+            served.call("DELETE", f"/v1/examples/{ids[0]}")
+            done.set()
+
+        removal = threading.Thread(target=remove)
         removal.start()
         while served.erase.status().n_receipts < 2:
             time.sleep(0.01)
@@ -172,7 +177,8 @@ def test_chats_that_take_too_long_are_ended(path: Path, *, stream: bool) -> None
         assert "demonstration_forgotten" in chats[0].text
         assert "[DONE]" not in chats[0].text
         served.model.released.set()
-        assert f"answer {id_}" not in shown_in(served.model.bodies[-1]) or served.chat().status_code == 200
+        assert f"answer {id_}" in shown_in(served.model.bodies[-1])
+        assert served.chat().status_code == 200
         assert f"answer {id_}" not in shown_in(served.model.bodies[-1])
 
 
@@ -255,8 +261,8 @@ def test_a_stale_demonstration_would_be_found(path: Path) -> None:
 
 # ---- two servers ----
 def test_a_removal_is_seen_by_another_server_at_its_next_chat(path: Path) -> None:
-    from erase_core.server.app import build_app
     from erase_core.llm import ServerOptions
+    from erase_core.server.app import build_app
     from erase_core.server.upstream import Upstream
 
     with serving(path, some(20)) as one:
@@ -322,7 +328,7 @@ def test_metrics_count_by_route_and_have_no_texts_and_ids(path: Path) -> None:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-    assert values["erase_requests_total", "/v1/examples/{id:path}", "201"] == 3
+    assert values["erase_requests_total", "/v1/examples/{id:any}", "201"] == 3
     assert values["erase_requests_total", "/v1/chat/completions", "200"] == 1
     assert values["erase_requests_total", "unknown", "404"] == 1
     assert values["erase_examples_added_total", "", ""] == 3

@@ -26,6 +26,8 @@ from starlette.types import Receive, Scope, Send
 
 # In seconds. However busy the machine, only what hangs takes so long.
 PATIENCE = 300.0
+# What the extra `serve` installs. The command uses uvloop and httptools if they are there, as in its tests they are.
+AS_INSTALLED: dict[str, Any] = {"loop": "asyncio", "http": "h11", "ws": "none"}
 
 Body = dict[str, Any]
 Reaction = Callable[["FakeModel", Body, Receive, Send], Awaitable[None]]
@@ -35,7 +37,7 @@ Reaction = Callable[["FakeModel", Body, Receive, Send], Awaitable[None]]
 def running(app: Any) -> Iterator[str]:
     """The address at which an application answers, for as long as this lasts."""
     with bound("127.0.0.1", 0) as listener:
-        config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=30)
+        config = uvicorn.Config(app, log_config=None, access_log=False, **AS_INSTALLED, timeout_graceful_shutdown=30)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

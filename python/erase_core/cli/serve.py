@@ -113,7 +113,7 @@ def serve(
         with bound(host, port) as listener:
             with waiting("Loading the embedding model"):
                 erase.prompt("?")  # otherwise the first request would have to wait for it
-            output.note(f"serving {store} at {url_of(listener)}/v1, described at {url_of(listener)}/docs")
+            output.note(f"serving {store} at {url_of(listener)} (for OpenAI clients: /v1, its description: /docs)")
             run(app, listener, grace=grace)
 
 

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from erase_core import errors
 from erase_core.errors import EraseError, ScrubError, first_line
+from erase_core.server.log import log_failure, logger
 
 __all__ = ["HANDLERS", "ApiError", "body_of", "response_for"]
 
@@ -140,10 +141,14 @@ def body_of(status: int, code: str, message: str) -> dict[str, Any]:
 
 
 def response_for(error: Exception) -> JSONResponse:
-    """Return the answer to an error of any kind."""
+    """Return the answer to an error of any kind. What is not the client's mistake is logged."""
     if isinstance(error, ApiError):
+        if error.status >= 500:
+            logger.warning("%s", error.code)
         return JSONResponse(body_of(error.status, error.code, error.message), error.status, error.headers)
     meaning = next((MEANINGS[kind] for kind in type(error).__mro__ if kind in MEANINGS), UNEXPECTED)
+    if meaning.status >= 500:
+        log_failure(error)
     message = first_line(error).partition(". ")[0] + "." if meaning.message is None else meaning.message
     body = body_of(meaning.status, meaning.code, message)
     if isinstance(error, ScrubError) and error.report is not None:

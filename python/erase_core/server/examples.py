@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 from fastapi import APIRouter, Query, Request, Response, Security
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from starlette.convertors import Convertor, register_url_convertor
 
 from erase_core.erase import Erase
 from erase_core.erasure.admission import OnDuplicate, OnForgotten
@@ -24,6 +25,23 @@ from erase_core.server.store_calls import id_of, would_add
 __all__ = ["forget_router", "ingest_router"]
 
 T = TypeVar("T")
+
+
+class Anything(Convertor[str]):
+    """Matches any text in a path, also slashes and line breaks."""
+
+    regex = r"[\s\S]+"
+
+    def convert(self, value: str) -> str:
+        """Return the text."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return the text."""
+        return value
+
+
+register_url_convertor("any", Anything())
 
 TOKEN = Security(HTTPBearer(auto_error=False))
 ingest_router = APIRouter(route_class=route_for("ingest"), tags=["ingest"], dependencies=[TOKEN])
@@ -75,7 +93,7 @@ class Removal(BaseModel):
     dry_run: StrictBool = False
 
 
-@ingest_router.put("/v1/examples/{id:path}", summary="Add an example", responses={201: {"description": "Added"}})
+@ingest_router.put("/v1/examples/{id:any}", summary="Add an example", responses={201: {"description": "Added"}})
 async def put(
     request: Request,
     response: Response,
@@ -110,7 +128,7 @@ async def post(request: Request, service: Serves, batch: Batch) -> dict[str, Any
     return await _ingest(request, service, rows, batch.on_forgotten, batch.on_duplicate, dry_run=batch.dry_run)
 
 
-@forget_router.delete("/v1/examples/{id:path}", summary="Forget an example")
+@forget_router.delete("/v1/examples/{id:any}", summary="Forget an example")
 async def delete(
     request: Request, service: Serves, on_missing: Missing = "refuse", dry_run: DryRun = False
 ) -> dict[str, Any]:
@@ -123,7 +141,7 @@ async def delete(
     return await _forget(service, lambda e: e.forget(ids(e), on_missing=on_missing, dry_run=dry_run))
 
 
-@forget_router.delete("/v1/subjects/{subject:path}", summary="Forget all examples about a subject")
+@forget_router.delete("/v1/subjects/{subject:any}", summary="Forget all examples about a subject")
 async def delete_subject(
     request: Request,
     service: Serves,

@@ -1,29 +1,23 @@
 """Around all routes: the limit of a body, the log, the metrics, and errors that nothing else handles.
 
-A line of the log has method, template of the route, status and time: no path, no id, no text. Of an unexpected error it
-has the class and the place, since a message may have anything in it.
+A line of the log has method, template of the route, status and time: no path, no id, no text.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from pathlib import Path
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from erase_core.errors import EraseError
 from erase_core.server.errors import ApiError, response_for
+from erase_core.server.log import logger
 from erase_core.server.metrics import METHODS, Metrics
 
-__all__ = ["LOG", "Observing", "log_failure"]
+__all__ = ["Observing"]
 
-LOG = "erase_core.server"
 NO_ROUTE = "unknown"
 CLOSED = (b"connection", b"close")
-
-logger = logging.getLogger(LOG)
 
 
 class Observing:
@@ -58,9 +52,9 @@ class Observing:
         try:
             await self._answer(scope, receive, observed)
         except Exception as error:
-            log_failure(error)
+            response = response_for(error)  # which logs it
             if not status:
-                await response_for(error)(scope, receive, observed)
+                await response(scope, receive, observed)
         finally:
             route = getattr(scope.get("route"), "path", NO_ROUTE)
             method = scope["method"] if scope["method"] in METHODS else "other"
@@ -89,14 +83,3 @@ class Observing:
 def too_large(most: int) -> ApiError:
     """Return the error for a body that is too large."""
     return ApiError(413, "too_large", f"The body must have at most {most} bytes. Send less at a time.")
-
-
-def log_failure(error: BaseException) -> None:
-    """Log the class of an error, and the places that it came through, without its message."""
-    places = []
-    trace = error.__traceback__
-    while trace is not None:
-        places.append(f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}")
-        trace = trace.tb_next
-    level = logging.WARNING if isinstance(error, EraseError) else logging.ERROR
-    logger.log(level, "%s at %s", type(error).__name__, " < ".join(reversed(places[-6:])))

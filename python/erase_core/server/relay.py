@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from erase_core.server.errors import ApiError, body_of
 from erase_core.server.in_flight import Exchange, HungUpError
+from erase_core.server.log import logger
 from erase_core.server.upstream import GARBAGE, failure, parsed
 
 __all__ = ["EVENTS", "Relay", "event", "events"]
@@ -53,6 +54,7 @@ class Relay(Response):
         except HungUpError:
             return
         except ApiError as error:
+            logger.warning("%s", error.code)
             last = event(body_of(error.status, error.code, error.message))
         finally:
             try:
@@ -110,7 +112,7 @@ def _split(content: bytes) -> list[bytes]:
 
 
 def _check(each: bytes) -> None:
-    """Refuse what is no event, or has data that is no JSON."""
+    """Refuse an invalid event, and one whose data is not JSON."""
     lines = [line for line in each.replace(b"\r\n", b"\n").split(b"\n") if line]
     if any(line.partition(b":")[0] not in FIELDS for line in lines):
         raise ApiError(502, "upstream_garbage", GARBAGE)

@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from erase_core.errors import ParameterError, os_reason
-from erase_core.server.observing import LOG
+from erase_core.server.log import LOG
 
 __all__ = ["bound", "is_local", "run", "url_of"]
 
