@@ -36,8 +36,6 @@ DEMO = "demo/examples.jsonl"
 TORCH = ("functorch", "nvidia", "torch", "triton")
 HEADINGS = ("client", "extras", "installed, MB", "of it torch, MB", "import, s", "first result, s", "lines")
 BLOCK = re.compile(r"(?<=<!-- clients -->\n).*(?=<!-- end -->)", re.DOTALL)
-# In seconds. Only what hangs takes so long.
-HANG = 600
 
 
 class Client(NamedTuple):
@@ -166,14 +164,15 @@ def environment(python: Path, address: str, folder: Path) -> dict[str, str]:
     }
 
 
-def import_time(python: Path, module: str, repeats: int) -> float:
+def import_time(python: Path, module: str, folder: Path, address: str, repeats: int) -> float:
     """Median of the seconds that an import takes, beyond those of an interpreter that imports nothing."""
+    variables = environment(python, address, folder)
 
     def median(program: str) -> float:
         times = []
         for _ in range(repeats + 1):
             start = time.perf_counter()
-            subprocess.run([python, "-c", program], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([python, "-c", program], check=True, env=variables, stdout=subprocess.DEVNULL)
             times.append(time.perf_counter() - start)
         return statistics.median(times[1:])  # the first one reads the disk
 
@@ -183,17 +182,20 @@ def import_time(python: Path, module: str, repeats: int) -> float:
 def first_result(python: Path, program: Path, folder: Path, address: str, repeats: int) -> float:
     """Median of the seconds from the start of a program to the first line that it prints."""
     command = ["sh" if program.suffix == ".sh" else str(python), str(program)]
+    variables = environment(python, address, folder)
     times = []
     for _ in range(repeats + 1):
-        start = time.perf_counter()
-        variables = environment(python, address, folder)
-        with subprocess.Popen(command, cwd=folder, env=variables, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            times.append(time.perf_counter() - start)
-            process.stdout.read()
-            if process.wait(HANG) or not line.strip():
-                raise SystemExit(f"{program.name} failed with {process.returncode}")
+        with tempfile.TemporaryFile("w+") as errors:
+            options: dict[str, Any] = {"cwd": folder, "env": variables, "stderr": errors, "text": True}
+            start = time.perf_counter()
+            with subprocess.Popen(command, stdout=subprocess.PIPE, **options) as process:
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                times.append(time.perf_counter() - start)
+                process.stdout.read()
+            errors.seek(0)
+            if process.returncode or not line.strip():
+                raise SystemExit(f"{program.name} failed with {process.returncode}:\n{errors.read()}")
     return statistics.median(times[1:])
 
 
@@ -213,7 +215,7 @@ def row(client: Client, options: argparse.Namespace, folder: Path, address: str)
     used = Environment(Path(sys.executable))
     if options.wheel is not None:
         used = installed(client, options.wheel.resolve(), options.folder.resolve())
-    taken = import_time(used.python, client.module, options.repeats)
+    taken = import_time(used.python, client.module, folder, address, options.repeats)
     first = first_result(used.python, program, folder, address, options.repeats)
     name = f"[{client.name}](https://github.com/erase-core/erase-core/blob/main/benches/clients/{client.program})"
     extras = ", ".join(f"`{extra}`" for extra in client.extras) or "none"
