@@ -201,7 +201,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "a way that there is not": ("forget", {"ids": [1], "on_missing": "ignore"}, "on_missing"),
     "a spelling for ids": ("forget", {"ids": [1], "match": "normalised"}, "match"),
     "a text too short to search for": ("verify", {"absent": ["ab"]}, "absent"),
-    "a receipt that is none": ("verify", {"known": [{"number": 1, "hash": "12ab"}]}, "known"),
+    "an invalid receipt": ("verify", {"known": [{"number": 1, "hash": "12ab"}]}, "known"),
     "a receipt without a hash": ("verify", {"known": [{"number": 1}]}, "hash"),
     "a tool that there is not": ("ingest", {"source": CANARY}, "ingest"),
 }

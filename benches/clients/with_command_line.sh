@@ -1,0 +1,1 @@
+erase prompt "where is my parcel?"
