@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -144,8 +145,10 @@ def test_every_block_is_one_that_runs_or_plain_text(page: str) -> None:
     fences = re.findall(r"^ *```.*$", (ROOT / page).read_text(), re.MULTILINE)
     languages = [language for language, _ in blocks(page)]
     assert len(fences) == 2 * len(languages)
-    assert {*languages} <= {"python", "sh", "text", ""}
+    assert {*languages} <= {"python", "sh", "json", "text", ""}
     assert "README.md" in PAGES
+    for language, code in blocks(page):
+        assert language != "json" or json.loads(code)
 
 
 def before(page: str, folder: Path) -> None:
@@ -173,10 +176,11 @@ def test_code_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     names: dict[str, Any] = {}
     with serving(says("delivery")) as server:
         for language, code in blocks(page):
+            code = code.replace(SERVER, server.url)
             if language == "sh":
                 subprocess.run(["bash", "-euc", code], check=True, timeout=HANG)
             elif language == "python":
-                exec(compile(code.replace(SERVER, server.url), page, "exec"), names)
+                exec(compile(code, page, "exec"), names)
 
 
 def commands_of(page: str) -> Iterator[str]:
