@@ -6,10 +6,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -174,13 +176,22 @@ def test_code_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     before(page, tmp_path)
     names: dict[str, Any] = {}
-    with serving(says("delivery")) as server:
-        for language, code in blocks(page):
-            code = code.replace(SERVER, server.url)
-            if language == "sh":
-                subprocess.run(["bash", "-euc", code], check=True, timeout=HANG)
-            elif language == "python":
-                exec(compile(code, page, "exec"), names)
+    try:
+        with serving(says("delivery")) as server:
+            for language, code in blocks(page):
+                run(language, code.replace(SERVER, server.url), page, names)
+    finally:
+        for file in tmp_path.glob("*.pid"):  # a server that the page has started, if it did not come to its end
+            with suppress(ProcessLookupError):
+                os.kill(int(file.read_text()), signal.SIGKILL)
+
+
+def run(language: str, code: str, page: str, names: dict[str, Any]) -> None:
+    if language == "sh":
+        subprocess.run(["bash", "-euc", code], check=True, timeout=HANG)
+    elif language == "python":
+        # Not the name of a file, of which a library would read the page as the source of a function.
+        exec(compile(code, f"<{page}>", "exec"), names)
 
 
 def commands_of(page: str) -> Iterator[str]:
