@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -146,8 +147,10 @@ def test_every_block_is_one_that_runs_or_plain_text(page: str) -> None:
     fences = re.findall(r"^ *```.*$", (ROOT / page).read_text(), re.MULTILINE)
     languages = [language for language, _ in blocks(page)]
     assert len(fences) == 2 * len(languages)
-    assert {*languages} <= {"python", "sh", "text"}
+    assert {*languages} <= {"python", "sh", "json", "text", ""}
     assert "README.md" in PAGES
+    for language, code in blocks(page):
+        assert language != "json" or json.loads(code)
 
 
 def before(page: str, folder: Path) -> None:
@@ -176,14 +179,19 @@ def test_code_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     try:
         with serving(says("delivery")) as server:
             for language, code in blocks(page):
-                if language == "sh":
-                    subprocess.run(["bash", "-euc", code], check=True, timeout=HANG)
-                elif language == "python":
-                    exec(compile(code.replace(SERVER, server.url), page, "exec"), names)
+                run(language, code.replace(SERVER, server.url), page, names)
     finally:
         for file in tmp_path.glob("*.pid"):  # a server that the page has started, if it did not come to its end
             with suppress(ProcessLookupError):
                 os.kill(int(file.read_text()), signal.SIGKILL)
+
+
+def run(language: str, code: str, page: str, names: dict[str, Any]) -> None:
+    if language == "sh":
+        subprocess.run(["bash", "-euc", code], check=True, timeout=HANG)
+    elif language == "python":
+        # Not the name of a file, of which a library would read the page as the source of a function.
+        exec(compile(code, f"<{page}>", "exec"), names)
 
 
 def commands_of(page: str) -> Iterator[str]:
@@ -204,6 +212,6 @@ def test_every_command_and_option_exists(page: str) -> None:
     }
     for line in commands_of(page):
         name = max((name for name in known if f"{line} ".startswith(f"{name} ")), key=len)
-        given = {word for word in line.split() if re.fullmatch("-[a-z]|--[a-z-]+", word)}
+        given = {word for word in line.split() if re.fullmatch("--[a-z-]+", word)}
         assert name != "erase" or given, f"{line}: there is no such command"
         assert given - known[name] == set(), line

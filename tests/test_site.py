@@ -22,6 +22,7 @@ from erase_core import errors
 from processes import HANG
 
 DOCS = ROOT / "docs"
+INTEGRATIONS = "erase_core.integrations."
 REPOSITORY = "https://github.com/erase-core/erase-core"
 
 
@@ -54,12 +55,19 @@ def test_the_menu_has_every_page_once() -> None:
 
 def test_the_reference_has_every_public_name_once() -> None:
     """And each is where the page says: the same object that `erase_core` has under that name."""
-    names = [each.rpartition(".") for each in documented() if each != "erase_core.errors"]
+    modules = {"erase_core.errors", *(name for name in documented() if name.startswith(INTEGRATIONS))}
+    names = [each.rpartition(".") for each in documented() if each not in modules]
     assert sorted(name for _, _, name in names if name != "Problem") == sorted({*erase_core.__all__} - {"__version__"})
     assert {*errors.__all__} <= {name for module, _, name in names if module == "erase_core.errors"}
     for module, _, name in names:
         if hasattr(erase_core, name):
             assert getattr(import_module(module), name) is getattr(erase_core, name)
+
+
+def test_the_reference_has_every_framework_once() -> None:
+    files = (ROOT / "python" / "erase_core" / "integrations").glob("[!_]*.py")
+    described = sorted(name for name in documented() if name.startswith(INTEGRATIONS))
+    assert described == sorted(f"{INTEGRATIONS}{file.stem}" for file in files)
 
 
 def test_the_command_line_reference_has_a_section_for_each_command_with_all_of_its_options() -> None:
