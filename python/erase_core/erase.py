@@ -204,7 +204,7 @@ class Erase:
 
     def __copy__(self) -> Self:
         opened = self._opened
-        return type(self).open(opened.store.folder, **arguments_of(opened, *opened.backends.loaded))
+        return type(self).open(opened.store.folder, **arguments_of(opened, *opened.backends.share()))
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         # The models are shared, because they are large and independent of the store.
@@ -772,7 +772,11 @@ class Erase:
 
     # ---- closing ----
     def close(self) -> None:
-        """Close the store, and overwrite what the language model has cached of prompts."""
+        """Close the store, and overwrite what the language model has cached of prompts.
+
+        A language model that was given as an object, or that a copy of this handle has too, keeps prompts of other
+        handles if it can distinguish them, as `TransformersLLM` does.
+        """
         self._opened.close()
 
     def __enter__(self) -> Self:

@@ -61,6 +61,7 @@ def prompts(opened: OpenStore, queries: Queries) -> list[Prompt]:
 def shared_prompts(opened: OpenStore, query: str, answer_tokens: int) -> list[Prompt]:
     """Return all prompts that many queries share, with one query, as they fit beside an answer."""
     every = opened.read(lambda reads: [reads.examples(ids) for ids in opened.prompts(reads)])
+    _note_shown(opened, every)
     queries = Queries([query] * len(every), are_several=False)
     return _fitted(opened, _made(opened, every, queries), queries, answer_tokens)
 
@@ -148,7 +149,13 @@ def _selected(opened: OpenStore, queries: Queries) -> list[list[Example]]:
         known = {example.id: example for example in reads.examples(list({id_ for some in ids for id_ in some}))}
         return [[known[id_] for id_ in some] for some in ids]
 
-    return opened.read(shown)
+    several = opened.read(shown)
+    _note_shown(opened, several)
+    return several
+
+
+def _note_shown(opened: OpenStore, several: Sequence[Sequence[Example]]) -> None:
+    opened.shown.update(example.id for some in several for example in some)
 
 
 def _made(opened: OpenStore, several: Sequence[Sequence[Example]], queries: Queries) -> list[Prompt]:
