@@ -20,7 +20,7 @@ from erase_core.calls.ingesting import run_ingest, without_refused_tokens
 from erase_core.calls.open_store import OpenStore
 from erase_core.calls.opening import Keys, arguments_of, create_new, open_existing, recipe_of
 from erase_core.calls.overview import all_examples, all_ids, described, export_examples, has_id, status_of
-from erase_core.calls.prompting import answers, choices, demonstrations, prompts, route
+from erase_core.calls.prompting import answers, choices, demonstrations, prompt_with_route, prompts, route
 from erase_core.calls.queries import Queries
 from erase_core.calls.recovering import recover, warn_about
 from erase_core.calls.rekeying import rekey_store
@@ -457,6 +457,17 @@ class Erase:
         """
         with self._opened.lock:
             return route(self._opened, Queries.one(query))
+
+    def prompt_with_route(self, query: str) -> tuple[Prompt, Route]:
+        """Return what `prompt` and `route` return for a query, of one state of the store. The query is embedded once.
+
+        Raises
+        ------
+        ParameterError, EmbedderError, MissingPackageError, LLMError
+            As for `route`.
+        """
+        with self._opened.lock:
+            return prompt_with_route(self._opened, Queries.one(query))
 
     def prompt(self, query: str) -> Prompt:
         """Return the prompt for a query: its `text`, or its `messages` for a chat.
