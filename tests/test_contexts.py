@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import command_line
 import pytest
 from erase_core.erase import Erase
-from erase_core.errors import LLMError, ParameterError
+from erase_core.errors import LLMError, ParameterError, ScrubError
 from erase_core.examples.example import Example
 from erase_core.llm import TransformersLLM
 from erase_core.settings import Settings
@@ -166,6 +167,87 @@ def test_what_an_interrupted_removal_forgot_is_dropped_by_the_next_call(
             erase.forget(shown[0])
     erase.refresh()
     assert kept_ids(llm) == {*shown} - {shown[0]}
+
+
+# ---- a model that several handles use ----
+def two(path: Path, llm: TransformersLLM, strategy: str = "knn", **settings: Any) -> tuple[Erase, Erase]:
+    """Two stores with one language model, whose examples have different ids; the first one has answered."""
+    first = store(path / "first", llm, some(12), strategy=strategy, **settings)
+    second = store(path / "second", llm, some(12, 100), strategy=strategy, **settings)
+    first.choose(QUERY)
+    return first, second
+
+
+@pytest.mark.parametrize("strategy", ["knn", "kmeans"])
+def test_another_store_drops_nothing_of_the_first(path: Path, folders: Callable[[str], Path], strategy: str) -> None:
+    llm = TransformersLLM(folders("llama"))
+    first, second = two(path, llm, strategy)
+    kept = kept_ids(llm)
+    assert kept == {each.id for each in first.demonstrations(QUERY)}
+    second.choose(QUERY)
+    assert kept_ids(llm) == kept | {each.id for each in second.demonstrations(QUERY)}
+    second.ingest(some(1, 200))
+    second.forget(second.demonstrations(QUERY)[0].id)
+    assert kept_ids(llm) >= kept
+    second.close()
+    assert kept_ids(llm) == kept
+    first.close()
+    assert kept_ids(llm) == set()
+
+
+def test_a_copy_of_a_handle_drops_nothing_of_the_handle(path: Path, folders: Callable[[str], Path]) -> None:
+    Erase.create(path, llm=folders("llama"), options=OPTIONS, embedder=WordEmbedder()).close()
+    with Erase.open(path, embedder=WordEmbedder()) as erase:
+        erase.ingest(some(12))
+        erase.choose(QUERY)
+        llm = erase.llm
+        assert isinstance(llm, TransformersLLM)
+        kept = kept_ids(llm)
+        with copy.copy(erase) as other:
+            assert other.llm is llm
+            assert other.status().n_examples == 12
+            assert kept_ids(llm) == kept != set()
+        assert kept_ids(llm) == kept
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_whoever_forgets_an_example_drops_it_whoever_has_shown_it(
+    path: Path, folders: Callable[[str], Path], closes: bool
+) -> None:
+    llm = TransformersLLM(folders("llama"))
+    erase = store(path, llm, some(12))
+    erase.choose(QUERY)
+    shown = [each.id for each in erase.demonstrations(QUERY)]
+    with Erase.open(path, embedder=WordEmbedder(), llm=llm) as other:
+        other.forget(shown[0])  # the first call of this handle
+        assert kept_ids(llm) == {*shown} - {shown[0]}
+        if closes:
+            erase.close()
+            assert kept_ids(llm) == set()
+        erase_again = other if closes else erase
+        erase_again.choose(QUERY)
+        assert shown[0] not in kept_ids(llm)
+
+
+def test_a_drop_that_failed_is_done_by_the_next_call_whoever_has_shown_it(
+    path: Path, folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = TransformersLLM(folders("llama"))
+    erase = store(path, llm, some(12))
+    erase.choose(QUERY)
+    shown = [each.id for each in erase.demonstrations(QUERY)]
+
+    def failing(ids: object) -> None:
+        raise RuntimeError("the device is busy")
+
+    with Erase.open(path, embedder=WordEmbedder(), llm=llm) as other:
+        with monkeypatch.context() as patch:
+            patch.setattr(llm, "forget_examples", failing)
+            with pytest.raises(ScrubError):
+                other.forget(shown[0])
+        assert shown[0] in kept_ids(llm)
+        other.refresh()
+        assert kept_ids(llm) == {*shown} - {shown[0]}
 
 
 # ---- which context ----

@@ -53,6 +53,16 @@ def test_a_query_is_shown_the_prompt_of_its_route(path: Path) -> None:
             assert ids_of(list(erase.prompt(query).demonstrations)) == route.demonstrations
 
 
+def test_a_prompt_with_its_route_is_both_and_embeds_the_query_once(path: Path) -> None:
+    embedder = WordEmbedder()
+    with of_store(path, 40, embedder=embedder) as erase:
+        for query in (*OF_WORDS, "N/A"):
+            expected = erase.prompt(query), erase.route(query)
+            embedder.texts.clear()
+            assert erase.prompt_with_route(query) == expected
+            assert embedder.texts == [query]
+
+
 @pytest.mark.parametrize("strategy", ["kmeans", "random", "knn"])
 def test_other_strategies_have_no_routes(path: Path, strategy: str) -> None:
     erase = create(path, some(8), strategy=strategy)

@@ -488,7 +488,7 @@ def test_the_command_computes_and_says_what_it_did(path: Path, folders: Callable
 def test_the_command_loads_no_model_where_it_has_nothing_to_compute(
     path: Path, settings: dict[str, Any], why: str
 ) -> None:
-    # A model that is not there, so that an attempt to load it fails.
+    # A model that is missing, so that an attempt to load it fails.
     create(path, some(5), **{"llm": str(path / "none"), **settings}).close()
     done = command_line.erase("warm", "--store", path)
     assert done.exit_code == 0

@@ -102,6 +102,7 @@ class AsyncErase:
     demonstrations = _twin(Erase.demonstrations)
     demonstrations_many = _twin(Erase.demonstrations_many)
     route = _twin(Erase.route)
+    prompt_with_route = _twin(Erase.prompt_with_route)
     prompt = _twin(Erase.prompt)
     prompt_many = _twin(Erase.prompt_many)
     ask = _twin(Erase.ask)

@@ -172,6 +172,8 @@ class Backends:
         # As given by the caller, by name or as objects; None for the models of the settings.
         self.given_embedder: str | Embedder | None = None
         self.given_llm: str | LLM | None = None
+        # Whether the language model may have other users, in this process.
+        self._is_shared = False
 
     @property
     def server(self) -> ServerOptions:
@@ -182,9 +184,9 @@ class Backends:
     def _dimensions(self) -> str:
         return counted(self._dim, "dimension")
 
-    @property
-    def loaded(self) -> tuple[str | Embedder | None, str | LLM | None]:
-        """Both models, as objects if they are loaded, for another handle on the same store in this process."""
+    def share(self) -> tuple[str | Embedder | None, str | LLM | None]:
+        """Return both models, as objects if they are loaded, for another handle on the same store in this process."""
+        self._is_shared = True
         return self._embedder or self.given_embedder, self._llm or self.given_llm
 
     @property
@@ -238,6 +240,7 @@ class Backends:
     def answer_by(self, llm: str | PathLike[str] | LLM | None) -> None:
         """Use a language model. None: the model of the settings."""
         name = name_of("llm", llm)
+        self._is_shared = name is None and llm is not None
         self.given_llm = as_given("llm", llm)
         if name is None and llm is not None:
             _check_methods(cast("LLM", llm))
@@ -274,13 +277,16 @@ class Backends:
             self._control_tokens = checkpoint.control_tokens_of(self._settings.llm, chat=self._settings.chat)
         return self._control_tokens
 
-    def forget(self, ids: Collection[int | str] | None = None) -> None:
+    def forget(self, ids: Collection[int | str] | None, shown: Collection[int | str]) -> None:
         """Make the language model, if it is loaded, overwrite what it keeps of prompts.
 
         Parameters
         ----------
-        ids : collection of int or str, or None, default=None
+        ids : collection of int or str, or None
             Only of prompts that showed one of these examples, if the model can distinguish them. None: of all.
+        shown : collection of int or str
+            All examples that this handle has shown. If the model was given as an object, so that other handles may use
+            it too, all prompts are those that showed one of these.
 
         Raises
         ------
@@ -290,6 +296,8 @@ class Backends:
         if self._llm is None:
             return
         forget_examples = getattr(self._llm, "forget_examples", None)
+        if ids is None and self._is_shared and forget_examples is not None:
+            ids = shown
         try:
             if ids is None or forget_examples is None:
                 self._llm.forget()

@@ -20,7 +20,7 @@ from erase_core.calls.ingesting import run_ingest, without_refused_tokens
 from erase_core.calls.open_store import OpenStore
 from erase_core.calls.opening import Keys, arguments_of, create_new, open_existing, recipe_of
 from erase_core.calls.overview import all_examples, all_ids, described, export_examples, has_id, status_of
-from erase_core.calls.prompting import answers, choices, demonstrations, prompts, route
+from erase_core.calls.prompting import answers, choices, demonstrations, prompt_with_route, prompts, route
 from erase_core.calls.queries import Queries
 from erase_core.calls.recovering import recover, warn_about
 from erase_core.calls.rekeying import rekey_store
@@ -208,7 +208,7 @@ class Erase:
 
     def __copy__(self) -> Self:
         opened = self._opened
-        return type(self).open(opened.store.folder, **arguments_of(opened, *opened.backends.loaded))
+        return type(self).open(opened.store.folder, **arguments_of(opened, *opened.backends.share()))
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
         # The models are shared, because they are large and independent of the store.
@@ -461,6 +461,17 @@ class Erase:
         """
         with self._opened.lock:
             return route(self._opened, Queries.one(query))
+
+    def prompt_with_route(self, query: str) -> tuple[Prompt, Route]:
+        """Return what `prompt` and `route` return for a query, of one state of the store. The query is embedded once.
+
+        Raises
+        ------
+        ParameterError, EmbedderError, MissingPackageError, LLMError
+            As for `route`.
+        """
+        with self._opened.lock:
+            return prompt_with_route(self._opened, Queries.one(query))
 
     def prompt(self, query: str) -> Prompt:
         """Return the prompt for a query: its `text`, or its `messages` for a chat.
@@ -776,7 +787,11 @@ class Erase:
 
     # ---- closing ----
     def close(self) -> None:
-        """Close the store, and overwrite what the language model has cached of prompts."""
+        """Close the store, and overwrite what the language model has cached of prompts.
+
+        A language model that was given as an object, or that a copy of this handle has too, keeps prompts of other
+        handles if it can distinguish them, as `TransformersLLM` does.
+        """
         self._opened.close()
 
     def __enter__(self) -> Self:

@@ -39,7 +39,7 @@ VALUES = {
 
 
 def asked(words: str, **environment: str) -> list[str]:
-    """What the command tells bash, which asks by environment variables, for the last of several words."""
+    """What the command reports to bash, which asks by environment variables, for the last of several words."""
     asking = {
         "_ERASE_COMPLETE": "complete_bash",
         "COMP_WORDS": f"erase {words}",

@@ -91,7 +91,7 @@ def _finish(opened: OpenStore, report: ForgetReport) -> None:
         unfinished = error
     # forget 11: the language model
     try:
-        opened.forget_gone()
+        opened.forget_gone(report.ids)
     except LLMError as error:
         unfinished = unfinished or ScrubError(f"the removal is done, but {error}")
     if unfinished is not None:

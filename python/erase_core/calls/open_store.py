@@ -6,7 +6,7 @@ Every call of `Erase` that reads the store's examples does so by `OpenStore.read
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from erase_core.backends import Backends
@@ -42,6 +42,8 @@ class OpenStore:
     clustering : Clustering
     removals : Removals
     priors : Priors
+    shown : set of int or str
+        Ids of the examples that calls have returned in prompts. The language model may keep something of them.
     lock : RLock
         Held by every call of `Erase` while it uses the store or the models.
     """
@@ -52,6 +54,7 @@ class OpenStore:
         self.clustering = Clustering(store)
         self.removals = Removals(store, self.clustering, receipts)
         self.priors = Priors()
+        self.shown: set[int | str] = set()
         self.lock = threading.RLock()
         # Of which the language model keeps prompts; None if it may keep some of what is forgotten.
         self._generation: int | None = None
@@ -88,10 +91,16 @@ class OpenStore:
             self.forget_gone()
         self._generation = reads.state.generation
 
-    def forget_gone(self) -> None:
+    def forget_gone(self, removed: Collection[int | str] = ()) -> None:
         """Drop what the language model has cached of prompts that showed an example that is gone by now.
 
         If it fails, or is interrupted, the next call that reads the store tries it again.
+
+        Parameters
+        ----------
+        removed : collection of int or str, default=()
+            Examples that this call has removed. A language model that has other handles, too, may keep something of
+            them that this handle has not shown.
 
         Raises
         ------
@@ -99,9 +108,11 @@ class OpenStore:
         """
         before, self._generation = self._generation, None
         gone = self.clustering.take_gone()
-        ids = None if before is None else gone
+        self.shown.update(removed)
+        ids = None if before is None or gone is None else gone.union(removed)
         self.priors.forget(ids)
-        self.backends.forget(ids)
+        self.backends.forget(ids, self.shown)
+        self.shown.difference_update(self.shown.copy() if ids is None else ids)
         self._generation = before
 
     def prompts(self, reads: Reads) -> list[list[int | str]]:
@@ -109,10 +120,10 @@ class OpenStore:
         return possible_prompts(self.settings, self.clustering.current(reads))
 
     def close(self) -> None:
-        """Close the store, and overwrite what the language model has cached of prompts."""
+        """Close the store, and overwrite what the language model has cached of prompts. See `Erase.close`."""
         with self.lock:
             self.priors.forget()
             try:
-                self.backends.forget()
+                self.backends.forget(None, self.shown)
             finally:
                 self.store.close()

@@ -24,7 +24,17 @@ from erase_core.reports import Route
 from erase_core.selection import SELECTORS, Routing, router_of, select_demonstrations
 from erase_core.store.reads import Reads
 
-__all__ = ["answers", "choices", "chooser", "demonstrations", "fitted", "prompts", "route", "shared_prompts"]
+__all__ = [
+    "answers",
+    "choices",
+    "chooser",
+    "demonstrations",
+    "fitted",
+    "prompt_with_route",
+    "prompts",
+    "route",
+    "shared_prompts",
+]
 
 MAX_PARALLEL = 1024
 
@@ -40,8 +50,27 @@ def demonstrations(opened: OpenStore, queries: Queries) -> list[list[Example]]:
 
 def route(opened: OpenStore, queries: Queries) -> Route:
     """Return which prompt a query gets. See `Erase.route`."""
+    return opened.read(_routed(opened, queries))
+
+
+def prompt_with_route(opened: OpenStore, queries: Queries) -> tuple[Prompt, Route]:
+    """Return the prompt of a query, and which one it is. See `Erase.prompt_with_route`."""
+    routed = _routed(opened, queries)
+
+    def found(reads: Reads) -> tuple[Route, list[Example]]:
+        route = routed(reads)
+        return route, reads.examples(route.demonstrations)
+
+    route, shown = opened.read(found)
+    _note_shown(opened, [shown])
+    return _made(opened, [shown], queries)[0], route
+
+
+def _routed(opened: OpenStore, queries: Queries) -> Callable[[Reads], Route]:
+    """Check and embed a query, and return the function that finds its route in a state of the store."""
     router = router_of(opened.settings)
     _check(opened, queries)
+    # Before the store is read, since a long read would block removals.
     vector = query_vectors(opened.backends.embedder, queries.texts)[0]
 
     def routed(reads: Reads) -> Route:
@@ -49,7 +78,7 @@ def route(opened: OpenStore, queries: Queries) -> Route:
         routing = Routing(0, None, None) if model is None else router.route(model, vector)
         return Route(routing.prompt, len(prompts), prompts[routing.prompt], routing.distance, routing.margin)
 
-    return opened.read(routed)
+    return routed
 
 
 def prompts(opened: OpenStore, queries: Queries) -> list[Prompt]:
@@ -61,6 +90,7 @@ def prompts(opened: OpenStore, queries: Queries) -> list[Prompt]:
 def shared_prompts(opened: OpenStore, query: str, answer_tokens: int) -> list[Prompt]:
     """Return all prompts that many queries share, with one query, as they fit beside an answer."""
     every = opened.read(lambda reads: [reads.examples(ids) for ids in opened.prompts(reads)])
+    _note_shown(opened, every)
     queries = Queries([query] * len(every), are_several=False)
     return fitted(opened, _made(opened, every, queries), queries, answer_tokens)
 
@@ -148,7 +178,13 @@ def _selected(opened: OpenStore, queries: Queries) -> list[list[Example]]:
         known = {example.id: example for example in reads.examples(list({id_ for some in ids for id_ in some}))}
         return [[known[id_] for id_ in some] for some in ids]
 
-    return opened.read(shown)
+    several = opened.read(shown)
+    _note_shown(opened, several)
+    return several
+
+
+def _note_shown(opened: OpenStore, several: Sequence[Sequence[Example]]) -> None:
+    opened.shown.update(example.id for some in several for example in some)
 
 
 def _made(opened: OpenStore, several: Sequence[Sequence[Example]], queries: Queries) -> list[Prompt]:

@@ -94,6 +94,7 @@ def _compute(opened: OpenStore, llm: TransformersLLM, *, progress: bool) -> Coun
                 # Read and computed under one lock: what another thread forgets between would stay in memory.
                 with opened.lock:
                     group = opened.read(partial(_after, last))
+                    opened.shown.update(example.id for _, _, example in group)
                     for slot, key, example in group:
                         counts[_computed(opened, llm, WindowKey.of(slot, key), example)] += 1
                         advance(1)

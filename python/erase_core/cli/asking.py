@@ -152,8 +152,7 @@ def prompt(
 ) -> None:
     """Print the prompt for a question."""
     with open_store(store, receipts, public_key, key_from) as erase:
-        route = erase.route(query) if show_route else None
-        made = erase.prompt(query)
+        made, route = erase.prompt_with_route(query) if show_route else (erase.prompt(query), None)
     if route is not None:
         output.note(str(route))
     ids = [example.id for example in made.demonstrations]
