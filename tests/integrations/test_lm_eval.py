@@ -109,6 +109,7 @@ def test_each_document_has_its_demonstrations_before_and_after_a_removal(erase: 
 def test_the_score_is_that_of_the_demonstrations(path: Path) -> None:
     """The model answers with the last answer that it is shown, which is right for one of two documents."""
     with canary_store(path, n_shots=1) as erase:
+        erase.forget(subject=GONE)
         erase.ingest([{"id": 90, "input": f"{query(0)} please", "output": "answer 0"}])
         last = [erase.demonstrations(query(i))[-1].output for i in range(2)]
         assert last[0] == "answer 0"

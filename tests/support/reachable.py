@@ -24,10 +24,18 @@ TEXTS: tuple[type, ...] = (str, bytes, bytearray, array.array)
 # Those that the collector may not track, since nothing that they hold refers to anything.
 UNTRACKED = {tuple, dict}
 
+_generation = 0
+
 
 def canary(number: int = 0) -> str:
-    """A word that is nowhere else. Each call makes it anew."""
-    return "-".join(["canary", f"{7919 * (number + 1):x}", "zqx"])
+    """A word that is nowhere else. Each call makes the text anew."""
+    return "-".join(["canary", f"{7919 * (number + 1):x}", f"{_generation:x}", "zqx"])
+
+
+def renew_canaries() -> None:
+    """Make all words others from here on, since pytest keeps what earlier tests have logged and printed."""
+    global _generation
+    _generation += 1
 
 
 def holders(needle: str) -> list[str]:
@@ -48,9 +56,9 @@ def holders(needle: str) -> list[str]:
         seen = [each for each in things if type(each) in texts and _has(each, needle, encoded)]
         found |= {id(each): each for each in seen if each is not needle and each is not encoded}
         things = [each for each in _referents(things) if type(each) in wanted and not gc.is_tracked(each)]
-    every = list(found.values())
-    ours = [found, every]
-    return [_described(each, ours) for each in every[:DESCRIBED]] + [type(each).__name__ for each in every[DESCRIBED:]]
+        del seen  # or it would be among what leads to a finding
+    first, others = list(found.values())[:DESCRIBED], list(found.values())[DESCRIBED:]
+    return [_described(each, [found, first, others]) for each in first] + [type(each).__name__ for each in others]
 
 
 def _kinds(kind: type) -> Iterator[type]:
