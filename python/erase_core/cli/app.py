@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from erase_core.cli import forget, output, receipts, scan
+from erase_core.cli import forget, output, receipts, report, scan
 from erase_core.cli.options import (
     STORE,
     AbsentFrom,
@@ -253,6 +253,7 @@ def ingest(
 
 
 app.command()(forget.forget)
+app.command()(report.report)
 
 
 @app.command()
