@@ -96,7 +96,8 @@ def report_erasure(
         Other folders to search for all these: see `scan_folder`.
     picture : bool, default=True
         Whether the page shows a picture of the clustering. It has two rounded numbers for each example that stays, and
-        must be replaced if one of these is forgotten later.
+        must be replaced if one of these is forgotten later. There is none while examples of the request are in the
+        store.
     progress : bool, default=False
         Show the progress on a terminal.
 
@@ -171,7 +172,9 @@ def _read(
         n_examples=len(reads),
         strategy=opened.settings.strategy,
     )
-    return trace(opened, reads, request, names), take_picture(opened, reads) if picture else None, facts
+    found = trace(opened, reads, request, names)
+    # While examples of the request are there, a picture would keep their places.
+    return found, take_picture(opened, reads) if picture and not found.n_present else None, facts
 
 
 def _cost_of(removal: ForgetReport | None, receipts: Sequence[Receipt]) -> Cost | None:
@@ -253,7 +256,13 @@ def _mask_of(names: Sequence[str]) -> Callable[[object], str]:
     """Return a function that hides names in a text that comes from elsewhere, such as a path."""
     longest_first = sorted(names, key=len, reverse=True)
     pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)", re.IGNORECASE)
-    return lambda text: pattern.sub(HIDDEN, printable(str(text)))
+
+    def masked(text: object) -> str:
+        # Characters that change the direction of a text, or control a terminal, have no place on the page.
+        seen = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in printable(str(text)))
+        return pattern.sub(HIDDEN, seen)
+
+    return masked
 
 
 def _details(receipt: Receipt, masked: Callable[[object], str]) -> dict[str, dict[str, str]]:

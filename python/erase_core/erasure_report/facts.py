@@ -153,7 +153,7 @@ class ErasureReport:
     scans : tuple of ScanReport
         Searches of other folders.
     picture : ClusterPicture or None
-        The clustering now. None: it was left out.
+        The clustering now. None: it was left out, or examples of the request are still in the store.
     is_newest : bool
         Whether nothing was written to the store since the only removal, so it is known how the store was before.
     """
@@ -214,12 +214,12 @@ class ErasureReport:
                 "Check that all receipts are complete, unmodified and signed, and that those of this page are among "
                 "them. This needs no store: the folder of receipts may lie on another machine.",
                 f"erase receipts verify --folder {folder}{signed}{known}",
-                "verified: a chain of receipts",
+                "verified: a chain of",
             ),
             Step(
                 "Read the receipt, and compare it with this page.",
                 f"erase receipts show {newest.number} --folder {folder}",
-                f"hash {newest.hash}",
+                newest.hash,
             ),
             Step(
                 "Check the store itself, and search its files for the texts. Enter each on a line of its own, then "
