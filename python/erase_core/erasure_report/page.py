@@ -53,7 +53,7 @@ OUTSIDE = (
         "and core dumps may keep copies until they are reused: end the processes to be sure.",
     ),
     ("Logs and kept prompts", "Your own logs, and prompts or answers that someone has kept."),
-    ("Recipients", "Others who received the data must be told of the erasure (GDPR Art. 19)."),
+    ("Recipients", "Tell everyone who received the data about the erasure (GDPR Art. 19)."),
     ("Older reports", "A report with a picture, made while the examples were in the store: replace or delete it."),
 )
 
