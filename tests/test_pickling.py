@@ -25,6 +25,7 @@ from erase_core import (
     ChainVerification,
     Choice,
     Erase,
+    ErasureReport,
     NotPicklableError,
     OpenAILLM,
     Prompt,
@@ -38,6 +39,7 @@ from erase_core import (
     TransformersLLM,
     errors,
     read_examples,
+    report_erasure,
     verify_receipts,
 )
 from erase_core.errors import EraseError, ParameterError, ReceiptError, StoreError
@@ -280,6 +282,8 @@ def test_what_is_returned_has_equal_copies(path: Path, way: str) -> None:
         things += [PromptChanges([], [[1, 2], []]), Route(0, 2, [1, "a"], 0.5, None)]
         things += [erase.verify(), erase.settings, Settings(template=Template("do")), erase.prompt("what?")]
         things += [example(1), Template("a"), read_examples([{"input": "a", "output": "b"}]), BadRow("a", 1, None, "b")]
+        things += [report_erasure(erase, 1)]
+        assert isinstance(things[-1], ErasureReport)
         things += [
             ServerOptions(parameters={"a": [1]}),
             Choice("a", {"a": 0.0}, 0.0),

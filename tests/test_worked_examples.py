@@ -19,6 +19,7 @@ ENTRY = re.compile(r"^ *((?:\|   )*)[|`]-- (\w+)(?: \((\w+)\))?  +\S")
     "name",
     [
         pytest.param("erase_core", marks=needs_packaged),
+        pytest.param("erase_core.erasure_report.contents", marks=needs_packaged),
         "erase_core.kmeans",
         "erase_core.llm.prompt",
         "erase_core.scan.folder",

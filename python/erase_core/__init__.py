@@ -41,6 +41,8 @@ from erase_core.async_erase import AsyncErase
 from erase_core.embedding.projection import principal_axes
 from erase_core.embedding.sentence import Embedder, SentenceEmbedder
 from erase_core.erase import Erase
+from erase_core.erasure_report.contents import report_erasure, traces_of
+from erase_core.erasure_report.facts import ErasureReport
 from erase_core.errors import (
     DataError,
     DataWarning,
@@ -104,6 +106,7 @@ __all__ = [
     "EmptyModelError",
     "Erase",
     "EraseError",
+    "ErasureReport",
     "Example",
     "ExampleError",
     "ForgetReport",
@@ -157,7 +160,9 @@ __all__ = [
     "__version__",
     "principal_axes",
     "read_examples",
+    "report_erasure",
     "scan_folder",
+    "traces_of",
     "verify_receipts",
 ]
 

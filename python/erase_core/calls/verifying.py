@@ -19,11 +19,25 @@ __all__ = ["verify_store"]
 
 
 def verify_store(
-    opened: OpenStore, absent: Sequence[str | NDArray[np.floating]], known: Sequence[ReceiptRef], *, progress: bool
+    opened: OpenStore,
+    absent: Sequence[str | NDArray[np.floating]],
+    known: Sequence[ReceiptRef],
+    *,
+    progress: bool,
+    without_vectors: Sequence[str] = (),
 ) -> Verification:
-    """Verify a store. See `Erase.verify`."""
+    """Verify a store. See `Erase.verify`.
+
+    Parameters
+    ----------
+    opened : OpenStore
+    absent, known, progress
+        See `Erase.verify`.
+    without_vectors : sequence of str, default=()
+        More texts that no file may contain. Their vectors are not searched for, so no model is loaded for them.
+    """
     # verify 1: the texts and vectors to search for
-    forms = _forms(opened, absent)
+    forms = [*_forms(opened, absent), *map(forms_of_text, without_vectors)]
     return verify(
         opened.read,
         opened.store.folder,

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from erase_core.cli import asking, demo, forget, mcp, output, reading, receipts, scan, serve, writing
+from erase_core.cli import asking, demo, forget, mcp, output, reading, receipts, report, scan, serve, writing
 
 __all__ = ["app", "main"]
 
@@ -45,6 +45,7 @@ def _common(
 app.command(cls=output.Command)(writing.init)
 app.command(cls=output.Command)(writing.ingest)
 app.command(cls=output.Command)(forget.forget)
+app.command(cls=output.Command)(report.report)
 app.command(cls=output.Command)(asking.ask)
 app.command(cls=output.Command)(asking.choose)
 app.command(cls=output.Command)(asking.warm)

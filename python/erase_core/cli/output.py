@@ -53,7 +53,7 @@ OURS = (errors.OldCopyWarning, errors.ScrubWarning, errors.StopWarning)
 # The most specific class of an error counts: StoreLockedError before StoreError.
 ENDINGS = (
     Ending(0, "done"),
-    Ending(1, "verification failed, or a scan found something"),
+    Ending(1, "verification failed, a scan found something, or a report says: NOT forgotten"),
     Ending(2, "wrong usage", (UsageError, errors.ParameterError, errors.NotPicklableError)),
     Ending(3, "bad input data", (errors.SourceError, errors.DataError, errors.DuplicateIdError, errors.IdKindError)),
     Ending(4, "unknown id or subject", (errors.UnknownIdError, errors.UnknownSubjectError)),

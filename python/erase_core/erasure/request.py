@@ -9,12 +9,14 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from erase_core import checks
+from erase_core.commitments import Tokens
 from erase_core.errors import ParameterError, UnknownSubjectError
-from erase_core.examples.example import counted
+from erase_core.examples.example import counted, unstorable
 from erase_core.receipts.receipt import Receipt
 from erase_core.reports import ForgetReport, PromptChanges
 from erase_core.store.clustering import Update
 from erase_core.store.reads import Reads
+from erase_core.store.sealing import can_be_an_id
 
 __all__ = ["Match", "Matched", "OnMissing", "Request"]
 
@@ -81,6 +83,10 @@ class Request:
     ----------
     skips_missing : bool
         Whether missing ids and subjects are skipped, so there may be nothing to remove.
+    named : list of int or str
+        The ids or subjects, each once.
+    names_subjects : bool
+        Whether they are subjects.
 
     Raises
     ------
@@ -111,6 +117,14 @@ class Request:
             raise ParameterError(f"subject must be text that is not blank, got {blank!r}")
         if not (self._ids or self._subjects):
             raise ParameterError(f"{'subject' if ids is None else 'ids'} must name at least one example, got none")
+        self.named: list[int | str] = [*(self._ids or ()), *(self._subjects or ())]
+        self.names_subjects = ids is None
+
+    def tokens(self, tokens: Tokens) -> list[bytes | None]:
+        """Return the token by which a receipt records each that is named; None for what no store can contain."""
+        if self.names_subjects:
+            return [None if unstorable(each) else tokens.of_subject(each) for each in self._subjects or ()]
+        return [tokens.of_id(each) if can_be_an_id(each) else None for each in self._ids or ()]
 
     def resolve(self, reads: Reads) -> Matched:
         """Return the examples of the store that the request matches.
@@ -127,6 +141,14 @@ class Request:
             return Matched(present, None, n_missing=len(self._ids) - len(present))
         return self._about(reads, self._subjects or [])
 
+    def finds(self, reads: Reads, subject: str) -> bool:
+        """Whether the store has examples about a subject that is named."""
+        return bool(self._same(subject, reads.subjects_like(subject)))
+
+    def _same(self, subject: str, alike: list[str]) -> list[str]:
+        """Return which of the subjects that look like one are meant."""
+        return alike if self._match == "normalised" else [each for each in alike if each == subject]
+
     def _about(self, reads: Reads, subjects: Sequence[str]) -> Matched:
         """Return the examples about subjects."""
         found: dict[str, list[int | str]] = {}
@@ -134,7 +156,7 @@ class Request:
         missing = []
         for subject in subjects:
             alike = reads.subjects_like(subject)
-            same = alike if self._match == "normalised" else [each for each in alike if each == subject]
+            same = self._same(subject, alike)
             found |= {each: reads.ids_about(each) for each in same if each not in found}
             similar |= set(alike)
             if not same:

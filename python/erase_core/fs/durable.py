@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from erase_core.fs.status import exists, is_dir
@@ -11,7 +12,17 @@ from erase_core.fs.status import exists, is_dir
 with suppress(ImportError):  # Windows, where nothing is written: see system.py
     import fcntl
 
-__all__ = ["discard", "make_folder", "move_new", "partial_of", "partials_left", "sync", "sync_folder", "write_new"]
+__all__ = [
+    "discard",
+    "make_folder",
+    "move_new",
+    "partial_of",
+    "partials_left",
+    "sync",
+    "sync_folder",
+    "write_new",
+    "write_over",
+]
 
 BLOCK = 2**20
 
@@ -31,13 +42,33 @@ def write_new(file: Path, content: bytes) -> None:
     OSError
         The file cannot be written.
     """
+    with _complete(file, content) as partial:
+        move_new(partial, file)
+
+
+def write_over(file: Path, content: bytes) -> None:
+    """Write a file durably. If there is one with its name, it is replaced as a whole, or stays as it is.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    with _complete(file, content) as partial:
+        os.replace(partial, file)
+        sync_folder(file.parent)
+
+
+@contextmanager
+def _complete(file: Path, content: bytes) -> Iterator[Path]:
+    """Write a partial file and sync it, for the block to rename. It is deleted if there is an error."""
     partial = partial_of(file)
     try:
         with open(partial, "wb") as stream:
             stream.write(content)
             stream.flush()
             sync(stream.fileno())
-        move_new(partial, file)
+        yield partial
     except BaseException:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
