@@ -26,7 +26,12 @@ UV = Path(sys.executable).with_name("uv")
 pytestmark = pytest.mark.skipif(not UV.is_file(), reason="needs uv")
 
 EXTRAS = sorted(PROJECT["optional-dependencies"])
-CONSTRAINTS: list[str | Path] = ["--constraint", ROOT / "constraints/runtime.txt", "--build-constraint", ROOT / "constraints/tools.txt"]
+CONSTRAINTS: list[str | Path] = [
+    "--constraint",
+    ROOT / "constraints/runtime.txt",
+    "--build-constraint",
+    ROOT / "constraints/tools.txt",
+]
 # What the README has installed besides the extra.
 PACKAGED = re.findall(r"--no-deps (\S+)", (ROOT / "README.md").read_text())
 MISSING = 12
@@ -143,7 +148,15 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
 @pytest.fixture(scope="session")
 def built(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """A folder with the wheel and the source distribution."""
-    build: list[str | Path] = [UV, "build", "--quiet", "--wheel", "--sdist", "--build-constraint", ROOT / "constraints/tools.txt"]
+    build: list[str | Path] = [
+        UV,
+        "build",
+        "--quiet",
+        "--wheel",
+        "--sdist",
+        "--build-constraint",
+        ROOT / "constraints/tools.txt",
+    ]
     return once("distributions", lambda folder: run(*build, "--out-dir", folder, ROOT))
 
 

@@ -15,7 +15,7 @@ from erase_core.cli.completion import one_of
 from erase_core.cli.options import STORE, AsJson, Key, KeyFrom, PublicKeys, Receipts, Store, open_store
 from erase_core.cli.output import show
 from erase_core.cli.request import Ids, IdsFrom, MatchBy, Naming, SubjectFrom, Subjects, SubjectsFrom
-from erase_core.erasure.request import OnMissing
+from erase_core.erasure.request import Match, OnMissing
 from erase_core.errors import ParameterError, ScrubError
 
 if TYPE_CHECKING:
