@@ -142,8 +142,9 @@ def test_links_to_what_the_site_does_not_have_lead_to_the_repository(link: str, 
 def test_a_link_that_is_named_by_a_page_shows_the_title_of_the_page() -> None:
     pytest.importorskip("nbclient", reason="needs the dependency group docs")
     hooks = import_module("hooks")
-    assert hooks.title("limits.md", DOCS) == "*Limits*"
-    assert [hooks.title(text, DOCS) for text in ("nowhere.md", "the limits")] == ["nowhere.md", "the limits"]
+    assert hooks.title("limits.md", DOCS / "api" / ".." / "limits.md") == "*Limits*"
+    assert hooks.title("nowhere.md", DOCS / "nowhere.md") == "nowhere.md"
+    assert hooks.title("the limits", DOCS / "limits.md") == "the limits"
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
 
     def shown(match: re.Match[str]) -> str:
         link = in_site(match["link"], here, docs, pages, config.repo_url)
-        return f"[{title(match['text'], here)}]({link})"
+        return f"[{title(match['text'], here / match['link'].partition('#')[0])}]({link})"
 
     return LINK.sub(shown, markdown)
 
@@ -78,12 +78,12 @@ def in_site(link: str, here: Path, docs: Path, pages: set[str], repository: str)
     return f"{repository}/{kind}/main/{target.relative_to(root).as_posix()}{mark}{anchor}"
 
 
-def title(text: str, here: Path) -> str:
-    """Return the title of the page whose name the text of a link is; any other text as it is."""
-    page = here / text
-    if not re.fullmatch(r"[\w-]+\.md", text) or not page.exists():
+def title(text: str, page: Path) -> str:
+    """Return the title of the page that a link leads to, if the text of the link is the page's name; else the text."""
+    if page.name != text or page.suffix != ".md" or not page.exists():
         return text
-    return f"*{page.read_text(encoding='utf-8').partition(chr(10))[0].removeprefix('# ')}*"
+    first, _, _ = page.read_text(encoding="utf-8").partition("\n")
+    return f"*{first.removeprefix('# ')}*"
 
 
 def loaded(text: str) -> list[str]:
