@@ -26,7 +26,12 @@ UV = Path(sys.executable).with_name("uv")
 pytestmark = pytest.mark.skipif(not UV.is_file(), reason="needs uv")
 
 EXTRAS = sorted(PROJECT["optional-dependencies"])
-CONSTRAINTS: list[str | Path] = ["--constraint", ROOT / "constraints/runtime.txt", "--build-constraint", ROOT / "constraints/tools.txt"]
+CONSTRAINTS: list[str | Path] = [
+    "--constraint",
+    ROOT / "constraints/runtime.txt",
+    "--build-constraint",
+    ROOT / "constraints/tools.txt",
+]
 # What the README has installed besides the extra.
 PACKAGED = re.findall(r"--no-deps (\S+)", (ROOT / "README.md").read_text())
 MISSING = 12
@@ -143,7 +148,15 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
 @pytest.fixture(scope="session")
 def built(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """A folder with the wheel and the source distribution."""
-    build: list[str | Path] = [UV, "build", "--quiet", "--wheel", "--sdist", "--build-constraint", ROOT / "constraints/tools.txt"]
+    build: list[str | Path] = [
+        UV,
+        "build",
+        "--quiet",
+        "--wheel",
+        "--sdist",
+        "--build-constraint",
+        ROOT / "constraints/tools.txt",
+    ]
     return once("distributions", lambda folder: run(*build, "--out-dir", folder, ROOT))
 
 
@@ -166,6 +179,17 @@ def test_all_that_belongs_to_a_distribution_is_in_it_and_nothing_else(built: Pat
     # The wheel of `make wheel` has none in the core either.
     files = {name: content for name, content in distribution.files_of(archive).items() if "_core." not in name}
     assert list(distribution.places_of_this_machine(files)) == []
+
+
+@pytest.mark.slow
+def test_the_source_distribution_builds_the_same_wheel(built: Path, wheel: Path, tmp_path: Path) -> None:
+    """Without anything of the checkout. The core is compiled in another folder, whose path it has."""
+    (source,) = built.glob("*.tar.gz")
+    build: list[str | Path] = [UV, "build", "--quiet", "--wheel", *CONSTRAINTS[2:], "--out-dir", tmp_path / "dist"]
+    run(*build, source, cwd=tmp_path, CARGO_TARGET_DIR=str(tmp_path / "target"))
+    (other,) = (tmp_path / "dist").glob("*.whl")
+    assert other.name == wheel.name
+    assert distribution.problems(other) == []
 
 
 CHANGES: dict[str, tuple[str, Callable[[bytes], bytes | None]]] = {
