@@ -168,7 +168,7 @@ WHEEL := --zig --compatibility manylinux_2_28
 PLACES := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo --remap-path-prefix=$(CURDIR)=.
 wheel: $(VENV)/.group-build
 	rm -f dist/*.whl
-	PATH="$(abspath $(BIN)):$$PATH" RUSTFLAGS="$(PLACES)" $(BIN)/maturin build --release $(WHEEL) --out dist
+	PATH="$(abspath $(BIN)):$$PATH" RUSTFLAGS="$(PLACES)" $(BIN)/maturin build --release --locked $(WHEEL) --out dist
 	$(BIN)/python tests/support/distribution.py dist/*.whl
 
 sdist: $(VENV)/.group-build

@@ -181,6 +181,17 @@ def test_all_that_belongs_to_a_distribution_is_in_it_and_nothing_else(built: Pat
     assert list(distribution.places_of_this_machine(files)) == []
 
 
+@pytest.mark.slow
+def test_the_source_distribution_builds_the_same_wheel(built: Path, wheel: Path, tmp_path: Path) -> None:
+    """Without anything of the checkout. The core is compiled in another folder, whose path it has."""
+    (source,) = built.glob("*.tar.gz")
+    build: list[str | Path] = [UV, "build", "--quiet", "--wheel", *CONSTRAINTS[2:], "--out-dir", tmp_path / "dist"]
+    run(*build, source, cwd=tmp_path, CARGO_TARGET_DIR=str(tmp_path / "target"))
+    (other,) = (tmp_path / "dist").glob("*.whl")
+    assert other.name == wheel.name
+    assert distribution.problems(other) == []
+
+
 CHANGES: dict[str, tuple[str, Callable[[bytes], bytes | None]]] = {
     "a file is missing": ("erase_core/py.typed", lambda content: None),
     "a module is another": ("erase_core/erase.py", lambda content: content + b"\n"),
