@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from erase_core.llm.address import Address
-from erase_core.llm.model_list import context_in
+from erase_core.llm.model_list import context_length_in
 from erase_core.llm.server_options import ServerOptions, key_from
 from erase_core.server.errors import ApiError
 
@@ -50,8 +50,8 @@ class Upstream:
         self._url, self._query = address.url, address.query
         self._headers = {"Authorization": authorization} if authorization else {}
         self._timeout = options.timeout
-        self._context = options.context_length
-        self._contexts: dict[str, int | None] = {}
+        self._context_length = options.context_length
+        self._context_lengths: dict[str, int | None] = {}
         self._client: httpx.AsyncClient | None = None
 
     @asynccontextmanager
@@ -106,18 +106,18 @@ class Upstream:
 
     async def context_length(self, model: object) -> int | None:
         """Return the context length of a model in tokens: as given, or from the server's list; None if unknown."""
-        if self._context is not None or not isinstance(model, str):
-            return self._context
-        if model not in self._contexts:
+        if self._context_length is not None or not isinstance(model, str):
+            return self._context_length
+        if model not in self._context_lengths:
             try:
                 async with asyncio.timeout(min(self._timeout, PATIENCE)):
                     _, content, _ = await self.call("GET", "/models")
             except (ApiError, TimeoutError):  # the chat itself will show what is wrong
                 return None
-            if len(self._contexts) >= 1000:  # names are the clients'
-                self._contexts.clear()
-            self._contexts[model] = context_in(json.loads(content), model)
-        return self._contexts[model]
+            if len(self._context_lengths) >= 1000:  # names are the clients'
+                self._context_lengths.clear()
+            self._context_lengths[model] = context_length_in(json.loads(content), model)
+        return self._context_lengths[model]
 
 
 async def read(response: httpx.Response) -> bytes:
