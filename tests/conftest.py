@@ -17,6 +17,8 @@ from small_stores import Elsewhere, new_path
 
 # Nothing is fetched from a model hub; without this a name that is only on the hub is tried for minutes.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Haystack would report its use.
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 # Several processes run tests (`make test`): each with all the processor's threads would keep the others waiting.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")

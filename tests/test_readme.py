@@ -25,6 +25,7 @@ PAGES = [
     "docs/deploying.md",
     "docs/erasure-request.md",
     "docs/scanning.md",
+    "docs/frameworks.md",
 ]
 DOCS = sorted(f"docs/{file.name}" for file in ROOT.glob("docs/*.md"))
 TEXTS = ["ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", *DOCS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from contextlib import suppress
 from typing import Any, Self
 
 from erase_core.erase import Erase
@@ -33,7 +34,8 @@ class Demonstrated(dspy.Module):  # type: ignore[misc]
         In a larger program, wrap its predictors: ``program.answer = Demonstrated(program.answer, erase)``.
     erase : Erase
         An open store. An example's input is shown as the field `query`, its output as the field `answer`, and its
-        rationale as the output field ``reasoning``, if there is one. DSPy says in the prompt that fields are missing.
+        rationale as the output field ``reasoning``, if there is one. DSPy says in the prompt which fields are missing.
+        An output that is not a value of its field's type is shown as text.
     query, answer : str or None, default=None
         An input field, whose text chooses the demonstrations, and an output field. None: the only one there is.
     cache : bool, default=False
@@ -42,8 +44,8 @@ class Demonstrated(dspy.Module):  # type: ignore[misc]
     Raises
     ------
     ParameterError
-        An argument is of another kind, or a field is not in the signature or has to be named. When called: an example's
-        output is not a value of the type of its field, or the query is not a text.
+        An argument is of another kind, or a field is not in the signature or has to be named. When called: the query is
+        missing, blank or not a text.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class Demonstrated(dspy.Module):  # type: ignore[misc]
 
     def _demo(self, example: Example) -> dspy.Example:
         fields = self._signature.output_fields
-        demo = {self.query: example.input, self.answer: _value(example, fields[self.answer].annotation, self.answer)}
+        demo = {self.query: example.input, self.answer: _value(example.output, fields[self.answer].annotation)}
         if example.rationale is not None and RATIONALE in fields:
             demo[RATIONALE] = example.rationale
         return dspy.Example(**demo)
@@ -115,14 +117,9 @@ def _field(name: str, given: str | None, names: list[str]) -> str:
     raise ParameterError(f"{name} must be one of the fields {', '.join(names)} of the signature, got {given!r}")
 
 
-def _value(example: Example, kind: Any, name: str) -> Any:
-    """Return an output as the type of its field. The error names the example, and does not quote it."""
-    try:
-        return parse_value(example.output, kind)
-    except Exception:
-        pass
-    # Not in the handler: DSPy's error quotes the text.
-    raise ParameterError(
-        f"example {example.id!r}: its output is not a value of the field {name!r}, of type {kind}. "
-        "Forget it, and ingest it with such a value."
-    )
+def _value(text: str, kind: Any) -> Any:
+    """Return an output as the type of its field, as DSPy reads it in a model's answer."""
+    with suppress(Exception):
+        return parse_value(text, kind)
+    # DSPy does not check demonstrations. Its own decision types are shown by labels, which are not their values.
+    return text

@@ -19,7 +19,7 @@ __all__ = ["DemonstrationHook", "with_demonstrations"]
 
 # The proxy's names for chat completions and for Anthropic's messages.
 CALLS = {"completion", "acompletion", "anthropic_messages"}
-HEAD = {"system", "developer"}
+HEAD = ("system", "developer")
 NO_CACHE = {"no-cache": True, "no-store": True}
 
 
@@ -41,7 +41,7 @@ def with_demonstrations(erase: Erase, messages: Sequence[Any]) -> list[Any]:
     """
     query = next((text for text in map(_text_of_user, reversed(messages)) if text), None)
     turns = [] if query is None else chain.from_iterable(checked(erase).prompt(query).window_messages)
-    start = next((i for i, message in enumerate(messages) if message.get("role") not in HEAD), len(messages))
+    start = next((i for i, message in enumerate(messages) if _role(message) not in HEAD), len(messages))
     return [*messages[:start], *turns, *messages[start:]]
 
 
@@ -87,9 +87,14 @@ class DemonstrationHook(CustomLogger):
         return {**data, "messages": shown, **own}
 
 
+def _role(message: Any) -> Any:
+    # Messages are checked by the model's server, not here.
+    return message.get("role") if isinstance(message, dict) else None
+
+
 def _text_of_user(message: Any) -> str | None:
     """Return the text of a user's message, without images and results of tools; None if it has none."""
-    if not isinstance(message, dict) or message.get("role") != "user":
+    if _role(message) != "user":
         return None
     content = message.get("content")
     if isinstance(content, list):
