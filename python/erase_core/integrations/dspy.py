@@ -15,6 +15,7 @@ from erase_core.integrations import checked, extra
 with extra("dspy"):
     import dspy  # type: ignore[import-untyped]
     from dspy.adapters.utils import parse_value  # type: ignore[import-untyped]
+    from dspy.dsp.utils.settings import main_thread_config  # type: ignore[import-untyped]
 
 __all__ = ["Demonstrated"]
 
@@ -25,8 +26,9 @@ class Demonstrated(dspy.Module):  # type: ignore[misc]
     """A predictor that is shown a store's demonstrations, chosen for each call's input.
 
     The demonstrations are given to the predictor with the call, after those of its own. They are never in `demos`, so
-    neither `save` nor an optimiser finds them. DSPy records no history of these calls, as it would keep their prompts,
-    and caches no answers to them. A copy of the module has the same store handle; a pickle opens the store by its path.
+    neither `save` nor an optimiser finds them. DSPy records no history of these calls, which would keep their prompts.
+    It does not keep the answers, which may quote: they are not cached, and traced only if an optimiser asks for it. A
+    copy of the module has the same store handle; a pickle opens the store by its path.
 
     Parameters
     ----------
@@ -70,12 +72,12 @@ class Demonstrated(dspy.Module):  # type: ignore[misc]
 
     def forward(self, **inputs: Any) -> Any:
         """Call the program with the demonstrations for its input."""
-        with dspy.context(disable_history=True):
+        with _unrecorded():
             return self.program(**self._demonstrated(inputs))
 
     async def aforward(self, **inputs: Any) -> Any:
         """Call the program with the demonstrations for its input, which are looked up in a thread."""
-        with dspy.context(disable_history=True):
+        with _unrecorded():
             return await self.program.acall(**await asyncio.to_thread(self._demonstrated, inputs))
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
@@ -106,6 +108,13 @@ class Demonstrated(dspy.Module):  # type: ignore[misc]
         if example.rationale is not None and RATIONALE in fields:
             demo[RATIONALE] = example.rationale
         return dspy.Example(**demo)
+
+
+def _unrecorded() -> Any:
+    """Let DSPy record no prompts, and answers only for who has asked for a trace, as optimisers do."""
+    # By default DSPy keeps a trace of the last 10,000 answers for the whole process.
+    traced = dspy.settings.trace is not main_thread_config["trace"]
+    return dspy.context(disable_history=True, **({} if traced else {"trace": None}))
 
 
 def _field(name: str, given: str | None, names: list[str]) -> str:
