@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 from erase_core.erase import Erase
@@ -110,11 +111,13 @@ class Demonstrated(dspy.Module):  # type: ignore[misc]
         return dspy.Example(**demo)
 
 
-def _unrecorded() -> Any:
+@contextmanager
+def _unrecorded() -> Iterator[None]:
     """Let DSPy record no prompts, and answers only for who has asked for a trace, as optimisers do."""
     # By default DSPy keeps a trace of the last 10,000 answers for the whole process.
     traced = dspy.settings.trace is not main_thread_config["trace"]
-    return dspy.context(disable_history=True, **({} if traced else {"trace": None}))
+    with dspy.context(disable_history=True, **({} if traced else {"trace": None})):
+        yield
 
 
 def _field(name: str, given: str | None, names: list[str]) -> str:

@@ -13,6 +13,7 @@ from erase_core.errors import ParameterError
 from erase_core.integrations import checked, extra
 
 with extra("litellm"):
+    import litellm
     from litellm.integrations.custom_logger import CustomLogger
 
 __all__ = ["DemonstrationHook", "with_demonstrations"]
@@ -85,6 +86,14 @@ class DemonstrationHook(CustomLogger):
         # Another list and another dict: the proxy logs those that it received.
         own = {} if self.cache else {"cache": {**(data.get("cache") or {}), **NO_CACHE}}
         return {**data, "messages": shown, **own}
+
+    async def async_log_success_event(self, *_: Any, **__: Any) -> None:
+        """Drop the last request of this process, which LiteLLM keeps with its answer."""
+        litellm.error_logs.clear()
+
+    async def async_log_failure_event(self, *_: Any, **__: Any) -> None:
+        """Drop the last request of this process, which LiteLLM keeps."""
+        litellm.error_logs.clear()
 
 
 def _role(message: Any) -> Any:
