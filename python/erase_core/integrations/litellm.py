@@ -82,7 +82,7 @@ class DemonstrationHook(CustomLogger):
         except ParameterError as error:
             from fastapi import HTTPException  # the proxy is a FastAPI application
 
-            raise HTTPException(400, {"error": str(error)}) from None
+            raise HTTPException(400, str(error)) from None
         # Another list and another dict: the proxy logs those that it received.
         own = {} if self.cache else {"cache": {**(data.get("cache") or {}), **NO_CACHE}}
         return {**data, "messages": shown, **own}
