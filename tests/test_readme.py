@@ -153,4 +153,5 @@ def test_code_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         if language == "sh":
             subprocess.run(["bash", "-euc", code], check=True, timeout=HANG)
         else:
-            exec(compile(code, page, "exec"), names)
+            # Not the name of a file, of which a library would read the page as the source of a function.
+            exec(compile(code, f"<{page}>", "exec"), names)

@@ -7,7 +7,7 @@ from typing import Any
 
 from erase_core.erase import Erase
 from erase_core.examples.example import Example
-from reachable import canary
+from reachable import canary, renew_canaries
 from small_stores import WordEmbedder
 
 COUNT = 6
@@ -15,10 +15,10 @@ GONE = "ann"
 
 
 class UnrecordedEmbedder(WordEmbedder):
-    """An embedder that keeps none of the texts."""
+    """An embedder that keeps none of the texts, and does not see the words that differ from run to run."""
 
     def _vector(self, text: str) -> Any:
-        vector = super()._vector(text)
+        vector = super()._vector(" ".join(word for word in text.split() if not word.startswith("canary-")))
         self.texts.clear()
         return vector
 
@@ -34,8 +34,10 @@ def query(number: int) -> str:
 def canary_store(path: Path, **settings: Any) -> Erase:
     """A store whose demonstrations for `query(0)` begin or end with the example of the subject `GONE`.
 
-    Its input and output both have the word `canary(0)`, and those of the others `canary(1)` and so on.
+    Its input and output both have the word `canary(0)`, and those of the others `canary(1)` and so on. Each store has
+    words of its own, so ask for them when it is made.
     """
+    renew_canaries()
     erase = Erase.create(path, **{"n_shots": 2, "embedder": UnrecordedEmbedder(), **settings})
     erase.ingest(
         [

@@ -16,16 +16,26 @@ from typing import Any
 
 import numpy as np
 
-DEPTH = 4
+# How many findings are described, each in a pass over all objects, and by how many of what leads to them.
+DESCRIBED, DEPTH = 2, 4
 # Kinds of objects that do not show the collector all that they refer to.
 SHY = {np.ndarray, io.StringIO, io.BytesIO}
+TEXTS: tuple[type, ...] = (str, bytes, bytearray, array.array)
 # Those that the collector may not track, since nothing that they hold refers to anything.
 UNTRACKED = {tuple, dict}
 
+_generation = 0
+
 
 def canary(number: int = 0) -> str:
-    """A word that is nowhere else. Each call makes it anew."""
-    return "-".join(["canary", f"{7919 * (number + 1):x}", "zqx"])
+    """A word that is nowhere else. Each call makes the text anew."""
+    return "-".join(["canary", f"{7919 * (number + 1):x}", f"{_generation:x}", "zqx"])
+
+
+def renew_canaries() -> None:
+    """Make all words others from here on, since pytest keeps what earlier tests have logged and printed."""
+    global _generation
+    _generation += 1
 
 
 def holders(needle: str) -> list[str]:
@@ -35,7 +45,7 @@ def holders(needle: str) -> list[str]:
     with it are put together at run time: by `canary(3)`, not by a literal.
     """
     gc.collect()
-    encoded, texts = needle.encode(), {each for kind in (str, bytes, bytearray, array.array) for each in _kinds(kind)}
+    encoded, texts = needle.encode(), {each for kind in TEXTS for each in _kinds(kind)}
     wanted = texts | SHY | UNTRACKED
     frames = list(_frames())
     # Until Python 3.13 a frame keeps the dict that it has returned, with what was in it then, so that is renewed.
@@ -46,14 +56,17 @@ def holders(needle: str) -> list[str]:
         seen = [each for each in things if type(each) in texts and _has(each, needle, encoded)]
         found |= {id(each): each for each in seen if each is not needle and each is not encoded}
         things = [each for each in _referents(things) if type(each) in wanted and not gc.is_tracked(each)]
-    return [_described(each, [found]) for each in found.values()]
+        del seen  # or it would be among what leads to a finding
+    first, others = list(found.values())[:DESCRIBED], list(found.values())[DESCRIBED:]
+    return [_described(each, [found, first, others]) for each in first] + [type(each).__name__ for each in others]
 
 
 def _kinds(kind: type) -> Iterator[type]:
     """Yield a class and all that are derived from it."""
     yield kind
-    for each in kind.__subclasses__():
-        yield from _kinds(each)
+    derived: type
+    for derived in kind.__subclasses__():
+        yield from _kinds(derived)
 
 
 def _frames() -> Iterator[FrameType]:
