@@ -335,7 +335,7 @@ def test_optimisers_find_only_their_own_demonstrations(erase: Erase, server: Ser
     ids=["another module", "no module", "two inputs", "no input", "two outputs", "the reasoning"],
 )
 def test_wrong_programs_and_fields_are_refused(
-    erase: Erase, program: Callable[[], Any], fields: dict[str, str], words: list[str]
+    erase: Erase, program: Callable[[], Any], fields: dict[str, Any], words: list[str]
 ) -> None:
     refused(lambda: Demonstrated(program(), erase, **fields), ParameterError, *words)
 
