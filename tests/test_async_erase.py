@@ -270,12 +270,12 @@ def test_the_store_is_closed_after_the_calls_before(path: Path) -> None:
                 await call
         return twin
 
-    llm = Held()
+    llm, others = Held(), set(threading.enumerate())
     twin = run(calls())
     refused(twin.erase.status, StoreError, "closed")
     # A call after closing has begun a thread, which ends with its object.
     del twin
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - others:
         if thread.name.startswith("erase-async"):
             thread.join(ENOUGH)
             assert not thread.is_alive()
