@@ -18,7 +18,6 @@ from processes import HANG
 
 T = TypeVar("T")
 
-# Writes as `erase mcp` does, and collects garbage at SIGUSR1.
 VERSION = "2025-06-18"
 
 
