@@ -19,6 +19,8 @@ from small_stores import Elsewhere, new_path
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Haystack would report its use.
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
+# LiteLLM would fetch its list of prices.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 # Several processes run tests (`make test`): each with all the processor's threads would keep the others waiting.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")

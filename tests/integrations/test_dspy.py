@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from canary_stores import UnrecordedEmbedder
 from erase_core import Erase, Example, ParameterError
-from reachable import canary, holders
-from small_stores import WordEmbedder, create, found, refused
+from reachable import canary, holders, renew_canaries
+from small_stores import create, found, refused
 
-# Read when DSPy is imported: its cache is in the home folder, and LiteLLM fetches a list of prices.
+# Read when DSPy is imported: its cache is in the home folder otherwise.
 os.environ["DSPY_CACHEDIR"] = tempfile.mkdtemp()
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import dspy  # type: ignore[import-untyped]
 from chat_server import Server, by_request, says, serving
@@ -70,15 +70,13 @@ def erase(path: Path) -> Iterator[Erase]:
 
 
 def stored(path: Path) -> Erase:
-    embedder = WordEmbedder()
+    renew_canaries()
     examples = [
         Example(1, f"my parcel {canary()} is late", f"late {canary()}", f"because {canary()}"),
         Example(2, "please refund the kettle", "refund", "money"),
         Example(3, "the parcel is broken", "broken"),
     ]
-    erase = create(path, examples, strategy="knn", n_shots=2, embedder=embedder)
-    embedder.texts.clear()
-    return erase
+    return create(path, examples, strategy="knn", n_shots=2, embedder=UnrecordedEmbedder())
 
 
 @pytest.fixture

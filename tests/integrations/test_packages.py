@@ -9,7 +9,7 @@ from erase_core.errors import MissingPackageError
 from erase_core.integrations import extra
 from processes import run
 
-FRAMEWORKS = {"langchain": "langchain_core", "haystack": "haystack", "lm_eval": "lm_eval"}
+FRAMEWORKS = {name: name for name in ("dspy", "haystack", "litellm", "lm_eval")} | {"langchain": "langchain_core"}
 EXTRAS = {name: name.replace("_", "-") for name in FRAMEWORKS}
 
 

@@ -24,8 +24,17 @@ HEAD = ("system", "developer")
 NO_CACHE = {"no-cache": True, "no-store": True}
 
 
+class _Unkept(dict[str, Any]):
+    """A dict that stays empty."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        pass
+
+
 def with_demonstrations(erase: Erase, messages: Sequence[Any]) -> list[Any]:
     """Return messages with the demonstrations for the last text of the user, as turns before the conversation.
+
+    LiteLLM keeps the last request of a process in ``litellm.error_logs``. After a call of this function it keeps none.
 
     Parameters
     ----------
@@ -40,6 +49,8 @@ def with_demonstrations(erase: Erase, messages: Sequence[Any]) -> list[Any]:
     ParameterError, EmbedderError, LLMError, MissingPackageError, StoreError
         As `Erase.prompt`.
     """
+    # LiteLLM keeps the last request of the process and its answer here, and reads them nowhere.
+    litellm.error_logs = _Unkept()
     query = next((text for text in map(_text_of_user, reversed(messages)) if text), None)
     turns = [] if query is None else chain.from_iterable(checked(erase).prompt(query).window_messages)
     start = next((i for i, message in enumerate(messages) if _role(message) not in HEAD), len(messages))
@@ -86,14 +97,6 @@ class DemonstrationHook(CustomLogger):
         # Another list and another dict: the proxy logs those that it received.
         own = {} if self.cache else {"cache": {**(data.get("cache") or {}), **NO_CACHE}}
         return {**data, "messages": shown, **own}
-
-    async def async_log_success_event(self, *_: Any, **__: Any) -> None:
-        """Drop the last request of this process, which LiteLLM keeps with its answer."""
-        litellm.error_logs.clear()
-
-    async def async_log_failure_event(self, *_: Any, **__: Any) -> None:
-        """Drop the last request of this process, which LiteLLM keeps."""
-        litellm.error_logs.clear()
 
 
 def _role(message: Any) -> Any:
