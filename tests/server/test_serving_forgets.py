@@ -182,6 +182,33 @@ def test_chats_that_take_too_long_are_ended(path: Path, *, stream: bool) -> None
         assert f"answer {id_}" not in shown_in(served.model.bodies[-1])
 
 
+@pytest.mark.parametrize("options", [{"on_missing": "skip"}, {}], ids=["skip", "refuse"])
+def test_a_repeated_removal_waits_for_the_chats_that_the_first_one_waits_for(
+    path: Path, options: dict[str, str]
+) -> None:
+    """Who has not waited for the first answer asks again: "it is not there" must be true of the model server, too."""
+    with serving(path, some(9), waits) as served:
+        chat = threading.Thread(target=served.chat)
+        chat.start()
+        assert served.model.arrived.wait(60)
+        id_ = served.erase.demonstrations(QUERY)[0].id
+        with pytest.raises(httpx.ReadTimeout):
+            served.call("DELETE", f"/v1/examples/{id_}", timeout=httpx.Timeout(PATIENCE, read=0.5))
+        while not served.erase.status().n_receipts:
+            time.sleep(0.01)
+        answers_: list[httpx.Response] = []
+        again = threading.Thread(
+            target=lambda: answers_.append(served.call("DELETE", f"/v1/examples/{id_}", params=options))
+        )
+        again.start()
+        again.join(0.5)
+        assert answers_ == []
+        served.model.released.set()
+        again.join()
+        chat.join()
+        assert answers_[0].status_code == (200 if options else 404)
+
+
 # ---- the load ----
 def load(served: Served, seconds_of_clients: int, ids: list[int]) -> dict[int, int]:
     """Many clients ask while examples are forgotten; return the moment after each acknowledged removal."""

@@ -15,7 +15,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from erase_core.erase import Erase
 from erase_core.erasure.admission import OnDuplicate, OnForgotten
 from erase_core.erasure.request import Match, OnMissing
-from erase_core.errors import ScrubError
+from erase_core.errors import ScrubError, UnknownIdError, UnknownSubjectError
 from erase_core.reports import ForgetReport
 from erase_core.server.auth import route_for
 from erase_core.server.errors import ApiError
@@ -213,14 +213,19 @@ async def _ingest(
 
 
 async def _forget(service: Service, call: Callable[[Erase], ForgetReport]) -> dict[str, Any]:
-    """Forget, and wait until no chat shows what is forgotten."""
+    """Forget, and wait until no chat shows what is forgotten, by this request or by one that is still waiting."""
     try:
         report = await service.store(call)
     except ScrubError as error:
         if error.report is not None:
             await _drain(service, error.report)
         raise
+    except (UnknownIdError, UnknownSubjectError):
+        await service.in_flight.drained()
+        raise
     n_ended = 0 if report.dry_run else await _drain(service, report)
+    if report.n_missing and not report.dry_run:
+        await service.in_flight.drained()
     return {**report.to_dict(), "n_chats_ended": n_ended}
 
 
