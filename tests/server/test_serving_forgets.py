@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import time
 from pathlib import Path
@@ -131,6 +132,11 @@ def test_the_page_describes_every_route(path: Path) -> None:
     assert all(api["paths"][where][method]["description"] for method, where in routes)
     assert [where for method, where in routes if f"{method.upper()} {where}" not in page] == []
     assert "src=" not in page
+    for method, where in routes:
+        of = api["paths"][where][method]
+        in_path = [each["name"] for each in of.get("parameters", []) if each["in"] == "path" and each["required"]]
+        assert in_path == re.findall(r"{(\w+)}", where), "OpenAPI: each name in a path must be a parameter"
+        assert ("security" in of) == (where != "/healthz")
 
 
 # ---- chats in flight ----

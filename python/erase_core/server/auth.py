@@ -16,13 +16,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastapi import Request, Response
+from fastapi import Request, Response, Security
 from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
 
 from erase_core.errors import ParameterError, os_reason
 from erase_core.server.errors import ApiError
 
-__all__ = ["SCOPES", "Tokens", "check_scopes", "is_local", "new_token", "route_for"]
+__all__ = ["SCOPES", "TOKEN", "Tokens", "check_scopes", "is_local", "new_token", "route_for"]
 
 SCOPES = {
     "ask": "chats, and the list of models",
@@ -32,6 +33,8 @@ SCOPES = {
 }
 LINE = re.compile(r"([a-z,]+)\s+sha256:([0-9a-f]{64})")
 PREFIX = "erase_"
+# For the description of routes. `route_for` checks the token.
+TOKEN = Security(HTTPBearer(auto_error=False))
 
 
 class Entry(NamedTuple):
