@@ -170,6 +170,14 @@ def test_names_in_paths_are_hidden(tmp_path: Path) -> None:
     assert b"customer-77" not in everything(report).lower()
 
 
+def test_short_names_in_paths_are_hidden_as_words(tmp_path: Path) -> None:
+    path = tmp_path / "Ann" / "letters_of_ann 12" / "anna"
+    with create(path, [example(1, subject="Ann"), example(2, subject="12"), example(3)]) as erase:
+        erase.forget(subject=["Ann", "12"])
+        report = report_erasure(erase, subject=["Ann", "12"])
+    assert report.store.folder == str(tmp_path / "[hidden]" / "letters_of_[hidden] 12" / "anna")
+
+
 def test_texts_that_stay_or_are_short_are_not_searched_for(path: Path) -> None:
     """They would be found in what stays, and mean nothing there."""
     examples = [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,33 @@ def test_a_pipeline_is_saved_without_texts_and_works_where_it_is_loaded(
     component.close()
     assert asked(loaded) == ASKED
     component.close()
+
+
+def test_threads_that_run_it_together_open_the_store_once(
+    path: Path, erase: Erase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    all_want_it = threading.Barrier(5)
+
+    def opening(folder: object) -> Erase:
+        opened.append(folder)
+        time.sleep(0.2)  # so long that the others, which are not stopped, come in between
+        return erase
+
+    monkeypatch.setattr(Erase, "open", opening)
+    component = EraseDemonstrations(str(path))
+
+    def warm_up() -> None:
+        all_want_it.wait()
+        component.warm_up()
+
+    threads = [threading.Thread(target=warm_up) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    all_want_it.wait()
+    for thread in threads:
+        thread.join()
+    assert opened == [str(path)]
 
 
 def test_options_to_open_a_store_are_saved(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

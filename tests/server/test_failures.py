@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
@@ -14,8 +15,11 @@ import pytest
 from erase_core.errors import EraseError
 from erase_core.llm import ServerOptions
 from erase_core.server.errors import MEANINGS, response_for
-from served import CHUNKS, Served, answers, is_silent, sends, serving, waits
+from erase_core.server.in_flight import Exchange
+from erase_core.server.relay import Relay
+from served import ANSWER, CHUNKS, FakeModel, Served, answers, is_silent, sends, serving, waits
 from small_stores import Elsewhere, some
+from starlette.types import Message, Receive, Send
 
 SECRET = "zebra-4711"
 QUICK = ServerOptions(timeout=0.3)
@@ -110,7 +114,47 @@ def test_a_stream_that_stops_ends_with_an_error(path: Path) -> None:
         assert b"[DONE]" not in content
 
 
+def test_headers_of_the_model_server_that_cannot_be_passed_back_are_left_out(path: Path) -> None:
+    async def react(model: FakeModel, body: Any, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"application/json"), (b"x-request-id", "\u65e5".encode()), (b"retry-after", b"1")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": ANSWER})
+
+    with serving(path, some(4), react) as served:
+        answer = served.chat()
+        assert (answer.status_code, answer.headers["retry-after"]) == (200, "1")
+        assert "x-request-id" not in answer.headers
+
+
 # ---- clients ----
+def test_a_client_that_does_not_even_read_the_head_of_a_stream_delays_no_removal() -> None:
+    """As if it had asked before, on the same connection, and did not read that answer."""
+
+    async def run() -> list[str]:
+        exchange, ended, blocked, free = Exchange(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+        sent: list[str] = []
+
+        async def send(message: Message) -> None:
+            blocked.set()
+            await free.wait()
+            sent.append(message["type"])
+
+        async def receive() -> Message:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        source = httpx.Response(200, content=b"".join(CHUNKS))
+        relay = asyncio.ensure_future(Relay(source, exchange, ended.set, {})({"type": "http"}, receive, send))
+        await blocked.wait()
+        exchange.withdraw()
+        await asyncio.wait_for(ended.wait(), 60)
+        free.set()
+        await relay
+        return sent
+
+    assert asyncio.run(run()) == ["http.response.start", "http.response.body"]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_hangs_up_ends_the_request_to_the_model(path: Path, *, stream: bool) -> None:
     with serving(path, some(4), waits) as served:
@@ -205,8 +249,10 @@ def test_a_body_that_is_not_said_to_be_json_is_refused(served: Served) -> None:
 
 
 def test_without_tokens_only_this_machines_names_are_answered(served: Served) -> None:
-    for host, status in (("evil.example", 403), ("127.0.0.1.evil.example:80", 403), ("localhost:1", 200)):
-        assert served.call("GET", "/v1/status", headers={"Host": host}).status_code == status
+    evil = ("evil.example", "127.0.0.1.evil.example:80", "evil.example:127.0.0.1", "192.0.2.1", "0.0.0.0", "[::]:80")
+    own = ("localhost:1", "LOCALHOST", "127.0.0.1", "127.0.0.2:8000", "[::1]", "[::1]:8000")
+    for host, status in (*((host, 403) for host in evil), *((host, 200) for host in own)):
+        assert served.call("GET", "/v1/status", headers={"Host": host}).status_code == status, host
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["length", "chunked"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import time
 from pathlib import Path
@@ -131,6 +132,11 @@ def test_the_page_describes_every_route(path: Path) -> None:
     assert all(api["paths"][where][method]["description"] for method, where in routes)
     assert [where for method, where in routes if f"{method.upper()} {where}" not in page] == []
     assert "src=" not in page
+    for method, where in routes:
+        of = api["paths"][where][method]
+        in_path = [each["name"] for each in of.get("parameters", []) if each["in"] == "path" and each["required"]]
+        assert in_path == re.findall(r"{(\w+)}", where), "OpenAPI: each name in a path must be a parameter"
+        assert ("security" in of) == (where != "/healthz")
 
 
 # ---- chats in flight ----
@@ -180,6 +186,33 @@ def test_chats_that_take_too_long_are_ended(path: Path, *, stream: bool) -> None
         assert f"answer {id_}" in shown_in(served.model.bodies[-1])
         assert served.chat().status_code == 200
         assert f"answer {id_}" not in shown_in(served.model.bodies[-1])
+
+
+@pytest.mark.parametrize("options", [{"on_missing": "skip"}, {}], ids=["skip", "refuse"])
+def test_a_repeated_removal_waits_for_the_chats_that_the_first_one_waits_for(
+    path: Path, options: dict[str, str]
+) -> None:
+    """Who has not waited for the first answer asks again: "it is not there" must be true of the model server, too."""
+    with serving(path, some(9), waits) as served:
+        chat = threading.Thread(target=served.chat)
+        chat.start()
+        assert served.model.arrived.wait(60)
+        id_ = served.erase.demonstrations(QUERY)[0].id
+        with pytest.raises(httpx.ReadTimeout):
+            served.call("DELETE", f"/v1/examples/{id_}", timeout=httpx.Timeout(PATIENCE, read=0.5))
+        while not served.erase.status().n_receipts:
+            time.sleep(0.01)
+        answers_: list[httpx.Response] = []
+        again = threading.Thread(
+            target=lambda: answers_.append(served.call("DELETE", f"/v1/examples/{id_}", params=options))
+        )
+        again.start()
+        again.join(0.5)
+        assert answers_ == []
+        served.model.released.set()
+        again.join()
+        chat.join()
+        assert answers_[0].status_code == (200 if options else 404)
 
 
 # ---- the load ----

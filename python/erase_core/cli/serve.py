@@ -85,9 +85,9 @@ def serve(
     """
     _check_packages()
     from erase_core.server.app import build_app
-    from erase_core.server.auth import Tokens
+    from erase_core.server.auth import Tokens, is_local
     from erase_core.server.auth import new_token as made
-    from erase_core.server.running import bound, is_local, run, url_of
+    from erase_core.server.running import bound, run, url_of
 
     if new_token is not None:
         if token_file is None:

@@ -132,7 +132,8 @@ def report_erasure(
     noted = [as_receipt_ref("known", each) for each in checks.several("known", known)]
     places = [folders] if isinstance(folders, (str, PathLike)) else checks.several("folders", folders)
     checks.flag("picture", picture)
-    names = _searchable([name for name in request.named if isinstance(name, str)])
+    texts = [name for name in request.named if isinstance(name, str)]
+    names = _searchable(texts)
     with opened.lock:
         found, clusters, facts = opened.read(lambda reads: _read(opened, reads, request, names, picture=picture))
         cost = _cost_of(removal, found.receipts)
@@ -141,7 +142,7 @@ def report_erasure(
             opened, search.with_models, noted, progress=progress, without_vectors=search.without_models
         )
     scans = [search.of_folder(place) for place in places]
-    masked = _mask_of(names)
+    masked = _mask_of(texts)
     return ErasureReport(
         made=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         software=__version__,
@@ -253,9 +254,18 @@ def _searchable(texts: Sequence[str]) -> list[str]:
 
 
 def _mask_of(names: Sequence[str]) -> Callable[[object], str]:
-    """Return a function that hides names in a text that comes from elsewhere, such as a path."""
-    longest_first = sorted(names, key=len, reverse=True)
-    pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)", re.IGNORECASE)
+    """Return a function that hides names in a text that comes from elsewhere, such as a path.
+
+    Names that are too short to be searched for are hidden only as whole words, and numbers among these not at all.
+    """
+    long = set(_searchable(names))
+    longest_first = sorted(
+        (name for name in names if name in long or re.search(r"[^\W\d_]", name)), key=len, reverse=True
+    )
+    patterns = [
+        re.escape(name) if name in long else rf"(?<![^\W_]){re.escape(name)}(?![^\W_])" for name in longest_first
+    ]
+    pattern = re.compile("|".join(patterns) or r"(?!)", re.IGNORECASE)
 
     def masked(text: object) -> str:
         # Characters that change the direction of a text, or control a terminal, have no place on the page.

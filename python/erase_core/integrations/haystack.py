@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
@@ -18,6 +19,8 @@ with extra("haystack"):
 __all__ = ["EraseDemonstrations"]
 
 NAMED = ("embedder", "receipts", "public_keys", "key")
+# Not an attribute of a component, which can be copied and pickled.
+_opening = threading.Lock()
 
 
 @component
@@ -70,14 +73,16 @@ class EraseDemonstrations:
 
     def warm_up(self) -> None:
         """Open the store, if it is not open."""
-        if self._erase is None:
-            self._erase = Erase.open(self._store, **self._options)  # type: ignore[arg-type]
+        with _opening:  # pipelines may run it in several threads
+            if self._erase is None:
+                self._erase = Erase.open(self._store, **self._options)  # type: ignore[arg-type]
 
     def close(self) -> None:
         """Close the store, if this component has opened it. The next call opens it again."""
-        if self._erase is not None and self._erase is not self._store:
-            self._erase.close()
-            self._erase = None
+        with _opening:
+            if self._erase is not None and self._erase is not self._store:
+                self._erase.close()
+                self._erase = None
 
     @component.output_types(messages=list[ChatMessage], documents=list[Document])
     def run(self, query: str | None = None, messages: list[ChatMessage] | None = None) -> dict[str, Any]:

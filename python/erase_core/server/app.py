@@ -13,7 +13,7 @@ from erase_core._core import __version__
 from erase_core.erase import Erase
 from erase_core.selection import SELECTORS
 from erase_core.server import chat, examples, proof
-from erase_core.server.auth import Tokens, route_for
+from erase_core.server.auth import TOKEN, Tokens, route_for
 from erase_core.server.errors import HANDLERS
 from erase_core.server.observing import Observing
 from erase_core.server.pages import described
@@ -29,7 +29,7 @@ DRAIN = 30.0
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 
 open_router = APIRouter(tags=["server"])
-metrics_router = APIRouter(route_class=route_for("metrics"), tags=["server"])
+metrics_router = APIRouter(route_class=route_for("metrics"), tags=["server"], dependencies=[TOKEN])
 
 
 def build_app(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import os
 import re
 import secrets
@@ -15,13 +16,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastapi import Request, Response
+from fastapi import Request, Response, Security
 from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
 
 from erase_core.errors import ParameterError, os_reason
 from erase_core.server.errors import ApiError
 
-__all__ = ["SCOPES", "Tokens", "check_scopes", "new_token", "route_for"]
+__all__ = ["SCOPES", "TOKEN", "Tokens", "check_scopes", "is_local", "new_token", "route_for"]
 
 SCOPES = {
     "ask": "chats, and the list of models",
@@ -31,7 +33,8 @@ SCOPES = {
 }
 LINE = re.compile(r"([a-z,]+)\s+sha256:([0-9a-f]{64})")
 PREFIX = "erase_"
-LOCAL = ("127.0.0.1", "localhost", "[::1]")
+# For the description of routes. `route_for` checks the token.
+TOKEN = Security(HTTPBearer(auto_error=False))
 
 
 class Entry(NamedTuple):
@@ -97,9 +100,7 @@ class Tokens:
             401: the token is missing or wrong. 403: it does not have the scope, or the host is another one.
         """
         if self._entries is None:
-            host = request.headers.get("host", "").lower()
-            name = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
-            if name not in LOCAL:
+            if not is_local(re.sub(r":\d*$", "", request.headers.get("host", "")).strip("[]")):
                 raise ApiError(403, "wrong_host", "Without tokens, this server answers only as localhost or 127.0.0.1.")
             return
         kind, _, token = request.headers.get("authorization", "").partition(" ")
@@ -115,6 +116,14 @@ class Tokens:
             )
         if scope is not None and not any(scope in entry.scopes for entry in matching):
             raise ApiError(403, "insufficient_scope", f"The token does not have the scope {scope}.")
+
+
+def is_local(host: str) -> bool:
+    """Whether an address or a name means this machine, which only itself reaches by it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def check_scopes(text: str) -> frozenset[str]:

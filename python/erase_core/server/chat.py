@@ -6,12 +6,11 @@ import json
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Request, Security
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from fastapi.security import HTTPBearer
 
 from erase_core.server import local
-from erase_core.server.auth import route_for
+from erase_core.server.auth import TOKEN, route_for
 from erase_core.server.errors import ApiError
 from erase_core.server.in_flight import Exchange, HungUpError
 from erase_core.server.messages import chat_in, query_of, with_demonstrations
@@ -22,7 +21,7 @@ from erase_core.server.upstream import GARBAGE, kept_headers, read
 
 __all__ = ["router"]
 
-router = APIRouter(route_class=route_for("ask"), tags=["ask"], dependencies=[Security(HTTPBearer(auto_error=False))])
+router = APIRouter(route_class=route_for("ask"), tags=["ask"], dependencies=[TOKEN])
 
 # Room for an answer in the model's context, if a request does not say how long it may be.
 ANSWER_TOKENS = 512

@@ -7,17 +7,16 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from fastapi import APIRouter, Query, Request, Response, Security
-from fastapi.security import HTTPBearer
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 from starlette.convertors import Convertor, register_url_convertor
 
 from erase_core.erase import Erase
 from erase_core.erasure.admission import OnDuplicate, OnForgotten
 from erase_core.erasure.request import Match, OnMissing
-from erase_core.errors import ScrubError
+from erase_core.errors import ScrubError, UnknownIdError, UnknownSubjectError
 from erase_core.reports import ForgetReport
-from erase_core.server.auth import route_for
+from erase_core.server.auth import TOKEN, route_for
 from erase_core.server.errors import ApiError
 from erase_core.server.service import Serves, Service
 from erase_core.server.store_calls import id_of, would_add
@@ -43,7 +42,6 @@ class Anything(Convertor[str]):
 
 register_url_convertor("any", Anything())
 
-TOKEN = Security(HTTPBearer(auto_error=False))
 ingest_router = APIRouter(route_class=route_for("ingest"), tags=["ingest"], dependencies=[TOKEN])
 forget_router = APIRouter(route_class=route_for("forget"), tags=["forget"], dependencies=[TOKEN])
 
@@ -56,6 +54,12 @@ Forgotten = Annotated[
 ]
 Missing = Annotated[OnMissing, Query(description="What to do if it is not in the store.")]
 Spelling = Annotated[Match, Query(description="Whether subjects are compared as written, or without case and spaces.")]
+
+
+def _in_path(name: str) -> dict[str, Any]:
+    """Return the description of what `_named` reads from a path."""
+    schema = {"type": "string", "minLength": 1}
+    return {"parameters": [{"name": name, "in": "path", "required": True, "schema": schema}]}
 
 
 class Texts(BaseModel):
@@ -93,7 +97,12 @@ class Removal(BaseModel):
     dry_run: StrictBool = False
 
 
-@ingest_router.put("/v1/examples/{id:any}", summary="Add an example", responses={201: {"description": "Added"}})
+@ingest_router.put(
+    "/v1/examples/{id:any}",
+    summary="Add an example",
+    responses={201: {"description": "Added"}},
+    openapi_extra=_in_path("id"),
+)
 async def put(
     request: Request,
     response: Response,
@@ -128,7 +137,7 @@ async def post(request: Request, service: Serves, batch: Batch) -> dict[str, Any
     return await _ingest(request, service, rows, batch.on_forgotten, batch.on_duplicate, dry_run=batch.dry_run)
 
 
-@forget_router.delete("/v1/examples/{id:any}", summary="Forget an example")
+@forget_router.delete("/v1/examples/{id:any}", summary="Forget an example", openapi_extra=_in_path("id"))
 async def delete(
     request: Request, service: Serves, on_missing: Missing = "refuse", dry_run: DryRun = False
 ) -> dict[str, Any]:
@@ -141,7 +150,11 @@ async def delete(
     return await _forget(service, lambda e: e.forget(ids(e), on_missing=on_missing, dry_run=dry_run))
 
 
-@forget_router.delete("/v1/subjects/{subject:any}", summary="Forget all examples about a subject")
+@forget_router.delete(
+    "/v1/subjects/{subject:any}",
+    summary="Forget all examples about a subject",
+    openapi_extra=_in_path("subject"),
+)
 async def delete_subject(
     request: Request,
     service: Serves,
@@ -213,14 +226,19 @@ async def _ingest(
 
 
 async def _forget(service: Service, call: Callable[[Erase], ForgetReport]) -> dict[str, Any]:
-    """Forget, and wait until no chat shows what is forgotten."""
+    """Forget, and wait until no chat shows what is forgotten, by this request or by one that is still waiting."""
     try:
         report = await service.store(call)
     except ScrubError as error:
         if error.report is not None:
             await _drain(service, error.report)
         raise
+    except (UnknownIdError, UnknownSubjectError):
+        await service.in_flight.drained()
+        raise
     n_ended = 0 if report.dry_run else await _drain(service, report)
+    if report.n_missing and not report.dry_run:
+        await service.in_flight.drained()
     return {**report.to_dict(), "n_chats_ended": n_ended}
 
 

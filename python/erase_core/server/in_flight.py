@@ -92,6 +92,7 @@ class InFlight:
 
     def __init__(self) -> None:
         self._exchanges: set[Exchange] = set()
+        self._drains: set[asyncio.Task[int]] = set()
 
     def __len__(self) -> int:
         return len(self._exchanges)
@@ -121,7 +122,17 @@ class InFlight:
         int
             How many were withdrawn.
         """
-        forgotten = frozenset(ids)
+        drain = asyncio.ensure_future(self._drain(frozenset(ids), seconds))
+        self._drains.add(drain)
+        drain.add_done_callback(self._drains.discard)
+        return await drain
+
+    async def drained(self) -> None:
+        """Wait for the end of all exchanges that other calls of `drain` wait for."""
+        if self._drains:
+            await asyncio.wait(self._drains)
+
+    async def _drain(self, forgotten: frozenset[int | str], seconds: float) -> int:
         # Those that begin from here on choose from the store as it is after the removal.
         before = set(self._exchanges) if forgotten else set()
         if not before:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from fastapi import APIRouter, Security
-from fastapi.security import HTTPBearer
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, StrictInt, StrictStr
 
 from erase_core.receipts.receipt import HASH
-from erase_core.server.auth import route_for
+from erase_core.server.auth import TOKEN, route_for
 from erase_core.server.errors import ApiError
 from erase_core.server.service import Serves, Service
 from erase_core.verify.scan import SHORTEST
 
 __all__ = ["router", "status_router"]
 
-TOKEN = Security(HTTPBearer(auto_error=False))
 router = APIRouter(route_class=route_for("forget"), tags=["proof"], dependencies=[TOKEN])
 status_router = APIRouter(route_class=route_for(None), tags=["proof"], dependencies=[TOKEN])
 

@@ -44,12 +44,12 @@ class Relay(Response):
         super().__init__(None, headers={**headers, "Cache-Control": "no-cache"}, media_type=EVENTS)
         del self.headers["content-length"]
         self._source, self._exchange, self._end = source, exchange, end
+        self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
         last = b""
         try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await self._exchange.run(self._pass_on(send), receive)
         except HungUpError:
             return
@@ -62,9 +62,17 @@ class Relay(Response):
             finally:
                 # Before anything else is sent: a client that does not read must not delay a removal.
                 self._end()
+        if not self._started:
+            await self._start(send)
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
+    async def _start(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        self._started = True
+
     async def _pass_on(self, send: Send) -> None:
+        # Even this can wait: for a client that does not read what it asked for before on the same connection.
+        await self._start(send)
         async for each in events(self._source):
             await send({"type": "http.response.body", "body": each, "more_body": True})
 

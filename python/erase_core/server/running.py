@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import signal
 import socket
@@ -15,17 +14,9 @@ from fastapi import FastAPI
 from erase_core.errors import ParameterError, os_reason
 from erase_core.server.log import LOG
 
-__all__ = ["bound", "is_local", "run", "url_of"]
+__all__ = ["bound", "run", "url_of"]
 
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
-
-
-def is_local(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def bound(host: str, port: int) -> socket.socket:

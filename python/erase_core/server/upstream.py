@@ -148,8 +148,8 @@ async def read(response: httpx.Response) -> bytes:
 
 
 def kept_headers(response: httpx.Response) -> dict[str, str]:
-    """Return the headers of a response that are passed back."""
-    found = response.headers.items()
+    """Return the headers of a response that are passed back. Other characters than ASCII cannot be."""
+    found = ((name, value) for name, value in response.headers.items() if f"{name}{value}".isascii())
     return {name: value for name, value in found if name in KEPT or name.startswith(KEPT_PREFIX)}
 
 
