@@ -195,7 +195,7 @@ def test_chats_that_take_too_long_are_ended(path: Path, *, stream: bool) -> None
 def test_a_repeated_removal_waits_for_the_chats_that_the_first_one_waits_for(
     path: Path, options: dict[str, str]
 ) -> None:
-    """Who has not waited for the first answer asks again: "it is not there" must be true of the model server, too."""
+    """Who has not waited for the first answer asks again: "it is missing" must be true of the model server, too."""
     with serving(path, some(9), waits) as served:
         chat = threading.Thread(target=served.chat)
         chat.start()
