@@ -271,7 +271,7 @@ def _reason(error: BaseException | None, place: str) -> str:
         return " ".join(str(error).split("\n"))
     if isinstance(error, OSError):
         return f"{place}: {os_reason(error)}"
-    _log.error("%s: unexpected %s", place, type(error).__name__)
+    _log.error("unexpected %s", type(error).__name__)  # the place may be an address as the client wrote it
     return f"{place}: unexpected {type(error).__name__}. Try the same with the command `erase`, and report it."
 
 

@@ -178,6 +178,16 @@ def test_short_names_in_paths_are_hidden_as_words(tmp_path: Path) -> None:
     assert report.store.folder == str(tmp_path / "[hidden]" / "letters_of_[hidden] 12" / "anna")
 
 
+def test_the_size_of_the_files_does_not_show_how_long_the_removed_text_was(tmp_path: Path) -> None:
+    sizes = set()
+    for n_words in (1, 500):
+        with create(tmp_path / str(n_words), [example(1, "word " * n_words), *map(example, range(2, 9))]) as erase:
+            erase.forget(1)
+            sizes.add(report_erasure(erase, 1).searched.n_bytes)
+    assert len(sizes) == 1
+    assert min(sizes) > 0
+
+
 def test_texts_that_stay_or_are_short_are_not_searched_for(path: Path) -> None:
     """They would be found in what stays, and mean nothing there."""
     examples = [

@@ -252,6 +252,18 @@ def test_an_unexpected_error_is_named_without_what_it_may_quote(
     assert not [record for record in caplog.records if CANARY in record.getMessage() or record.exc_info]
 
 
+def test_an_unexpected_error_is_logged_without_the_address_that_was_read(
+    erase: Erase, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(erase: Erase) -> None:
+        raise KeyError
+
+    monkeypatch.setattr(Erase, "receipts", fail)
+    with pytest.raises(MCPError):
+        with_client(make_server(erase), lambda client: client.read_resource("erase://receipts/customer-77"))
+    assert [record.getMessage() for record in caplog.records] == ["unexpected KeyError"]
+
+
 def test_an_error_of_a_callers_embedder_shows_no_text(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     embedder = WordEmbedder()
     erase = create(path, some(12), strategy="knn", embedder=embedder)

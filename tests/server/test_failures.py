@@ -16,6 +16,7 @@ from erase_core.errors import EraseError
 from erase_core.llm import ServerOptions
 from erase_core.server.errors import MEANINGS, response_for
 from erase_core.server.in_flight import Exchange
+from erase_core.server.log import LOG
 from erase_core.server.relay import Relay
 from served import ANSWER, CHUNKS, FakeModel, Served, answers, is_silent, sends, serving, waits
 from small_stores import Elsewhere, some
@@ -127,6 +128,22 @@ def test_headers_of_the_model_server_that_cannot_be_passed_back_are_left_out(pat
 
 
 # ---- clients ----
+def test_a_client_that_hangs_up_while_it_sends_is_not_an_error_of_the_server(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(path, some(4)) as served, caplog.at_level("INFO", LOG):
+        host, port = served.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b'Content-Length: 100\r\n\r\n{"messages"'
+            )
+        while not caplog.records:
+            time.sleep(0.01)
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert caplog.messages[0].startswith("POST /v1/chat/completions 499 ")
+
+
 def test_a_client_that_does_not_even_read_the_head_of_a_stream_delays_no_removal() -> None:
     """As if it had asked before, on the same connection, and did not read that answer."""
 

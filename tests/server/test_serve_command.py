@@ -159,7 +159,14 @@ def test_requests_that_do_not_end_are_ended(store: Path) -> None:
         assert served.end() == 0
         assert model.hung_up.wait(PATIENCE)
         chat.join()
+        (answer,) = failed
+        assert isinstance(answer, httpx.Response)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopped")
         assert QUERY not in served.log
+        assert [
+            line for line in served.said[1:] if not re.match(r"\d{4}-\d\d-\d\d [\d:,]+ (INFO|WARNING|ERROR) ", line)
+        ] == []
+        assert "CancelledError" in served.log
 
 
 def test_another_address_needs_tokens(store: Path, tmp_path: Path) -> None:

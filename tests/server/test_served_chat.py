@@ -147,9 +147,13 @@ def test_ids_can_be_hidden_and_any_id_is_a_valid_header(path: Path) -> None:
     with serving(path, [Example(id_, "a parcel", "yes") for id_ in ids]) as served:
         answer = served.chat()
         assert sorted(json.loads(answer.headers["Erase-Demonstrations"])) == sorted(ids)
-    with serving(path.with_name("other"), some(8), shows_ids=False) as served:
+    shared: dict[str, Any] = {"strategy": "random"}
+    with serving(path.with_name("other"), some(8), settings=shared, shows_ids=False) as served:
         headers = served.chat().headers
         assert ("Erase-Demonstrations" in headers, headers["Erase-Demonstration-Count"]) == (False, "3")
+        status = served.erase.status().to_dict()
+        assert status.pop("prompts") != []
+        assert served.call("GET", "/v1/status").json() == json.loads(json.dumps(status))
 
 
 def test_an_empty_store_adds_nothing(path: Path) -> None:

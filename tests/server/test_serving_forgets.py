@@ -58,6 +58,9 @@ def test_ids_in_paths_have_the_type_of_the_stores(path: Path) -> None:
     with serving(path) as served:
         assert served.call("PUT", "/v1/examples/7", json=body).status_code == 201
         assert served.erase.examples()[0].id == 7
+        for id_ in (-(2**63), 2**63 - 1):
+            assert served.call("PUT", f"/v1/examples/{id_}", json={**body, "input": f"parcel {id_}"}).status_code == 201
+        assert served.call("PUT", f"/v1/examples/{2**63}", json=body).json()["error"]["code"] == "id_type"
         assert served.call("PUT", "/v1/examples/007", json=body).status_code == 422
         assert served.call("PUT", "/v1/examples/8", json={**body, "id": 9}).status_code == 422
     with serving(path.with_name("texts")) as served:
@@ -192,7 +195,7 @@ def test_chats_that_take_too_long_are_ended(path: Path, *, stream: bool) -> None
 def test_a_repeated_removal_waits_for_the_chats_that_the_first_one_waits_for(
     path: Path, options: dict[str, str]
 ) -> None:
-    """Who has not waited for the first answer asks again: "it is not there" must be true of the model server, too."""
+    """Who has not waited for the first answer asks again: "it is missing" must be true of the model server, too."""
     with serving(path, some(9), waits) as served:
         chat = threading.Thread(target=served.chat)
         chat.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,12 @@ from erase_core.cli.completion import one_of
 from erase_core.cli.options import STDIN, named_and_listed, text_of
 from erase_core.erasure.request import Match
 from erase_core.errors import ParameterError
+from erase_core.examples.example import integer_in
 
 if TYPE_CHECKING:
     from erase_core.erase import Erase
 
 __all__ = ["Ids", "IdsFrom", "MatchBy", "Named", "Naming", "SubjectFrom", "Subjects", "SubjectsFrom"]
-
-INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 Ids = Annotated[list[str] | None, typer.Option("--id", help="The example with this id; may be repeated.")]
 IdsFrom = Annotated[
@@ -56,7 +54,7 @@ class Named(NamedTuple):
 
     def ids_for(self, erase: Erase) -> Sequence[int | str] | None:
         """Return ids in the type of the store: texts of integers become integers if the store's ids are integers."""
-        integers = {text: int(text) for text in self.ids or () if INTEGER.fullmatch(text)}
+        integers = {text: integer for text in self.ids or () if (integer := integer_in(text)) is not None}
         if self.ids is not None and integers and erase.id_type is int:
             return [integers.get(text, text) for text in self.ids]
         return self.ids

@@ -72,7 +72,8 @@ def serve(
         float, typer.Option(min=1, max=3600, help="Seconds that running requests have when the server is stopped.")
     ] = 30,
     hide_ids: Annotated[
-        bool, typer.Option("--hide-ids", help="Do not name the demonstrations in the headers of answers.")
+        bool,
+        typer.Option("--hide-ids", help="Do not name the demonstrations in the headers of answers and in the status."),
     ] = False,
     signing_key: Key = None,
     receipts: Receipts = None,

@@ -236,7 +236,7 @@ class _Search:
             with suppress(FileNotFoundError):  # another process may delete a file
                 sizes[file] = file.stat().st_size
         counts = (len(self._sought), len(self._vectors), self._n_short, self._n_staying)
-        return Searched(*counts, len(sizes), sum(sizes.values()))
+        return Searched(*counts, len(sizes), round(sum(sizes.values()), -5))
 
     def of_folder(self, place: str | PathLike[str]) -> ScanReport:
         """Search another folder. Names are searched for there in any case."""

@@ -85,7 +85,7 @@ class Searched:
     n_staying : int
         Texts that are also part of an example that stays, or of the settings, and so would be found.
     n_files, n_bytes : int
-        Number and size of the files.
+        Number and size of the files. The size is rounded to 0.1 MB: the files keep the length of what was removed.
     """
 
     n_texts: int

@@ -18,14 +18,13 @@ from typing import BinaryIO
 from erase_core.checks import MAX_ID, MIN_ID
 from erase_core.errors import ParameterError, SourceError
 from erase_core.examples.content import Content
-from erase_core.examples.example import RowFault, unstorable
+from erase_core.examples.example import INTEGER, RowFault, unstorable
 from erase_core.examples.rows import Rows, unique_labels
 
 __all__ = ["DELIMITED", "Dialect", "dialect_of", "read_delimited"]
 
 DELIMITED = {"csv": ",", "tsv": "\t"}
 QUOTE = '"'
-INTEGER = r"0|-?[1-9][0-9]{0,18}"
 FLOAT = r"(0|-?[1-9][0-9]*)\.0"
 # The form in which pandas and spreadsheets write large floats, and Java: 1.5E10.
 SCIENTIFIC = r"-?[0-9](?:(?:[.,][0-9]+)?[eE]\+|[.,][0-9]+[eE])[0-9]+"

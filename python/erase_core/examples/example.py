@@ -5,6 +5,7 @@ Reading rows from files and tables is left to `reading`; numbering examples with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -17,6 +18,8 @@ from erase_core.checks import MAX_ID, MIN_ID
 __all__ = ["AnyExample", "BadRow", "Example", "NewExample", "Reading"]
 
 FIELDS = ("id", "input", "output", "rationale", "subject")
+# An id that is an integer, as text.
+INTEGER = r"0|-?[1-9][0-9]{0,18}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +194,12 @@ def id_faults(rows: Sequence[tuple[int, AnyExample]], unit: str) -> dict[int, st
         else:
             seen[example.id] = line
     return faults
+
+
+def integer_in(text: str) -> int | None:
+    """Return a text that an integer id is written as, as that integer; None if it is another text."""
+    integer = int(text) if re.fullmatch(INTEGER, text) else None
+    return integer if integer is not None and MIN_ID <= integer <= MAX_ID else None
 
 
 def counted(n: int, noun: str) -> str:

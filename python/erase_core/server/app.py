@@ -56,7 +56,7 @@ def build_app(
     drain : float, default=30.0
         Seconds for which a removal waits for chats that show its examples, before it ends them.
     shows_ids : bool, default=True
-        Whether responses name the demonstrations by their ids.
+        Whether chats and the status name the demonstrations by their ids.
     """
     settings = erase.settings
     service = Service(

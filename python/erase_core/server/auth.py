@@ -23,7 +23,7 @@ from fastapi.security import HTTPBearer
 from erase_core.errors import ParameterError, os_reason
 from erase_core.server.errors import ApiError
 
-__all__ = ["SCOPES", "TOKEN", "Tokens", "check_scopes", "is_local", "new_token", "route_for"]
+__all__ = ["SCOPES", "TOKEN", "Tokens", "is_local", "new_token", "route_for"]
 
 SCOPES = {
     "ask": "chats, and the list of models",
@@ -81,7 +81,8 @@ class Tokens:
                 raise ParameterError(
                     f"--token-file: {file}: line {number} must be SCOPES sha256:HEX. Make tokens by --new-token."
                 )
-            entries.append(Entry(check_scopes(match[1]), match[2]))
+            scopes = _scopes_in(match[1], f"--token-file: {file}: line {number}")
+            entries.append(Entry(scopes, match[2]))
         if not entries:
             raise ParameterError(f"--token-file: {file} has no token, so nobody could use the server. Add one.")
         return cls(entries)
@@ -126,20 +127,6 @@ def is_local(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def check_scopes(text: str) -> frozenset[str]:
-    """Return the scopes in a text that separates them by commas.
-
-    Raises
-    ------
-    ParameterError
-        There is none, or one is unknown.
-    """
-    scopes = text.split(",")
-    if not all(scope in SCOPES for scope in scopes):
-        raise ParameterError(f"scopes must be some of {','.join(SCOPES)}, separated by commas, got {text!r:.60}")
-    return frozenset(scopes)
-
-
 def new_token(scopes: str, file: Path) -> str:
     """Make a token, append its hash to a file, which is made if there is none, and return the token.
 
@@ -148,7 +135,8 @@ def new_token(scopes: str, file: Path) -> str:
     ParameterError
         A scope is unknown, or the file cannot be written.
     """
-    named = ",".join(scope for scope in SCOPES if scope in check_scopes(scopes))
+    given = _scopes_in(scopes, "--new-token")
+    named = ",".join(scope for scope in SCOPES if scope in given)
     token = PREFIX + secrets.token_urlsafe(32)
     line = f"{named} sha256:{hashlib.sha256(token.encode()).hexdigest()}\n"
     try:
@@ -162,6 +150,13 @@ def new_token(scopes: str, file: Path) -> str:
     except OSError as error:
         raise ParameterError(f"--token-file: {file}: {os_reason(error)}") from error
     return token
+
+
+def _scopes_in(text: str, where: str) -> frozenset[str]:
+    scopes = text.split(",")
+    if not all(scope in SCOPES for scope in scopes):  # the text is not shown: it may be a token
+        raise ParameterError(f"{where} must have some of the scopes {','.join(SCOPES)}, separated by commas.")
+    return frozenset(scopes)
 
 
 def route_for(scope: str | None) -> type[APIRoute]:

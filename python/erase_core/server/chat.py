@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from starlette.requests import ClientDisconnect
 
 from erase_core.server import local
 from erase_core.server.auth import TOKEN, route_for
@@ -56,7 +57,11 @@ async def complete(request: Request, service: Serves) -> Response:
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "invalid_content_type", "The body must be JSON. Send Content-Type: application/json.")
-    body = chat_in(await request.body())
+    try:
+        content = await request.body()
+    except ClientDisconnect:
+        return Response(status_code=HUNG_UP)
+    body = chat_in(content)
     exchange = service.in_flight.begin()
     service.metrics.in_flight.inc()
     end = partial(_end, service, exchange)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -45,7 +44,6 @@ register_url_convertor("any", Anything())
 ingest_router = APIRouter(route_class=route_for("ingest"), tags=["ingest"], dependencies=[TOKEN])
 forget_router = APIRouter(route_class=route_for("forget"), tags=["forget"], dependencies=[TOKEN])
 
-INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 Id = StrictInt | StrictStr
 DryRun = Annotated[bool, Query(description="Only report what would change.")]
 Forgotten = Annotated[
@@ -119,7 +117,7 @@ async def put(
     """
     text = _named(request, "/v1/examples/")
     if example.id is None:
-        id_ = await service.store(lambda erase: id_of(erase, text, _integer(text)))
+        id_ = await service.store(lambda erase: id_of(erase, text))
     elif str(example.id) == text:
         id_ = example.id
     else:
@@ -145,7 +143,7 @@ async def delete(
     text = _named(request, "/v1/examples/")
 
     def ids(erase: Erase) -> list[int | str]:
-        return [id_of(erase, text, _integer(text))]
+        return [id_of(erase, text)]
 
     return await _forget(service, lambda e: e.forget(ids(e), on_missing=on_missing, dry_run=dry_run))
 
@@ -196,10 +194,6 @@ def _named(request: Request, before: str) -> str:
         return unquote_to_bytes(path.partition(b"?")[0]).decode().removeprefix(before)
     except UnicodeDecodeError:
         raise ApiError(400, "invalid_value", "The path is not in UTF-8. Escape it as UTF-8.") from None
-
-
-def _integer(text: str) -> int | None:
-    return int(text) if INTEGER.fullmatch(text) else None
 
 
 async def _ingest(

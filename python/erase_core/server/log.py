@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 
-__all__ = ["LOG", "log_failure", "logger"]
+__all__ = ["LOG", "OneLine", "log_failure", "logger"]
 
 LOG = "erase_core.server"
 MOST_PLACES = 6
 
 logger = logging.getLogger(LOG)
+
+
+class OneLine(logging.Formatter):
+    """Formats a record as one line. Of an error it has the class alone: a trace has its message and what led to it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        bare = copy.copy(record)
+        bare.exc_info = bare.exc_text = bare.stack_info = None
+        kind = record.exc_info[0] if record.exc_info else None
+        return " ".join([*super().format(bare).split(), *([] if kind is None else [kind.__name__])])
 
 
 def log_failure(error: BaseException) -> None:

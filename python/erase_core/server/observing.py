@@ -6,6 +6,7 @@ A line of the log has method, template of the route, status and time: no path, n
 from __future__ import annotations
 
 import time
+from asyncio import CancelledError
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -51,6 +52,10 @@ class Observing:
 
         try:
             await self._answer(scope, receive, observed)
+        except CancelledError:
+            if not status:
+                await response_for(stopped())(scope, receive, observed)
+            raise
         except Exception as error:
             response = response_for(error)  # which logs it
             if not status:
@@ -78,6 +83,16 @@ class Observing:
             return message
 
         await self._app(scope, limited, send)
+
+
+def stopped() -> ApiError:
+    """Return the error for a request that did not end before the server did."""
+    return ApiError(
+        503,
+        "stopped",
+        "The server was stopped before the request ended. An ingest or a removal may be done: send it again.",
+        retry_after="1",
+    )
 
 
 def too_large(most: int) -> ApiError:

@@ -40,8 +40,14 @@ class Claims(BaseModel):
 
 @status_router.get("/v1/status", summary="The contents of the store")
 async def status(service: Serves) -> dict[str, Any]:
-    """Return counts, settings and digest of the store. Any token will do."""
-    return (await service.store(lambda erase: erase.status())).to_dict()
+    """Return counts, settings and digest of the store, and its prompts by their ids. Any token will do.
+
+    If the server hides ids, the prompts are left out.
+    """
+    found = (await service.store(lambda erase: erase.status())).to_dict()
+    if not service.shows_ids:
+        del found["prompts"]
+    return found
 
 
 @router.get("/v1/receipts", summary="List the receipts")

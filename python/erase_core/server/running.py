@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from erase_core.errors import ParameterError, os_reason
-from erase_core.server.log import LOG
+from erase_core.server.log import LOG, OneLine
 
 __all__ = ["bound", "run", "url_of"]
 
@@ -69,7 +69,7 @@ def _ignored(number: int, frame: FrameType | None) -> None:
 
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(FORMAT))
+    handler.setFormatter(OneLine(FORMAT))
     for name, level in ((LOG, logging.INFO), ("uvicorn.error", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False

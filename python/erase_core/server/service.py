@@ -29,7 +29,7 @@ class Service:
     drain : float
         Seconds for which a removal waits for chats that show its examples, before it ends them.
     shows_ids : bool
-        Whether responses name the demonstrations by their ids.
+        Whether chats and the status name the demonstrations by their ids.
     default_model : str or None
         The model of requests that name none.
     keeps : {"first", "last"}

@@ -16,6 +16,7 @@ from erase_core.calls.queries import Queries
 from erase_core.calls.stored_windows import with_windows
 from erase_core.erase import Erase
 from erase_core.erasure.admission import Admission, OnDuplicate, OnForgotten
+from erase_core.examples.example import integer_in
 from erase_core.examples.reading import read_examples
 from erase_core.llm import Answer
 from erase_core.llm.prompt import Prompt
@@ -97,8 +98,9 @@ def would_add(
     return len(coming), n_left - admission.n_duplicates, admission.n_duplicates
 
 
-def id_of(erase: Erase, text: str, integer: int | None) -> int | str:
+def id_of(erase: Erase, text: str) -> int | str:
     """Return the id that a path names: an integer if it looks like one, unless the ids of the store are texts."""
+    integer = integer_in(text)
     return text if integer is None or erase.id_type is str else integer
 
 
