@@ -408,3 +408,10 @@ def test_the_demo_in_a_pipe(tmp_path: Path) -> None:
     assert max(map(len, result.stdout.splitlines())) <= 100
     assert "prompts equal" in result.stdout
     assert json_of("verify", "--store", folder)["ok"] is True
+
+
+@pytest.mark.parametrize("group", [[], ["receipts"]], ids=["erase", "receipts"])
+def test_without_a_command_the_help_is_printed(group: list[str]) -> None:
+    bare = erase(*group)
+    assert (bare.exit_code, bare.stdout) == (2, "")
+    assert bare.stderr == erase(*group, "--help").stdout

@@ -257,6 +257,20 @@ def test_a_wrong_request_is_an_error_in_openais_form_and_changes_nothing(
     assert served.call("GET", "/v1/status").json() == before
 
 
+@pytest.mark.parametrize(
+    ("path_", "body", "said"),
+    [
+        ("/chat/completions", {"messages": [USER]}, "ends in /v1"),
+        (POST, [{"input": SECRET, "output": SECRET}], "body: this is not an object"),
+    ],
+    ids=["base-url-without-v1", "list-without-examples"],
+)
+def test_usual_mistakes_are_explained(served: Served, path_: str, body: Any, said: str) -> None:
+    answer = served.call("POST", path_, json=body)
+    code_of(answer)
+    assert said in answer.json()["error"]["message"]
+
+
 def test_a_body_that_is_not_said_to_be_json_is_refused(served: Served) -> None:
     """A page in a browser can send such a body to any server without asking it."""
     for path in (CHAT, FORGET, POST):

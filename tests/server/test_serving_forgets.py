@@ -352,7 +352,7 @@ def test_metrics_count_by_route_and_have_no_texts_and_ids(path: Path) -> None:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-    assert values["erase_requests_total", "/v1/examples/{id:any}", "201"] == 3
+    assert values["erase_requests_total", "/v1/examples/{id}", "201"] == 3
     assert values["erase_requests_total", "/v1/chat/completions", "200"] == 1
     assert values["erase_requests_total", "unknown", "404"] == 1
     assert values["erase_examples_added_total", "", ""] == 3

@@ -19,6 +19,7 @@ app = typer.Typer(
     help="Keep examples that adapt a language model through its prompt, and forget them exactly.\n\n"
     "If a command opens a copy of a store from before a removal, it does the removal again, using the receipts.",
     epilog=output.exit_codes_help(),
+    no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )

@@ -218,6 +218,8 @@ def _line(error: BaseException, code: int) -> str:
         return "interrupted; unfinished work was not saved\n"
     if isinstance(error, UsageError):
         text = error.format_message()  # type: ignore[attr-defined]
+        if type(error).__name__ == "NoArgsIsHelpError":  # no command was named: the text is the help, many lines
+            return f"{text}\n"
     elif isinstance(error, (errors.EraseError, streams.Unprinted)):
         text = str(error)
     elif isinstance(error, OSError):

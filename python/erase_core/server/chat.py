@@ -50,7 +50,7 @@ BODY = {
 async def complete(request: Request, service: Serves) -> Response:
     """Put demonstrations for the last message of the user into the chat, and pass it to the model.
 
-    The demonstrations are turns of user and assistant after the messages of the system. All other fields are passed on
+    The demonstrations are turns of user and assistant after the system messages. All other fields are passed on
     unchanged, and so is the answer, as a whole or as a stream. `Erase-Demonstrations` has the ids of the demonstrations
     as a JSON array, `Erase-Demonstration-Count` their number, and `Erase-Digest` the digest of the model that chose
     them.

@@ -123,7 +123,7 @@ MEANINGS: dict[type[Exception], Meaning] = {
 }
 UNEXPECTED = Meaning(500, "unexpected", f"Something unexpected happened. {OPERATOR}")
 STATUSES = {
-    404: ("not_found", "There is nothing at this path. See /docs."),
+    404: ("not_found", "There is nothing at this path. The base URL of an OpenAI client ends in /v1. See /docs."),
     405: ("method_not_allowed", "The path does not have this method. See /docs."),
     413: ("too_large", "The body is too large. Send less at a time."),
 }
@@ -184,6 +184,8 @@ def _reason(fault: Mapping[str, Any]) -> str:
         return "this is not JSON"
     if kind == "extra_forbidden":
         return "there is no such field"
+    if kind == "model_attributes_type":
+        return "this is not an object"
     # pydantic's names of faults are fixed words, such as string_type; its messages may repeat what was sent.
     return kind.replace("_", " ")
 

@@ -81,8 +81,8 @@ def conversation(messages: Messages) -> str:
             raise ApiError(
                 400,
                 "unsupported_message",
-                "The model in this process takes its instruction from the template of the store. Leave the message "
-                "of the system out.",
+                "The model in this process takes its instruction from the template of the store. Leave system "
+                "messages out, or create the store with `template={'instruction': ...}`.",
             )
         content = message.get("content")
         parts = content if isinstance(content, list) else []
@@ -110,7 +110,7 @@ def with_demonstrations(
 ) -> tuple[Messages, list[int | str]]:
     """Return the messages of a chat with the demonstrations of a prompt, and the ids of those that found room.
 
-    The demonstrations are turns of user and assistant, after the messages of the system that the chat begins with. If
+    The demonstrations are turns of user and assistant, after the system messages that the chat begins with. If
     it begins with none, the instruction of the store's template is put before them.
 
     Parameters

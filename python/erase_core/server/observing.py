@@ -61,7 +61,7 @@ class Observing:
             if not status:
                 await response(scope, receive, observed)
         finally:
-            route = getattr(scope.get("route"), "path", NO_ROUTE)
+            route = getattr(scope.get("route"), "path_format", NO_ROUTE)
             method = scope["method"] if scope["method"] in METHODS else "other"
             seconds = time.perf_counter() - start
             self._metrics.observe(method, route, status, seconds)
