@@ -284,6 +284,8 @@ def test_without_tokens_only_this_machines_names_are_answered(served: Served) ->
     own = ("localhost:1", "LOCALHOST", "127.0.0.1", "127.0.0.2:8000", "[::1]", "[::1]:8000")
     for host, status in (*((host, 403) for host in evil), *((host, 200) for host in own)):
         assert served.call("GET", "/v1/status", headers={"Host": host}).status_code == status, host
+    for site, status in (("cross-site", 403), ("same-origin", 200), ("none", 200)):  # what a browser says of a page
+        assert served.call("GET", "/v1/verify", headers={"Sec-Fetch-Site": site}).status_code == status, site
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["length", "chunked"])

@@ -127,6 +127,15 @@ def test_the_context_length_is_from_the_servers_list(path: Path) -> None:
         assert int(answer.headers["Erase-Demonstration-Count"]) < 3
 
 
+@pytest.mark.parametrize("named", [{}, {"model": None}], ids=["no model", "null"])
+def test_a_chat_that_names_no_model_gets_the_stores(path: Path, named: dict[str, None]) -> None:
+    asked = {"messages": [{"role": "user", "content": QUERY}], **named}
+    with serving(path, some(8), settings={"llm": "of-the-store", "base_url": "http://127.0.0.1:9/v1"}) as served:
+        assert served.call("POST", "/v1/chat/completions", json=asked).status_code == 200
+        ((_, sent),) = served.model.requests
+    assert sent["model"] == "of-the-store"
+
+
 def test_the_key_goes_to_the_model_server_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-upstream")
     with serving(path, some(8)) as served:
@@ -194,6 +203,7 @@ def test_a_model_in_this_process(path: Path) -> None:
         {"tools": [{"type": "function"}]},
         {"n": 2},
         {"max_tokens": "many"},
+        {"max_tokens": 0},
         {"stop": 3},
         {"messages": [SYSTEM, {"role": "user", "content": QUERY}]},
         {"messages": [{"role": "user", "content": QUERY}, {"role": "assistant", "content": "x"}]},

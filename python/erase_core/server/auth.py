@@ -103,6 +103,8 @@ class Tokens:
         if self._entries is None:
             if not is_local(re.sub(r":\d*$", "", request.headers.get("host", "")).strip("[]")):
                 raise ApiError(403, "wrong_host", "Without tokens, this server answers only as localhost or 127.0.0.1.")
+            if request.headers.get("sec-fetch-site") == "cross-site":
+                raise ApiError(403, "wrong_host", "Without tokens, this server does not answer pages of other sites.")
             return
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         given = hashlib.sha256(token.strip().encode("latin-1", "replace")).hexdigest()

@@ -109,7 +109,7 @@ async def _proxied(service: Service, exchange: Exchange, body: dict[str, Any], e
     if upstream is None:
         raise RuntimeError("there is no upstream")
     query = query_of(body["messages"])
-    if "model" not in body:
+    if body.get("model") is None:
         if service.default_model is None:
             raise ApiError(400, "no_model", "The request names no model, and the store does not either. Give model.")
         body = {**body, "model": service.default_model}

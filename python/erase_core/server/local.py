@@ -43,7 +43,8 @@ def asked(body: dict[str, Any]) -> tuple[str, int]:
             "gives one answer. Leave other fields out.",
         )
     _stops(body)
-    most = body.get("max_completion_tokens") or body.get("max_tokens") or DEFAULT_TOKENS
+    limits = (body.get(name) for name in ("max_completion_tokens", "max_tokens"))
+    most = next((limit for limit in limits if limit is not None), DEFAULT_TOKENS)
     if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= MAX_TOKENS:
         raise ApiError(400, "invalid_value", f"max_tokens must be an integer from 1 to {MAX_TOKENS}.")
     return conversation(body["messages"]), most
