@@ -10,6 +10,7 @@ import array
 import gc
 import io
 import sys
+import warnings
 from collections.abc import Iterator
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
@@ -44,7 +45,9 @@ def holders(needle: str) -> list[str]:
     The needle itself is no finding, nor is another reference to it. A test must have no other copy of it, so texts
     with it are put together at run time: by `canary(3)`, not by a literal.
     """
-    gc.collect()
+    with warnings.catch_warnings():  # of what other tests have left open
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
     encoded, texts = needle.encode(), {each for kind in TEXTS for each in _kinds(kind)}
     wanted = texts | SHY | UNTRACKED
     frames = list(_frames())

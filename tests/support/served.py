@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -33,13 +34,21 @@ Body = dict[str, Any]
 Reaction = Callable[["FakeModel", Body, Receive, Send], Awaitable[None]]
 
 
+async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+    await server.serve(sockets=[listener])
+    # Connections that were closed at the end are gone after the next rounds of the loop. Otherwise they would be found
+    # unclosed by a later test that collects garbage.
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+
+
 @contextmanager
 def running(app: Any) -> Iterator[str]:
     """The address at which an application answers, for as long as this lasts."""
     with bound("127.0.0.1", 0) as listener:
         config = uvicorn.Config(app, log_config=None, access_log=False, **AS_INSTALLED, timeout_graceful_shutdown=30)
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread = threading.Thread(target=lambda: asyncio.run(_serve(server, listener)))
         thread.start()
         while not server.started and thread.is_alive():
             time.sleep(0.005)
