@@ -22,7 +22,7 @@ from checkout import ROOT
 from command_line_reference import commands
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from erase_core import _core
+from erase_core import Erase, _core
 from processes import HANG
 from small_stores import create, some
 
@@ -154,7 +154,7 @@ def test_every_block_is_one_that_runs_or_plain_text(page: str) -> None:
 
 
 def before(page: str, folder: Path) -> None:
-    """Make what a page's code finds: a receipt, and the key that signed it."""
+    """Make what a page's code finds: a receipt and the key that signed it; a store."""
     if page == "docs/receipts.md":
         private = Ed25519PrivateKey.generate()
         pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -164,6 +164,11 @@ def before(page: str, folder: Path) -> None:
         with create(folder / "store", some(2), receipts=folder / "all", signing_key=folder / "private.pem") as erase:
             erase.forget(1)
         shutil.copy(folder / "all" / "00000001.json", folder)
+    if page == "docs/mcp.md":
+        with Erase.create(folder / "store", n_shots=2, strategy="kmeans") as erase:
+            erase.ingest(
+                [{"input": "where is my parcel?", "output": "delivery"}, {"input": "refund!", "output": "refund"}]
+            )
 
 
 @pytest.mark.parametrize("page", PAGES)

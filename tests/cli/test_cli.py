@@ -87,7 +87,6 @@ def test_an_unexpected_error_is_named_but_not_quoted(capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     "arguments",
     [
-        (),
         ("embed",),
         ("ask",),
         ("status", "--loud"),
@@ -120,7 +119,7 @@ def test_an_unexpected_error_is_named_but_not_quoted(capsys: pytest.CaptureFixtu
 def test_wrong_usage(store: Path, arguments: Sequence[object]) -> None:
     before = contents(store)
     path = store.parent / "new" if arguments[:1] == ("init",) else store
-    options = () if arguments[:1] in ((), ("embed",), ("demo",)) else ("--store", path)
+    options = () if arguments[:1] in (("embed",), ("demo",)) else ("--store", path)
     check_refused(erase(*arguments, *options), 2)
     assert contents(store) == before
     assert not (store.parent / "new").exists()
