@@ -65,6 +65,8 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # The longest first: at the end, one process would run them and the others wait.
+    items.sort(key=lambda item: "test_code_runs" not in item.name)
     if config.getoption("--slow"):
         return
     for item in items:

@@ -100,6 +100,7 @@ def test_parameters_that_share_a_description_are_taken_apart() -> None:
 
 
 # ---- the notebook ----
+@pytest.mark.slow  # `make docs` runs it, too
 def test_the_notebook_runs_as_a_program(tmp_path: Path) -> None:
     source = DOCS / "notebook" / "support_desk.py"
     done = subprocess.run(
