@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 from erase_core.erase import Erase
-from erase_core.errors import MissingPackageError, PromptTooLongError
+from erase_core.errors import PromptTooLongError
 from erase_core.examples.example import Example
 from erase_core.llm import OpenAILLM
-from erase_core.llm.packaged import packaged_model
 from erase_core.llm.prompt import Prompt, Template
+from llama_server import packaged_model_served
 from small_stores import ONE_PROMPT, WordEmbedder
 
 pytest.importorskip("openai", reason="needs openai: pip install 'erase-core[openai]'")
-xllamacpp = pytest.importorskip("xllamacpp", reason="needs a llama.cpp server: pip install xllamacpp")
 
 CONTEXT = 512
 OPTIONS = [
@@ -34,21 +33,8 @@ EXAMPLES = tuple(Example(i, f"a question about {option}", option) for i, option 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The address of a server with the packaged model and a context of 512 tokens."""
-    try:
-        model = packaged_model()
-    except MissingPackageError as error:
-        pytest.skip(str(error))
-    params = xllamacpp.CommonParams()
-    params.model.path = str(model)
-    params.hostnames = ["127.0.0.1"]
-    params.port = 0  # any that is free
-    params.n_ctx, params.n_parallel, params.n_gpu_layers = CONTEXT, 1, 0
-    # On few processors threads that wait for one another by spinning take minutes.
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-    params.warmup, params.verbosity = False, -1
-    server = xllamacpp.Server(params)
-    yield f"{server.listening_address}/v1"
-    del server
+    with packaged_model_served(CONTEXT) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -9,17 +9,14 @@ from typing import Any
 
 import openai
 import pytest
-from erase_core.errors import MissingPackageError
 from erase_core.examples.example import Example
 from erase_core.llm import ServerOptions
-from erase_core.llm.packaged import packaged_model
 from erase_core.server.app import build_app
 from erase_core.server.upstream import Upstream
+from llama_server import packaged_model_served
 from openai import OpenAI
 from served import running
 from small_stores import create
-
-xllamacpp = pytest.importorskip("xllamacpp", reason="needs a llama.cpp server: pip install xllamacpp")
 
 EXAMPLES = [Example(i, f"Say the word number {i}.", "zebra") for i in range(12)]
 ASKED: Any = {"model": "packaged", "temperature": 0, "max_tokens": 6, "seed": 1}
@@ -29,20 +26,8 @@ QUESTION: Any = {"role": "user", "content": "Say the word number 99."}
 @pytest.fixture(scope="module")
 def behind() -> Iterator[str]:
     """The address of a server with the packaged model and a context of 512 tokens."""
-    try:
-        model = packaged_model()
-    except MissingPackageError as error:
-        pytest.skip(str(error))
-    params = xllamacpp.CommonParams()
-    params.model.path = str(model)
-    params.hostnames = ["127.0.0.1"]
-    params.port = 0
-    params.n_ctx, params.n_parallel, params.n_gpu_layers = 512, 1, 0
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-    params.warmup, params.verbosity = False, -1
-    server = xllamacpp.Server(params)
-    yield f"{server.listening_address}/v1"
-    del server
+    with packaged_model_served(512) as url:
+        yield url
 
 
 @pytest.fixture

@@ -112,7 +112,10 @@ class OpenStore:
         ids = None if before is None or gone is None else gone.union(removed)
         self.priors.forget(ids)
         self.backends.forget(ids, self.shown)
-        self.shown.difference_update(self.shown.copy() if ids is None else ids)
+        if ids is None:
+            self.shown.clear()
+        else:
+            self.shown.difference_update(ids)
         self._generation = before
 
     def prompts(self, reads: Reads) -> list[list[int | str]]:

@@ -67,7 +67,7 @@ class Demonstrated(dspy.Module):  # type: ignore[misc]
                 "Wrap the predictors that it has: program.answer = Demonstrated(program.answer, erase)."
             )
         self.program, self.erase, self.cache = program, checked(erase), cache
-        fields = self._signature
+        fields = self._predictor.signature
         self.query = _field("query", query, list(fields.input_fields))
         self.answer = _field("answer", answer, [name for name in fields.output_fields if name != RATIONALE])
 
@@ -89,22 +89,20 @@ class Demonstrated(dspy.Module):  # type: ignore[misc]
         return twin
 
     @property
-    def _signature(self) -> Any:
-        program = self.program
-        return (program if isinstance(program, dspy.Predict) else program.predict).signature
+    def _predictor(self) -> dspy.Predict:
+        return self.program if isinstance(self.program, dspy.Predict) else self.program.predict
 
     def _demonstrated(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        predictor = self.program if isinstance(self.program, dspy.Predict) else self.program.predict
         shown = [self._demo(example) for example in self.erase.demonstrations(inputs.get(self.query))]
         config = inputs.get("config", {})
         return {
             **inputs,
-            "demos": [*inputs.get("demos", predictor.demos), *shown],
+            "demos": [*inputs.get("demos", self._predictor.demos), *shown],
             "config": config if self.cache else {"cache": False, **config},
         }
 
     def _demo(self, example: Example) -> dspy.Example:
-        fields = self._signature.output_fields
+        fields = self._predictor.signature.output_fields
         demo = {self.query: example.input, self.answer: _value(example.output, fields[self.answer].annotation)}
         if example.rationale is not None and RATIONALE in fields:
             demo[RATIONALE] = example.rationale
