@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from erase_core import checks
 from erase_core.errors import LLMError, ParameterError
@@ -185,6 +185,20 @@ class TransformersLLM(Shared):
     def contexts(self) -> tuple[Context, ...]:
         """How the model can read demonstrations."""
         return ("joint",) if self._why_no_windows else ("joint", "windows")
+
+    @property
+    def network(self) -> Any:
+        """The torch module that is run. Whoever changes its weights calls `forget` afterwards."""
+        return self._memory.model
+
+    def tokens(self, prompt: Prompt, options: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+        """Return the tokens that a prompt shares with all its options, and the further tokens of each option.
+
+        Errors are those of `choose`.
+        """
+        checked = check_options(options)
+        with self._lock, quiet():
+            return self._continued(self._read(prompt), checked)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Return the number of positions that a prompt takes, including those of the chat template.

@@ -1,0 +1,140 @@
+"""What every peer can do. The runner and all metrics know nothing else of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from erase_core.evaluate.task import Scores, Task
+from erase_core.examples.example import Example
+
+if TYPE_CHECKING:
+    from erase_core.embedding.sentence import SentenceEmbedder
+    from erase_core.evaluate.adapted import AdaptedModel
+    from erase_core.evaluate.checkpoints import Checkpoints
+    from erase_core.llm.transformers import TransformersLLM
+
+__all__ = ["Exactness", "Peer", "Tools", "World"]
+
+# "exact": bit for bit what a fit without the forgotten examples gives. "approximate": near it at best. "hides": the
+# examples are kept, and only answers about them are suppressed. "leaks": what it keeps was computed from them.
+Exactness = Literal["exact", "approximate", "hides", "leaks"]
+
+
+@dataclass
+class Tools:
+    """The models that all peers share, each loaded once.
+
+    Parameters
+    ----------
+    llm : TransformersLLM
+        Answers questions. Its weights are those of `adapted`, whose adapter is switched off for peers that only prompt.
+    embedder : SentenceEmbedder
+    adapted : AdaptedModel
+        The same model with an adapter that can be trained.
+    checkpoints : Checkpoints
+        Trained adapters.
+    """
+
+    llm: TransformersLLM
+    embedder: SentenceEmbedder
+    adapted: AdaptedModel
+    checkpoints: Checkpoints
+
+
+@dataclass(frozen=True)
+class World:
+    """What a peer is fitted to: some examples of a task, and a seed.
+
+    Parameters
+    ----------
+    task : Task
+    ids : tuple of int
+        The examples of the pool that exist in this world.
+    seed : int
+        Of all that the peer draws.
+    """
+
+    task: Task
+    ids: tuple[int, ...]
+    seed: int
+
+    @property
+    def examples(self) -> list[Example]:
+        """The examples of this world, in the order of the pool."""
+        return self.task.examples(self.ids)
+
+    def without(self, ids: Collection[int]) -> World:
+        """Return the world that never had some examples."""
+        gone = set(ids)
+        return World(self.task, tuple(id_ for id_ in self.ids if id_ not in gone), self.seed)
+
+
+class Peer(Protocol):
+    """A way to adapt a language model to examples, and to unlearn some of them."""
+
+    name: str
+    exactness: Exactness
+
+    def fit(self, world: World) -> None:
+        """Adapt to the examples of a world. What was fitted before is dropped."""
+
+    def scores(self, questions: Sequence[Example]) -> Scores:
+        """Return the log-probability of each option, up to a constant for each question, shape (n, k)."""
+
+    def forget(self, ids: Collection[int]) -> None:
+        """Unlearn examples."""
+
+    def kept_bytes(self) -> int:
+        """Return the size of what is kept for later removals and queries, apart from the language model."""
+
+
+MakePeer = Callable[[Tools], Peer]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A peer in the list of all: how it is made, and what the page says about it.
+
+    Parameters
+    ----------
+    name : str
+    make : callable
+        Takes `Tools`.
+    source : str
+        Paper and section of its rule.
+    exactness : {"exact", "approximate", "hides", "leaks"}
+    kind : {"prompt", "fine-tuning", "classifier", "ranker", "index"}
+    not_reproduced : str, default=""
+        What the paper has and this peer does not, or where it does something else.
+    after : str or None, default=None
+        For approximate peers: the peer whose fitted state they start from.
+    """
+
+    name: str
+    make: MakePeer
+    source: str
+    exactness: Exactness
+    kind: Literal["prompt", "fine-tuning", "classifier", "ranker", "index"]
+    not_reproduced: str = ""
+    after: str | None = None
+
+
+def lines_of_code(file: Path) -> int:
+    """Return the number of lines of a file that are neither blank nor a comment nor part of a docstring."""
+    import ast
+
+    text = file.read_text(encoding="utf-8")
+    lines = {
+        line
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, (ast.stmt, ast.expr))
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    kept = text.splitlines()
+    return sum(1 for line in lines if kept[line - 1].strip() and not kept[line - 1].lstrip().startswith("#"))
