@@ -29,7 +29,7 @@ def figure(value: float, low: float | None = None, high: float | None = None, n:
     return Figure(value=float(value), low=bounds[0], high=bounds[1], n=n)
 
 
-def of_correct(correct: ArrayLike, low: float = 0.0, high: float = 1.0) -> Figure:
+def of_correct(correct: ArrayLike, low: float = 0.0, high: float = 1.0, most: float = 1.0) -> Figure:
     """Return the share of right answers, or the score that it is.
 
     The interval resamples seeds and questions together, 2000 times.
@@ -39,9 +39,11 @@ def of_correct(correct: ArrayLike, low: float = 0.0, high: float = 1.0) -> Figur
     correct : array-like of shape (n_seeds, n_questions)
         1 for each right answer, 0 for each wrong one.
     low, high : float, default=0, 1
-        The shares that count as 0 and as 1: 100 times that is BIG-bench's normalised score.
+        The shares that count as 0 and as `most`.
+    most : float, default=1
+        100 gives BIG-bench's normalised score.
     """
-    right = (np.asarray(correct, dtype=np.float64) - low) / (high - low)
+    right = most * (np.asarray(correct, dtype=np.float64) - low) / (high - low)
     draws = np.random.default_rng(0)
     n_seeds, n_questions = right.shape
     seeds = draws.integers(n_seeds, size=(RESAMPLES, n_seeds))

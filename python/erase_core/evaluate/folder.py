@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from erase_core.errors import ParameterError
-from erase_core.evaluate.measuring import Record
-from erase_core.evaluate.plan import Cell
+from erase_core.evaluate.plan import Cell, Record
 from erase_core.fs.durable import write_over
 
 __all__ = ["Folder"]
@@ -84,6 +83,15 @@ class Folder:
     def records(self) -> list[Record]:
         """Return all finished cells, in the order of their names."""
         return [_object(file) for file in sorted(self.cells.glob("*.json"))]
+
+    def extra(self, name: str) -> Any:
+        """Return what was measured beside the cells, such as the worst case; None if it was not."""
+        file = self.path / f"{name}.json"
+        return _object(file) if file.exists() else None
+
+    def write_extra(self, name: str, found: Mapping[str, Any]) -> None:
+        """Write what was measured beside the cells, durably."""
+        write_over(self.path / f"{name}.json", json.dumps(found, separators=(",", ":")).encode())
 
 
 def _object(file: Path) -> dict[str, Any]:

@@ -20,14 +20,12 @@ from erase_core.errors import EraseError, LLMError, first_line
 from erase_core.evaluate.checkpoints import Checkpoints
 from erase_core.evaluate.cost import measured
 from erase_core.evaluate.peer import Entry, Peer, Tools, World
-from erase_core.evaluate.plan import Cell, Sizes
+from erase_core.evaluate.plan import Cell, Record, Sizes
 from erase_core.evaluate.task import Task
 from erase_core.examples.example import Example
 
-__all__ = ["Bench", "Record", "measure"]
+__all__ = ["Bench", "measure"]
 
-# What is written of a cell.
-Record = dict[str, Any]
 # The scores of each part, one row for each question.
 Scores = dict[str, list[list[float]]]
 # Peers that never use the adapter.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from erase_core import checks
 from erase_core.evaluate.peer import Entry
 
-__all__ = ["BASE", "Cell", "Pace", "Sizes", "cells_of", "ready", "seconds_of"]
+__all__ = ["BASE", "Cell", "Pace", "Record", "Sizes", "cells_of", "ready", "seconds_of"]
 
 # "peer": fitted to all examples, then made to forget. "fresh": fitted to a world that never had the forgotten ones.
 What = Literal["peer", "fresh"]
+# What is written of a cell.
+Record = dict[str, Any]
 # The peer whose retraining is what approximate peers are compared to.
 BASE = "fine-tuned"
 # How many times the work of `none` a query of a peer is, for estimates only; of those that are not named, 1.

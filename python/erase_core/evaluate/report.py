@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from erase_core.evaluate.figures import Figure, figure, of_correct, of_costs
 from erase_core.evaluate.folder import Folder
 from erase_core.evaluate.forgetting import attacks_of, distances_of
-from erase_core.evaluate.measuring import Record
 from erase_core.evaluate.peer import Entry
-from erase_core.evaluate.plan import BASE
+from erase_core.evaluate.plan import Record
 from erase_core.evaluate.trade import break_evens
 
 __all__ = ["Measured", "report_of"]
@@ -98,7 +97,6 @@ def _run(setting: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any
     return {
         **kept,
         "forgotten": len(setting["forget set"]),
-        "options": setting["options"],
         "cells": len(records),
         "failed": sum(record["status"] != "measured" for record in records),
         "processor_minutes": sum(record["processor_seconds"] for record in records) / 60,
@@ -129,7 +127,7 @@ def _row(entry: Entry, cells: Measured) -> dict[str, Any] | None:
     """Return accuracy and costs of a peer; None if no cell of it was measured."""
     if not cells.peer(entry.name):
         return None
-    name, chance = entry.name, 1 / cells.setting["options"]
+    name = entry.name
 
     def cost(of: Callable[[Record], Sequence[Mapping[str, float]]], field: str = "processor_seconds") -> Figure | None:
         values = cells.costs(name, of, field)
@@ -145,7 +143,7 @@ def _row(entry: Entry, cells: Measured) -> dict[str, Any] | None:
         "kind": entry.kind,
         "exactness": entry.exactness,
         "accuracy": of_correct(cells.correct(name, "before", "test")),
-        "score": of_correct(100 * cells.correct(name, "before", "test"), 100 * chance, 100 * chance + (1 - chance)),
+        "score": of_correct(cells.correct(name, "before", "test"), *cells.setting["scale"], 100.0),
         "accuracy after": of_correct(cells.correct(name, "after", "test")),
         **{f"accuracy of {part} {state}": of_correct(cells.correct(name, state, part))
            for part in ("forgotten", "retained") for state in ("before", "after")},

@@ -5,6 +5,7 @@ A run that is stopped, however it ends, goes on where it was when it is started 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -14,9 +15,10 @@ from typing import Any
 
 from erase_core.errors import StoreLockedError
 from erase_core.evaluate.folder import Folder
-from erase_core.evaluate.measuring import Bench, Record
+from erase_core.evaluate.measuring import Bench
 from erase_core.evaluate.peer import Entry
-from erase_core.evaluate.plan import Cell, Pace, cells_of, entries_by_name, ready, seconds_of
+from erase_core.evaluate.plan import Cell, Pace, Record, cells_of, entries_by_name, ready, seconds_of
+from erase_core.evaluate.task import Task
 from erase_core.evaluate.workers import Job, MakeBench, Workers, measured_here, single_thread
 from erase_core.fs.locks import exclusive
 from erase_core.progress import bar
@@ -27,27 +29,36 @@ __all__ = ["Run", "setting_of"]
 PACKAGES = ("erase-core", "numpy", "peft", "scikit-learn", "sentence-transformers", "torch", "transformers")
 
 
-def setting_of(bench: Bench, data: str) -> dict[str, Any]:
+def setting_of(bench: Bench, named: Mapping[str, str]) -> dict[str, Any]:
     """Return what all cells of a folder must have in common, by names that a user understands.
 
     Parameters
     ----------
     bench : Bench
-    data : str
-        How the page names the data.
+    named : mapping of str to str
+        How the page names the data (``data``) and the choice of the forget set (``forget``).
     """
     sizes = {name: value for name, value in asdict(bench.sizes).items() if "seeds" not in name and name != "retrains"}
     return {
-        "data": data,
+        **named,
         "language model": bench.llm.name,
         "embedding model": bench.embedder.name,
-        "task": bench.task.digest,
+        "task": _digest(bench.task),
         "pool": len(bench.task.pool),
         "test": len(bench.task.test),
         "forget set": list(bench.forgotten),
+        "options": len(bench.task.options),
+        "scale": [bench.task.scale.low, bench.task.scale.high],
+        "labels": {name: bench.task.labels(part).tolist() for name, part in bench.parts.items()},
         "sizes": sizes,
         "versions": {name: _version(name) for name in PACKAGES},
     }
+
+
+def _digest(task: Task) -> str:
+    """Return a hash of all texts of a task."""
+    texts = [[(e.id, e.input, e.output) for e in part] for part in (task.pool, task.test)]
+    return hashlib.sha256(repr((texts, task.options, task.template)).encode()).hexdigest()[:16]
 
 
 def _version(package: str) -> str:
@@ -66,8 +77,8 @@ class Run:
         Of this process.
     entries : sequence of Entry
     folder : Folder
-    data : str
-        How the page names the data.
+    named : mapping of str to str
+        See `setting_of`.
     say : callable, optional
         Called with a line for each finished cell.
     """
@@ -77,12 +88,12 @@ class Run:
         bench: Bench,
         entries: Sequence[Entry],
         folder: Folder,
-        data: str,
+        named: Mapping[str, str],
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.bench, self.folder, self.say = bench, folder, say
         self.entries = entries_by_name(entries)
-        self.setting = setting_of(bench, data)
+        self.setting = setting_of(bench, named)
         self.cells = cells_of(entries, bench.sizes)
 
     def measure(self, jobs: int = 1, make_bench: MakeBench | None = None) -> None:

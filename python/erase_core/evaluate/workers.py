@@ -10,9 +10,9 @@ from multiprocessing import connection, get_context
 from typing import Any, NamedTuple
 
 from erase_core.errors import LLMError
-from erase_core.evaluate.measuring import Bench, Record, measure
+from erase_core.evaluate.measuring import Bench, measure
 from erase_core.evaluate.peer import Entry
-from erase_core.evaluate.plan import Cell
+from erase_core.evaluate.plan import Cell, Record
 
 __all__ = ["Job", "Workers", "single_thread"]
 

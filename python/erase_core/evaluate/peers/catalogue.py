@@ -11,7 +11,7 @@ from typing import Any
 from erase_core.errors import MissingPackageError, ParameterError
 from erase_core.evaluate.peer import Entry, lines_of_code
 
-__all__ = ["GROUPS", "MODULES", "all_peers", "lines_of", "peers_named"]
+__all__ = ["GROUPS", "MODULES", "all_peers", "check_packages", "lines_of", "peers_named"]
 
 # Each has a list PEERS. The order is that of all tables.
 MODULES = (
@@ -52,7 +52,6 @@ def _modules() -> Iterator[Any]:
 
 def all_peers() -> list[Entry]:
     """Return every peer, in the order of the tables."""
-    check_packages()
     return [entry for module in _modules() for entry in module.PEERS]
 
 
@@ -71,7 +70,6 @@ def peers_named(names: Sequence[str]) -> list[Entry]:
     ------
     ParameterError
         A name is unknown, or there is none. The message has the list.
-    MissingPackageError
     """
     every = all_peers()
     known = {entry.name for entry in every}
