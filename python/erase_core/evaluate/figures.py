@@ -15,7 +15,10 @@ RESAMPLES = 2000
 
 
 class Figure(TypedDict):
-    """A value, its interval of 95 % (None if there is only one measurement), and how many measurements there are."""
+    """A value, its interval of 95 %, and how many measurements there are.
+
+    Both bounds are None if there is only one measurement. An upper bound alone is None if it is infinite.
+    """
 
     value: float
     low: float | None
@@ -78,6 +81,6 @@ def shown(value: Figure | None) -> str:
     if value is None:
         return "–"
     text = rounded(value["value"])
-    if value["low"] is not None and value["high"] is not None:
-        text += f" ({rounded(value['low'])} to {rounded(value['high'])})"
+    if value["low"] is not None:
+        text += f" ({rounded(value['low'])} to {'∞' if value['high'] is None else rounded(value['high'])})"
     return f"{text}; n={value['n']}"

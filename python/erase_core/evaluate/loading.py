@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
 from erase_core.errors import ParameterError
-from erase_core.evaluate.forget_sets import by_subject, drawn
+from erase_core.evaluate.forget_sets import at_random, by_subject
 from erase_core.evaluate.measuring import Bench
+from erase_core.evaluate.peer import World
 from erase_core.evaluate.plan import Sizes
 from erase_core.evaluate.task import Task
 from erase_core.evaluate.tasks import Limits, load_task
@@ -79,8 +81,15 @@ def forgotten_of(choice: Choice, task: Task) -> tuple[int, ...]:
     ParameterError
         Too many are asked for, or the examples have no subjects.
     """
-    if not 0 < choice.forget_size <= len(task.pool) // 2:
-        raise ParameterError(
-            f"--forget-size must be from 1 to {len(task.pool) // 2}, half of the pool, got {choice.forget_size}"
-        )
+    most = len(task.pool) // 2
+    if not 0 < choice.forget_size <= most:
+        raise ParameterError(f"--forget-size must be from 1 to {most}, half of the pool, got {choice.forget_size}")
+    world = World(task, tuple(int(example.id) for example in task.pool), 0)
+    if choice.forget == "random":
+        return at_random(world, choice.forget_size, 0)
+    if choice.forget == "subject":
+        # Whole subjects, as many as do not exceed the number of examples.
+        subjects = {example.subject for example in task.pool if example.subject is not None}
+        sets = (by_subject(world, n, 0) for n in range(1, max(len(subjects), 1) + 1))
+        return max((ids for ids in [next(sets), *takewhile(lambda ids: len(ids) <= choice.forget_size, sets)]), key=len)
     raise NotImplementedError

@@ -154,7 +154,7 @@ def _asked(peer: Peer, bench: Bench) -> tuple[Scores, Record]:
 
     The model has dropped all that it had read before, so scores depend on the peer alone, to the last bit.
     """
-    bench.llm.forget()
+    cool(peer, bench.tools_of[0])
     costs, rows = [], []
     for question in bench.parts["test"]:
         with measured() as meter:
