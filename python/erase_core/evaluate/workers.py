@@ -1,4 +1,4 @@
-"""Processes that measure cells, one thread each. Each loads the models once, and ends with the process that started it."""
+"""Processes of one thread that measure cells. Each loads the models once, and ends with the one that started it."""
 
 from __future__ import annotations
 
