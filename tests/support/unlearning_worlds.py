@@ -40,6 +40,8 @@ def made_world(n: int = 12, seed: int = 0) -> World:
 class Embedder:
     """Counts the bytes of a text."""
 
+    dim = 256
+
     def embed(self, texts: Sequence[str], *, progress: bool = False) -> NDArray[np.float32]:
         return np.array([np.bincount(list(text.encode()), minlength=256) for text in texts], dtype=np.float32)
 

@@ -104,7 +104,7 @@ class DMM(Steps):
         """Return the predicted margin of each example, by id."""
         examples = (*removal.forgotten, *removal.retained)
         with removal.model.active(), torch.no_grad():
-            log_p = torch.stack([removal.log_probabilities([each], backward=False)[0] for each in examples])
+            log_p = torch.stack([removal.log_probabilities([each])[0] for each in examples])
         outputs = margins(log_p).double().numpy()
         p = log_p.double().exp().numpy()
         row_of = {int(id_): row for row, id_ in enumerate(removal.kept["ids"])}

@@ -84,7 +84,7 @@ def _probability(removal: Removal, examples: Sequence[Example]) -> torch.Tensor:
     return torch.stack(
         [
             logits.softmax(-1).gather(1, torch.tensor(each.tokens[each.n_prompt :])[:, None]).mean()
-            for logits, each in zip(removal.model.answer_logits(encoded, backward=True), encoded, strict=True)
+            for logits, each in zip(removal.model.answer_logits(encoded), encoded, strict=True)
         ]
     ).mean()
 

@@ -16,6 +16,7 @@ import torch
 
 from erase_core.evaluate.adapted import AdaptedModel, Encoded, State
 from erase_core.evaluate.peer import Entry, Exactness, Tools, World
+from erase_core.evaluate.peers.retraining import examples_bytes, state_bytes
 from erase_core.evaluate.task import Scores, Task
 from erase_core.evaluate.training import TrainingSettings, train
 from erase_core.examples.example import Example
@@ -50,19 +51,19 @@ class Removal:
         """Return the tokens of examples."""
         return [self.model.encode(example, self.task.template) for example in examples]
 
-    def losses(self, examples: Sequence[Example], *, backward: bool = True) -> torch.Tensor:
+    def losses(self, examples: Sequence[Example]) -> torch.Tensor:
         """Return the mean negative log-probability per token of each answer, shape (n,)."""
-        return self.model.losses(self.encode(examples), backward=backward)
+        return self.model.losses(self.encode(examples))
 
     def mean_loss(self, examples: Sequence[Example]) -> torch.Tensor:
         """Return the mean of the losses of some examples, 0 for none."""
         return self.losses(examples).mean() if examples else torch.zeros(())
 
-    def log_probabilities(self, examples: Sequence[Example], *, backward: bool = True) -> torch.Tensor:
+    def log_probabilities(self, examples: Sequence[Example]) -> torch.Tensor:
         """Return the log-probability of each whole answer, shape (n,)."""
         encoded = self.encode(examples)
         lengths = torch.tensor([len(each.tokens) - each.n_prompt for each in encoded])
-        return -self.model.losses(encoded, backward=backward) * lengths
+        return -self.model.losses(encoded) * lengths
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,7 @@ class Unlearner:
 
     def kept_bytes(self) -> int:
         """Return the size of the adapter, of what the rule keeps, and of the examples, which later requests use."""
-        tensors = [*self._state.values(), *self._weights.values(), *self._kept.values()]
-        texts = sum(len(e.input.encode()) + len(e.output.encode()) for e in self._world.examples)
-        return texts + sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return examples_bytes(self._world) + sum(map(state_bytes, (self._state, self._weights, self._kept)))
 
     @contextmanager
     def loaded(self) -> Iterator[None]:
@@ -161,7 +160,7 @@ class Unlearner:
             _copy(weights, shared)
 
     def _removal(self, forgotten: Sequence[Example]) -> Removal:
-        rest = self._world.without([example.id for example in forgotten])
+        rest = self._world.without([int(example.id) for example in forgotten])
         seed = int(np.random.SeedSequence([self._world.seed, self._requests]).generate_state(1)[0])
         return Removal(self.tools.adapted, rest.task, tuple(forgotten), tuple(rest.examples), seed, self._kept)
 

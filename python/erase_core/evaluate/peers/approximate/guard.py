@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from erase_core.evaluate.cost import count_tokens
 from erase_core.evaluate.peer import Entry, Exactness, Tools, World
 from erase_core.evaluate.peers.approximate.do_nothing import DoNothing
 from erase_core.evaluate.peers.approximate.frame import Unlearner
@@ -95,7 +95,7 @@ class Guard(Unlearner):
         super().forget(ids)
         if hidden:
             self._hidden += hidden
-            self._vectors = self._embedded([example.input for example in self._hidden])
+            self._vectors = _unit(self.tools.vectors([example.input for example in self._hidden]))
 
     def kept_bytes(self) -> int:
         """Return the size of what is kept, the hidden examples and their vectors among it."""
@@ -106,7 +106,7 @@ class Guard(Unlearner):
         """Return the phrases that must not be in the answer of a question."""
         if not self._hidden:
             return set()
-        near = self._vectors @ self._embedded([question])[0] >= self.settings.similarity
+        near = self._vectors @ _unit(self.tools.embedder.embed([question]))[0] >= self.settings.similarity
         return set[Phrase]().union(
             *(
                 phrases(each.output, self.settings.length)
@@ -132,7 +132,6 @@ class Guard(Unlearner):
         forbidden, made, text, ended = self.forbidden(question), list[int](), "", False
         with self.loaded(), self.tools.adapted.active(), torch.no_grad():
             while len(made) < max_tokens and not ended:
-                count_tokens(forward=len(tokens) + len(made))
                 logits = llm.network(input_ids=torch.tensor([[*tokens, *made]]), use_cache=False).logits[0, -1]
                 for token in logits.argsort(descending=True).tolist():
                     answer, stops = llm._decoded([*made, token], template.stop)
@@ -143,10 +142,11 @@ class Guard(Unlearner):
                 made, text, ended = [*made, token], answer, stops
         return text.strip()
 
-    def _embedded(self, texts: list[str]) -> Scores:
-        vectors = np.asarray(self.tools.embedder.embed(texts), dtype=np.float64)
-        unit: Scores = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        return unit
+
+def _unit(vectors: NDArray[np.float32]) -> Scores:
+    rows = vectors.astype(np.float64)
+    unit: Scores = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
 
 
 def _words(text: str) -> Phrase:

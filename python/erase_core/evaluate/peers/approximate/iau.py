@@ -33,7 +33,7 @@ class RestrictedLoss:
         """Return the loss of a batch, shape ()."""
         # Other kernels of attention have no second derivative.
         with sdpa_kernel(SDPBackend.MATH):
-            loss = model.losses(batch, backward=True).mean()
+            loss = model.losses(batch).mean()
             weights = [weight for weight in model.parameters().values() if weight.requires_grad]
             norms = [torch.linalg.vector_norm(each) for each in torch.autograd.grad(loss, weights, create_graph=True)]
         return loss + self.alpha * torch.stack(norms).sum()

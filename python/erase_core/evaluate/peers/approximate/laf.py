@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 
 from erase_core.evaluate.adapted import AdaptedModel, Encoded
-from erase_core.evaluate.cost import count_tokens
 from erase_core.evaluate.peers.approximate.frame import Removal, Steps, descend, entry
 from erase_core.evaluate.training import TrainingSettings
 from erase_core.examples.example import Example
@@ -150,30 +149,28 @@ class LAF(Steps):
         return encoder
 
 
-def represented(removal: Removal, examples: Sequence[Example], *, backward: bool = True) -> torch.Tensor:
+def represented(removal: Removal, examples: Sequence[Example]) -> torch.Tensor:
     """Return the last layer's state at the last token of each question, shape (n, d)."""
-    return _states(removal.model, removal.encode(examples), backward=backward)
+    return _states(removal.model, removal.encode(examples))
 
 
 def _in_batches(removal: Removal, examples: Sequence[Example], batch: int) -> list[torch.Tensor]:
     return [
         row
         for start in range(0, len(examples), batch)
-        for row in represented(removal, examples[start : start + batch], backward=False)
+        for row in represented(removal, examples[start : start + batch])
     ]
 
 
-def _states(model: AdaptedModel, batch: Sequence[Encoded], *, backward: bool) -> torch.Tensor:
-    longest = max(each.n_prompt for each in batch)
-    tokens = torch.zeros(len(batch), longest, dtype=torch.long)
+def _states(model: AdaptedModel, batch: Sequence[Encoded]) -> torch.Tensor:
+    device = model.network.device
+    tokens = torch.zeros(len(batch), max(each.n_prompt for each in batch), dtype=torch.long, device=device)
     mask = torch.zeros_like(tokens)
     for row, each in enumerate(batch):
         tokens[row, : each.n_prompt] = torch.tensor(each.tokens[: each.n_prompt])
         mask[row, : each.n_prompt] = 1
-    real = sum(each.n_prompt for each in batch)
-    count_tokens(forward=real, backward=real if backward else 0)
-    states = model.network.base_model(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
-    return torch.stack([states[row, each.n_prompt - 1] for row, each in enumerate(batch)])
+    made = model.network(input_ids=tokens, attention_mask=mask, use_cache=False, output_hidden_states=True)
+    return torch.stack([made.hidden_states[-1][row, each.n_prompt - 1] for row, each in enumerate(batch)])
 
 
 PEERS = [

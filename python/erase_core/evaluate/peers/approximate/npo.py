@@ -45,7 +45,7 @@ class NPO(Steps):
         """Return the weighted sum. The reference is the model before the request."""
         with removal.model.active(), torch.no_grad():
             reference = {
-                example.id: removal.log_probabilities([example], backward=False)[0] for example in removal.forgotten
+                example.id: removal.log_probabilities([example])[0] for example in removal.forgotten
             }
         return lambda forgotten, retained: (
             self.gamma

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from erase_core.errors import ParameterError
 from erase_core.evaluate.cost import Cost, measured
+from erase_core.evaluate.distance import option_kl
 from erase_core.evaluate.peer import World
 from erase_core.evaluate.peers.approximate.frame import Rule, Unlearner
-from erase_core.evaluate.task import Scores
 
-__all__ = ["Tuned", "option_divergence", "tune"]
+__all__ = ["Tuned", "tune"]
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,6 @@ class Tuned:
     cost: Cost
 
 
-def option_divergence(scores: Scores, retrained: Scores) -> float:
-    """Return the mean over questions of the KL divergence of the options' distributions from the retrained ones."""
-    one, other = (each - np.logaddexp.reduce(each, axis=1, keepdims=True) for each in (retrained, scores))
-    return float((np.exp(one) * (one - other)).sum(axis=1).mean())
-
-
 def tune(
     peer: Unlearner,
     world: World,
@@ -52,12 +46,11 @@ def tune(
     judged: Collection[int] = (),
     grid: Sequence[Rule] | None = None,
     n_retained: int = 32,
-    distance: Callable[[Scores, Scores], float] = option_divergence,
 ) -> Tuned:
     """Set a peer's rule to the one of a grid that comes nearest to retraining, on a forget set that is held out.
 
-    The distance is the sum of those on the held-out examples and on some retained ones, so that neither forgetting too
-    little nor destroying the model is rewarded.
+    The distance is KL(retrained || peer) of the distributions over options, its mean over the held-out examples plus
+    its mean over some retained ones, so that neither forgetting too little nor destroying the model is rewarded.
 
     Parameters
     ----------
@@ -72,8 +65,6 @@ def tune(
         Differ in what requests use only. None: the grid of the peer's rule.
     n_retained : int, default=32
         Most retained examples to compare on.
-    distance : callable, default=option_divergence
-        Takes scores and retrained scores.
 
     Raises
     ------
@@ -100,7 +91,8 @@ def tune(
             peer.reset()
             peer.rule = rule
             peer.forget(held_out)
-            tried.append((rule, sum(distance(peer.scores(p), t) for p, t in zip(parts, targets, strict=True))))
+            far = [option_kl(target, peer.scores(part)).mean() for part, target in zip(parts, targets, strict=True)]
+            tried.append((rule, float(sum(far))))
     peer.rule = min(tried, key=lambda each: each[1] if np.isfinite(each[1]) else np.inf)[0]
     peer.reset()
     return Tuned(peer.rule, tuple(tried), held_out, meter.cost)
