@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from erase_core.evaluate.cost import count_tokens
+from erase_core.evaluate.cost import count_tokens_of
 from erase_core.evaluate.task import Scores
 from erase_core.examples.example import Example
 from erase_core.libraries import quiet
@@ -48,6 +48,7 @@ class AdaptedModel:
 
         self.llm = llm
         self.network = llm.network
+        count_tokens_of(self.network)
         self.name = f"{llm.name}, LoRA rank {rank}, alpha {alpha}"
         with quiet(), torch.random.fork_rng():
             self._peft: Any = get_peft_model(self.network, LoraConfig(r=rank, lora_alpha=alpha, task_type="CAUSAL_LM"))
@@ -108,7 +109,7 @@ class AdaptedModel:
         batch : sequence of Encoded
             Padded to the longest one.
         backward : bool, default=False
-            Whether gradients will be computed, which is counted.
+            Not used: a run counts itself, and so does a gradient (`count_tokens_of`).
         """
         longest = max(len(each.tokens) for each in batch)
         tokens = torch.zeros(len(batch), longest, dtype=torch.long, device=self.network.device)
@@ -116,8 +117,6 @@ class AdaptedModel:
         for row, each in enumerate(batch):
             tokens[row, : len(each.tokens)] = torch.tensor(each.tokens)
             mask[row, : len(each.tokens)] = 1
-        real = sum(len(each.tokens) for each in batch)
-        count_tokens(forward=real, backward=real if backward else 0)
         logits = self.network(input_ids=tokens, attention_mask=mask, use_cache=False).logits
         return [logits[row, each.n_prompt - 1 : len(each.tokens) - 1] for row, each in enumerate(batch)]
 
@@ -137,8 +136,6 @@ class AdaptedModel:
         with torch.no_grad():
             for question in questions:
                 prompt = Prompt(template, (), question.input)
-                shared, continuations = self.llm.tokens(prompt, options)
-                count_tokens(forward=len(shared) + sum(map(len, continuations)))
                 chosen = self.llm.choose(prompt, options).scores
                 rows.append([chosen[option] for option in options])
         return np.array(rows, dtype=np.float64).reshape(len(questions), len(options))

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from erase_core.evaluate.cost import Cost, add_cost, count_tokens_of, measured
 from erase_core.evaluate.task import Scores, Task
 from erase_core.examples.example import Example
 
 if TYPE_CHECKING:
-    from erase_core.embedding.sentence import SentenceEmbedder
+    from erase_core.embedding.sentence import Embedder
     from erase_core.evaluate.adapted import AdaptedModel
     from erase_core.evaluate.checkpoints import Checkpoints
     from erase_core.llm.transformers import TransformersLLM
 
-__all__ = ["Exactness", "Peer", "Tools", "World"]
+__all__ = ["Exactness", "Peer", "Tools", "World", "cool"]
 
 # "exact": bit for bit what a fit without the forgotten examples gives. "approximate": near it at best. "hides": the
 # examples are kept, and only answers about them are suppressed. "leaks": what it keeps was computed from them.
@@ -31,7 +35,7 @@ class Tools:
     ----------
     llm : TransformersLLM
         Answers questions. Its weights are those of `adapted`, whose adapter is switched off for peers that only prompt.
-    embedder : SentenceEmbedder
+    embedder : Embedder
     adapted : AdaptedModel
         The same model with an adapter that can be trained.
     checkpoints : Checkpoints
@@ -39,9 +43,35 @@ class Tools:
     """
 
     llm: TransformersLLM
-    embedder: SentenceEmbedder
+    embedder: Embedder
     adapted: AdaptedModel
     checkpoints: Checkpoints
+    _vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+    _cost_of_vector: Cost = field(default_factory=Cost, repr=False)
+
+    def __post_init__(self) -> None:
+        count_tokens_of(self.llm.network)
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors of examples, shape (n, dim). A text that was embedded before is not embedded again.
+
+        The vector of a text depends on nothing but the text. So does its cost, about: what a text took to embed, on
+        average, is added to the costs that are being measured whenever its vector is asked for again. Vectors of
+        queries are not kept: see `erase_core.backends.query_vectors`.
+        """
+        wanted = list(dict.fromkeys(text for text in texts if text not in self._vectors))
+        again = len(texts) - len(wanted)
+        if wanted:
+            with measured() as meter:
+                self._vectors.update(zip(wanted, self.embedder.embed(wanted), strict=True))
+            if not self._cost_of_vector.wall_seconds:
+                spent = meter.cost
+                n = len(wanted)
+                self._cost_of_vector = Cost(spent.processor_seconds / n, spent.wall_seconds / n)
+        one = self._cost_of_vector
+        add_cost(Cost(again * one.processor_seconds, again * one.wall_seconds))
+        dim = self.embedder.dim
+        return np.array([self._vectors[text] for text in texts], dtype=np.float32).reshape(len(texts), dim)
 
 
 @dataclass(frozen=True)
@@ -89,6 +119,17 @@ class Peer(Protocol):
 
     def kept_bytes(self) -> int:
         """Return the size of what is kept for later removals and queries, apart from the language model."""
+
+
+def cool(peer: Peer, tools: Tools) -> None:
+    """Drop what a peer and the language model have kept warm, so that the next query is a cold one.
+
+    A peer that keeps more than the language model does has a method `cool` of its own, which drops that too.
+    """
+    own = getattr(peer, "cool", None)
+    if own is not None:
+        own()
+    tools.llm.forget()
 
 
 MakePeer = Callable[[Tools], Peer]
