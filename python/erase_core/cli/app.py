@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from erase_core.cli import asking, demo, forget, mcp, output, reading, receipts, report, scan, serve, writing
+from erase_core.cli import asking, demo, evaluate, forget, mcp, output, reading, receipts, report, scan, serve, writing
 
 __all__ = ["app", "main"]
 
@@ -59,6 +59,7 @@ app.command(cls=output.Command)(writing.rekey)
 app.command(cls=output.Command)(serve.serve)
 app.command(cls=output.Command)(mcp.mcp)
 app.command(cls=output.Command)(demo.demo)
+app.command(cls=output.Command)(evaluate.evaluate)
 app.add_typer(receipts.app, name="receipts")
 
 

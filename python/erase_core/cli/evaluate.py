@@ -1,0 +1,143 @@
+"""The command `erase evaluate`: peers side by side on anybody's examples, and the page that says what was found."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from erase_core.cli.completion import one_of
+from erase_core.cli.options import AsJson
+from erase_core.cli.output import show
+from erase_core.errors import ParameterError
+
+if TYPE_CHECKING:
+    from erase_core.evaluate.folder import Folder
+    from erase_core.evaluate.loading import Choice
+    from erase_core.evaluate.peer import Entry
+
+__all__ = ["evaluate"]
+
+FORGET = ("random", "subject", "worst")
+SIZES = "Sizes"
+
+
+def evaluate(
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DATA]",
+            help="Examples with a fixed set of answers: JSON lines, CSV, a BIG-bench task, and whatever `erase ingest` "
+            "reads. By default the packaged support desk.",
+        ),
+    ] = None,
+    peers: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A peer or a group of them: all, exact, approximate, prompt, fine-tuning, classifier, ranker or "
+            "index. May be repeated, or separated by commas. By default all.",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for results, page and pictures.")] = Path(
+        "evaluation"
+    ),
+    llm: Annotated[
+        str | None, typer.Option(help="Causal language model: folder, .gguf file or hub id; by default the packaged.")
+    ] = None,
+    pool: Annotated[int, typer.Option(rich_help_panel=SIZES, help="Most examples to adapt to.")] = 120,
+    test: Annotated[int, typer.Option(rich_help_panel=SIZES, help="Most test questions.")] = 60,
+    forget: Annotated[
+        str,
+        typer.Option(
+            metavar="HOW",
+            autocompletion=one_of(FORGET),
+            help="Which examples are forgotten together: random; subject: those of whole subjects; worst: those that "
+            "are hardest to forget.",
+        ),
+    ] = "random",
+    forget_size: Annotated[int, typer.Option(rich_help_panel=SIZES, help="How many of them.")] = 12,
+    seeds: Annotated[int, typer.Option(rich_help_panel=SIZES, help="Fits of each peer that is not trained.")] = 3,
+    trained_seeds: Annotated[
+        int, typer.Option(rich_help_panel=SIZES, help="Fits of each peer whose language model is trained.")
+    ] = 1,
+    retrains: Annotated[
+        int,
+        typer.Option(rich_help_panel=SIZES, help="Fine-tuned models that never had the forgotten examples."),
+    ] = 3,
+    removals: Annotated[
+        int, typer.Option(rich_help_panel=SIZES, help="Single removals of each fit of a peer that is not trained.")
+    ] = 8,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes of one thread, each with the models; by default one a core.")
+    ] = None,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Write the page of what is measured already.")
+    ] = False,
+    list_peers: Annotated[bool, typer.Option("--list", help="List the peers with their sources, and end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure accuracy, cost and forgetting of ERASE beside fine-tuning, unlearning and other ways, on your examples.
+
+    Each finished measurement is kept in DIR, so a command that was stopped goes on where it was. The folder has weights
+    that were trained on the examples: delete it with them. Writes evaluation.json, evaluation.md and two pictures.
+    """
+    from erase_core.evaluate.peers.catalogue import all_peers, check_packages, lines_of, peers_named
+
+    check_packages()
+    if list_peers:
+        _list(all_peers(), as_json)
+        return
+    if forget not in FORGET:
+        raise ParameterError(f"--forget must be one of {', '.join(FORGET)}, got {forget!r}")
+    from erase_core.evaluate.folder import Folder
+
+    folder = Folder(out)
+    if not report_only:
+        from erase_core.evaluate.loading import Choice
+        from erase_core.evaluate.plan import Sizes
+
+        named = [name.strip() for each in peers or ["all"] for name in each.split(",") if name.strip()]
+        sizes = Sizes(seeds, trained_seeds, retrains, removals=removals)
+        choice = Choice(data, llm, pool, test, forget, forget_size, sizes, folder.checkpoints)  # type: ignore[arg-type]
+        _measure(choice, peers_named(named), folder, _cores() if jobs is None else jobs)
+    from erase_core.evaluate.writing import write_report
+
+    files = write_report(folder, all_peers(), lines_of)
+    show({"files": [str(file) for file in files]}, [f"written: {file}" for file in files], as_json=as_json)
+
+
+def _measure(choice: Choice, entries: Sequence[Entry], folder: Folder, jobs: int) -> None:
+    from functools import partial
+
+    from erase_core.evaluate.loading import load_bench
+    from erase_core.evaluate.run import Run
+    from erase_core.progress import waiting
+
+    with waiting("Loading the models"):
+        bench = load_bench(choice)
+    run = Run(bench, entries, folder, {"data": bench.task.name, "forget": choice.forget}, _say)
+    run.measure(jobs, partial(load_bench, choice, bench.forgotten))
+
+
+def _say(line: str) -> None:
+    """Report progress; on a terminal above the bar."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _list(entries: Sequence[Entry], as_json: bool) -> None:
+    listed = [
+        {"peer": e.name, "kind": e.kind, "exactness": e.exactness, "source": e.source, "starts_from": e.after}
+        for e in entries
+    ]
+    width = max(len(entry.name) for entry in entries)
+    lines = [f"{e.name:{width}}  {e.kind:11}  {e.exactness:11}  {e.source}" for e in entries]
+    show({"peers": listed}, lines, as_json=as_json)

@@ -1,0 +1,95 @@
+"""Makes what all cells have in common: the task, the models, and which examples are forgotten. Runs in each process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Literal
+
+from erase_core.errors import ParameterError
+from erase_core.evaluate.forget_sets import at_random, by_subject
+from erase_core.evaluate.measuring import Bench
+from erase_core.evaluate.peer import World
+from erase_core.evaluate.plan import Sizes
+from erase_core.evaluate.task import Task
+from erase_core.evaluate.tasks import Limits, load_task
+
+__all__ = ["Choice", "Forget", "load_bench"]
+
+Forget = Literal["random", "subject", "worst"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user chose to measure. It is pickled for other processes.
+
+    Parameters
+    ----------
+    data : Path or None
+        None: the packaged support desk.
+    llm : str or None
+        None: the packaged language model.
+    pool, test : int
+        Most examples and questions.
+    forget : {"random", "subject", "worst"}
+        How the examples to forget together are chosen.
+    forget_size : int
+    sizes : Sizes
+    folder : Path
+        For checkpoints.
+    """
+
+    data: Path | None
+    llm: str | None
+    pool: int
+    test: int
+    forget: Forget
+    forget_size: int
+    sizes: Sizes
+    folder: Path
+
+    def task(self) -> Task:
+        """Load the task."""
+        return load_task(self.data, limits=Limits(n_pool=self.pool, n_test=self.test))
+
+
+def load_bench(choice: Choice, forgotten: tuple[int, ...] | None = None) -> Bench:
+    """Load task and models.
+
+    Parameters
+    ----------
+    choice : Choice
+    forgotten : tuple of int, optional
+        The examples to forget together, if they have been chosen.
+    """
+    from erase_core.embedding.sentence import SentenceEmbedder
+    from erase_core.llm.transformers import TransformersLLM
+
+    task = choice.task()
+    ids = forgotten_of(choice, task) if forgotten is None else forgotten
+    llm, embedder = TransformersLLM(choice.llm), SentenceEmbedder()
+    embedder.embed([task.pool[0].input])
+    return Bench(task, ids, choice.sizes, llm, embedder, choice.folder)
+
+
+def forgotten_of(choice: Choice, task: Task) -> tuple[int, ...]:
+    """Return the ids of the examples to forget together.
+
+    Raises
+    ------
+    ParameterError
+        Too many are asked for, or the examples have no subjects.
+    """
+    most = len(task.pool) // 2
+    if not 0 < choice.forget_size <= most:
+        raise ParameterError(f"--forget-size must be from 1 to {most}, half of the pool, got {choice.forget_size}")
+    world = World(task, tuple(int(example.id) for example in task.pool), 0)
+    if choice.forget == "random":
+        return at_random(world, choice.forget_size, 0)
+    if choice.forget == "subject":
+        # Whole subjects, as many as do not exceed the number of examples.
+        subjects = {example.subject for example in task.pool if example.subject is not None}
+        sets = (by_subject(world, n, 0) for n in range(1, max(len(subjects), 1) + 1))
+        return max((ids for ids in [next(sets), *takewhile(lambda ids: len(ids) <= choice.forget_size, sets)]), key=len)
+    raise NotImplementedError

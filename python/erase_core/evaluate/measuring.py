@@ -1,0 +1,186 @@
+"""Measures one cell: what a peer costs, how it scores, before and after it was made to forget.
+
+What is written has no text: scores, costs and counts. All that is said of it is computed by `report`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from erase_core.errors import EraseError, LLMError, first_line
+from erase_core.evaluate.checkpoints import Checkpoints
+from erase_core.evaluate.cost import measured
+from erase_core.evaluate.peer import Entry, Peer, Tools, World
+from erase_core.evaluate.plan import Cell, Record, Sizes
+from erase_core.evaluate.task import Task
+from erase_core.examples.example import Example
+
+__all__ = ["Bench", "measure"]
+
+# The scores of each part, one row for each question.
+Scores = dict[str, list[list[float]]]
+# Peers that never use the adapter.
+PLAIN = ("prompt", "classifier")
+
+
+@dataclass
+class Bench:
+    """All that cells have in common.
+
+    Parameters
+    ----------
+    task : Task
+    forgotten : tuple of int
+        The examples to forget together.
+    sizes : Sizes
+    llm : TransformersLLM
+    embedder : Embedder
+    folder : Path
+        For checkpoints.
+    """
+
+    task: Task
+    forgotten: tuple[int, ...]
+    sizes: Sizes
+    llm: Any
+    embedder: Any
+    folder: Path
+
+    @cached_property
+    def parts(self) -> dict[str, list[Example]]:
+        """What every peer is asked: about forgotten and retained examples of the pool, and the test questions."""
+        kept = [example.id for example in self.task.pool if example.id not in set(self.forgotten)]
+        drawn = np.random.default_rng(0).permutation(len(kept))[: self.sizes.retained].tolist()
+        retained = self.task.examples([kept[i] for i in drawn])
+        return {
+            "forgotten": self.task.examples(self.forgotten),
+            "retained": retained,
+            "test": list(self.task.test),
+        }
+
+    def world(self, seed: int) -> World:
+        """Return the world that has all examples of the pool."""
+        return World(self.task, tuple(example.id for example in self.task.pool), seed)
+
+    def tools(self, entry: Entry, fresh: bool) -> Tools:
+        """Return the models for a peer. A fresh fit uses no checkpoint of another fit, so that it proves something.
+
+        Raises
+        ------
+        LLMError
+            The language model cannot be given an adapter, and the peer may need one.
+        """
+        adapted = self.adapted
+        if isinstance(adapted, LLMError) and entry.kind not in PLAIN:
+            raise adapted
+        return Tools(
+            self.llm, self.embedder, cast(Any, adapted), Checkpoints(self.folder / ("fresh" if fresh else "fitted"))
+        )
+
+    @cached_property
+    def adapted(self) -> Any:
+        """The language model with an adapter, or the error that it cannot have one.
+
+        A network that has one switched off differs in the last bits from one that has none. So all peers share it.
+        """
+        from erase_core.evaluate.adapted import AdaptedModel
+
+        try:
+            return AdaptedModel(self.llm)
+        except ValueError as error:
+            return LLMError(
+                f"{self.llm.name} cannot be given a LoRA adapter: {first_line(error)} Leave out the peers that "
+                "fine-tune, or take another model."
+            )
+
+
+def measure(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] | None = None) -> Record:
+    """Measure a cell. If the peer cannot do what it is asked, the record says why.
+
+    Parameters
+    ----------
+    cell, entry, bench
+    base : mapping, optional
+        The record of the peer that this one starts from: it has the answers of the state before forgetting.
+    """
+    start = time.process_time()
+    record: Record = {"what": cell.what, "peer": cell.peer, "seed": cell.seed}
+    try:
+        measured_of = _fresh if cell.what == "fresh" else _forgetting
+        record |= {"status": "measured", **measured_of(cell, entry, bench, base)}
+    except Exception as error:
+        if os.environ.get("ERASE_DEBUG"):
+            raise
+        record |= {"status": "failed", "why": _why(error)}
+    return record | {"processor_seconds": time.process_time() - start}
+
+
+def _fresh(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] | None) -> Record:
+    peer = entry.make(bench.tools(entry, fresh=True))
+    with measured() as meter:
+        peer.fit(bench.world(cell.seed).without(bench.forgotten))
+    return {"fit": asdict(meter.cost), "scores": _asked(peer, bench)[0]}
+
+
+def _forgetting(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] | None) -> Record:
+    peer = entry.make(bench.tools(entry, fresh=False))
+    with measured() as meter:
+        peer.fit(bench.world(cell.seed))
+    record: Record = {"fit": asdict(meter.cost), "kept_bytes": peer.kept_bytes()}
+    if base is None:
+        record["before"], record["query"] = _asked(peer, bench)
+    else:
+        record["before"] = base["before"]
+    with measured() as meter:
+        peer.forget(bench.forgotten)
+    record["forget"] = asdict(meter.cost)
+    record["after"], queries = _asked(peer, bench)
+    record.setdefault("query", queries)
+    record["removals"] = _removals(peer, bench, bench.sizes.removals_of(entry), cell.seed)
+    return record
+
+
+def _asked(peer: Peer, bench: Bench) -> tuple[Scores, Record]:
+    """Return the scores of all parts, and the cost of the first query and of each later one about the test questions.
+
+    The model has dropped all that it had read before, so scores depend on the peer alone, to the last bit.
+    """
+    cool(peer, bench.tools_of[0])
+    costs, rows = [], []
+    for question in bench.parts["test"]:
+        with measured() as meter:
+            rows += peer.scores([question]).tolist()
+        costs.append(asdict(meter.cost))
+    others = {name: peer.scores(asked).tolist() for name, asked in bench.parts.items() if name != "test"}
+    return {"test": rows, **others}, {"cold": costs[0], "warm": costs[1:]}
+
+
+def _removals(peer: Peer, bench: Bench, n: int, seed: int) -> list[dict[str, Any]]:
+    """Return the costs of single removals, one after the other, after the forget set has gone."""
+    left = [example.id for example in bench.task.pool if example.id not in set(bench.forgotten)]
+    drawn = np.random.default_rng([seed, 1]).permutation(len(left))[: min(n, len(left) - 1)].tolist()
+    costs = []
+    for place in drawn:
+        with measured() as meter:
+            peer.forget([left[place]])
+        costs.append(asdict(meter.cost))
+    return costs
+
+
+def _why(error: Exception) -> str:
+    """Return what went wrong, without any text of an example: other packages' messages are left out."""
+    if isinstance(error, EraseError):
+        return first_line(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
+
+

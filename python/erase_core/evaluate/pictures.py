@@ -1,0 +1,71 @@
+"""The pictures of an evaluation, drawn from the figures of its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["COST", "SCORE", "draw"]
+
+COST, SCORE = "evaluation-cost.png", "evaluation-score.png"
+# Colours that are told apart by colour-blind readers, too (Okabe and Ito), and a line style for each round of them.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES = ("-", "--", ":", "-.")
+MARKS = {"prompt": "o", "fine-tuning": "s", "classifier": "^", "ranker": "D", "index": "v"}
+# Queries for each removal, in the picture of costs.
+MOST_QUERIES = 10_000
+# The smallest cost that is drawn, in seconds: logarithms have no 0.
+LEAST = 1e-4
+
+
+def draw(report: Mapping[str, Any], folder: Path) -> None:
+    """Write both pictures.
+
+    Parameters
+    ----------
+    report : mapping
+        As `report.report_of` returns it.
+    folder : Path
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    settings = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "erase"}
+    with mpl.rc_context(settings):
+        rows = [row for row in report["rows"] if row["removal"] is not None]
+        for name, paint in ((COST, _costs), (SCORE, _scores)):
+            figure = Figure(figsize=(9, 5.2), dpi=120, layout="constrained")
+            paint(figure.add_subplot(), rows)
+            figure.savefig(folder / name, metadata={"Software": None})
+
+
+def _costs(axes: Any, rows: list[Mapping[str, Any]]) -> None:
+    """Draw what a removal with its queries costs, against the number of queries."""
+    queries = np.logspace(0, np.log10(MOST_QUERIES), 60)
+    for place, row in enumerate(rows):
+        cost = row["removal"]["value"] + queries * row["query warm"]["value"]
+        style = STYLES[place // len(COLOURS) % len(STYLES)]
+        label = f"{row['peer']} ({row['accuracy']['value']:.2f})"
+        axes.plot(queries, np.maximum(cost, LEAST), style, color=COLOURS[place % len(COLOURS)], label=label)
+    axes.set(xscale="log", yscale="log", xlabel="queries for each removal", ylabel="cost of a removal with them, s")
+    axes.legend(title="peer (accuracy)", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=7)
+
+
+def _scores(axes: Any, rows: list[Mapping[str, Any]]) -> None:
+    """Draw scores against the cost of a removal with 100 queries. A mark for each kind, and the name beside it."""
+    for place, row in enumerate(rows):
+        cost = max(row["removal"]["value"] + 100 * row["query warm"]["value"], LEAST)
+        score, colour = row["score"], COLOURS[place % len(COLOURS)]
+        bars = [[max(0.0, score["value"] - score["low"])], [max(0.0, score["high"] - score["value"])]]
+        axes.errorbar(
+            cost, score["value"], yerr=bars, fmt=MARKS[row["kind"]], color=colour, alpha=0.9, elinewidth=0.6, ms=5
+        )
+        axes.annotate(row["peer"], (cost, score["value"]), xytext=(4, 3), textcoords="offset points", fontsize=6.5)
+    axes.set(xscale="log", xlabel="cost of a removal with 100 queries, s", ylabel="normalised score")
+    for kind, mark in MARKS.items():
+        if any(row["kind"] == kind for row in rows):
+            axes.plot([], [], mark, color="grey", label=kind)
+    axes.legend(loc="lower right", frameon=False)

@@ -1,0 +1,170 @@
+"""What the finished cells of an evaluation say: all figures of the page, as one object that can be written as JSON.
+
+Nothing is measured here. Every figure has the number of measurements behind it, and an interval where there are several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erase_core.evaluate.figures import Figure, figure, of_correct, of_costs
+from erase_core.evaluate.folder import Folder
+from erase_core.evaluate.forgetting import attacks_of, distances_of
+from erase_core.evaluate.peer import Entry
+from erase_core.evaluate.plan import Record
+from erase_core.evaluate.trade import break_evens
+
+__all__ = ["Measured", "report_of"]
+
+PARTS = ("forgotten", "retained", "test")
+
+
+class Measured:
+    """The finished cells of a folder, by peer.
+
+    Parameters
+    ----------
+    setting : mapping
+        What `Folder.setting` has.
+    records : sequence of Record
+    """
+
+    def __init__(self, setting: Mapping[str, Any], records: Sequence[Record]) -> None:
+        self.setting = setting
+        self._of: dict[tuple[str, str], dict[int, Record]] = {}
+        self.failed: dict[str, str] = {}
+        for record in records:
+            if record["status"] == "measured":
+                self._of.setdefault((record["what"], record["peer"]), {})[record["seed"]] = record
+            else:
+                self.failed[record["peer"]] = record["why"]
+
+    def peer(self, name: str) -> dict[int, Record]:
+        """Return the cells of a peer that was made to forget, by seed."""
+        return dict(sorted(self._of.get(("peer", name), {}).items()))
+
+    def fresh(self, name: str) -> dict[int, Record]:
+        """Return the cells of a peer that never had the forgotten examples, by seed."""
+        return dict(sorted(self._of.get(("fresh", name), {}).items()))
+
+    def names(self) -> set[str]:
+        """Return the names of all peers of which there is a cell, finished or failed."""
+        return {name for _, name in self._of} | self.failed.keys()
+
+    def correct(self, name: str, state: str, part: str) -> NDArray[np.bool_]:
+        """Return whether each question of a part is answered rightly, shape (n_seeds, n_questions)."""
+        labels = np.array(self.setting["labels"][part])
+        every = [np.array(record[state][part]) for record in self.peer(name).values()]
+        return np.array([scores.argmax(axis=1) == labels for scores in every])
+
+    def costs(self, name: str, of: Callable[[Record], Sequence[Mapping[str, float]]], field: str) -> list[float]:
+        """Return a field of some costs of all seeds."""
+        return [cost[field] for record in self.peer(name).values() for cost in of(record)]
+
+
+def report_of(folder: Folder, entries: Sequence[Entry], lines: Callable[[Entry], int]) -> dict[str, Any]:
+    """Return all figures.
+
+    Parameters
+    ----------
+    folder : Folder
+    entries : sequence of Entry
+        All that there are. Those without a cell are left out.
+    lines : callable
+        Returns the lines of code of a peer.
+    """
+    setting, records = folder.setting(), folder.records()
+    cells = Measured(setting, records)
+    there = [entry for entry in entries if entry.name in cells.names()]
+    rows = [row for entry in there if (row := _row(entry, cells)) is not None]
+    return {
+        "run": _run(setting, records),
+        "peers": [_peer(entry, cells, lines) for entry in there],
+        "rows": rows,
+        "break even": break_evens(cells, rows),
+        "forgetting": [each for entry in there for each in distances_of(entry, cells)],
+        "attacks": [each for entry in there for each in attacks_of(entry, cells)],
+        "worst": folder.extra("worst"),
+    }
+
+
+def _run(setting: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
+    kept = {name: value for name, value in setting.items() if name not in ("labels", "forget set")}
+    return {
+        **kept,
+        "forgotten": len(setting["forget set"]),
+        "cells": len(records),
+        "failed": sum(record["status"] != "measured" for record in records),
+        "processor_minutes": sum(record["processor_seconds"] for record in records) / 60,
+    }
+
+
+def _peer(entry: Entry, cells: Measured, lines: Callable[[Entry], int]) -> dict[str, Any]:
+    """Return what the table of peers says: `compared` counts the seeds whose bits were compared and were equal."""
+    fitted, fresh = cells.peer(entry.name), cells.fresh(entry.name)
+    both = [seed for seed in fitted if seed in fresh]
+    equal = sum(fitted[seed]["after"] == fresh[seed]["scores"] for seed in both)
+    return {
+        "peer": entry.name,
+        "kind": entry.kind,
+        "exactness": entry.exactness,
+        "starts from": entry.after,
+        "compared": len(both),
+        "equal": equal,
+        "seeds": len(fitted),
+        "lines": lines(entry),
+        "source": entry.source,
+        "not reproduced": entry.not_reproduced,
+        "failed": cells.failed.get(entry.name),
+    }
+
+
+def _row(entry: Entry, cells: Measured) -> dict[str, Any] | None:
+    """Return accuracy and costs of a peer; None if no cell of it was measured."""
+    if not cells.peer(entry.name):
+        return None
+    name = entry.name
+
+    def cost(of: Callable[[Record], Sequence[Mapping[str, float]]], field: str = "processor_seconds") -> Figure | None:
+        values = cells.costs(name, of, field)
+        return of_costs(values) if values else None
+
+    def largest(of: Callable[[Record], Sequence[Mapping[str, float]]]) -> Figure | None:
+        values = cells.costs(name, of, "processor_seconds")
+        return figure(max(values), n=len(values)) if values else None
+
+    kept = [record["kept_bytes"] / 2**20 for record in cells.peer(name).values()]
+    return {
+        "peer": name,
+        "kind": entry.kind,
+        "exactness": entry.exactness,
+        "accuracy": of_correct(cells.correct(name, "before", "test")),
+        "score": of_correct(cells.correct(name, "before", "test"), *cells.setting["scale"], 100.0),
+        "accuracy after": of_correct(cells.correct(name, "after", "test")),
+        **{f"accuracy of {part} {state}": of_correct(cells.correct(name, state, part))
+           for part in ("forgotten", "retained") for state in ("before", "after")},
+        "fit": cost(lambda r: [r["fit"]]),
+        "fit tokens forward": cost(lambda r: [r["fit"]], "tokens_forward"),
+        "fit tokens backward": cost(lambda r: [r["fit"]], "tokens_backward"),
+        "query cold": cost(lambda r: [r["query"]["cold"]]),
+        "query warm": cost(lambda r: r["query"]["warm"]),
+        "query tokens": cost(lambda r: r["query"]["warm"], "tokens_forward"),
+        "removal": cost(lambda r: r["removals"]),
+        "removal worst": largest(lambda r: r["removals"]),
+        "removal tokens forward": cost(lambda r: r["removals"], "tokens_forward"),
+        "removal tokens backward": cost(lambda r: r["removals"], "tokens_backward"),
+        "batch": cost(lambda r: [r["forget"]]),
+        "peak MB": largest_of([r["fit"]["peak_bytes"] / 2**20 for r in cells.peer(name).values()]),
+        "kept MB": of_costs(kept),
+    }
+
+
+def largest_of(values: Sequence[float]) -> Figure:
+    """Return the largest of some measurements."""
+    return figure(max(values), n=len(values))
+
+
