@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from erase_core.errors import ParameterError, StoreLockedError
 from erase_core.evaluate import run as running
+from erase_core.evaluate import workers
 from erase_core.evaluate.figures import rounded
 from erase_core.evaluate.folder import Folder
 from erase_core.evaluate.measuring import Bench
@@ -25,7 +26,6 @@ from erase_core.examples.example import Example
 from erase_core.fs.locks import exclusive
 from erase_core.llm import TransformersLLM
 from erase_core.llm.prompt import Template
-from small_models import make_model
 from small_stores import WordEmbedder
 
 SIZES = Sizes(seeds=2, trained_seeds=1, retrains=2, retained=3, removals=2, trained_removals=1)
@@ -52,12 +52,13 @@ PEERS = [*(entry for entry in EVERY if entry.name in NAMES), BROKEN]
 
 
 @pytest.fixture(scope="module")
-def llm(tmp_path_factory: pytest.TempPathFactory) -> TransformersLLM:
-    return TransformersLLM(make_model(tmp_path_factory.mktemp("model") / "llama", "llama"))
+def llm(folders: Callable[[str], Path]) -> Callable[[], TransformersLLM]:
+    """Loads a tiny model anew: a network can have only one adapter."""
+    return lambda: TransformersLLM(folders("llama"))
 
 
 @pytest.fixture(scope="module")
-def made(llm: TransformersLLM, tmp_path_factory: pytest.TempPathFactory) -> Folder:
+def made(llm: Callable[[], TransformersLLM], tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """A finished evaluation, with its report."""
     folder = Folder(tmp_path_factory.mktemp("evaluation"))
     a_run(llm, folder).measure()
@@ -65,12 +66,12 @@ def made(llm: TransformersLLM, tmp_path_factory: pytest.TempPathFactory) -> Fold
     return folder
 
 
-def bench(llm: TransformersLLM, folder: Folder, **changed: Any) -> Bench:
+def bench(llm: Callable[[], TransformersLLM], folder: Folder, **changed: Any) -> Bench:
     given: dict[str, Any] = {"task": TASK, "forgotten": FORGOTTEN, "sizes": SIZES, **changed}
-    return Bench(**given, llm=llm, embedder=WordEmbedder(), folder=folder.checkpoints)
+    return Bench(**given, llm=llm(), embedder=WordEmbedder(), folder=folder.checkpoints)
 
 
-def a_run(llm: TransformersLLM, folder: Folder, **changed: Any) -> Run:
+def a_run(llm: Callable[[], TransformersLLM], folder: Folder, **changed: Any) -> Run:
     return Run(bench(llm, folder, **changed), PEERS, folder, NAMED)
 
 
@@ -89,7 +90,7 @@ def without_costs(value: Any) -> Any:
 
 
 # ---- a whole run ----
-def test_every_cell_is_measured_or_says_why_not(made: Folder, llm: TransformersLLM) -> None:
+def test_every_cell_is_measured_or_says_why_not(made: Folder, llm: Callable[[], TransformersLLM]) -> None:
     cells = cells_of(PEERS, SIZES)
     records = {cell: made.read(cell) for cell in cells}
     assert {cell.peer for cell, record in records.items() if record and record["status"] == "failed"} == {"broken"}
@@ -184,14 +185,18 @@ def test_the_report_is_a_function_of_the_files(made: Folder) -> None:
 
 # ---- stopped and begun again ----
 def test_a_stopped_run_goes_on_and_finds_the_same(
-    made: Folder, llm: TransformersLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Folder, llm: Callable[[], TransformersLLM], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[Cell] = []
-    real = running.measured_here
+    real = workers.measured_here
 
     def stopping(*given: Any) -> tuple[Cell, Any]:
         if len(measured) == 9:
             raise KeyboardInterrupt
+        measured.append(given[0].cell)
+        return real(*given)
+
+    def counting(*given: Any) -> tuple[Cell, Any]:
         measured.append(given[0].cell)
         return real(*given)
 
@@ -202,14 +207,14 @@ def test_a_stopped_run_goes_on_and_finds_the_same(
     first = list(measured)
     assert len(folder.records()) == 9
     measured.clear()
-    monkeypatch.setattr(running, "measured_here", lambda *given: (measured.append(given[0].cell), real(*given))[1])
+    monkeypatch.setattr(running, "measured_here", counting)
     a_run(llm, folder).measure()
     # What has failed is tried again.
     assert {cell for cell in first if cell in measured} <= {c for c in first if c.peer == "broken"}
     assert without_costs(folder.records()) == without_costs(made.records())
 
 
-def test_more_seeds_measure_what_is_missing_only(llm: TransformersLLM, tmp_path: Path) -> None:
+def test_more_seeds_measure_what_is_missing_only(llm: Callable[[], TransformersLLM], tmp_path: Path) -> None:
     folder, entries = Folder(tmp_path), [entry for entry in PEERS if entry.name == "vote"]
     lines: list[str] = []
     for seeds in (1, 2):
@@ -229,7 +234,7 @@ def test_more_seeds_measure_what_is_missing_only(llm: TransformersLLM, tmp_path:
     ids=["forget set", "questions", "template", "sizes"],
 )
 def test_another_setting_is_refused_and_nothing_changes(
-    made: Folder, llm: TransformersLLM, changed: dict[str, Any], named: str
+    made: Folder, llm: Callable[[], TransformersLLM], changed: dict[str, Any], named: str
 ) -> None:
     before = {file: file.read_bytes() for file in made.path.rglob("*.json")}
     with pytest.raises(ParameterError, match=f"another {named}.*--out, or delete"):
@@ -237,7 +242,7 @@ def test_another_setting_is_refused_and_nothing_changes(
     assert {file: file.read_bytes() for file in made.path.rglob("*.json")} == before
 
 
-def test_two_runs_in_one_folder_are_refused(llm: TransformersLLM, tmp_path: Path) -> None:
+def test_two_runs_in_one_folder_are_refused(llm: Callable[[], TransformersLLM], tmp_path: Path) -> None:
     with exclusive(tmp_path, 0), pytest.raises(StoreLockedError, match="Wait for it"):
         a_run(llm, Folder(tmp_path)).measure()
 

@@ -126,7 +126,8 @@ def _right(answers: Answers, cells: Measured) -> dict[str, list[float]]:
 
 def _attack(entry: Entry, name: str, worlds: Sequence[Mapping[str, Sequence[float]]], cells: Measured) -> Any:
     is_member = [True] * len(worlds[0]["forgotten"]) + [False] * len(worlds[0]["test"])
-    result = compare_areas(name, *([*w["forgotten"], *w["test"]] for w in worlds), is_member)
+    before, after, never = ([*world["forgotten"], *world["test"]] for world in worlds)
+    result = compare_areas(name, before, after, never, is_member)
     n = len(is_member)
     return {
         "peer": entry.name,

@@ -73,7 +73,7 @@ class Bench:
 
     def world(self, seed: int) -> World:
         """Return the world that has all examples of the pool."""
-        return World(self.task, tuple(example.id for example in self.task.pool), seed)
+        return World(self.task, tuple(int(example.id) for example in self.task.pool), seed)
 
     def tools(self, entry: Entry, fresh: bool) -> Tools:
         """Return the models for a peer. A fresh fit uses no checkpoint of another fit, so that it proves something.

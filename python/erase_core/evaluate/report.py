@@ -129,6 +129,7 @@ def _row(entry: Entry, cells: Measured) -> dict[str, Any] | None:
     if not cells.peer(entry.name):
         return None
     name = entry.name
+    low, high = cells.setting["scale"]
 
     def cost(of: Callable[[Record], Sequence[Mapping[str, float]]], field: str = "processor_seconds") -> Figure | None:
         values = cells.costs(name, of, field)
@@ -144,7 +145,7 @@ def _row(entry: Entry, cells: Measured) -> dict[str, Any] | None:
         "kind": entry.kind,
         "exactness": entry.exactness,
         "accuracy": of_correct(cells.correct(name, "before", "test")),
-        "score": of_correct(cells.correct(name, "before", "test"), *cells.setting["scale"], 100.0),
+        "score": of_correct(cells.correct(name, "before", "test"), low, high, 100.0),
         "accuracy after": of_correct(cells.correct(name, "after", "test")),
         **{
             f"accuracy of {part} {state}": of_correct(cells.correct(name, state, part))
