@@ -6,24 +6,35 @@ loaded before it is used. Questions are scored by `TransformersLLM.choose`, as w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from erase_core.errors import LLMError
+from erase_core.evaluate import rows
 from erase_core.evaluate.cost import count_tokens_of
 from erase_core.evaluate.task import Scores
 from erase_core.examples.example import Example
 from erase_core.libraries import quiet
 from erase_core.llm.prompt import Prompt, Template
+from erase_core.llm.protocol import check_room
 from erase_core.llm.transformers import TransformersLLM
 
-__all__ = ["AdaptedModel", "Encoded", "State"]
+__all__ = ["AdaptedModel", "Encoded", "State", "layer_of"]
+
+# Most tokens of questions in a row, which limits the memory for logits and masks.
+ROW = 256
 
 # The adapter's weights by name.
 State = dict[str, torch.Tensor]
+
+
+def layer_of(name: str) -> int:
+    """Return the number of the layer that a weight is of, by its name: peft adapts numbered layers only."""
+    return next(int(part) for part in name.split(".") if part.isdigit())
 
 
 class Encoded(NamedTuple):
@@ -41,15 +52,27 @@ class AdaptedModel:
     llm : TransformersLLM
         Its network gets the adapter, which is switched off except within `with model:`.
     rank, alpha : int, default=8, 16
+
+    Raises
+    ------
+    LLMError
+        peft does not know which layers of such a model to adapt.
     """
 
     def __init__(self, llm: TransformersLLM, *, rank: int = 8, alpha: int = 16) -> None:
         from peft import LoraConfig, get_peft_model
+        from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
         self.llm = llm
         self.network = llm.network
         count_tokens_of(self.network)
         self.name = f"{llm.name}, LoRA rank {rank}, alpha {alpha}"
+        kind = self.network.config.model_type
+        if kind not in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING:
+            raise LLMError(
+                f"{llm.name} cannot be fine-tuned: peft does not know which layers of a {kind} model to adapt. "
+                "Use another model, or leave out the peers that fine-tune."
+            )
         with quiet(), torch.random.fork_rng():
             self._peft: Any = get_peft_model(self.network, LoraConfig(r=rank, lora_alpha=alpha, task_type="CAUSAL_LM"))
         self._peft.eval()
@@ -89,6 +112,23 @@ class AdaptedModel:
         finally:
             self._adapter_layers(enabled=False)
 
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The numbers of the network's layers that are adapted, ascending: the last one is the top."""
+        return tuple(sorted({layer_of(name) for name in self.parameters()}))
+
+    @contextmanager
+    def only_layers(self, layers: Collection[int] | None) -> Iterator[None]:
+        """Train only the weights of some layers within this context. None: of all."""
+        weights = self.parameters()
+        try:
+            for name, weight in weights.items():
+                weight.requires_grad_(layers is None or layer_of(name) in layers)
+            yield
+        finally:
+            for weight in weights.values():
+                weight.requires_grad_(True)
+
     def _adapter_layers(self, *, enabled: bool) -> None:
         # What the language model has kept of prompts was computed with other weights.
         self.llm.forget()
@@ -99,43 +139,65 @@ class AdaptedModel:
     def encode(self, example: Example, template: Template) -> Encoded:
         """Return the tokens of an example, as `TransformersLLM.choose` has them."""
         shared, (answer,) = self.llm.tokens(Prompt(template, (), example.input), [example.output])
+        check_room(len(shared), len(answer), self.llm.context_length)
         return Encoded((*shared, *answer), len(shared))
 
     def answer_logits(self, batch: Sequence[Encoded], *, backward: bool = False) -> list[torch.Tensor]:
         """Return the logits before each token of the answers, one tensor of shape (length, vocabulary) each.
 
+        Logits of other tokens are not computed. They take a fifth of the time of a small model with a large vocabulary.
+
         Parameters
         ----------
         batch : sequence of Encoded
-            Padded to the longest one.
+            One after the other in one row behind a block mask, or padded if the model does not take one.
         backward : bool, default=False
             Not used: a run counts itself, and so does a gradient (`count_tokens_of`).
         """
-        longest = max(len(each.tokens) for each in batch)
-        tokens = torch.zeros(len(batch), longest, dtype=torch.long, device=self.network.device)
-        mask = torch.zeros_like(tokens)
-        for row, each in enumerate(batch):
-            tokens[row, : len(each.tokens)] = torch.tensor(each.tokens)
-            mask[row, : len(each.tokens)] = 1
-        logits = self.network(input_ids=tokens, attention_mask=mask, use_cache=False).logits
-        return [logits[row, each.n_prompt - 1 : len(each.tokens) - 1] for row, each in enumerate(batch)]
+        asked = [range(each.n_prompt - 1, len(each.tokens) - 1) for each in batch]
+        if self.llm.takes_masks:
+            return rows.packed(self.network, [rows.sequence(each.tokens) for each in batch], asked)
+        return rows.padded(self.network, [each.tokens for each in batch], asked)
 
     def losses(self, batch: Sequence[Encoded], *, backward: bool = False) -> torch.Tensor:
         """Return the mean negative log-probability per token of each answer, shape (n,)."""
         each = self.answer_logits(batch, backward=backward)
         return torch.stack(
             [
-                torch.nn.functional.cross_entropy(logits, torch.tensor(encoded.tokens[encoded.n_prompt :]))
+                torch.nn.functional.cross_entropy(
+                    logits, torch.tensor(encoded.tokens[encoded.n_prompt :], device=logits.device)
+                )
                 for logits, encoded in zip(each, batch, strict=True)
             ]
         )
 
     def scores(self, questions: Sequence[Example], options: Sequence[str], template: Template) -> Scores:
-        """Return the mean log-probability per token of each option, shape (n, k), with the adapter as it is."""
-        rows = []
+        """Return the mean log-probability per token of each option, shape (n, k), with the adapter as it is.
+
+        These are the scores of `TransformersLLM.choose` up to rounding. Several questions are in one row, and the
+        options of each are beside one another, unless the model takes no block mask.
+        """
+        if not self.llm.takes_masks:
+            return self._chosen(questions, options, template)
+        found: list[list[float]] = []
+        with torch.inference_mode(), quiet():
+            encoded = [self.llm.tokens(Prompt(template, (), each.input), options) for each in questions]
+            for shared, continuations in encoded:
+                check_room(len(shared), max(map(len, continuations)), self.llm.context_length)
+            trees = [rows.tree(shared, continuations) for shared, continuations in encoded]
+            for start, stop in rows.groups([len(tree.tokens) for tree in trees], ROW):
+                group = trees[start:stop]
+                asked = [range(tree.branches.count(0) - 1, len(tree.tokens)) for tree in group]
+                each = rows.packed(self.network, group, asked)
+                found += map(rows.means, each, (continuations for _, continuations in encoded[start:stop]))
+        return np.array(found, dtype=np.float64).reshape(len(questions), len(options))
+
+    def _chosen(self, questions: Sequence[Example], options: Sequence[str], template: Template) -> Scores:
+        """Return the scores of `TransformersLLM.choose`, shape (n, k)."""
+        found = []
         with torch.no_grad():
             for question in questions:
                 prompt = Prompt(template, (), question.input)
                 chosen = self.llm.choose(prompt, options).scores
-                rows.append([chosen[option] for option in options])
-        return np.array(rows, dtype=np.float64).reshape(len(questions), len(options))
+                found.append([chosen[option] for option in options])
+        return np.array(found, dtype=np.float64).reshape(len(questions), len(options))

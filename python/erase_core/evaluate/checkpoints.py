@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from erase_core.evaluate.adapted import AdaptedModel, State
 from erase_core.evaluate.cost import Cost, add_cost, measured
 from erase_core.evaluate.peer import World
-from erase_core.evaluate.training import TrainingSettings, train
+from erase_core.evaluate.training import Stage, TrainingSettings
+from erase_core.llm.prompt import Template
 
 __all__ = ["Checkpoints"]
 
@@ -32,10 +34,44 @@ class Checkpoints:
 
         If it is there already, what its training cost is added to the costs that are being measured.
         """
+        stage = Stage(tuple(world.examples), world.seed, settings)
+        return self.stages(model, world.task.template, world.seed, [stage])[-1]
+
+    def stages(
+        self,
+        model: AdaptedModel,
+        template: Template,
+        seed: int,
+        stages: Sequence[Stage],
+        done: Sequence[State] = (),
+    ) -> list[State]:
+        """Return the adapter after each of some stages of training, and load the last one into the model.
+
+        Those that are there already are treated as in `trained`.
+
+        Parameters
+        ----------
+        model : AdaptedModel
+        template : Template
+        seed : int
+            Of the adapter before the first stage.
+        stages : sequence of Stage
+        done : sequence of State, default=()
+            The adapters after the first stages, if they are known. They cost nothing.
+        """
+        states = list(done)
+        if states:
+            model.load(states[-1])
+        else:
+            model.reset(seed)
+        for n in range(len(states) + 1, len(stages) + 1):
+            made_of = repr((model.name, template, seed, [stage.made_of for stage in stages[:n]]))
+            states.append(self._kept(made_of, model, template, stages[n - 1]))
+        return states
+
+    def _kept(self, made_of: str, model: AdaptedModel, template: Template, stage: Stage) -> State:
         from safetensors.torch import load_file, save_file
 
-        texts = [(e.id, e.input, e.output) for e in world.examples]
-        made_of = repr((model.name, texts, world.task.template, world.seed, settings))
         file = self.folder / f"adapter-{hashlib.sha256(made_of.encode()).hexdigest()[:24]}.safetensors"
         if file.exists():
             state = load_file(file)
@@ -43,8 +79,7 @@ class Checkpoints:
             model.load(state)
             return state
         with measured() as meter:
-            model.reset(world.seed)
-            train(model, world.examples, world.task.template, world.seed, settings)
+            stage.train(model, template)
         state = model.state()
         self.folder.mkdir(parents=True, exist_ok=True)
         file.with_suffix(".json").write_text(json.dumps(asdict(meter.cost)))

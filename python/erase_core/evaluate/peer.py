@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Exactness", "Peer", "Tools", "World", "cool"]
 
-# "exact": bit for bit what a fit without the forgotten examples gives. "approximate": near it at best. "hides": the
-# examples are kept, and only answers about them are suppressed. "leaks": what it keeps was computed from them.
-Exactness = Literal["exact", "approximate", "hides", "leaks"]
+# "exact": bit for bit what a fit without the forgotten examples gives. "exact-on-fewer": the same for a fit that lacks
+# further examples, since a part of the model is dropped and not trained again. "approximate": near it at best. "hides":
+# the examples are kept, and only answers about them are suppressed. "leaks": what it keeps was computed from them.
+Exactness = Literal["exact", "exact-on-fewer", "approximate", "hides", "leaks"]
 
 
 @dataclass
@@ -146,7 +147,7 @@ class Entry:
         Takes `Tools`.
     source : str
         Paper and section of its rule.
-    exactness : {"exact", "approximate", "hides", "leaks"}
+    exactness : {"exact", "exact-on-fewer", "approximate", "hides", "leaks"}
     kind : {"prompt", "fine-tuning", "classifier", "ranker", "index"}
     not_reproduced : str, default=""
         What the paper has and this peer does not, or where it does something else.

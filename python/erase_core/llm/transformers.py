@@ -191,6 +191,11 @@ class TransformersLLM(Shared):
         """The torch module that is run. Whoever changes its weights calls `forget` afterwards."""
         return self._memory.model
 
+    @property
+    def takes_masks(self) -> bool:
+        """Whether the network takes masks and positions of ours, so that several texts can be beside one another."""
+        return not self._why_no_masks
+
     def tokens(self, prompt: Prompt, options: Sequence[str]) -> tuple[list[int], list[list[int]]]:
         """Return the tokens that a prompt shares with all its options, and the further tokens of each option.
 
