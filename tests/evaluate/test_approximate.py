@@ -27,6 +27,7 @@ from erase_core.evaluate.peers.approximate.ssd import SSD
 from erase_core.evaluate.peers.approximate.tuning import tune
 from erase_core.evaluate.training import TrainingSettings
 from erase_core.llm import TransformersLLM
+from scipy.special import softmax
 from unlearning_worlds import OPTIONS, made_tools, made_world
 
 TRAINING = TrainingSettings(passes=2, rate=5e-3)
@@ -189,22 +190,20 @@ def test_matching_predicts_a_lower_margin_of_what_is_forgotten(tools: Tools) -> 
 def test_a_probe_recovers_a_skill_that_random_labels_have_hidden(tools: Tools) -> None:
     # As Zhang, Choshen and Andreas find: answers become uninformative, representations do not.
     world = made_world(48)
-    peer = Unlearner(tools, "some", RandomLabels(passes=4, rate=5e-3), TrainingSettings(passes=6, rate=5e-3))
+    peer = Unlearner(tools, "some", RandomLabels(passes=10, rate=5e-3), TrainingSettings(passes=20, rate=5e-3))
     peer.fit(world)
     labels = world.task.labels(world.task.test)
-    learned = peer.scores(world.task.test)
+    learned = softmax(peer.scores(world.task.test), axis=1)
     peer.forget(world.ids)
-    hidden = peer.scores(world.task.test)
+    hidden = softmax(peer.scores(world.task.test), axis=1)
     with peer.loaded(), tools.adapted.active(), torch.no_grad():
-        rows, tests = (
-            represented(peer._removal(()), part).numpy() for part in (world.task.pool, world.task.test)
-        )
+        rows, tests = (represented(peer._removal(()), part).numpy() for part in (world.task.pool, world.task.test))
     targets = 2.0 * world.task.labels(world.task.pool) - 1
-    weights = np.linalg.solve(rows.T @ rows + np.eye(rows.shape[1]), rows.T @ targets)
-    print((learned.argmax(1) == labels).mean(), (hidden.argmax(1) == labels).mean(), ((tests @ weights > 0) == labels).mean())
+    probe = np.linalg.solve(rows.T @ rows + np.eye(rows.shape[1]), rows.T @ targets)
+    right = np.arange(len(labels)), labels
     assert (learned.argmax(1) == labels).mean() > 0.9
-    assert (hidden.argmax(1) == labels).mean() < 0.7
-    assert ((tests @ weights > 0) == labels).mean() > 0.9
+    assert hidden[right].mean() < learned[right].mean() - 0.2
+    assert ((tests @ probe > 0) == labels).mean() > 0.9
 
 
 def test_the_guard_hides_and_forgets_nothing(tools: Tools) -> None:
@@ -274,4 +273,3 @@ def test_a_grid_has_the_default_and_differs_in_what_requests_use(entry: Entry, t
     for each in grid:
         assert getattr(each, "width", None) == getattr(rule, "width", None)
         assert isinstance(each, IAU) <= (getattr(each, "alpha", None) == getattr(rule, "alpha", None))
-

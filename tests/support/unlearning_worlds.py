@@ -102,6 +102,4 @@ def removal_of(model: object, n_forgotten: int, n: int, kept: dict[str, torch.Te
     """Return a request to forget the first of n examples, whose ids are their places."""
     examples = tuple(Example(i, f"question {i}", OPTIONS[i % 3]) for i in range(n))
     task = SimpleNamespace(template=Template(), options=OPTIONS)
-    return Removal(
-        cast("Any", model), cast("Any", task), examples[:n_forgotten], examples[n_forgotten:], 0, kept or {}
-    )
+    return Removal(cast("Any", model), cast("Any", task), examples[:n_forgotten], examples[n_forgotten:], 0, kept or {})

@@ -156,9 +156,7 @@ def represented(removal: Removal, examples: Sequence[Example]) -> torch.Tensor:
 
 def _in_batches(removal: Removal, examples: Sequence[Example], batch: int) -> list[torch.Tensor]:
     return [
-        row
-        for start in range(0, len(examples), batch)
-        for row in represented(removal, examples[start : start + batch])
+        row for start in range(0, len(examples), batch) for row in represented(removal, examples[start : start + batch])
     ]
 
 

@@ -44,9 +44,7 @@ class NPO(Steps):
     def objective(self, removal: Removal) -> Objective:
         """Return the weighted sum. The reference is the model before the request."""
         with removal.model.active(), torch.no_grad():
-            reference = {
-                example.id: removal.log_probabilities([example])[0] for example in removal.forgotten
-            }
+            reference = {example.id: removal.log_probabilities([example])[0] for example in removal.forgotten}
         return lambda forgotten, retained: (
             self.gamma
             * npo_loss(
