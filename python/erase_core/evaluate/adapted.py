@@ -187,7 +187,6 @@ class AdaptedModel:
             trees = [rows.tree(shared, continuations) for shared, continuations in encoded]
             for start, stop in rows.groups([len(tree.tokens) for tree in trees], ROW):
                 group = trees[start:stop]
-                count_tokens(forward=sum(len(tree.tokens) for tree in group))
                 asked = [range(tree.branches.count(0) - 1, len(tree.tokens)) for tree in group]
                 each = rows.packed(self.network, group, asked)
                 found += map(rows.means, each, (continuations for _, continuations in encoded[start:stop]))
