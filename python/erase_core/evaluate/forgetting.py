@@ -105,10 +105,8 @@ def attacks_of(entry: Entry, cells: Measured) -> list[dict[str, Any]]:
     worlds = [mine["before"], mine["after"], never["scores"]]
     rows = [_attack(entry, "loss", [_right(each, cells) for each in worlds], cells)]
     for name in mine.get("attacks", {}).get("before", {}):
-        found = [
-            record.get("attacks", {}).get(state, {}).get(name)
-            for record, state in ((mine, "before"), (mine, "after"), (never, "never"))
-        ]
+        found = [record.get("attacks", {}).get(state, {}).get(name) for record, state in
+                 ((mine, "before"), (mine, "after"), (never, "never"))]
         if all(each is not None for each in found):
             rows.append(_attack(entry, name, found, cells))
     return rows

@@ -182,3 +182,5 @@ def _why(error: Exception) -> str:
         return first_line(error)
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
+
+

@@ -145,11 +145,8 @@ def _row(entry: Entry, cells: Measured) -> dict[str, Any] | None:
         "accuracy": of_correct(cells.correct(name, "before", "test")),
         "score": of_correct(cells.correct(name, "before", "test"), *cells.setting["scale"], 100.0),
         "accuracy after": of_correct(cells.correct(name, "after", "test")),
-        **{
-            f"accuracy of {part} {state}": of_correct(cells.correct(name, state, part))
-            for part in ("forgotten", "retained")
-            for state in ("before", "after")
-        },
+        **{f"accuracy of {part} {state}": of_correct(cells.correct(name, state, part))
+           for part in ("forgotten", "retained") for state in ("before", "after")},
         "fit": cost(lambda r: [r["fit"]]),
         "fit tokens forward": cost(lambda r: [r["fit"]], "tokens_forward"),
         "fit tokens backward": cost(lambda r: [r["fit"]], "tokens_backward"),
@@ -169,3 +166,5 @@ def _row(entry: Entry, cells: Measured) -> dict[str, Any] | None:
 def largest_of(values: Sequence[float]) -> Figure:
     """Return the largest of some measurements."""
     return figure(max(values), n=len(values))
+
+
