@@ -1,4 +1,4 @@
-"""Puts the page that `erase evaluate` has written, and its pictures, into docs/evaluation.md: `make evaluate PAGE=1`."""
+"""Puts what `erase evaluate` has written, page and pictures, into docs/evaluation.md: `make evaluate PAGE=1`."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ import pytest
 from erase_core.errors import ParameterError, StoreLockedError
 from erase_core.evaluate import run as running
 from erase_core.evaluate import workers
+from erase_core.evaluate.bench import Bench
 from erase_core.evaluate.figures import rounded
 from erase_core.evaluate.folder import Folder
-from erase_core.evaluate.measuring import Bench
 from erase_core.evaluate.page import page_of
 from erase_core.evaluate.peer import Entry
 from erase_core.evaluate.peers import classifiers, prompts, retraining, sisa

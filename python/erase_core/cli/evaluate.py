@@ -39,8 +39,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A peer, or a group of them such as all, exact, approximate, prompt or fine-tuning; `--list` has the names. "
-            "May be repeated, or separated by commas. By default all.",
+            help="A peer, or a group such as all, exact, approximate, prompt or fine-tuning; `--list` has the names. May "
+            "be repeated, or separated by commas. By default all.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for results, page and pictures.")] = Path(
@@ -94,6 +94,8 @@ def evaluate(
         return
     if forget not in FORGET:
         raise ParameterError(f"--forget must be one of {', '.join(FORGET)}, got {forget!r}")
+    if jobs is not None and jobs < 1:
+        raise ParameterError(f"--jobs must be at least 1, got {jobs}")
     from erase_core.evaluate.folder import Folder
 
     folder = Folder(out)

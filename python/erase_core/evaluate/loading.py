@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
 from erase_core.errors import ParameterError
+from erase_core.evaluate.bench import Bench
 from erase_core.evaluate.forget_sets import at_random, by_subject
-from erase_core.evaluate.measuring import Bench
+from erase_core.evaluate.hard_sets import hard_set
 from erase_core.evaluate.peer import World
 from erase_core.evaluate.plan import Sizes
 from erase_core.evaluate.task import Task
@@ -70,11 +71,12 @@ def load_bench(choice: Choice, forgotten: tuple[int, ...] | None = None) -> Benc
     ids = forgotten_of(choice, task) if forgotten is None else forgotten
     llm, embedder = TransformersLLM(choice.llm), SentenceEmbedder()
     embedder.embed([task.pool[0].input])
-    return Bench(task, ids, choice.sizes, llm, embedder, choice.folder)
+    bench = Bench(task, ids, choice.sizes, llm, embedder, choice.folder)
+    return bench if ids else replace(bench, forgotten=hard_set(bench, choice.forget_size))
 
 
 def forgotten_of(choice: Choice, task: Task) -> tuple[int, ...]:
-    """Return the ids of the examples to forget together.
+    """Return the ids of the examples to forget together; none if they have to be searched for.
 
     Raises
     ------
@@ -92,4 +94,4 @@ def forgotten_of(choice: Choice, task: Task) -> tuple[int, ...]:
         subjects = {example.subject for example in task.pool if example.subject is not None}
         sets = (by_subject(world, n, 0) for n in range(1, max(len(subjects), 1) + 1))
         return max((ids for ids in [next(sets), *takewhile(lambda ids: len(ids) <= choice.forget_size, sets)]), key=len)
-    raise NotImplementedError
+    return ()

@@ -11,104 +11,26 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from erase_core.errors import EraseError, LLMError, first_line
+from erase_core.errors import EraseError, first_line
 from erase_core.evaluate.attacks.membership import ATTACKS
-from erase_core.evaluate.checkpoints import Checkpoints
+from erase_core.evaluate.audits import audited, extracted
+from erase_core.evaluate.bench import Bench
 from erase_core.evaluate.cost import measured
-from erase_core.evaluate.peer import Entry, Peer, Tools, World, cool
-from erase_core.evaluate.plan import Cell, Record, Sizes
-from erase_core.evaluate.readers import reading
-from erase_core.evaluate.task import Task
-from erase_core.examples.example import Example
+from erase_core.evaluate.hard_sets import worst_of
+from erase_core.evaluate.peer import Entry, Peer, Tools, cool
+from erase_core.evaluate.plan import Cell, Record
+from erase_core.evaluate.readers import adapter_of, reading
 
-__all__ = ["Bench", "measure"]
+__all__ = ["measure"]
 
 # The scores of each part, one row for each question.
 Scores = dict[str, list[list[float]]]
-# Peers that never use the adapter.
-PLAIN = ("prompt", "classifier")
-
-
-@dataclass
-class Bench:
-    """All that cells have in common.
-
-    Parameters
-    ----------
-    task : Task
-    forgotten : tuple of int
-        The examples to forget together.
-    sizes : Sizes
-    llm : TransformersLLM
-    embedder : Embedder
-    folder : Path
-        For checkpoints.
-    """
-
-    task: Task
-    forgotten: tuple[int, ...]
-    sizes: Sizes
-    llm: Any
-    embedder: Any
-    folder: Path
-
-    @cached_property
-    def parts(self) -> dict[str, list[Example]]:
-        """What every peer is asked: about forgotten and retained examples of the pool, and the test questions."""
-        kept = [example.id for example in self.task.pool if example.id not in set(self.forgotten)]
-        drawn = np.random.default_rng(0).permutation(len(kept))[: self.sizes.retained].tolist()
-        retained = self.task.examples([kept[i] for i in drawn])
-        return {
-            "forgotten": self.task.examples(self.forgotten),
-            "retained": retained,
-            "test": list(self.task.test),
-        }
-
-    def world(self, seed: int) -> World:
-        """Return the world that has all examples of the pool."""
-        return World(self.task, tuple(int(example.id) for example in self.task.pool), seed)
-
-    def tools(self, entry: Entry, fresh: bool) -> Tools:
-        """Return the models for a peer. A fresh fit uses no checkpoint of another fit, so that it proves something.
-
-        Raises
-        ------
-        LLMError
-            The language model cannot be given an adapter, and the peer may need one.
-        """
-        if isinstance(self.adapted, LLMError) and entry.kind not in PLAIN:
-            raise self.adapted
-        return self._tools[fresh]
-
-    @cached_property
-    def _tools(self) -> list[Tools]:
-        return [
-            Tools(self.llm, self.embedder, self.adapted, Checkpoints(self.folder / name))
-            for name in ("fitted", "fresh")
-        ]
-
-    @cached_property
-    def adapted(self) -> Any:
-        """The language model with an adapter, or the error that it cannot have one.
-
-        A network that has one switched off differs in the last bits from one that has none. So all peers share it.
-        """
-        from erase_core.evaluate.adapted import AdaptedModel
-
-        try:
-            return AdaptedModel(self.llm)
-        except ValueError as error:
-            return LLMError(
-                f"{self.llm.name} cannot be given a LoRA adapter: {first_line(error)} Leave out the peers that "
-                "fine-tune, or take another model."
-            )
 
 
 def measure(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] | None = None) -> Record:
@@ -123,8 +45,8 @@ def measure(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] | No
     start = time.process_time()
     record: Record = {"what": cell.what, "peer": cell.peer, "seed": cell.seed}
     try:
-        measured_of = _fresh if cell.what == "fresh" else _forgetting
-        record |= {"status": "measured", **measured_of(cell, entry, bench, base)}
+        found = {"peer": _forgetting, "fresh": _fresh, "worst": _worst}[cell.what](cell, entry, bench, base)
+        record |= {"status": "measured", **found}
     except Exception as error:
         if os.environ.get("ERASE_DEBUG"):
             raise
@@ -147,8 +69,10 @@ def _fresh(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] | Non
     with measured() as meter:
         peer.fit(bench.world(cell.seed).without(bench.forgotten))
     scores, _ = _asked(peer, tools, bench)
-    attacks = {"never": attack_scores(peer, tools, bench)}
-    return {"fit": asdict(meter.cost), "scores": scores, "attacks": attacks}
+    record = {"fit": asdict(meter.cost), "scores": scores, "attacks": {"never": attack_scores(peer, tools, bench)}}
+    if _is_audited(cell, peer):
+        record["audits"] = {"never": audited(peer, tools, bench)}
+    return record
 
 
 def _forgetting(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] | None) -> Record:
@@ -157,19 +81,40 @@ def _forgetting(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] 
     with measured() as meter:
         peer.fit(bench.world(cell.seed))
     record: Record = {"fit": asdict(meter.cost), "kept_bytes": peer.kept_bytes()}
+    audits = _is_audited(cell, peer)
     if base is None:
         record["before"], record["query"] = _asked(peer, tools, bench)
+        record["attacks"] = {"before": attack_scores(peer, tools, bench)}
+        if audits:
+            record["audits"] = {"before": audited(peer, tools, bench)}
     else:
-        record["before"] = base["before"]
-    attacks = {"before": attack_scores(peer, tools, bench) if base is None else base["attacks"]["before"]}
+        shared = ("before", "attacks", "audits")
+        record |= {"before": base["before"]} | {
+            name: {"before": base[name]["before"]} for name in shared[1:] if name in base
+        }
+    state = adapter_of(peer)
     with measured() as meter:
         peer.forget(bench.forgotten)
     record["forget"] = asdict(meter.cost)
     record["after"], queries = _asked(peer, tools, bench)
     record.setdefault("query", queries)
-    record["attacks"] = attacks | {"after": attack_scores(peer, tools, bench)}
+    record["attacks"]["after"] = attack_scores(peer, tools, bench)
+    if audits:
+        record.setdefault("audits", {})["after"] = audited(peer, tools, bench)
+        left = adapter_of(peer)
+        if state is not None and left is not None:
+            record["extraction"] = extracted(state, left, tools, bench)
     record["removals"] = _removals(peer, bench, bench.sizes.removals_of(entry), cell.seed)
     return record
+
+
+def _worst(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] | None) -> Record:
+    return worst_of(cell.peer, bench, bench.tools(entry, fresh=False), cell.seed)
+
+
+def _is_audited(cell: Cell, peer: Peer) -> bool:
+    """Whether a peer is one fine-tuned model: audits ask it a lot, so they are made with the first seed alone."""
+    return cell.seed == 0 and (hasattr(peer, "loaded") or hasattr(peer, "state"))
 
 
 def _asked(peer: Peer, tools: Tools, bench: Bench) -> tuple[Scores, Record]:

@@ -9,16 +9,21 @@ from typing import Any, Literal, NamedTuple
 from erase_core import checks
 from erase_core.evaluate.peer import Entry
 
-__all__ = ["BASE", "Cell", "Pace", "Record", "Sizes", "cells_of", "ready", "seconds_of"]
+__all__ = ["BASE", "DEAR", "Cell", "Pace", "Record", "Sizes", "cells_of", "ready", "seconds_of"]
 
 # "peer": fitted to all examples, then made to forget. "fresh": fitted to a world that never had the forgotten ones.
-What = Literal["peer", "fresh"]
+# "worst": what an adversary can do.
+What = Literal["peer", "fresh", "worst"]
 # What is written of a cell.
 Record = dict[str, Any]
 # The peer whose retraining is what approximate peers are compared to.
 BASE = "fine-tuned"
+# The peer whose dearest removals are searched for.
+DEAR = "erase"
 # How many times the work of `none` a query of a peer is, for estimates only; of those that are not named, 1.
 QUERY = {"knn": 4.0, "windows": 2.0, "sisa-2": 2.0, "sisa-4": 4.0, "dmm": 2.0, "auto-cot": 1.5}
+# Examples that the search for a hard forget set trains on, all steps together.
+SEARCHED = 300
 # How many times the peer's model is trained on all examples by a fit, and by all removals of a cell.
 FITS = {"s3t": (4.0, 0.2), "sisa-2": (1.0, 1.5), "sisa-4": (1.0, 1.2)}
 
@@ -76,7 +81,7 @@ class Cell(NamedTuple):
         return f"{self.what}-{self.peer}-{self.seed}"
 
     def __str__(self) -> str:
-        world = ", without the forgotten examples" if self.what == "fresh" else ""
+        world = {"peer": "", "fresh": ", without the forgotten examples", "worst": ", the worst case"}[self.what]
         return f"{self.peer}, seed {self.seed}{world}"
 
 
@@ -91,6 +96,7 @@ def cells_of(entries: Sequence[Entry], sizes: Sizes) -> list[Cell]:
         fresh = max(n, sizes.retrains) if entry.name == BASE else n if entry.after is None else 0
         cells += [Cell("peer", entry.name, seed) for seed in range(n)]
         cells += [Cell("fresh", entry.name, seed) for seed in range(fresh)]
+        cells += [Cell("worst", entry.name, 0)] if entry.name in (BASE, DEAR) else []
     return sorted(cells, key=lambda cell: cell.seed)
 
 
@@ -134,6 +140,8 @@ def seconds_of(
     known = recorded.get(f"{cell.what}-{cell.peer}")
     if known is not None:
         return known
+    if cell.what == "worst":
+        return SEARCHED * pace.trained_example + 2.0
     fit, removals = FITS.get(cell.peer, (1.0, 2.0))
     if entry.kind in ("classifier", "index"):
         return 1.0

@@ -11,7 +11,7 @@ from erase_core.evaluate.peer import Peer, Tools
 from erase_core.evaluate.task import Task
 from erase_core.examples.example import Example
 
-__all__ = ["reading"]
+__all__ = ["adapter_of", "reading"]
 
 
 @contextmanager
@@ -44,6 +44,13 @@ def reading(peer: Peer, tools: Tools, task: Task) -> Iterator[PromptedTokens | N
             return
         stack.enter_context(tools.adapted.active())
         yield PromptedTokens(tools.llm, task.template)
+
+
+def adapter_of(peer: Any) -> Any:
+    """Return the weights of the adapter that a peer answers with; None if it has changed others, too, or has none."""
+    if hasattr(peer, "loaded"):
+        return None if peer._weights else peer._state
+    return getattr(peer, "state", None)
 
 
 def _shown_by(peer: Any, task: Task) -> Any:

@@ -14,8 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from erase_core.errors import StoreLockedError
+from erase_core.evaluate.bench import Bench
 from erase_core.evaluate.folder import Folder
-from erase_core.evaluate.measuring import Bench
 from erase_core.evaluate.peer import Entry
 from erase_core.evaluate.plan import Cell, Pace, Record, cells_of, entries_by_name, ready, seconds_of
 from erase_core.evaluate.task import Task

@@ -10,7 +10,8 @@ from multiprocessing import connection, get_context
 from typing import Any, NamedTuple
 
 from erase_core.errors import LLMError
-from erase_core.evaluate.measuring import Bench, measure
+from erase_core.evaluate.bench import Bench
+from erase_core.evaluate.measuring import measure
 from erase_core.evaluate.peer import Entry
 from erase_core.evaluate.plan import Cell, Record
 

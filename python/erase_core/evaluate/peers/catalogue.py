@@ -16,7 +16,19 @@ __all__ = ["GROUPS", "MODULES", "all_peers", "check_packages", "lines_of", "peer
 
 # Each has a list PEERS. The order is that of all tables.
 MODULES = ("prompts", "classifiers", "retraining", "sisa", "s3t", "approximate")
-GROUPS = ("all", "exact", "exact-on-fewer", "approximate", "hides", "leaks", "prompt", "fine-tuning", "classifier", "ranker", "index")
+GROUPS = (
+    "all",
+    "exact",
+    "exact-on-fewer",
+    "approximate",
+    "hides",
+    "leaks",
+    "prompt",
+    "fine-tuning",
+    "classifier",
+    "ranker",
+    "index",
+)
 # What peers are made of, by the name of the package that is imported.
 NEEDED = ("torch", "transformers", "sentence_transformers", "peft", "matplotlib", "scipy")
 
