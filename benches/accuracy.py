@@ -26,7 +26,8 @@ from typing import NamedTuple
 import numpy as np
 from accuracy_cost import Costs, measure_costs
 from accuracy_report import Kept, Report, draw, reference
-from accuracy_rows import CONTENT_FREE, HEADS, ROWS, Ids, Known, Row, Task, tasks_of
+from accuracy_rows import HEADS, ROWS, Ids, Known, Row, Task, tasks_of
+from erase_core.calls.calibrating import CONTENT_FREE
 from erase_core.embedding.sentence import SentenceEmbedder
 from erase_core.llm import TransformersLLM
 from erase_core.llm.prompt import Context

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 from accuracy_report import cost_name
-from accuracy_rows import CONTENT_FREE, HEADS, ROWS, Calibration, Fitted, Ids, Known, Row, Task
+from accuracy_rows import HEADS, ROWS, Calibration, Fitted, Ids, Known, Row, Task
+from erase_core.calls.calibrating import CONTENT_FREE
 from erase_core.embedding.sentence import SentenceEmbedder
 from erase_core.llm import TransformersLLM
 from measure import Matrix

@@ -14,10 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import erase_core
 import numpy as np
 from erase_core import QKMeans
 from erase_core.embedding.sentence import SentenceEmbedder
+from erase_core.evaluate import selections
+from erase_core.evaluate.peers import classifiers
+from erase_core.evaluate.task import labels_of
+from erase_core.evaluate.tasks import DEMO, distinct, template_of
 from erase_core.examples.example import Example
 from erase_core.examples.reading import read_examples
 from erase_core.llm.prompt import Context, Prompt, Template
@@ -26,16 +29,12 @@ from erase_core.settings import Strategy
 from measure import Matrix
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
-from sklearn.linear_model import LogisticRegression
 
-DEMO = Path(erase_core.__file__).with_name("demo")
 DESK = "support desk"
 # So many are held out of a task, or half of it if it is small. Examples do not depend on how many are asked.
 HELD_OUT = 150
 # What is known to work well comes first, so that an interrupted run has it.
 FIRST = (DESK, "intent_recognition")
-# The inputs without content of Zhao et al., ICML 2021.
-CONTENT_FREE = ("N/A", "[MASK]", "none")
 
 Ids = tuple[int, ...]
 Calibration = Literal["prompt", "blocks", "none"]
@@ -90,8 +89,7 @@ def tasks_of(data: Path | None) -> list[Task]:
         reading = read_examples(file)
         if not reading.options:
             continue
-        # The instruction is left out: it names the options of some tasks and not of others.
-        template = Template.from_dict({**reading.template, "instruction": ""})
+        template = template_of(reading)
         every = _shuffled(_numbered(file))
         n = min(HELD_OUT, len(every) // 2)
         examples = [Example(i, e.input, e.output) for i, e in enumerate(every[n:])]
@@ -101,8 +99,7 @@ def tasks_of(data: Path | None) -> list[Task]:
 
 def _numbered(file: Path) -> list[Example]:
     """Read a file, each input once: a question must not be among the examples."""
-    each = {example.input: example for example in read_examples(file).examples}
-    return [Example(i, example.input, example.output) for i, example in enumerate(each.values())]
+    return [Example(i, e.input, e.output) for i, e in enumerate(distinct(read_examples(file)))]
 
 
 def _shuffled(examples: list[Example]) -> list[Example]:
@@ -168,7 +165,7 @@ class Row:
 
 def clustered(known: Known, k: int, seed: int) -> QKMeans:
     """Return the clustering that a store has."""
-    return QKMeans(min(k, len(known.ids)), max_norm=1.0, random_state=seed).fit(known.X, ids=known.ids)
+    return selections.clustered(known.ids, known.X, min(k, len(known.ids)), seed)
 
 
 def _shared(ids: Sequence[int]) -> Fitted:
@@ -283,41 +280,16 @@ Scores = NDArray[np.float64]
 Classify = Callable[[Matrix], Scores]
 
 
-def nearest_mean(known: Known, options: Sequence[str]) -> Classify:
-    """Minus the distance to the mean of each label's vectors."""
-    labels = np.array(known.labels)
-    means = np.stack([known.X[labels == option].mean(axis=0) for option in options]).astype(np.float64)
-    return lambda Q: -np.linalg.norm(Q[:, None, :] - means, axis=2)
-
-
-def logistic_regression(known: Known, options: Sequence[str]) -> Classify:
-    """Log-probabilities by scikit-learn's logistic regression with its defaults."""
-    model = LogisticRegression(max_iter=1000).fit(known.X, known.labels)
-    places = [list(model.classes_).index(option) for option in options]
-    return lambda Q: np.asarray(model.predict_log_proba(Q), dtype=np.float64)[:, places]
-
-
-def vote(known: Known, options: Sequence[str], n: int = 8) -> Classify:
-    """How many of the nearest examples have each label; a tie is won by the label whose neighbour is nearer."""
-    find = _nearest(known, n)
-    places = {option: place for place, option in enumerate(options)}
-    label = dict(zip(known.ids, known.labels, strict=True))
-
-    def votes(Q: Matrix) -> Scores:
-        scores = np.zeros((len(Q), len(options)))
-        for row, vector in zip(scores, Q, strict=True):
-            ids = find(vector)  # the nearest last
-            for rank, id_ in enumerate(ids):
-                place = places[label[id_]]
-                # Fractions that stay below one vote, the larger the nearer.
-                row[place] = np.floor(row[place]) + 1 + 0.9 * (rank + 1) / len(ids)
-        return scores
-
-    return votes
+def by_classifier(make: Callable[[int], classifiers.Classifier], known: Known, options: Sequence[str]) -> Classify:
+    """The scores of a classifier of the evaluation."""
+    classifier = make(len(options))
+    examples = [Example(id_, "", label) for id_, label in zip(known.ids, known.labels, strict=True)]
+    classifier.fit(known.ids, known.X, labels_of(examples, options))
+    return classifier.scores
 
 
 HEADS: dict[str, Callable[[Known, Sequence[str]], Classify]] = {
-    "nearest mean (no language model)": nearest_mean,
-    "vote of 8 neighbours (no language model)": vote,
-    "logistic regression (no language model)": logistic_regression,
+    "nearest mean (no language model)": partial(by_classifier, classifiers.NearestMean),
+    "vote of 8 neighbours (no language model)": partial(by_classifier, classifiers.Vote),
+    "logistic regression (no language model)": partial(by_classifier, classifiers.LogisticRegression),
 }

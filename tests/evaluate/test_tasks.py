@@ -1,4 +1,4 @@
-"""Tasks: what stands in the pool and in the test, which options there are, and what is refused."""
+"""Tasks: what the pool and the test have, which options there are, and what is refused."""
 
 from __future__ import annotations
 
