@@ -121,7 +121,7 @@ def test_mean_and_deviation_are_of_the_models_own_tokens(small: TransformersLLM)
     (read,) = reader.token_logprobs([example])
     tokens, _, answer = reader.tokens(example)
     with torch.no_grad():
-        logits = small.network(torch.tensor([tokens])).logits[0].double()
+        logits = small.network(input_ids=torch.tensor([tokens])).logits[0].double()
     for place, token in enumerate(tokens[answer:]):
         shares = torch.softmax(logits[answer + place - 1], 0)
         logs = shares.log()
@@ -294,7 +294,7 @@ def test_hidden_states_give_the_logits_of_the_next_token(small: TransformersLLM)
     (state,) = hidden_states(small, TEMPLATE, [example])
     tokens, _ = small.tokens(Prompt(TEMPLATE, (), example.input), [example.output])
     with torch.no_grad():
-        expected = small.network(torch.tensor([tokens])).logits[0, -1]
+        expected = small.network(input_ids=torch.tensor([tokens])).logits[0, -1]
         logits = small.network.lm_head(torch.tensor(state, dtype=torch.float32))
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
     assert hidden_states(small, TEMPLATE, [example], 0).shape == (1, 32)

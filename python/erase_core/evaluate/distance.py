@@ -1,6 +1,6 @@
 """How far a peer's answers are from those of a peer that never had the forgotten examples.
 
-All functions are of scores alone: of the peer before and after it forgot, and of *retrains*, peers fitted anew without
+All functions are of scores alone: of the peer before and after it forgot, and of *retrains*, peers fitted without
 the examples. Two retrains with different seeds differ too. That difference is the *floor*: a method is no better than a
 retrain because it lies below it. Doing nothing is a row of its own, since a method that is farther away than that has
 made things worse.

@@ -114,7 +114,7 @@ def _orders(
 
 @dataclass(frozen=True)
 class Stage:
-    """A training that goes on with an adapter, with an optimiser of its own.
+    """A part of a training: it begins with the adapter as it is, and has an optimiser of its own.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from erase_core.evaluate.cost import count_tokens
+from erase_core.evaluate.cost import count_tokens_of
 from erase_core.examples.example import Example
 from erase_core.llm.prompt import Prompt, Template
 from erase_core.llm.transformers import TransformersLLM
@@ -44,11 +44,11 @@ def hidden_states(
     -------
     ndarray of shape (n, hidden size)
     """
+    count_tokens_of(llm.network)
     rows = []
     with torch.no_grad():
         for example in examples:
             tokens, _ = llm.tokens(Prompt(template, (), example.input), [example.output])
-            count_tokens(forward=len(tokens))
             fed = torch.tensor([tokens], device=llm.network.device)
             states = llm.network(input_ids=fed, use_cache=False, output_hidden_states=True).hidden_states[layer]
             rows.append(states[0, -1].double().cpu().numpy())

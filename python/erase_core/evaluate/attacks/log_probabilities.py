@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from erase_core.errors import PromptTooLongError
-from erase_core.evaluate.cost import count_tokens
+from erase_core.evaluate.cost import count_tokens_of
 from erase_core.examples.example import Example
 from erase_core.llm.prompt import Prompt, Template
 from erase_core.llm.transformers import TransformersLLM
@@ -200,7 +200,7 @@ def _log_probabilities(llm: TransformersLLM, tokens: list[int], first: int) -> F
             f"the prompt with its answer has {len(tokens)} tokens, but the model's context has {llm.context_length}. "
             "Show fewer demonstrations."
         )
-    count_tokens(forward=len(tokens))
+    count_tokens_of(llm.network)
     with torch.no_grad():
         fed = torch.tensor([tokens], device=llm.network.device)
         logits = llm.network(input_ids=fed, use_cache=False).logits[0, first - 1 :].double()
