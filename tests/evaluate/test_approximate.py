@@ -124,8 +124,7 @@ def test_dampening_changes_no_bit_if_everything_is_forgotten(tools: Tools) -> No
 
 
 def test_dampening_changes_no_bit_if_a_share_of_one_by_alpha_is_forgotten(tools: Tools) -> None:
-    # The sum of all squared gradients is at least that of the forgotten ones, so I_F <= (12 / 3) I_D. A weight that only
-    # the forgotten use would be at the bound but for rounding.
+    # All squared gradients sum to at least those of the forgotten ones, so I_F <= (12 / 3) I_D, up to rounding.
     world = made_world()
     peer = unlearner(tools, SSD(alpha=4.001))
     peer.fit(world)
