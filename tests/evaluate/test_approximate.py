@@ -123,6 +123,16 @@ def test_dampening_changes_no_bit_if_everything_is_forgotten(tools: Tools) -> No
     assert same(peer._state, before)
 
 
+def test_dampening_changes_no_bit_if_a_share_of_one_by_alpha_is_forgotten(tools: Tools) -> None:
+    # All squared gradients sum to at least those of the forgotten ones, so I_F <= (12 / 3) I_D, up to rounding.
+    world = made_world()
+    peer = unlearner(tools, SSD(alpha=4.001))
+    peer.fit(world)
+    before = peer._state
+    peer.forget([2, 5, 9])
+    assert same(peer._state, before)
+
+
 def test_dampening_only_shrinks_weights(tools: Tools) -> None:
     world = made_world()
     peer = unlearner(tools, SSD(alpha=1.5))
