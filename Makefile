@@ -30,7 +30,7 @@ PROSE := $(wildcard *.md docs/*.md) python
 RELIABILITY := $(addprefix reliability-, crash residue memory concurrency fuzz receipts chain old_copies)
 
 .PHONY: help demo build test test-latest test-oldest test-slow reliability $(RELIABILITY) sanitize lint format bench \
-  bench-store compare choose accuracy picture docs docs-serve wheel sdist constraints clean
+  bench-store compare choose accuracy evaluate picture docs docs-serve wheel sdist constraints clean
 
 help:
 	@echo "make demo       build, install into $(VENV), and run the main job on shipped data"
@@ -44,6 +44,7 @@ help:
 	@echo "make compare    fits and removals beside scikit-learn, faiss and vector stores (docs/performance.md); FULL=1"
 	@echo "make bench-store  what forgetting costs, from the call to the disk, beside other stores; FULL=1"
 	@echo "make accuracy   what demonstrations are worth to a small model (docs/accuracy.md); DATA=, SEEDS=, PART=, COST=1"
+	@echo "make evaluate   ERASE beside fine-tuning and unlearning (docs/evaluation.md), half an hour; PAGE=1, PEERS=, DATA="
 	@echo "make picture    the picture of the demo in the README"
 	@echo "make choose     the table behind the defaults (docs/choosing.md)"
 	@echo "make docs       the documentation site, in site/; make docs-serve shows it"
@@ -154,6 +155,12 @@ picture: build $(VENV)/.group-bench
 accuracy: build $(VENV)/.group-bench
 	OMP_NUM_THREADS=1 $(BIN)/python benches/accuracy.py $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) \
 		$(if $(TASKS),--tasks $(TASKS)) $(if $(PART),--part $(PART)) $(if $(COST),--cost) --picture docs/accuracy.png
+
+# Stopped, it goes on where it was. PAGE=1 puts what was found into docs/evaluation.md.
+EVALUATION := benches/results/evaluate
+evaluate: build $(VENV)/.group-test
+	$(BIN)/erase evaluate $(DATA) --out $(EVALUATION) --peers $(or $(PEERS),all)
+	$(if $(PAGE),$(BIN)/python benches/evaluation_page.py $(EVALUATION))
 
 # The site, into site/. The notebook on it is run by the packaged models.
 docs: build $(VENV)/.group-docs

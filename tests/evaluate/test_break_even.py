@@ -45,7 +45,8 @@ def test_the_break_even_is_where_the_lines_cross() -> None:
     assert found.r == pytest.approx((90 - 0.016) / (1.31 - 1.16))
     assert found.low == found.high == pytest.approx(found.r)
     other = break_even(sisa, knn)
-    assert (other.when, other.r) == ("above", pytest.approx(found.r))
+    assert other.when == "above"
+    assert other.r == pytest.approx(found.r)
     assert holistic(knn, found.r or 0) == pytest.approx(holistic(sisa, found.r or 0))
 
 

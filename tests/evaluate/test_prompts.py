@@ -1,4 +1,4 @@
-"""Peers that show examples: after a removal each is what a fit without the examples gives, except the one that leaks."""
+"""Peers that show examples, and classifiers: after a removal each is what a fit without the examples gives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from erase_core.evaluate.peer import Entry, Tools, World, cool
 from erase_core.evaluate.peers import classifiers, prompts
 from erase_core.evaluate.peers.classifiers import ClassifierPeer
 from erase_core.evaluate.peers.prompts import N_SHOTS, PromptPeer
-from erase_core.evaluate.selections import LeakingSelection, StoreSelection
+from erase_core.evaluate.selections import AutoCoTSelection, LeakingSelection, StoreSelection
 from erase_core.evaluate.task import Task
 from erase_core.examples.example import Example
 from erase_core.llm import TransformersLLM
@@ -158,7 +158,7 @@ def test_auto_cot_shows_the_example_nearest_to_each_centre(tools: Tools) -> None
     groups = np.eye(N_SHOTS)
     offsets = np.array([[0.0] * N_SHOTS, [0.02] + [0.0] * (N_SHOTS - 1), [-0.02] + [0.0] * (N_SHOTS - 1)])
     X = np.concatenate([group + offsets for group in groups]).astype(np.float32)
-    selection = prompts.AutoCoTSelection(N_SHOTS)
+    selection = AutoCoTSelection(N_SHOTS)
     selection.fit(range(len(X)), X, 0)
     assert set(selection.prompts()[0]) == set(range(0, len(X), 3))
 

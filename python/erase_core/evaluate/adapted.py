@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -60,8 +60,9 @@ class AdaptedModel:
     """
 
     def __init__(self, llm: TransformersLLM, *, rank: int = 8, alpha: int = 16) -> None:
-        from peft import LoraConfig, get_peft_model
+        from peft import LoraConfig, inject_adapter_in_model
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+        from transformers.pytorch_utils import Conv1D
 
         self.llm = llm
         self.network = llm.network
@@ -73,9 +74,13 @@ class AdaptedModel:
                 f"{llm.name} cannot be fine-tuned: peft does not know which layers of a {kind} model to adapt. "
                 "Use another model, or leave out the peers that fine-tune."
             )
+        # GPT-2 and its like keep the weights of a layer the other way round.
+        transposed = any(isinstance(module, Conv1D) for module in self.network.modules())
+        config = LoraConfig(r=rank, lora_alpha=alpha, task_type="CAUSAL_LM", fan_in_fan_out=transposed)
         with quiet(), torch.random.fork_rng():
-            self._peft: Any = get_peft_model(self.network, LoraConfig(r=rank, lora_alpha=alpha, task_type="CAUSAL_LM"))
-        self._peft.eval()
+            inject_adapter_in_model(config, self.network)
+        self.network.eval()
+        self._trained: frozenset[int] | None = None
         self._adapter_layers(enabled=False)
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
@@ -119,22 +124,21 @@ class AdaptedModel:
 
     @contextmanager
     def only_layers(self, layers: Collection[int] | None) -> Iterator[None]:
-        """Train only the weights of some layers within this context. None: of all."""
-        weights = self.parameters()
+        """Train only the weights of some layers within this context, around `active`. None: of all."""
+        before, self._trained = self._trained, None if layers is None else frozenset(layers)
         try:
-            for name, weight in weights.items():
-                weight.requires_grad_(layers is None or layer_of(name) in layers)
             yield
         finally:
-            for weight in weights.values():
-                weight.requires_grad_(True)
+            self._trained = before
 
     def _adapter_layers(self, *, enabled: bool) -> None:
         # What the language model has kept of prompts was computed with other weights.
         self.llm.forget()
         for module in self.network.modules():
             if hasattr(module, "enable_adapters") and hasattr(module, "lora_A"):
-                module.enable_adapters(enabled)
+                module.enable_adapters(enabled)  # which also decides on gradients, of all layers
+        for name, weight in self.parameters().items():
+            weight.requires_grad_(enabled and (self._trained is None or layer_of(name) in self._trained))
 
     def encode(self, example: Example, template: Template) -> Encoded:
         """Return the tokens of an example, as `TransformersLLM.choose` has them."""
@@ -165,7 +169,7 @@ class AdaptedModel:
         return torch.stack(
             [
                 torch.nn.functional.cross_entropy(
-                    logits, torch.tensor(encoded.tokens[encoded.n_prompt :], device=logits.device)
+                    logits.float(), torch.tensor(encoded.tokens[encoded.n_prompt :], device=logits.device)
                 )
                 for logits, encoded in zip(each, batch, strict=True)
             ]

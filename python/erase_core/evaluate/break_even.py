@@ -162,7 +162,7 @@ def break_even(a: PeerCosts, b: PeerCosts, *, level: float = 0.95, n_samples: in
 
 
 def _crossing(forget: float, query: float) -> tuple[When, float | None]:
-    """Return for which r the sum of a difference for a removal and r for a query is below zero, and where it is zero."""
+    """Return for which r above 0 ``forget + r * query``, of two differences, is below zero, and where it is zero."""
     if forget <= 0 and query <= 0:
         return ("never" if forget == query == 0 else "always"), None
     if forget >= 0 and query >= 0:

@@ -11,7 +11,7 @@ from pathlib import Path
 from erase_core.evaluate.adapted import AdaptedModel, State
 from erase_core.evaluate.cost import Cost, add_cost, measured
 from erase_core.evaluate.peer import World
-from erase_core.evaluate.training import Stage, TrainingSettings
+from erase_core.evaluate.training import Loss, Stage, TrainingSettings
 from erase_core.llm.prompt import Template
 
 __all__ = ["Checkpoints"]
@@ -29,12 +29,21 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def trained(self, model: AdaptedModel, world: World, settings: TrainingSettings) -> State:
+    def trained(self, model: AdaptedModel, world: World, settings: TrainingSettings, loss: Loss | None = None) -> State:
         """Return the adapter that training on a world gives, and load it into the model.
 
         If it is there already, what its training cost is added to the costs that are being measured.
+
+        Parameters
+        ----------
+        model : AdaptedModel
+        world : World
+        settings : TrainingSettings
+        loss : callable or None, default=None
+            What is minimised, such as a frozen dataclass whose repr names all that it depends on. None: the loss of
+            the answers.
         """
-        stage = Stage(tuple(world.examples), world.seed, settings)
+        stage = Stage(tuple(world.examples), world.seed, settings, loss=loss)
         return self.stages(model, world.task.template, world.seed, [stage])[-1]
 
     def stages(

@@ -79,7 +79,7 @@ def rounded(value: float) -> str:
 def shown(value: Figure | None) -> str:
     """Return a figure as tables have it: value, interval and number of measurements."""
     if value is None:
-        return "–"
+        return "-"
     text = rounded(value["value"])
     if value["low"] is not None:
         text += f" ({rounded(value['low'])} to {'∞' if value['high'] is None else rounded(value['high'])})"

@@ -29,9 +29,10 @@ Answers = Mapping[str, Sequence[Sequence[float]]]
 def distances_of(entry: Entry, cells: Measured) -> list[dict[str, Any]]:
     """Return rows of the table of forgetting: a peer after it forgot, the same if it does nothing, and the floor.
 
-    A row has, for each part, the mean over questions and over pairs of seeds of KL(retrain || peer) of the distributions
-    over options. A pair has different seeds where there are several retrains: so the floor, of retrains among themselves,
-    is what a perfect method would get. `equal` says whether the bits were compared, with the same seed, and equal.
+    A row has, for each part, the mean over questions and over pairs of seeds of KL(retrain || peer) of the
+    distributions over options. A pair has different seeds where there are several retrains: so the floor, of retrains
+    among themselves, is what a perfect method would get. `equal` says whether the bits were compared, with the same
+    seed, and equal.
     """
     fitted, fresh = cells.peer(entry.name), _retrains(entry, cells)
     if not fitted or not fresh:
@@ -105,8 +106,10 @@ def attacks_of(entry: Entry, cells: Measured) -> list[dict[str, Any]]:
     worlds = [mine["before"], mine["after"], never["scores"]]
     rows = [_attack(entry, "loss", [_right(each, cells) for each in worlds], cells)]
     for name in mine.get("attacks", {}).get("before", {}):
-        found = [record.get("attacks", {}).get(state, {}).get(name) for record, state in
-                 ((mine, "before"), (mine, "after"), (never, "never"))]
+        found = [
+            record.get("attacks", {}).get(state, {}).get(name)
+            for record, state in ((mine, "before"), (mine, "after"), (never, "never"))
+        ]
         if all(each is not None for each in found):
             rows.append(_attack(entry, name, found, cells))
     return rows
@@ -123,7 +126,8 @@ def _right(answers: Answers, cells: Measured) -> dict[str, list[float]]:
 
 def _attack(entry: Entry, name: str, worlds: Sequence[Mapping[str, Sequence[float]]], cells: Measured) -> Any:
     is_member = [True] * len(worlds[0]["forgotten"]) + [False] * len(worlds[0]["test"])
-    result = compare_areas(name, *([*w["forgotten"], *w["test"]] for w in worlds), is_member)
+    before, after, never = ([*world["forgotten"], *world["test"]] for world in worlds)
+    result = compare_areas(name, before, after, never, is_member)
     n = len(is_member)
     return {
         "peer": entry.name,

@@ -6,21 +6,25 @@ What is written has no text: scores, costs and counts. All that is said of it is
 from __future__ import annotations
 
 import os
+import platform
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from erase_core.errors import EraseError, LLMError, first_line
+from erase_core.evaluate.attacks.membership import ATTACKS
 from erase_core.evaluate.checkpoints import Checkpoints
 from erase_core.evaluate.cost import measured
-from erase_core.evaluate.peer import Entry, Peer, Tools, World
+from erase_core.evaluate.peer import Entry, Peer, Tools, World, cool
 from erase_core.evaluate.plan import Cell, Record, Sizes
+from erase_core.evaluate.readers import reading
 from erase_core.evaluate.task import Task
 from erase_core.examples.example import Example
 
@@ -69,7 +73,7 @@ class Bench:
 
     def world(self, seed: int) -> World:
         """Return the world that has all examples of the pool."""
-        return World(self.task, tuple(example.id for example in self.task.pool), seed)
+        return World(self.task, tuple(int(example.id) for example in self.task.pool), seed)
 
     def tools(self, entry: Entry, fresh: bool) -> Tools:
         """Return the models for a peer. A fresh fit uses no checkpoint of another fit, so that it proves something.
@@ -79,12 +83,16 @@ class Bench:
         LLMError
             The language model cannot be given an adapter, and the peer may need one.
         """
-        adapted = self.adapted
-        if isinstance(adapted, LLMError) and entry.kind not in PLAIN:
-            raise adapted
-        return Tools(
-            self.llm, self.embedder, cast(Any, adapted), Checkpoints(self.folder / ("fresh" if fresh else "fitted"))
-        )
+        if isinstance(self.adapted, LLMError) and entry.kind not in PLAIN:
+            raise self.adapted
+        return self._tools[fresh]
+
+    @cached_property
+    def _tools(self) -> list[Tools]:
+        return [
+            Tools(self.llm, self.embedder, self.adapted, Checkpoints(self.folder / name))
+            for name in ("fitted", "fresh")
+        ]
 
     @cached_property
     def adapted(self) -> Any:
@@ -121,40 +129,55 @@ def measure(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] | No
         if os.environ.get("ERASE_DEBUG"):
             raise
         record |= {"status": "failed", "why": _why(error)}
-    return record | {"processor_seconds": time.process_time() - start}
+    return record | {"processor_seconds": time.process_time() - start, "processor": processor()}
+
+
+def processor() -> str:
+    """Return the name of the processor, on which processor seconds depend."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def _fresh(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] | None) -> Record:
-    peer = entry.make(bench.tools(entry, fresh=True))
+    tools = bench.tools(entry, fresh=True)
+    peer = entry.make(tools)
     with measured() as meter:
         peer.fit(bench.world(cell.seed).without(bench.forgotten))
-    return {"fit": asdict(meter.cost), "scores": _asked(peer, bench)[0]}
+    scores, _ = _asked(peer, tools, bench)
+    attacks = {"never": attack_scores(peer, tools, bench)}
+    return {"fit": asdict(meter.cost), "scores": scores, "attacks": attacks}
 
 
 def _forgetting(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] | None) -> Record:
-    peer = entry.make(bench.tools(entry, fresh=False))
+    tools = bench.tools(entry, fresh=False)
+    peer = entry.make(tools)
     with measured() as meter:
         peer.fit(bench.world(cell.seed))
     record: Record = {"fit": asdict(meter.cost), "kept_bytes": peer.kept_bytes()}
     if base is None:
-        record["before"], record["query"] = _asked(peer, bench)
+        record["before"], record["query"] = _asked(peer, tools, bench)
     else:
         record["before"] = base["before"]
+    attacks = {"before": attack_scores(peer, tools, bench) if base is None else base["attacks"]["before"]}
     with measured() as meter:
         peer.forget(bench.forgotten)
     record["forget"] = asdict(meter.cost)
-    record["after"], queries = _asked(peer, bench)
+    record["after"], queries = _asked(peer, tools, bench)
     record.setdefault("query", queries)
+    record["attacks"] = attacks | {"after": attack_scores(peer, tools, bench)}
     record["removals"] = _removals(peer, bench, bench.sizes.removals_of(entry), cell.seed)
     return record
 
 
-def _asked(peer: Peer, bench: Bench) -> tuple[Scores, Record]:
+def _asked(peer: Peer, tools: Tools, bench: Bench) -> tuple[Scores, Record]:
     """Return the scores of all parts, and the cost of the first query and of each later one about the test questions.
 
     The model has dropped all that it had read before, so scores depend on the peer alone, to the last bit.
     """
-    cool(peer, bench.tools_of[0])
+    cool(peer, tools)
     costs, rows = [], []
     for question in bench.parts["test"]:
         with measured() as meter:
@@ -162,6 +185,26 @@ def _asked(peer: Peer, bench: Bench) -> tuple[Scores, Record]:
         costs.append(asdict(meter.cost))
     others = {name: peer.scores(asked).tolist() for name, asked in bench.parts.items() if name != "test"}
     return {"test": rows, **others}, {"cold": costs[0], "warm": costs[1:]}
+
+
+def attack_scores(peer: Peer, tools: Tools, bench: Bench) -> dict[str, dict[str, list[float]]]:
+    """Return what each attack that reads tokens gives to the forgotten examples and to as many test questions.
+
+    Empty if no single model of the peer reads tokens, or if it reads its prompts in another way than attacks do.
+    """
+    asked = {"forgotten": bench.parts["forgotten"], "test": bench.parts["test"][: len(bench.forgotten)]}
+    with reading(peer, tools, bench.task) as reader:
+        if reader is None:
+            return {}
+        tokens = {name: reader.token_logprobs(part) for name, part in asked.items()}
+    return {
+        attack: {
+            name: [score(each, example.output) for each, example in zip(tokens[name], asked[name], strict=True)]
+            for name in asked
+        }
+        for attack, score in ATTACKS.items()
+        if attack != "loss"  # it follows from the scores
+    }
 
 
 def _removals(peer: Peer, bench: Bench, n: int, seed: int) -> list[dict[str, Any]]:
@@ -182,5 +225,3 @@ def _why(error: Exception) -> str:
         return first_line(error)
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
-
-

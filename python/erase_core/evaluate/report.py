@@ -1,6 +1,6 @@
 """What the finished cells of an evaluation say: all figures of the page, as one object that can be written as JSON.
 
-Nothing is measured here. Every figure has the number of measurements behind it, and an interval where there are several.
+Nothing is measured here. Each figure has the number of measurements behind it, and an interval if there are several.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ def _run(setting: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any
     return {
         **kept,
         "forgotten": len(setting["forget set"]),
+        "processors": sorted({record["processor"] for record in records}),
         "cells": len(records),
         "failed": sum(record["status"] != "measured" for record in records),
         "processor_minutes": sum(record["processor_seconds"] for record in records) / 60,
@@ -128,6 +129,7 @@ def _row(entry: Entry, cells: Measured) -> dict[str, Any] | None:
     if not cells.peer(entry.name):
         return None
     name = entry.name
+    low, high = cells.setting["scale"]
 
     def cost(of: Callable[[Record], Sequence[Mapping[str, float]]], field: str = "processor_seconds") -> Figure | None:
         values = cells.costs(name, of, field)
@@ -143,10 +145,13 @@ def _row(entry: Entry, cells: Measured) -> dict[str, Any] | None:
         "kind": entry.kind,
         "exactness": entry.exactness,
         "accuracy": of_correct(cells.correct(name, "before", "test")),
-        "score": of_correct(cells.correct(name, "before", "test"), *cells.setting["scale"], 100.0),
+        "score": of_correct(cells.correct(name, "before", "test"), low, high, 100.0),
         "accuracy after": of_correct(cells.correct(name, "after", "test")),
-        **{f"accuracy of {part} {state}": of_correct(cells.correct(name, state, part))
-           for part in ("forgotten", "retained") for state in ("before", "after")},
+        **{
+            f"accuracy of {part} {state}": of_correct(cells.correct(name, state, part))
+            for part in ("forgotten", "retained")
+            for state in ("before", "after")
+        },
         "fit": cost(lambda r: [r["fit"]]),
         "fit tokens forward": cost(lambda r: [r["fit"]], "tokens_forward"),
         "fit tokens backward": cost(lambda r: [r["fit"]], "tokens_backward"),
@@ -166,5 +171,3 @@ def _row(entry: Entry, cells: Measured) -> dict[str, Any] | None:
 def largest_of(values: Sequence[float]) -> Figure:
     """Return the largest of some measurements."""
     return figure(max(values), n=len(values))
-
-

@@ -102,7 +102,7 @@ def pruned_pass(
     n_kept = max(1, round(settings.keep * len(losses))) if len(losses) else 0
     kept = np.sort(draws.permutation(len(losses))[:n_kept])
     if windowed and iteration:
-        own = derived(seed, "seta groups", iteration)
+        own = derived(seed, "seta groups")
         groups = loss_groups(losses[kept], [ids[place] for place in kept], settings.groups, own)
         width = min(settings.window, len(groups))
         start = iteration % (len(groups) - width + 1)

@@ -15,7 +15,7 @@ from erase_core.evaluate.seta import SeTa, pruned_orders
 from erase_core.examples.example import Example
 from erase_core.llm.prompt import Template
 
-__all__ = ["Stage", "TrainingSettings", "answer_loss", "train"]
+__all__ = ["Loss", "Stage", "TrainingSettings", "answer_loss", "train"]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _orders(
 
 @dataclass(frozen=True)
 class Stage:
-    """A training that goes on with an adapter, with an optimiser of its own.
+    """A part of a training: it begins with the adapter as it is, and has an optimiser of its own.
 
     Parameters
     ----------
@@ -124,22 +124,25 @@ class Stage:
     settings : TrainingSettings
     layers : tuple of int or None, default=None
         Layers whose weights are trained. None: all.
+    loss : callable or None, default=None
+        What is minimised: an object whose repr has all that it depends on. None: `answer_loss`.
     """
 
     examples: tuple[Example, ...]
     seed: int
     settings: TrainingSettings
     layers: tuple[int, ...] | None = None
+    loss: Loss | None = None
 
     @property
     def made_of(self) -> str:
         """All that the training is a function of, beside the model, the template and the adapter before it."""
         texts = [(each.id, each.input, each.output) for each in self.examples]
         settings = replace(self.settings, passes=float(self.settings.passes))
-        return repr((texts, self.seed, settings, self.layers))
+        return repr((texts, self.seed, settings, self.layers, *([] if self.loss is None else [self.loss])))
 
     def train(self, model: AdaptedModel, template: Template) -> None:
         """Train the adapter as it is."""
         if self.examples:
             with model.only_layers(self.layers):
-                train(model, self.examples, template, self.seed, self.settings)
+                train(model, self.examples, template, self.seed, self.settings, self.loss or answer_loss)

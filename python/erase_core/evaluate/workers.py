@@ -1,4 +1,4 @@
-"""Processes that measure cells, one thread each. Each loads the models once, and ends with the process that started it."""
+"""Processes of one thread that measure cells. Each loads the models once, and ends with the one that started it."""
 
 from __future__ import annotations
 
@@ -77,11 +77,12 @@ class Workers:
         LLMError
             A process has ended, for example for want of memory.
         """
-        done = []
+        done: list[tuple[Cell, Record]] = []
         busy = [pipe for pipe in self._processes if pipe not in self._idle]
-        for pipe in connection.wait(busy):
+        ready: list[Any] = connection.wait(busy)
+        for pipe in ready:
             try:
-                finished = pipe.recv()  # type: ignore[union-attr]
+                finished = pipe.recv()
             except (EOFError, OSError):
                 raise self._ended(pipe) from None
             if isinstance(finished, Exception):

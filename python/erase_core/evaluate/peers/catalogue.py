@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,19 +15,8 @@ from erase_core.evaluate.peer import Entry, lines_of_code
 __all__ = ["GROUPS", "MODULES", "all_peers", "check_packages", "lines_of", "peers_named"]
 
 # Each has a list PEERS. The order is that of all tables.
-MODULES = (
-    "prompts",
-    "classifiers",
-    "retraining",
-    "sisa",
-    "s3t",
-    "approximate.gradients",
-    "approximate.labels",
-    "ranker",
-    "sauce",
-    "miras",
-)
-GROUPS = ("all", "exact", "approximate", "prompt", "fine-tuning", "classifier", "ranker", "index")
+MODULES = ("prompts", "classifiers", "retraining", "sisa", "s3t", "approximate")
+GROUPS = ("all", "exact", "exact-on-fewer", "approximate", "hides", "leaks", "prompt", "fine-tuning", "classifier", "ranker", "index")
 # What peers are made of, by the name of the package that is imported.
 NEEDED = ("torch", "transformers", "sentence_transformers", "peft", "matplotlib", "scipy")
 
@@ -87,4 +77,6 @@ def peers_named(names: Sequence[str]) -> list[Entry]:
 def lines_of(entry: Entry) -> int:
     """Return the lines of code of the module that has a peer: several peers of one module share them."""
     module = next(m for m in _modules() if any(each.name == entry.name for each in m.PEERS))
-    return lines_of_code(Path(module.__file__))
+    parts = [sys.modules[name] for name in sorted(sys.modules) if name.startswith(f"{module.__name__}.")]
+    module = next((m for m in parts if any(each.name == entry.name for each in getattr(m, "PEERS", ()))), module)
+    return lines_of_code(Path(str(module.__file__)))

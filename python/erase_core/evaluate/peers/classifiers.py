@@ -85,7 +85,8 @@ class NearestMean(Classifier):
 
     def kept_bytes(self) -> int:
         """Return the size of sums and rows."""
-        return self._sums.nbytes + int(self._counts.nbytes) + len(self._of) * self._rows.shape[1] * 8
+        numbers: int = self._sums.size + len(self._counts) + len(self._of) * self._rows.shape[1]
+        return 8 * numbers
 
 
 class Vote(Classifier):

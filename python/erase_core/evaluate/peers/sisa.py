@@ -78,8 +78,8 @@ class SISA:
     n_shards : int
         1 or more.
     n_slices : int, default=1
-        Of each shard. Stage i trains on slices 1..i, with an optimiser of its own. Forgetting trains again from the
-        stage that first saw a forgotten example.
+        Slices of each shard. Stage i trains on slices 1..i, with an optimiser of its own. Forgetting trains again from
+        the stage that first saw a forgotten example.
     strike : bool, default=False
         Whether forgetting drops a shard instead of training it again. When all are dropped, they are trained again.
     vote : {"mean", "majority"}, default="mean"

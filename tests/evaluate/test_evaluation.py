@@ -1,0 +1,264 @@
+"""A whole evaluation on a tiny model: all cells, the report, the page; stopped and begun again; errors of users."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from erase_core.errors import ParameterError, StoreLockedError
+from erase_core.evaluate import run as running
+from erase_core.evaluate import workers
+from erase_core.evaluate.figures import rounded
+from erase_core.evaluate.folder import Folder
+from erase_core.evaluate.measuring import Bench
+from erase_core.evaluate.page import page_of
+from erase_core.evaluate.peer import Entry
+from erase_core.evaluate.peers import classifiers, prompts, retraining, sisa
+from erase_core.evaluate.plan import Cell, Sizes, cells_of, ready
+from erase_core.evaluate.run import Run
+from erase_core.evaluate.task import Task
+from erase_core.evaluate.writing import write_report
+from erase_core.examples.example import Example
+from erase_core.fs.locks import exclusive
+from erase_core.llm import TransformersLLM
+from erase_core.llm.prompt import Template
+from small_stores import WordEmbedder
+
+SIZES = Sizes(seeds=2, trained_seeds=1, retrains=2, retained=3, removals=2, trained_removals=1)
+NAMED = {"data": "tickets", "forget": "random"}
+FORGOTTEN = (3, 8)
+ANSWERS = ("refund", "parcel", "other")
+
+
+def example(i: int) -> Example:
+    answer = ANSWERS[i % 3]
+    return Example(i, f"about {answer} number {i}", answer)
+
+
+def broken(_: Any) -> Any:
+    raise ValueError("a text of an example")
+
+
+POOL, TEST = tuple(map(example, range(12))), tuple(map(example, range(100, 106)))
+TASK = Task("tickets", POOL, TEST, ANSWERS, Template())
+EVERY = [*prompts.PEERS, *classifiers.PEERS, *retraining.PEERS, *sisa.PEERS]
+NAMES = ("none", "erase", "knn", "vote", "nearest-mean", "fine-tuned", "sisa-2")
+BROKEN = Entry("broken", broken, "nowhere", "exact", "prompt")
+PEERS = [*(entry for entry in EVERY if entry.name in NAMES), BROKEN]
+
+
+@pytest.fixture(scope="module")
+def llm(folders: Callable[[str], Path]) -> Callable[[], TransformersLLM]:
+    """Loads a tiny model anew: a network can have only one adapter."""
+    return lambda: TransformersLLM(folders("llama"))
+
+
+@pytest.fixture(scope="module")
+def made(llm: Callable[[], TransformersLLM], tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """A finished evaluation, with its report."""
+    folder = Folder(tmp_path_factory.mktemp("evaluation"))
+    a_run(llm, folder).measure()
+    write_report(folder, PEERS, lambda entry: 7)
+    return folder
+
+
+def bench(llm: Callable[[], TransformersLLM], folder: Folder, **changed: Any) -> Bench:
+    given: dict[str, Any] = {"task": TASK, "forgotten": FORGOTTEN, "sizes": SIZES, **changed}
+    return Bench(**given, llm=llm(), embedder=WordEmbedder(), folder=folder.checkpoints)
+
+
+def a_run(llm: Callable[[], TransformersLLM], folder: Folder, **changed: Any) -> Run:
+    return Run(bench(llm, folder, **changed), PEERS, folder, NAMED)
+
+
+def report(folder: Folder) -> dict[str, Any]:
+    found = json.loads((folder.path / "evaluation.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def without_costs(value: Any) -> Any:
+    """What does not depend on the clock: scores, and figures that follow from them."""
+    timed = {"fit", "forget", "query", "removals", "processor_seconds", "kept_bytes"}
+    if isinstance(value, dict):
+        return {name: without_costs(each) for name, each in value.items() if name not in timed}
+    return [without_costs(each) for each in value] if isinstance(value, list) else value
+
+
+# ---- a whole run ----
+def test_every_cell_is_measured_or_says_why_not(made: Folder, llm: Callable[[], TransformersLLM]) -> None:
+    cells = cells_of(PEERS, SIZES)
+    records = {cell: made.read(cell) for cell in cells}
+    assert {cell.peer for cell, record in records.items() if record and record["status"] == "failed"} == {"broken"}
+    assert all(record is not None for record in records.values())
+    assert len(made.records()) == len(cells)
+
+
+def test_an_error_of_a_peer_becomes_a_line_without_texts(made: Folder) -> None:
+    page = (made.path / "evaluation.md").read_text()
+    assert "**broken** could not be measured: ValueError in test_evaluation.py" in page
+    assert "a text of an example" not in page + json.dumps(made.records())
+
+
+def test_exact_peers_equal_a_fresh_fit_bit_for_bit(made: Folder) -> None:
+    found = {peer["peer"]: (peer["compared"], peer["equal"]) for peer in report(made)["peers"]}
+    assert found.pop("broken") == (0, 0)
+    assert found == {name: (1, 1) if name in ("fine-tuned", "sisa-2") else (2, 2) for name in NAMES}
+
+
+def test_a_difference_in_one_bit_is_seen(made: Folder, tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.begin(made.setting())
+    for record in made.records():
+        cell = Cell(record["what"], record["peer"], record["seed"])
+        if cell == Cell("fresh", "vote", 1):
+            record["scores"]["test"][0][0] += 1e-9
+        folder.write(cell, record)
+    write_report(folder, PEERS, lambda entry: 7)
+    found = {peer["peer"]: (peer["compared"], peer["equal"]) for peer in report(folder)["peers"]}
+    assert (found["vote"], found["nearest-mean"]) == ((2, 1), (2, 2))
+
+
+def test_training_costs_tokens_backward_and_prompts_do_not(made: Folder) -> None:
+    rows = {row["peer"]: row for row in report(made)["rows"]}
+    backward = {name for name, row in rows.items() if row["fit tokens backward"]["value"] > 0}
+    assert backward == {"fine-tuned", "sisa-2"}
+    assert rows["fine-tuned"]["fit tokens backward"]["value"] > rows["fine-tuned"]["removal tokens backward"]["value"]
+    assert rows["sisa-2"]["removal tokens backward"]["value"] < rows["fine-tuned"]["removal tokens backward"]["value"]
+
+
+def test_the_worst_removal_costs_at_least_the_mean(made: Folder) -> None:
+    rows = report(made)["rows"]
+    assert rows
+    assert all(row["removal worst"]["value"] >= row["removal"]["value"] for row in rows)
+
+
+def test_the_page_has_the_floor_and_doing_nothing_beside_what_was_forgotten(made: Folder) -> None:
+    states = [row["state"] for row in report(made)["forgetting"] if row["peer"] == "fine-tuned"]
+    assert states == ["after", "nothing done", "floor"]
+
+
+# ---- the page and its JSON ----
+def numbers(value: Any) -> Iterator[str]:
+    """All numbers of a report as a page writes them."""
+    if isinstance(value, dict):
+        for each in value.values():
+            yield from numbers(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from numbers(each)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield rounded(value)
+        yield str(value)
+
+
+def in_tables(page: str) -> list[str]:
+    """The numbers in the rows of tables, without those of names, sources and versions."""
+    rows = [re.sub(r"`[^`]*`", "", row) for row in page.splitlines() if row.startswith("|")]
+    plain = [row for row in rows if not re.search(r"versions|model|\.py", row)]
+    return re.findall(r"(?<![\w.-])-?\d+(?: \d{3})*(?:\.\d+)?(?:e-\d+)?(?![\w-])", "\n".join(plain))
+
+
+def test_every_number_in_a_table_of_the_page_is_in_the_json(made: Folder) -> None:
+    found = report(made)
+    for peer in found["peers"]:  # their sources have years and sections
+        peer["source"] = peer["not reproduced"] = ""
+    known = set(numbers(found)) | {"95"}
+    shown = [number.strip() for number in in_tables(page_of(found))]
+    assert len(shown) > 200
+    assert [number for number in shown if number not in known] == []
+
+
+def test_a_number_that_is_not_in_the_json_is_found() -> None:
+    assert in_tables("| erase | 0.123 (0.1 to 2e-05); n=4 |") == ["0.123", "0.1", "2e-05", "4"]
+
+
+def test_the_report_is_a_function_of_the_files(made: Folder) -> None:
+    before = [(made.path / name).read_bytes() for name in ("evaluation.json", "evaluation.md")]
+    write_report(made, PEERS, lambda entry: 7)
+    assert [(made.path / name).read_bytes() for name in ("evaluation.json", "evaluation.md")] == before
+
+
+# ---- stopped and begun again ----
+def test_a_stopped_run_goes_on_and_finds_the_same(
+    made: Folder, llm: Callable[[], TransformersLLM], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[Cell] = []
+    real = workers.measured_here
+
+    def stopping(*given: Any) -> tuple[Cell, Any]:
+        if len(measured) == 9:
+            raise KeyboardInterrupt
+        measured.append(given[0].cell)
+        return real(*given)
+
+    def counting(*given: Any) -> tuple[Cell, Any]:
+        measured.append(given[0].cell)
+        return real(*given)
+
+    monkeypatch.setattr(running, "measured_here", stopping)
+    folder = Folder(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        a_run(llm, folder).measure()
+    first = list(measured)
+    assert len(folder.records()) == 9
+    measured.clear()
+    monkeypatch.setattr(running, "measured_here", counting)
+    a_run(llm, folder).measure()
+    # What has failed is tried again.
+    assert {cell for cell in first if cell in measured} <= {c for c in first if c.peer == "broken"}
+    assert without_costs(folder.records()) == without_costs(made.records())
+
+
+def test_more_seeds_measure_what_is_missing_only(llm: Callable[[], TransformersLLM], tmp_path: Path) -> None:
+    folder, entries = Folder(tmp_path), [entry for entry in PEERS if entry.name == "vote"]
+    lines: list[str] = []
+    for seeds in (1, 2):
+        sizes = Sizes(seeds=seeds, retrains=1, retained=3, removals=2)
+        Run(bench(llm, folder, sizes=sizes), entries, folder, NAMED, lines.append).measure()
+    assert [line for line in lines if "cells to measure" in line][1].startswith("2 of 4 cells")
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"forgotten": (3, 9)}, "forget set"),
+        ({"task": Task("tickets", POOL, TEST[:5], ANSWERS, Template())}, "labels"),
+        ({"task": Task("tickets", POOL, TEST, ANSWERS, Template(instruction="Sort."))}, "task"),
+        ({"sizes": Sizes(retained=4, removals=2)}, "labels"),
+    ],
+    ids=["forget set", "questions", "template", "sizes"],
+)
+def test_another_setting_is_refused_and_nothing_changes(
+    made: Folder, llm: Callable[[], TransformersLLM], changed: dict[str, Any], named: str
+) -> None:
+    before = {file: file.read_bytes() for file in made.path.rglob("*.json")}
+    with pytest.raises(ParameterError, match=f"another {named}.*--out, or delete"):
+        a_run(llm, made, **changed).measure()
+    assert {file: file.read_bytes() for file in made.path.rglob("*.json")} == before
+
+
+def test_two_runs_in_one_folder_are_refused(llm: Callable[[], TransformersLLM], tmp_path: Path) -> None:
+    with exclusive(tmp_path, 0), pytest.raises(StoreLockedError, match="Wait for it"):
+        a_run(llm, Folder(tmp_path)).measure()
+
+
+# ---- the plan ----
+def test_what_shares_a_checkpoint_waits_for_the_first() -> None:
+    entries = {entry.name: entry for entry in EVERY}
+    cells = cells_of([entries["fine-tuned"], entries["sisa-4"], entries["sisa-4-strike"], entries["knn"]], SIZES)
+
+    def may_begin(cell: Cell, finished: Callable[[Cell], bool]) -> bool:
+        return ready(cell, [each for each in cells if not finished(each)], entries)
+
+    strike, sisa_4, base = (Cell("peer", name, 0) for name in ("sisa-4-strike", "sisa-4", "fine-tuned"))
+    assert may_begin(base, lambda cell: False)
+    assert may_begin(Cell("peer", "knn", 0), lambda cell: False)
+    assert not may_begin(sisa_4, lambda cell: False)
+    assert may_begin(sisa_4, lambda cell: cell == base)
+    assert not may_begin(strike, lambda cell: cell == base)
+    assert may_begin(strike, lambda cell: cell in (base, sisa_4))
