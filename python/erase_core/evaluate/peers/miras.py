@@ -2,10 +2,11 @@
 
 Miras (Behrouz et al., 2504.13173) describes sequence models as memories that are written by an objective, with a
 retention gate. One corner of it is exact under removal: a linear memory with the objective of a dot product and no
-retention, W = sum of v k^T. In integers, what an example added can be subtracted to the bit. With decay, or with the delta
-rule, what a later example added depends on the earlier ones, so subtraction leaves a trace. `LinearMemory` is a classifier by
-the exact corner; the others are here to be compared with it. No network of the paper is reproduced, nothing is learned, and
-the keys and values are ours: vectors of questions, and answers.
+retention, W = sum of v k^T. In integers, what an example added can be subtracted to the bit. With decay, or with the
+delta rule, what is written later changes with what was written before, so subtraction leaves a trace.
+
+`LinearMemory` is a classifier by the exact corner. The others are here only for comparison. No network of the paper is
+reproduced, nothing is learned, and keys and values are ours: vectors of questions, and answers.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def write(memory: Integers, key: Integers, value: Integers, rule: Rule) -> Integ
         In units of 2^-20, of unit norm.
     value : ndarray of int64 of shape (k,)
     rule : {"sum", "decay", "delta"}
-        "sum": W + v k^T. "decay": the same, after W has lost a sixteenth. "delta": W + (v - W k) k^T, which stores what the
-        memory does not recall already.
+        "sum": W + v k^T. "decay": the same, after W has lost a sixteenth. "delta": W + (v - W k) k^T, which stores what
+        the memory does not recall already.
 
     Returns
     -------
@@ -77,27 +78,27 @@ def forgets_by_subtraction(keys: Integers, values: Integers, place: int, rule: R
         else:
             without = write(without, key, value, rule)
         whole = after
-    return np.array_equal(whole - added, without)
+    return bool(np.array_equal(whole - added, without))
 
 
 def as_integers(X: NDArray[np.float32]) -> Integers:
     """Return vectors of at most unit norm in units of 2^-20."""
-    return np.rint(X.astype(np.float64) * 2**UNIT_BITS).astype(np.int64)
+    levels: Integers = np.rint(X.astype(np.float64) * 2**UNIT_BITS).astype(np.int64)
+    return levels
 
 
 class LinearMemory(Classifier):
     """W = sum of v k^T in integers: v has a one at the answer, and k is the question's vector.
 
-    The score of an option is W k for the asked question: the sum of its cosines with the questions that have this answer.
-    So answers with more examples score higher. The keys are kept, since a removal needs them.
+    The score of an option is W k for the asked question: the sum of its cosines with the questions that have this
+    answer. So answers with more examples score higher. The keys are kept, since a removal needs them.
     """
 
     def fit(self, ids: Sequence[int], X: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
         """Write all pairs."""
         self._memory = np.zeros((self.n_labels, X.shape[1]), dtype=np.int64)
-        self._pairs = dict(
-            zip(ids, zip(as_integers(X), np.eye(self.n_labels, dtype=np.int64)[labels], strict=True), strict=True)
-        )
+        values = np.eye(self.n_labels, dtype=np.int64)[labels]
+        self._pairs = dict(zip(ids, zip(as_integers(X), values, strict=True), strict=True))
         for key, value in self._pairs.values():
             self._memory = write(self._memory, key, value, "sum")
 
@@ -113,7 +114,7 @@ class LinearMemory(Classifier):
 
     def kept_bytes(self) -> int:
         """Return the size of the memory, keys and values."""
-        return self._memory.nbytes + sum(key.nbytes + 8 for key, _ in self._pairs.values())
+        return int(self._memory.nbytes + sum(key.nbytes + 8 for key, _ in self._pairs.values()))
 
 
 PEERS: list[Entry] = [
@@ -123,6 +124,6 @@ PEERS: list[Entry] = [
         "Miras (2504.13173): linear memory, dot product, no retention; integers are ours",
         "exact",
         "index",
-        "all models of the paper; every corner with retention or another objective, since subtraction is not exact there",
+        "all models of the paper; corners with retention or another objective, where subtraction is not exact",
     )
 ]

@@ -7,8 +7,8 @@ the examples that activate it most. A removal subtracts from the counts and drop
 what a fresh fit gives, to the bit.
 
 The auto-encoder must never have to be fitted again, so it sees public text alone: single words of the language model's
-vocabulary. It keeps the largest activations of each vector (top-k, Makhzani and Frey, 2013) and is fitted by Adam. It is
-a function of the words and the embedding model, and has no part in what a world's seed draws.
+vocabulary. It keeps the largest activations of each vector (top-k, Makhzani and Frey, 2013) and is fitted by Adam. It
+is a function of the words and the embedding model. The seed of a world has no part in it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from erase_core.llm.transformers import TransformersLLM
 __all__ = ["PEERS", "SparseCoder", "SparseIndex", "public_words"]
 
 Vectors = NDArray[np.float32]
-N_FEATURES, N_ACTIVE, N_WORDS, N_STEPS = 256, 16, 2000, 300
+N_FEATURES, N_ACTIVE, N_WORDS, N_STEPS = 256, 32, 1000, 300
+BATCH = 128
 SEED = 0
 # An activation as an integer.
 UNIT = 2**20
@@ -41,7 +42,7 @@ def public_words(llm: TransformersLLM, n: int = N_WORDS) -> list[str]:
     Parameters
     ----------
     llm : TransformersLLM
-    n : int, default=2000
+    n : int, default=1000
         Most words of the vocabulary. One of bytes has none.
     """
     by_place = sorted(llm._tokenizer.get_vocab().items(), key=lambda item: item[1])
@@ -57,9 +58,9 @@ class SparseCoder:
     ----------
     X : ndarray of shape (n, d)
         Vectors of public texts.
-    n_features, n_active : int, default=256, 16
+    n_features, n_active : int, default=256, 32
     n_steps : int, default=300
-        Steps of Adam over all vectors.
+        Steps of Adam, each over 128 vectors that are drawn.
     """
 
     def __init__(
@@ -76,10 +77,11 @@ class SparseCoder:
         optimiser = torch.optim.Adam(weights, lr=3e-3)
         for _ in range(n_steps):
             optimiser.zero_grad()
-            active = torch.relu((rows - centre) @ encoder + bias)
+            drawn = rows[torch.randint(len(rows), (BATCH,), generator=generator)]
+            active = torch.relu((drawn - centre) @ encoder + bias)
             top = active.topk(self.n_active, dim=1)
             codes = torch.zeros_like(active).scatter(1, top.indices, top.values)
-            ((codes @ decoder + centre - rows) ** 2).sum(1).mean().backward()
+            ((codes @ decoder + centre - drawn) ** 2).sum(1).mean().backward()
             optimiser.step()
         self._centre = centre.double().numpy()
         self._encoder, self._decoder, self._bias = (each.detach().double().numpy() for each in weights)
