@@ -17,7 +17,7 @@ from erase_core.evaluate.figures import rounded
 from erase_core.evaluate.folder import Folder
 from erase_core.evaluate.page import page_of
 from erase_core.evaluate.peer import Entry
-from erase_core.evaluate.peers import classifiers, prompts, retraining, sisa
+from erase_core.evaluate.peers import approximate, classifiers, prompts, retraining, sisa
 from erase_core.evaluate.plan import Cell, Sizes, cells_of, ready
 from erase_core.evaluate.run import Run
 from erase_core.evaluate.task import Task
@@ -45,10 +45,11 @@ def broken(_: Any) -> Any:
 
 POOL, TEST = tuple(map(example, range(12))), tuple(map(example, range(100, 106)))
 TASK = Task("tickets", POOL, TEST, ANSWERS, Template())
-EVERY = [*prompts.PEERS, *classifiers.PEERS, *retraining.PEERS, *sisa.PEERS]
+EVERY = [*prompts.PEERS, *classifiers.PEERS, *retraining.PEERS, *sisa.PEERS, *approximate.PEERS]
 NAMES = ("none", "erase", "knn", "vote", "nearest-mean", "fine-tuned", "sisa-2")
+APPROXIMATE = ("do-nothing", "npo")
 BROKEN = Entry("broken", broken, "nowhere", "exact", "prompt")
-PEERS = [*(entry for entry in EVERY if entry.name in NAMES), BROKEN]
+PEERS = [*(entry for entry in EVERY if entry.name in NAMES + APPROXIMATE), BROKEN]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def report(folder: Folder) -> dict[str, Any]:
 
 def without_costs(value: Any) -> Any:
     """What does not depend on the clock: scores, and figures that follow from them."""
-    timed = {"fit", "forget", "query", "removals", "processor_seconds", "kept_bytes"}
+    timed = {"fit", "forget", "query", "removals", "processor_seconds", "kept_bytes", "seconds"}
     if isinstance(value, dict):
         return {name: without_costs(each) for name, each in value.items() if name not in timed}
     return [without_costs(each) for each in value] if isinstance(value, list) else value
@@ -106,7 +107,7 @@ def test_an_error_of_a_peer_becomes_a_line_without_texts(made: Folder) -> None:
 
 def test_exact_peers_equal_a_fresh_fit_bit_for_bit(made: Folder) -> None:
     found = {peer["peer"]: (peer["compared"], peer["equal"]) for peer in report(made)["peers"]}
-    assert found.pop("broken") == (0, 0)
+    assert [found.pop(name) for name in ("broken", *APPROXIMATE)] == [(0, 0)] * 3
     assert found == {name: (1, 1) if name in ("fine-tuned", "sisa-2") else (2, 2) for name in NAMES}
 
 
@@ -126,7 +127,8 @@ def test_a_difference_in_one_bit_is_seen(made: Folder, tmp_path: Path) -> None:
 def test_training_costs_tokens_backward_and_prompts_do_not(made: Folder) -> None:
     rows = {row["peer"]: row for row in report(made)["rows"]}
     backward = {name for name, row in rows.items() if row["fit tokens backward"]["value"] > 0}
-    assert backward == {"fine-tuned", "sisa-2"}
+    # Approximate peers begin with the training of the fine-tuned one.
+    assert backward == {"fine-tuned", "sisa-2", *APPROXIMATE}
     assert rows["fine-tuned"]["fit tokens backward"]["value"] > rows["fine-tuned"]["removal tokens backward"]["value"]
     assert rows["sisa-2"]["removal tokens backward"]["value"] < rows["fine-tuned"]["removal tokens backward"]["value"]
 
@@ -140,6 +142,31 @@ def test_the_worst_removal_costs_at_least_the_mean(made: Folder) -> None:
 def test_the_page_has_the_floor_and_doing_nothing_beside_what_was_forgotten(made: Folder) -> None:
     states = [row["state"] for row in report(made)["forgetting"] if row["peer"] == "fine-tuned"]
     assert states == ["after", "nothing done", "floor"]
+
+
+def test_doing_nothing_changes_no_answer_and_is_as_far_away_as_the_fine_tuned_peer_before(made: Folder) -> None:
+    record = made.read(Cell("peer", "do-nothing", 0))
+    base = made.read(Cell("peer", "fine-tuned", 0))
+    assert record is not None
+    assert base is not None
+    assert record["before"] == base["before"] == record["after"]
+    rows = {(row["peer"], row["state"]): row for row in report(made)["forgetting"]}
+    assert rows["do-nothing", "after"]["test"] == rows["fine-tuned", "nothing done"]["test"]
+
+
+def test_an_attack_on_a_world_that_was_not_changed_has_the_same_area(made: Folder) -> None:
+    rows = [row for row in report(made)["attacks"] if row["peer"] == "do-nothing"]
+    assert {row["attack"] for row in rows} == {"loss", "zlib", "Min-K", "Min-K++"}
+    assert all(row["before"] == row["after"] for row in rows)
+    exact = [row for row in report(made)["attacks"] if row["peer"] == "fine-tuned"]
+    assert all(row["after"] == row["never had them"] and row["difference"]["value"] == 0 for row in exact)
+
+
+def test_the_worst_case_stands_beside_the_mean(made: Folder) -> None:
+    found = report(made)
+    assert {"any row", "all exemplars"} <= {row["kind"] for row in found["dear removals"]}
+    assert all(row["worst milliseconds"] >= row["milliseconds"]["value"] for row in found["dear removals"])
+    assert found["hard set"]["size"] >= 1
 
 
 # ---- the page and its JSON ----

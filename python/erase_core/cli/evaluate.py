@@ -39,8 +39,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A peer, or a group such as all, exact, approximate, prompt or fine-tuning; `--list` has the names. May "
-            "be repeated, or separated by commas. By default all.",
+            help="A peer, or a group such as all, exact, approximate, prompt or fine-tuning; `--list` has the names. "
+            "May be repeated, or separated by commas. By default all.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for results, page and pictures.")] = Path(

@@ -62,7 +62,6 @@ def extracted(before: Any, after: Any, tools: Tools, bench: Bench) -> dict[str, 
             "guided": each.guided,
             "after alone": each.after_alone,
             "same text": each.same_text,
-            "n": len(parts[name]),
         }
         for name, each in found.items()
     }

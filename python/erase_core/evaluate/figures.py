@@ -51,7 +51,7 @@ def of_correct(correct: ArrayLike, low: float = 0.0, high: float = 1.0, most: fl
     n_seeds, n_questions = right.shape
     seeds = draws.integers(n_seeds, size=(RESAMPLES, n_seeds))
     questions = draws.integers(n_questions, size=(RESAMPLES, n_questions))
-    means = np.array([right[np.ix_(s, q)].mean() for s, q in zip(seeds, questions, strict=True)])
+    means = right[seeds[:, :, None], questions[:, None, :]].mean(axis=(1, 2))
     below, above = np.quantile(means, [0.025, 0.975])
     return figure(right.mean(), below, above, right.size)
 

@@ -84,15 +84,6 @@ class Folder:
         """Return all finished cells, in the order of their names."""
         return [_object(file) for file in sorted(self.cells.glob("*.json"))]
 
-    def extra(self, name: str) -> Any:
-        """Return what was measured beside the cells, such as the worst case; None if it was not."""
-        file = self.path / f"{name}.json"
-        return _object(file) if file.exists() else None
-
-    def write_extra(self, name: str, found: Mapping[str, Any]) -> None:
-        """Write what was measured beside the cells, durably."""
-        write_over(self.path / f"{name}.json", json.dumps(found, separators=(",", ":")).encode())
-
 
 def _object(file: Path) -> dict[str, Any]:
     try:

@@ -17,7 +17,7 @@ from erase_core.evaluate.plan import BASE
 if TYPE_CHECKING:
     from erase_core.evaluate.report import Measured
 
-__all__ = ["attacks_of", "distances_of"]
+__all__ = ["attacks_of", "distances_of", "retrains_of"]
 
 PARTS = ("forgotten", "retained", "test")
 # KLoM compares histograms of margins over models: with fewer, empty bins are all that it sees.
@@ -34,7 +34,7 @@ def distances_of(entry: Entry, cells: Measured) -> list[dict[str, Any]]:
     among themselves, is what a perfect method would get. `equal` says whether the bits were compared, with the same
     seed, and equal.
     """
-    fitted, fresh = cells.peer(entry.name), _retrains(entry, cells)
+    fitted, fresh = cells.peer(entry.name), retrains_of(entry, cells)
     if not fitted or not fresh:
         return []
     never = {seed: record["scores"] for seed, record in fresh.items()}
@@ -48,7 +48,7 @@ def distances_of(entry: Entry, cells: Measured) -> list[dict[str, Any]]:
     return rows
 
 
-def _retrains(entry: Entry, cells: Measured) -> dict[int, Any]:
+def retrains_of(entry: Entry, cells: Measured) -> dict[int, Any]:
     """Return the fits, by seed, of a world that never had the forgotten examples: what a peer should be like."""
     return cells.fresh(BASE if entry.after is not None else entry.name)
 
@@ -98,7 +98,7 @@ def attacks_of(entry: Entry, cells: Measured) -> list[dict[str, Any]]:
     The members are the forgotten examples, the others test questions, and the worlds those of the first seed. The loss
     attack follows from the scores of the right options; others are in the cells where a peer's tokens can be read.
     """
-    fitted, fresh = cells.peer(entry.name), _retrains(entry, cells)
+    fitted, fresh = cells.peer(entry.name), retrains_of(entry, cells)
     both = [seed for seed in fitted if seed in fresh]
     if not both:
         return []

@@ -27,10 +27,12 @@ def page_of(report: Mapping[str, Any]) -> str:
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals |= {"shown": shown, "rounded": rounded, "cell": cell}
-    names = ("run", "rows", "forgetting", "attacks", "worst", "peers")
+    names = ("run", "rows", "forgetting", "attacks", "audits", "extraction", "peers")
     parts = {name: report[name] for name in names}
     klom = any(row["KLoM test"] is not None for row in report["forgetting"])
-    text = environment.get_template(TEMPLATE).render(**parts, pairs=report["break even"], klom=klom)
+    text = environment.get_template(TEMPLATE).render(
+        **parts, pairs=report["break even"], dear=report["dear removals"], hard=report["hard set"], klom=klom
+    )
     return text.rstrip("\n") + "\n"
 
 

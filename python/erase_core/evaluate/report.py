@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from erase_core.evaluate.figures import Figure, figure, of_correct, of_costs
 from erase_core.evaluate.folder import Folder
 from erase_core.evaluate.forgetting import attacks_of, distances_of
+from erase_core.evaluate.more_tables import audits_of, dear_of, extraction_of, hard_of
 from erase_core.evaluate.peer import Entry
 from erase_core.evaluate.plan import Record
 from erase_core.evaluate.trade import break_evens
@@ -37,6 +38,7 @@ class Measured:
         self.setting = setting
         self._of: dict[tuple[str, str], dict[int, Record]] = {}
         self.failed: dict[str, str] = {}
+        """Why a cell of a peer failed: of one of them."""
         for record in records:
             if record["status"] == "measured":
                 self._of.setdefault((record["what"], record["peer"]), {})[record["seed"]] = record
@@ -54,6 +56,10 @@ class Measured:
     def names(self) -> set[str]:
         """Return the names of all peers of which there is a cell, finished or failed."""
         return {name for _, name in self._of} | self.failed.keys()
+
+    def worst(self, name: str) -> Record | None:
+        """Return the cell of the worst case of a peer."""
+        return self._of.get(("worst", name), {}).get(0)
 
     def correct(self, name: str, state: str, part: str) -> NDArray[np.bool_]:
         """Return whether each question of a part is answered rightly, shape (n_seeds, n_questions)."""
@@ -88,7 +94,10 @@ def report_of(folder: Folder, entries: Sequence[Entry], lines: Callable[[Entry],
         "break even": break_evens(cells, rows),
         "forgetting": [each for entry in there for each in distances_of(entry, cells)],
         "attacks": [each for entry in there for each in attacks_of(entry, cells)],
-        "worst": folder.extra("worst"),
+        "audits": [each for entry in there for each in audits_of(entry, cells)],
+        "extraction": [each for entry in there for each in extraction_of(entry, cells)],
+        "dear removals": dear_of(cells),
+        "hard set": hard_of(cells),
     }
 
 

@@ -7,28 +7,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from erase_core.errors import MissingPackageError, ParameterError
-from erase_core.evaluate.peer import Entry, lines_of_code
+from erase_core.evaluate.peer import Entry, Exactness, lines_of_code
 
 __all__ = ["GROUPS", "MODULES", "all_peers", "check_packages", "lines_of", "peers_named"]
 
 # Each has a list PEERS. The order is that of all tables.
-MODULES = ("prompts", "classifiers", "retraining", "sisa", "s3t", "approximate")
-GROUPS = (
-    "all",
-    "exact",
-    "exact-on-fewer",
-    "approximate",
-    "hides",
-    "leaks",
-    "prompt",
-    "fine-tuning",
-    "classifier",
-    "ranker",
-    "index",
-)
+MODULES = ("prompts", "classifiers", "retraining", "sisa", "s3t", "approximate", "ranker", "sauce", "miras")
+GROUPS = ("all", *get_args(Exactness), "prompt", "fine-tuning", "classifier", "ranker", "index")
 # What peers are made of, by the name of the package that is imported.
 NEEDED = ("torch", "transformers", "sentence_transformers", "peft", "matplotlib", "scipy")
 
