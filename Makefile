@@ -44,7 +44,7 @@ help:
 	@echo "make compare    fits and removals beside scikit-learn, faiss and vector stores (docs/performance.md); FULL=1"
 	@echo "make bench-store  what forgetting costs, from the call to the disk, beside other stores; FULL=1"
 	@echo "make accuracy   what demonstrations are worth to a small model (docs/accuracy.md); DATA=, SEEDS=, PART=, COST=1"
-	@echo "make evaluate   ERASE beside fine-tuning and unlearning (docs/evaluation.md), half an hour; PAGE=1, PEERS=, DATA="
+	@echo "make evaluate   ERASE beside fine-tuning and unlearning (docs/evaluation.md), half an hour; PAGE=1, PEERS=, SEEDS=, DATA="
 	@echo "make picture    the picture of the demo in the README"
 	@echo "make choose     the table behind the defaults (docs/choosing.md)"
 	@echo "make docs       the documentation site, in site/; make docs-serve shows it"
@@ -158,8 +158,10 @@ accuracy: build $(VENV)/.group-bench
 
 # Stopped, it goes on where it was. PAGE=1 puts what was found into docs/evaluation.md.
 EVALUATION := benches/results/evaluate
+# Not all variants of a peer, so that it takes half an hour on two cores. PEERS=all for all of them.
+EVALUATED := prompt,classifier,ranker,index,approximate,hides,fine-tuned,sisa-2,sisa-4,sisa-4-strike,s3t
 evaluate: build $(VENV)/.group-test
-	$(BIN)/erase evaluate $(DATA) --out $(EVALUATION) --peers $(or $(PEERS),all)
+	$(BIN)/erase evaluate $(DATA) --out $(EVALUATION) --peers $(or $(PEERS),$(EVALUATED)) --seeds $(or $(SEEDS),2)
 	$(if $(PAGE),$(BIN)/python benches/evaluation_page.py $(EVALUATION))
 
 # The site, into site/. The notebook on it is run by the packaged models.

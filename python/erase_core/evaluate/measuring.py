@@ -19,12 +19,12 @@ import numpy as np
 
 from erase_core.errors import EraseError, first_line
 from erase_core.evaluate.attacks.membership import ATTACKS
-from erase_core.evaluate.audits import audited, extracted
 from erase_core.evaluate.bench import Bench
 from erase_core.evaluate.cost import measured
 from erase_core.evaluate.hard_sets import worst_of
 from erase_core.evaluate.peer import Entry, Peer, Tools, cool
 from erase_core.evaluate.plan import Cell, Record
+from erase_core.evaluate.probing import audited, extracted
 from erase_core.evaluate.readers import adapter_of, reading
 
 __all__ = ["measure"]

@@ -24,8 +24,20 @@ DEAR = "erase"
 QUERY = {"knn": 4.0, "windows": 2.0, "sisa-2": 2.0, "sisa-4": 4.0, "dmm": 2.0, "auto-cot": 1.5}
 # Examples that the search for a hard forget set trains on, all steps together.
 SEARCHED = 300
-# How many times the peer's model is trained on all examples by a fit, and by all removals of a cell.
-FITS = {"s3t": (4.0, 0.2), "sisa-2": (1.0, 1.5), "sisa-4": (1.0, 1.2)}
+# How many times a model is trained on all examples by a fit, and by all removals of a cell. Those that are 0 have the
+# checkpoints of another peer.
+FITS = {
+    "s3t": (3.0, 0.2),
+    "s3t-2": (3.0, 0.2),
+    "fine-tuned-seta": (1.5, 3.0),
+    "sisa-2": (1.0, 1.5),
+    "sisa-4": (1.0, 1.2),
+    "sisa-1-sliced": (1.0, 1.7),
+    "sisa-4-sliced": (1.0, 1.1),
+    "sisa-4-majority": (0.0, 0.0),
+    "sisa-2-strike": (0.0, 0.0),
+    "sisa-4-strike": (0.0, 0.0),
+}
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def report_of(folder: Folder, entries: Sequence[Entry], lines: Callable[[Entry],
     ----------
     folder : Folder
     entries : sequence of Entry
-        All that there are. Those without a cell are left out.
+        All that there are. Those without a cell are in the table of peers alone.
     lines : callable
         Returns the lines of code of a peer.
     """
@@ -89,7 +89,7 @@ def report_of(folder: Folder, entries: Sequence[Entry], lines: Callable[[Entry],
     rows = [row for entry in there if (row := _row(entry, cells)) is not None]
     return {
         "run": _run(setting, records),
-        "peers": [_peer(entry, cells, lines) for entry in there],
+        "peers": [_peer(entry, cells, lines) for entry in entries],
         "rows": rows,
         "break even": break_evens(cells, rows),
         "forgetting": [each for entry in there for each in distances_of(entry, cells)],
