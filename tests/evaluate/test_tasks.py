@@ -82,6 +82,8 @@ def test_groups_are_connected() -> None:
 def test_the_split_is_decided_by_content(tmp_path_factory: pytest.TempPathFactory, seed: int, at: int) -> None:
     folder = tmp_path_factory.mktemp("tasks")
     content = rows(80, seed % 1000)
+    for i in range(0, 40, 2):  # pairs of near twins
+        content[i + 1]["input"] = " ".join([*content[i]["input"].split()[1:], "new"])
     whole = load_task(written(folder, content), limits=Limits(seed=seed))
     less = load_task(written(folder, [*content[:at], *content[at + 1 :]][::-1]), limits=Limits(seed=seed))
     twins = {i for i, j in near_twins([row["input"] for row in content]).tolist() if j == at}
