@@ -12,6 +12,7 @@ from erase_core.evaluate.cost import Cost, measured
 from erase_core.evaluate.distance import option_kl
 from erase_core.evaluate.peer import World
 from erase_core.evaluate.peers.approximate.frame import Rule, Unlearner
+from erase_core.evaluate.peers.retraining import FineTuned
 
 __all__ = ["Tuned", "tune"]
 
@@ -82,7 +83,7 @@ def tune(
     held_out = tuple(int(id_) for id_ in drawn[:n_forgotten])
     parts = [world.task.examples(ids.tolist()) for ids in np.split(drawn[: n_forgotten + n_retained], [n_forgotten])]
     with measured() as meter:
-        retrained = Unlearner(peer.tools, "retrained", Rule(), peer.training)
+        retrained = FineTuned(peer.tools, peer.training)
         retrained.fit(world.without(held_out))
         targets = [retrained.scores(part) for part in parts]
         peer.fit(world)
