@@ -18,7 +18,7 @@ import numpy as np
 from erase_core.evaluate.task import Scores, labels_of
 from erase_core.examples.example import Example
 
-__all__ = ["PARAPHRASES", "PROBES", "ProbeRow", "probe", "reworded"]
+__all__ = ["PARAPHRASES", "PROBES", "AnswerQuestions", "ProbeRow", "probe", "reworded"]
 
 AnswerQuestions = Callable[[Sequence[Example]], Scores]
 
