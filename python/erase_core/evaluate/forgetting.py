@@ -99,9 +99,11 @@ def attacks_of(entry: Entry, cells: Measured) -> list[dict[str, Any]]:
     attack follows from the scores of the right options; others are in the cells where a peer's tokens can be read.
     """
     fitted, fresh = cells.peer(entry.name), retrains_of(entry, cells)
+    shadows = cells.shadows(entry.name)
+    lira = [] if shadows is None else [_lira(entry, shadows, 2 * len(cells.setting["forget set"]))]
     both = [seed for seed in fitted if seed in fresh]
     if not both:
-        return []
+        return lira
     mine, never = fitted[both[0]], fresh[both[0]]
     worlds = [mine["before"], mine["after"], never["scores"]]
     rows = [_attack(entry, "loss", [_right(each, cells) for each in worlds], cells)]
@@ -112,7 +114,15 @@ def attacks_of(entry: Entry, cells: Measured) -> list[dict[str, Any]]:
         ]
         if all(each is not None for each in found):
             rows.append(_attack(entry, name, found, cells))
-    return rows
+    return rows + lira
+
+
+def _lira(entry: Entry, record: Mapping[str, Any], n: int) -> dict[str, Any]:
+    names = {"before": "before", "after": "after", "never had them": "target", "difference": "difference"}
+    areas = {
+        name: figure(*(record[key][bound] for bound in ("value", "low", "high")), n) for name, key in names.items()
+    }
+    return {"peer": entry.name, "attack": record["name"], **areas}
 
 
 def _right(answers: Answers, cells: Measured) -> dict[str, list[float]]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from erase_core.errors import ParameterError
+from erase_core.evaluate.audits import hard_forget_set
 from erase_core.evaluate.bench import Bench
 from erase_core.evaluate.forget_sets import at_random, by_subject
-from erase_core.evaluate.hard_sets import hard_set
+from erase_core.evaluate.measuring import CANDIDATES
 from erase_core.evaluate.peer import World
 from erase_core.evaluate.plan import Sizes
 from erase_core.evaluate.task import Task
@@ -72,7 +73,11 @@ def load_bench(choice: Choice, forgotten: tuple[int, ...] | None = None) -> Benc
     llm, embedder = TransformersLLM(choice.llm), SentenceEmbedder()
     embedder.embed([task.pool[0].input])
     bench = Bench(task, ids, choice.sizes, llm, embedder, choice.folder)
-    return bench if ids else replace(bench, forgotten=hard_set(bench, choice.forget_size))
+    if ids:
+        return bench
+    n = max(CANDIDATES, 2 * choice.forget_size)
+    hard = hard_forget_set(bench.fitting_tools(), bench.world(0), choice.forget_size, n_candidates=n, n_random=0)
+    return replace(bench, forgotten=tuple(hard["ids"]))
 
 
 def forgotten_of(choice: Choice, task: Task) -> tuple[int, ...]:

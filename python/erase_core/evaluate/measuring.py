@@ -19,16 +19,18 @@ import numpy as np
 
 from erase_core.errors import EraseError, first_line
 from erase_core.evaluate.attacks.membership import ATTACKS
+from erase_core.evaluate.audits import attack_with_shadows, hard_forget_set, worst_removals
 from erase_core.evaluate.bench import Bench
 from erase_core.evaluate.cost import measured
-from erase_core.evaluate.hard_sets import worst_of
 from erase_core.evaluate.peer import Entry, Peer, Tools, cool
-from erase_core.evaluate.plan import Cell, Record
+from erase_core.evaluate.plan import DEAR, Cell, Record
 from erase_core.evaluate.probing import audited, extracted
 from erase_core.evaluate.readers import adapter_of, reading
 
 __all__ = ["measure"]
 
+# Examples among which a hard forget set is searched for.
+CANDIDATES = 32
 # The scores of each part, one row for each question.
 Scores = dict[str, list[list[float]]]
 
@@ -45,7 +47,9 @@ def measure(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] | No
     start = time.process_time()
     record: Record = {"what": cell.what, "peer": cell.peer, "seed": cell.seed}
     try:
-        found = {"peer": _forgetting, "fresh": _fresh, "worst": _worst}[cell.what](cell, entry, bench, base)
+        found = {"peer": _forgetting, "fresh": _fresh, "worst": _worst, "shadows": _shadows}[cell.what](
+            cell, entry, bench, base
+        )
         record |= {"status": "measured", **found}
     except Exception as error:
         if os.environ.get("ERASE_DEBUG"):
@@ -109,7 +113,21 @@ def _forgetting(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] 
 
 
 def _worst(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] | None) -> Record:
-    return worst_of(cell.peer, bench, bench.tools(entry, fresh=False), cell.seed)
+    tools, world = bench.tools(entry, fresh=False), bench.world(cell.seed)
+    if cell.peer == DEAR:
+        return {"removals": worst_removals(tools, world)}
+    # As large a part of the candidates as the forget set is of the pool.
+    size = max(1, round(CANDIDATES * len(bench.forgotten) / len(bench.ids)))
+    return {"size": size, "hard": hard_forget_set(tools, world, size, n_candidates=CANDIDATES)}
+
+
+def _shadows(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] | None) -> Record:
+    """Return LiRA's areas. As many examples as are forgotten are left out of the world, to compare the members to."""
+    kept = [id_ for id_ in bench.ids if id_ not in set(bench.forgotten)]
+    left_out = np.random.default_rng([cell.seed, 2]).permutation(kept)[: len(bench.forgotten)].tolist()
+    world = bench.world(cell.seed).without(left_out)
+    tools = bench.tools(entry, fresh=False)
+    return asdict(attack_with_shadows(entry, tools, world, bench.forgotten, n_worlds=bench.sizes.shadows))
 
 
 def _is_audited(cell: Cell, peer: Peer) -> bool:

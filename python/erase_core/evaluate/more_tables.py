@@ -65,17 +65,16 @@ def dear_of(cells: Measured) -> list[dict[str, Any]]:
     record = cells.worst(DEAR)
     return [
         {
+            "strategy": row["strategy"],
             "kind": row["kind"],
-            "ids": row["n_ids"],
-            "milliseconds": of_costs([1000 * each for each in row["seconds"]]),
-            "worst milliseconds": 1000 * max(row["seconds"]),
-            "work": of_costs(row["work"]),
-            "worst work": max(row["work"]),
-            "changed": of_costs(row["changes"]),
-            "worst changed": max(row["changes"]),
+            "ids": row["ids"],
+            "requests": row["requests"],
+            "milliseconds": 1000 * row["mean_seconds"],
+            "worst milliseconds": 1000 * row["worst_seconds"],
+            "changed": row["mean_change"],
+            "worst changed": row["worst_change"],
         }
-        for row in (record["kinds"] if record else [])
-        if row["work"]
+        for row in (record["removals"] if record else [])
     ]
 
 
@@ -84,8 +83,10 @@ def hard_of(cells: Measured) -> dict[str, Any] | None:
     record = cells.worst(BASE)
     if record is None:
         return None
-    names = ("candidates", "size", "steps", "chosen")
-    return {name: record[name] for name in names} | {
-        "random": of_costs(record["random"]),
-        "lowest random": min(record["random"]),
+    losses = record["hard"]["random"]
+    return {
+        "size": record["size"],
+        "loss": record["hard"]["loss"],
+        "random": of_costs(losses),
+        "lowest random": min(losses),
     }

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from erase_core import checks
+from erase_core.errors import ParameterError
 from erase_core.evaluate.peer import Entry
 
 __all__ = ["BASE", "DEAR", "Cell", "Pace", "Record", "Sizes", "cells_of", "ready", "seconds_of"]
 
 # "peer": fitted to all examples, then made to forget. "fresh": fitted to a world that never had the forgotten ones.
-# "worst": what an adversary can do.
-What = Literal["peer", "fresh", "worst"]
+# "worst": what an adversary can do. "shadows": an attack with models of other worlds.
+What = Literal["peer", "fresh", "worst", "shadows"]
 # What is written of a cell.
 Record = dict[str, Any]
 # The peer whose retraining is what approximate peers are compared to.
@@ -58,6 +59,8 @@ class Sizes:
         Single removals whose cost is measured.
     trained_removals : int, default=1
         The same of a peer whose language model is trained.
+    shadows : int, default=4
+        Shadow worlds of an attack on ERASE and on the fine-tuned model: an even number from 4 on, or 0 for no attack.
     """
 
     seeds: int = 3
@@ -66,10 +69,13 @@ class Sizes:
     retained: int = 12
     removals: int = 8
     trained_removals: int = 1
+    shadows: int = 4
 
     def __post_init__(self) -> None:
         for name in ("seeds", "trained_seeds", "retrains", "retained", "removals", "trained_removals"):
             checks.integer(name, getattr(self, name), 1, 10_000)
+        if checks.integer("shadows", self.shadows, 0, 10_000) % 2 or self.shadows == 2:
+            raise ParameterError(f"shadows must be 0, or an even number from 4 on, got {self.shadows}")
 
     def seeds_of(self, entry: Entry) -> int:
         """Return the number of fits of a peer."""
@@ -93,7 +99,12 @@ class Cell(NamedTuple):
         return f"{self.what}-{self.peer}-{self.seed}"
 
     def __str__(self) -> str:
-        world = {"peer": "", "fresh": ", without the forgotten examples", "worst": ", the worst case"}[self.what]
+        world = {
+            "peer": "",
+            "fresh": ", without the forgotten examples",
+            "worst": ", the worst case",
+            "shadows": ", shadow worlds",
+        }[self.what]
         return f"{self.peer}, seed {self.seed}{world}"
 
 
@@ -108,7 +119,9 @@ def cells_of(entries: Sequence[Entry], sizes: Sizes) -> list[Cell]:
         fresh = max(n, sizes.retrains) if entry.name == BASE else n if entry.after is None else 0
         cells += [Cell("peer", entry.name, seed) for seed in range(n)]
         cells += [Cell("fresh", entry.name, seed) for seed in range(fresh)]
-        cells += [Cell("worst", entry.name, 0)] if entry.name in (BASE, DEAR) else []
+        if entry.name in (BASE, DEAR):
+            cells.append(Cell("worst", entry.name, 0))
+            cells += [Cell("shadows", entry.name, 0)] if sizes.shadows else []
     return sorted(cells, key=lambda cell: cell.seed)
 
 
@@ -154,6 +167,9 @@ def seconds_of(
         return known
     if cell.what == "worst":
         return SEARCHED * pace.trained_example + 2.0
+    if cell.what == "shadows":
+        fits = 7 if entry.kind == "fine-tuning" else 0
+        return fits * n_pool * passes * pace.trained_example + 2 * n_questions * pace.query
     fit, removals = FITS.get(cell.peer, (1.0, 2.0))
     if entry.kind in ("classifier", "index"):
         return 1.0

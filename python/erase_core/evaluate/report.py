@@ -61,6 +61,10 @@ class Measured:
         """Return the cell of the worst case of a peer."""
         return self._of.get(("worst", name), {}).get(0)
 
+    def shadows(self, name: str) -> Record | None:
+        """Return the cell of the attack with shadow worlds on a peer."""
+        return self._of.get(("shadows", name), {}).get(0)
+
     def correct(self, name: str, state: str, part: str) -> NDArray[np.bool_]:
         """Return whether each question of a part is answered rightly, shape (n_seeds, n_questions)."""
         labels = np.array(self.setting["labels"][part])

@@ -38,7 +38,11 @@ def setting_of(bench: Bench, named: Mapping[str, str]) -> dict[str, Any]:
     named : mapping of str to str
         How the page names the data (``data``) and the choice of the forget set (``forget``).
     """
-    sizes = {name: value for name, value in asdict(bench.sizes).items() if "seeds" not in name and name != "retrains"}
+    sizes = {
+        name: value
+        for name, value in asdict(bench.sizes).items()
+        if name in ("retained", "removals", "trained_removals")
+    }
     return {
         **named,
         "language model": bench.llm.name,
