@@ -67,7 +67,7 @@ def test_every_module_of_peers_is_in_the_catalogue() -> None:
     [
         (("--peers", "erase,nobody"), ("no peer 'nobody'", "There are none, random, erase", "the groups all")),
         (("--peers", ","), ("no peer is named",)),
-        (("--forget", "all"), ("--forget must be one of random, subject, worst",)),
+        (("--forget", "all"), ("--forget must be one of random, subject, worst, canaries",)),
         (("--report-only",), ("has no evaluation", "erase evaluate")),
         (("--seeds", 0), ("seeds must be", "0")),
         (("--jobs", 0), ("--jobs must be",)),

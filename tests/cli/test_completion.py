@@ -34,7 +34,7 @@ VALUES = {
     "ingest x --on-control-tokens": get_args(OnControlTokens),
     "forget --missing": get_args(OnMissing),
     "forget --match": get_args(Match),
-    "evaluate --forget": ("random", "subject", "worst"),
+    "evaluate --forget": ("random", "subject", "worst", "canaries"),
     "scan x --embedder": ("packaged",),
 }
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
-FORGET = ("random", "subject", "worst")
+FORGET = ("random", "subject", "worst", "canaries")
 SIZES = "Sizes"
 
 
@@ -57,7 +57,7 @@ def evaluate(
             metavar="HOW",
             autocompletion=one_of(FORGET),
             help="Which examples are forgotten together: random; subject: those of whole subjects; worst: those that "
-            "are hardest to forget.",
+            "are hard to forget; canaries: made-up ones with random answers, put into the pool.",
         ),
     ] = "random",
     forget_size: Annotated[int, typer.Option(rich_help_panel=SIZES, help="How many of them.")] = 12,

@@ -36,6 +36,8 @@ class Bench:
     embedder : Embedder
     folder : Path
         For checkpoints.
+    others : tuple of Example, default=()
+        What attacks compare the forgotten examples to. Empty: the test questions.
     """
 
     task: Task
@@ -44,6 +46,7 @@ class Bench:
     llm: Any
     embedder: Any
     folder: Path
+    others: tuple[Example, ...] = ()
 
     @cached_property
     def parts(self) -> dict[str, list[Example]]:
@@ -55,6 +58,7 @@ class Bench:
             "forgotten": self.task.examples(self.forgotten),
             "retained": retained,
             "test": list(self.task.test),
+            **({"others": list(self.others)} if self.others else {}),
         }
 
     def world(self, seed: int) -> World:

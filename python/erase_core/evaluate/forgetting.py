@@ -95,7 +95,7 @@ def _klom(ours: Mapping[int, Answers], never: Mapping[int, Answers], part: str, 
 def attacks_of(entry: Entry, cells: Measured) -> list[dict[str, Any]]:
     """Return rows of the table of attacks: the area before and after forgetting, and on the world that never had them.
 
-    The members are the forgotten examples, the others test questions, and the worlds those of the first seed. The loss
+    The members are the forgotten examples, the others test questions or held-out canaries, and the worlds those of the first seed. The loss
     attack follows from the scores of the right options; others are in the cells where a peer's tokens can be read.
     """
     fitted, fresh = cells.peer(entry.name), retrains_of(entry, cells)
@@ -119,24 +119,23 @@ def attacks_of(entry: Entry, cells: Measured) -> list[dict[str, Any]]:
 
 def _lira(entry: Entry, record: Mapping[str, Any], n: int) -> dict[str, Any]:
     names = {"before": "before", "after": "after", "never had them": "target", "difference": "difference"}
-    areas = {
-        name: figure(*(record[key][bound] for bound in ("value", "low", "high")), n) for name, key in names.items()
-    }
+    areas = {name: _of(Interval(**record[key]), n) for name, key in names.items()}
     return {"peer": entry.name, "attack": record["name"], **areas}
 
 
 def _right(answers: Answers, cells: Measured) -> dict[str, list[float]]:
-    """Return the score of the right option of the forgotten examples and of the test questions."""
+    """Return the score of the right option of the forgotten examples and of others: test questions, if none are named."""
     labels = cells.setting["labels"]
+    parts = {"forgotten": "forgotten", "others": "others" if "others" in labels else "test"}
     return {
-        part: [row[label] for row, label in zip(answers[part], labels[part], strict=True)]
-        for part in ("forgotten", "test")
+        name: [row[label] for row, label in zip(answers[part], labels[part], strict=True)]
+        for name, part in parts.items()
     }
 
 
 def _attack(entry: Entry, name: str, worlds: Sequence[Mapping[str, Sequence[float]]], cells: Measured) -> Any:
-    is_member = [True] * len(worlds[0]["forgotten"]) + [False] * len(worlds[0]["test"])
-    before, after, never = ([*world["forgotten"], *world["test"]] for world in worlds)
+    is_member = [True] * len(worlds[0]["forgotten"]) + [False] * len(worlds[0]["others"])
+    before, after, never = ([*world["forgotten"], *world["others"]] for world in worlds)
     result = compare_areas(name, before, after, never, is_member)
     n = len(is_member)
     return {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from erase_core.errors import ParameterError
+from erase_core.evaluate.attacks.canaries import with_canaries
 from erase_core.evaluate.audits import hard_forget_set
 from erase_core.evaluate.bench import Bench
 from erase_core.evaluate.forget_sets import at_random, by_subject
@@ -16,10 +17,11 @@ from erase_core.evaluate.peer import World
 from erase_core.evaluate.plan import Sizes
 from erase_core.evaluate.task import Task
 from erase_core.evaluate.tasks import Limits, load_task
+from erase_core.examples.example import Example
 
 __all__ = ["Choice", "Forget", "load_bench"]
 
-Forget = Literal["random", "subject", "worst"]
+Forget = Literal["random", "subject", "worst", "canaries"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Choice:
         None: the packaged language model.
     pool, test : int
         Most examples and questions.
-    forget : {"random", "subject", "worst"}
-        How the examples to forget together are chosen.
+    forget : {"random", "subject", "worst", "canaries"}
+        How the examples to forget together are chosen. Canaries are put into the pool for it.
     forget_size : int
     sizes : Sizes
     folder : Path
@@ -69,10 +71,14 @@ def load_bench(choice: Choice, forgotten: tuple[int, ...] | None = None) -> Benc
     from erase_core.llm.transformers import TransformersLLM
 
     task = choice.task()
+    others: tuple[Example, ...] = ()
+    if choice.forget == "canaries":
+        made = with_canaries(task, choice.forget_size, 0)
+        task, forgotten, others = made.task, made.inserted, made.held_out
     ids = forgotten_of(choice, task) if forgotten is None else forgotten
     llm, embedder = TransformersLLM(choice.llm), SentenceEmbedder()
     embedder.embed([task.pool[0].input])
-    bench = Bench(task, ids, choice.sizes, llm, embedder, choice.folder)
+    bench = Bench(task, ids, choice.sizes, llm, embedder, choice.folder, others)
     if ids:
         return bench
     n = max(CANDIDATES, 2 * choice.forget_size)

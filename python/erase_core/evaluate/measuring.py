@@ -151,11 +151,12 @@ def _asked(peer: Peer, tools: Tools, bench: Bench) -> tuple[Scores, Record]:
 
 
 def attack_scores(peer: Peer, tools: Tools, bench: Bench) -> dict[str, dict[str, list[float]]]:
-    """Return what each attack that reads tokens gives to the forgotten examples and to as many test questions.
+    """Return what each attack that reads tokens gives to the forgotten examples and to as many others.
 
     Empty if no single model of the peer reads tokens, or if it reads its prompts in another way than attacks do.
     """
-    asked = {"forgotten": bench.parts["forgotten"], "test": bench.parts["test"][: len(bench.forgotten)]}
+    others = bench.parts.get("others", bench.parts["test"])[: len(bench.forgotten)]
+    asked = {"forgotten": bench.parts["forgotten"], "others": others}
     with reading(peer, tools, bench.task) as reader:
         if reader is None:
             return {}

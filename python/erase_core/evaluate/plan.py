@@ -114,7 +114,7 @@ def cells_of(entries: Sequence[Entry], sizes: Sizes) -> list[Cell]:
     A peer that is compared bit for bit has a fresh fit for each seed. Approximate peers share those of `BASE`.
     """
     cells = []
-    for entry in sorted(entries, key=lambda e: e.kind == "fine-tuning" and e.name != BASE):
+    for entry in sorted(entries, key=lambda e: 0 if e.name == BASE else 2 if e.kind == "fine-tuning" else 1):
         n = sizes.seeds_of(entry)
         fresh = max(n, sizes.retrains) if entry.name == BASE else n if entry.after is None else 0
         cells += [Cell("peer", entry.name, seed) for seed in range(n)]
@@ -134,9 +134,10 @@ def ready(cell: Cell, open_cells: Collection[Cell], entries: Mapping[str, Entry]
     if entry.kind != "fine-tuning":
         return True
     first = {Cell("peer", entry.after or BASE, cell.seed), Cell("peer", cell.peer, cell.seed)}
-    first |= {Cell("peer", name, cell.seed) for name in entries if cell.peer.startswith(f"{name}-")}
     if cell == Cell("peer", BASE, cell.seed):
-        first = set()
+        return True
+    siblings = {name for name in entries if cell.peer.startswith(f"{name}-")}
+    first |= {Cell(what, name, cell.seed) for what in ("peer", cell.what) for name in (BASE, *siblings)}
     return not (first - {cell}) & set(open_cells)
 
 
