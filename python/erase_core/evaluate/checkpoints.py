@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from uuid import uuid4
 
 from erase_core.evaluate.adapted import AdaptedModel, State
 from erase_core.evaluate.cost import Cost, add_cost, measured
@@ -82,8 +83,10 @@ class Checkpoints:
             stage.train(model, template)
         state = model.state()
         self.folder.mkdir(parents=True, exist_ok=True)
-        file.with_suffix(".json").write_text(json.dumps(asdict(meter.cost)))
-        unfinished = file.with_suffix(".unfinished")
+        # Another process may be writing the same files. The cost comes first: whoever sees the weights reads it.
+        unfinished = file.with_suffix(f".{uuid4().hex}")
+        unfinished.write_text(json.dumps(asdict(meter.cost)))
+        unfinished.replace(file.with_suffix(".json"))
         save_file(state, unfinished)
-        unfinished.rename(file)
+        unfinished.replace(file)
         return state
