@@ -136,6 +136,25 @@ def test_what_is_on_disk_is_not_trained_again_and_is_charged(
         Checkpoints(tmp_path).trained(model, world(seed=4), SHORT)
 
 
+def test_two_processes_may_finish_the_same_training(
+    model: AdaptedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one finishes between the first one's writing of weights and its renaming of the file."""
+    import safetensors.torch
+
+    save = safetensors.torch.save_file
+
+    def interrupted(state: State, file: Path) -> None:
+        save(state, file)
+        monkeypatch.setattr("safetensors.torch.save_file", save)
+        Checkpoints(tmp_path).trained(model, world(), SHORT)
+
+    monkeypatch.setattr("safetensors.torch.save_file", interrupted)
+    state = Checkpoints(tmp_path).trained(model, world(), SHORT)
+    assert same(Checkpoints(tmp_path).trained(model, world(), SHORT), state)
+    assert {file.suffix for file in tmp_path.iterdir()} == {".json", ".safetensors"}
+
+
 def test_stages_go_on_from_what_is_known(model: AdaptedModel, tmp_path: Path) -> None:
     stages = [Stage(EXAMPLES[:4], 0, SHORT), Stage(EXAMPLES, 1, SHORT), Stage(EXAMPLES[5:], 2, SHORT)]
     whole = Checkpoints(tmp_path / "a").stages(model, TEMPLATE, 7, stages)

@@ -95,8 +95,9 @@ def _klom(ours: Mapping[int, Answers], never: Mapping[int, Answers], part: str, 
 def attacks_of(entry: Entry, cells: Measured) -> list[dict[str, Any]]:
     """Return rows of the table of attacks: the area before and after forgetting, and on the world that never had them.
 
-    The members are the forgotten examples, the others test questions or held-out canaries, and the worlds those of the first seed. The loss
-    attack follows from the scores of the right options; others are in the cells where a peer's tokens can be read.
+    The members are the forgotten examples, the others test questions or held-out canaries, and the worlds those of the
+    first seed. The loss attack follows from the scores of the right options; other attacks are in the cells where a
+    peer's tokens can be read.
     """
     fitted, fresh = cells.peer(entry.name), retrains_of(entry, cells)
     shadows = cells.shadows(entry.name)
@@ -124,7 +125,7 @@ def _lira(entry: Entry, record: Mapping[str, Any], n: int) -> dict[str, Any]:
 
 
 def _right(answers: Answers, cells: Measured) -> dict[str, list[float]]:
-    """Return the score of the right option of the forgotten examples and of others: test questions, if none are named."""
+    """Return the score of the right option of the forgotten examples and of others, by default the test questions."""
     labels = cells.setting["labels"]
     parts = {"forgotten": "forgotten", "others": "others" if "others" in labels else "test"}
     return {
