@@ -54,13 +54,13 @@ class IAU(Rule):
 
     Parameters
     ----------
-    rate : float, default=0.1
+    rate : float, default=0.03
         Of the step. Our own.
     alpha : float, default=0.005
         Weight of the gradient restriction in training, as in the authors' code. 0: the adapter of the other peers.
     """
 
-    rate: float = 0.1
+    rate: float = 0.03
     alpha: float = 0.005
 
     def fitted(self, tools: Tools, world: World, training: TrainingSettings) -> State:
