@@ -7,12 +7,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from uuid import uuid4
 
 from erase_core.evaluate.adapted import AdaptedModel, State
 from erase_core.evaluate.cost import Cost, add_cost, measured
 from erase_core.evaluate.peer import World
 from erase_core.evaluate.training import Loss, Stage, TrainingSettings
-from erase_core.fs.durable import write_over
 from erase_core.llm.prompt import Template
 
 __all__ = ["Checkpoints"]
@@ -80,7 +80,7 @@ class Checkpoints:
         return states
 
     def _kept(self, made_of: str, model: AdaptedModel, template: Template, stage: Stage) -> State:
-        from safetensors.torch import load_file, save
+        from safetensors.torch import load_file, save_file
 
         file = self.folder / f"adapter-{hashlib.sha256(made_of.encode()).hexdigest()[:24]}.safetensors"
         if file.exists():
@@ -92,7 +92,10 @@ class Checkpoints:
             stage.train(model, template)
         state = model.state()
         self.folder.mkdir(parents=True, exist_ok=True)
-        # The cost first: what has weights has a cost. Another process may do the same at the same time.
-        write_over(file.with_suffix(".json"), json.dumps(asdict(meter.cost)).encode())
-        write_over(file, save(state))
+        # Another process may be writing the same files. The cost comes first: whoever sees the weights reads it.
+        unfinished = file.with_suffix(f".{uuid4().hex}")
+        unfinished.write_text(json.dumps(asdict(meter.cost)))
+        unfinished.replace(file.with_suffix(".json"))
+        save_file(state, unfinished)
+        unfinished.replace(file)
         return state
