@@ -22,6 +22,8 @@ __all__ = ["attacks_of", "distances_of", "retrains_of"]
 PARTS = ("forgotten", "retained", "test")
 # KLoM compares histograms of margins over models: with fewer, empty bins are all that it sees.
 LEAST_MODELS = 4
+# What is shown for distributions that are equal up to rounding.
+LEAST_KL = 1e-12
 
 Answers = Mapping[str, Sequence[Sequence[float]]]
 
@@ -74,9 +76,11 @@ def _pairs(ours: Mapping[int, Answers], never: Mapping[int, Answers]) -> list[tu
 
 
 def _kl(ours: Mapping[int, Answers], never: Mapping[int, Answers], part: str) -> Figure:
-    each = [option_kl(np.array(never[t][part]), np.array(ours[s][part])) for s, t in _pairs(ours, never)]
-    # The interval is over questions; rounding can make a KL slightly negative.
-    by_question = np.maximum(np.mean(each, axis=0), 0.0)
+    pairs = [(np.array(never[t][part]), np.array(ours[s][part])) for s, t in _pairs(ours, never)]
+    each = [option_kl(*pair) for pair in pairs]
+    # The interval is over questions. Rounding can make a KL slightly negative, but 0 says that the bits are equal.
+    least = 0.0 if all(bits_equal(*pair) for pair in pairs) else LEAST_KL
+    by_question = np.maximum(np.mean(each, axis=0), least)
     found = of_costs(by_question.tolist())
     return figure(found["value"], found["low"], found["high"], by_question.size * len(each))
 

@@ -11,6 +11,8 @@ from erase_core.evaluate.figures import rounded, shown
 __all__ = ["page_of"]
 
 TEMPLATE = "page.md.jinja"
+# ERASE's single prompt, and the default of the package.
+OURS = ("erase", "windows")
 
 
 def page_of(report: Mapping[str, Any]) -> str:
@@ -30,8 +32,15 @@ def page_of(report: Mapping[str, Any]) -> str:
     names = ("run", "rows", "forgetting", "attacks", "audits", "extraction", "peers")
     parts = {name: report[name] for name in names}
     klom = any(row["KLoM test"] is not None for row in report["forgetting"])
+    # Of the many pairs, those with what this package offers, if they were run.
+    ours = [name for name in OURS if any(name in (pair["below"], pair["above"]) for pair in report["break even"])]
+    pairs = [
+        pair
+        for pair in report["break even"]
+        if not ours or (pair["batch"] == 1 and {pair["below"], pair["above"]}.intersection(ours))
+    ]
     text = environment.get_template(TEMPLATE).render(
-        **parts, pairs=report["break even"], dear=report["dear removals"], hard=report["hard set"], klom=klom
+        **parts, pairs=pairs, ours=ours, dear=report["dear removals"], hard=report["hard set"], klom=klom
     )
     return text.rstrip("\n") + "\n"
 
