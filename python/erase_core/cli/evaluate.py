@@ -75,6 +75,9 @@ def evaluate(
     shadows: Annotated[
         int, typer.Option(rich_help_panel=SIZES, help="Shadow worlds of an attack, an even number from 4 on; 0: none.")
     ] = 4,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Let approximate peers choose their settings, on another forget set.")
+    ] = False,
     jobs: Annotated[
         int | None, typer.Option(help="Processes of one thread, each with the models; by default one a core.")
     ] = None,
@@ -107,7 +110,7 @@ def evaluate(
         from erase_core.evaluate.plan import Sizes
 
         named = [name.strip() for each in peers or ["all"] for name in each.split(",") if name.strip()]
-        sizes = Sizes(seeds, trained_seeds, retrains, removals=removals, shadows=shadows)
+        sizes = Sizes(seeds, trained_seeds, retrains, removals=removals, shadows=shadows, tune=tune)
         choice = Choice(data, llm, pool, test, forget, forget_size, sizes, folder.checkpoints)  # type: ignore[arg-type]
         _measure(choice, peers_named(named), folder, _cores() if jobs is None else jobs)
     from erase_core.evaluate.writing import write_report

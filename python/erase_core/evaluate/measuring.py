@@ -23,6 +23,8 @@ from erase_core.evaluate.audits import attack_with_shadows, hard_forget_set, wor
 from erase_core.evaluate.bench import Bench
 from erase_core.evaluate.cost import measured
 from erase_core.evaluate.peer import Entry, Peer, Tools, cool
+from erase_core.evaluate.peers.approximate.frame import Unlearner
+from erase_core.evaluate.peers.approximate.tuning import tune
 from erase_core.evaluate.plan import DEAR, Cell, Record
 from erase_core.evaluate.probing import audited, extracted
 from erase_core.evaluate.readers import adapter_of, reading
@@ -82,9 +84,10 @@ def _fresh(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] | Non
 def _forgetting(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] | None) -> Record:
     tools = bench.tools(entry, fresh=False)
     peer = entry.make(tools)
+    tuned = _tuned(peer, bench, cell.seed) if bench.sizes.tune and isinstance(peer, Unlearner) else {}
     with measured() as meter:
         peer.fit(bench.world(cell.seed))
-    record: Record = {"fit": asdict(meter.cost), "kept_bytes": peer.kept_bytes()}
+    record: Record = tuned | {"fit": asdict(meter.cost), "kept_bytes": peer.kept_bytes()}
     audits = _is_audited(cell, peer)
     if base is None:
         record["before"], record["query"] = _asked(peer, tools, bench)
@@ -110,6 +113,13 @@ def _forgetting(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] 
             record["extraction"] = extracted(state, left, tools, bench)
     record["removals"] = _removals(peer, bench, bench.sizes.removals_of(entry), cell.seed)
     return record
+
+
+def _tuned(peer: Unlearner, bench: Bench, seed: int) -> Record:
+    """Choose a peer's settings on a forget set that it is not judged on, and return what was chosen."""
+    n = len(bench.forgotten)
+    found = tune(peer, bench.world(seed), n, judged=bench.forgotten)
+    return {"tuned": {"rule": repr(found.rule), "tried": len(found.tried), "cost": asdict(found.cost)}}
 
 
 def _worst(cell: Cell, entry: Entry, bench: Bench, base: Mapping[str, Any] | None) -> Record:

@@ -61,6 +61,8 @@ class Sizes:
         The same of a peer whose language model is trained.
     shadows : int, default=4
         Shadow worlds of an attack on ERASE and on the fine-tuned model: an even number from 4 on, or 0 for no attack.
+    tune : bool, default=False
+        Whether approximate peers choose their settings on another forget set before.
     """
 
     seeds: int = 3
@@ -70,6 +72,7 @@ class Sizes:
     removals: int = 8
     trained_removals: int = 1
     shadows: int = 4
+    tune: bool = False
 
     def __post_init__(self) -> None:
         for name in ("seeds", "trained_seeds", "retrains", "retained", "removals", "trained_removals"):

@@ -130,6 +130,7 @@ def _peer(entry: Entry, cells: Measured, lines: Callable[[Entry], int]) -> dict[
         "compared": len(both),
         "equal": equal,
         "seeds": len(fitted),
+        "tuned": [record["tuned"] for record in fitted.values() if "tuned" in record],
         "lines": lines(entry),
         "source": entry.source,
         "not reproduced": entry.not_reproduced,

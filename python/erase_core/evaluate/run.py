@@ -55,6 +55,7 @@ def setting_of(bench: Bench, named: Mapping[str, str]) -> dict[str, Any]:
         "scale": [bench.task.scale.low, bench.task.scale.high],
         "labels": {name: bench.task.labels(part).tolist() for name, part in bench.parts.items()},
         "sizes": sizes,
+        "tuned": bench.sizes.tune,
         "versions": {name: _version(name) for name in PACKAGES},
     }
 
