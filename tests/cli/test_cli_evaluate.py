@@ -111,6 +111,19 @@ def test_a_run_writes_page_figures_and_pictures(folders: Callable[[str], Path], 
 
 
 @needs_embedder
+def test_canaries_are_put_into_the_pool_and_compared_to_those_that_are_not(
+    folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    options = ("--llm", folders("llama"), "--out", out, "--jobs", 1, "--forget", "canaries", *SMALL)
+    json_of("evaluate", tickets(tmp_path), "--peers", "vote", *options)
+    report = json.loads((out / "evaluation.json").read_text())
+    assert (report["run"]["pool"], report["run"]["forgotten"]) == (18, 2)
+    # Two members, and two others.
+    assert [row["before"]["n"] for row in report["attacks"]] == [4]
+
+
+@needs_embedder
 @pytest.mark.slow
 def test_processes_that_are_killed_leave_what_is_finished(folders: Callable[[str], Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
