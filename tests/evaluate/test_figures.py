@@ -14,6 +14,7 @@ def test_an_accuracy_is_the_mean_of_all_answers_and_its_score_a_line_through_cha
     found, score = of_correct(correct), of_correct(correct, 0.25, 1.0, 100.0)
     assert (found["value"], found["n"]) == (0.75, 8)
     assert score["value"] == pytest.approx(100 * (0.75 - 0.25) / 0.75)
+    assert found["low"] is not None
     assert score["low"] == pytest.approx(100 * (found["low"] - 0.25) / 0.75)
 
 

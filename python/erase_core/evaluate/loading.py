@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +20,8 @@ from erase_core.examples.example import Example
 
 __all__ = ["Choice", "Forget", "load_bench"]
 
+# An attack on one example alone has no area.
+FEWEST = 2
 Forget = Literal["random", "subject", "worst", "canaries"]
 
 
@@ -95,14 +96,18 @@ def forgotten_of(choice: Choice, task: Task) -> tuple[int, ...]:
         Too many are asked for, or the examples have no subjects.
     """
     most = len(task.pool) // 2
-    if not 0 < choice.forget_size <= most:
-        raise ParameterError(f"--forget-size must be from 1 to {most}, half of the pool, got {choice.forget_size}")
+    if not FEWEST <= choice.forget_size <= most:
+        raise ParameterError(
+            f"--forget-size must be from {FEWEST} to {most}, half of the pool, got {choice.forget_size}"
+        )
     world = World(task, tuple(int(example.id) for example in task.pool), 0)
     if choice.forget == "random":
         return at_random(world, choice.forget_size, 0)
     if choice.forget == "subject":
-        # Whole subjects, as many as do not exceed the number of examples.
+        # Whole subjects, as many as do not exceed the number of examples, but as many as are needed.
         subjects = {example.subject for example in task.pool if example.subject is not None}
-        sets = (by_subject(world, n, 0) for n in range(1, max(len(subjects), 1) + 1))
-        return max((ids for ids in [next(sets), *takewhile(lambda ids: len(ids) <= choice.forget_size, sets)]), key=len)
+        sets = [by_subject(world, n, 0) for n in range(1, max(len(subjects), 2))]
+        return next((ids for ids in reversed(sets) if FEWEST <= len(ids) <= choice.forget_size), None) or next(
+            ids for ids in sets if len(ids) >= FEWEST
+        )
     return ()
