@@ -107,7 +107,9 @@ def forgotten_of(choice: Choice, task: Task) -> tuple[int, ...]:
         # Whole subjects, as many as do not exceed the number of examples, but as many as are needed.
         subjects = {example.subject for example in task.pool if example.subject is not None}
         sets = [by_subject(world, n, 0) for n in range(1, max(len(subjects), 2))]
-        return next((ids for ids in reversed(sets) if FEWEST <= len(ids) <= choice.forget_size), None) or next(
-            ids for ids in sets if len(ids) >= FEWEST
-        )
+        fitting = [ids for ids in sets if FEWEST <= len(ids) <= choice.forget_size]
+        enough = fitting[-1:] or [ids for ids in sets if len(ids) >= FEWEST]
+        if not enough:
+            raise ParameterError(f"too few examples of {task.name} have a subject. Draw the forget set at random.")
+        return enough[0]
     return ()
