@@ -50,7 +50,9 @@ def test_the_package_is_light(module: str) -> None:
     assert heavy(f"{SHOW}import {module}") == set()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["init", "--help"], ["receipts", "list", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["init", "--help"], ["evaluate", "--help"], ["receipts", "list", "--help"]]
+)
 def test_help_is_light(arguments: list[str]) -> None:
     assert heavy(COMMAND, *arguments) == set()
 

@@ -104,7 +104,9 @@ def test_a_run_writes_page_figures_and_pictures(folders: Callable[[str], Path], 
     assert found == {"files": [str(out / name) for name in names]}
     assert all((out / name).stat().st_size > 0 for name in names)
     report = json.loads((out / "evaluation.json").read_text())
-    assert [(peer["peer"], peer["equal"]) for peer in report["peers"]] == [("erase", 1), ("vote", 1)]
+    # All peers are listed, with those that were not run.
+    assert [peer["peer"] for peer in report["peers"]] == [entry.name for entry in catalogue.all_peers()]
+    assert {peer["peer"]: peer["equal"] for peer in report["peers"] if peer["seeds"]} == {"erase": 1, "vote": 1}
     assert report["run"]["data"] == "tickets"
     again = erase("evaluate", tickets(tmp_path), "--peers", "erase,vote", *options)
     assert "all 6 cells are measured already" in again.stderr
@@ -143,5 +145,7 @@ def test_processes_that_are_killed_leave_what_is_finished(folders: Callable[[str
     assert done.returncode == 0, done.stderr
     assert {file: file.read_bytes() for file in kept} == kept
     report = json.loads((out / "evaluation.json").read_text())
-    assert all(peer["equal"] == 1 for peer in report["peers"] if peer["exactness"] == "exact")
+    exact = [peer for peer in report["peers"] if peer["exactness"] == "exact" and peer["seeds"]]
+    assert [(peer["peer"], peer["equal"], peer["failed"]) for peer in exact] == [(e["peer"], 1, None) for e in exact]
+    assert len(exact) > 10
     assert os.listdir(out / "checkpoints")
