@@ -178,8 +178,7 @@ class Shard:
     @property
     def frame(self) -> bytes | None:
         """What its rows are assigned to, as 32 bytes: equal to `Coordinator.frame` if `assign` is not needed. None if they
-        are not assigned: before the first `assign`, or after an `add` of a row with a larger exponent than the model's.
-        """
+        are not assigned: before the first `assign`, or after an `add` of a row with a larger exponent than the model's."""
     def add(self, x: _Rows, ids: _Ids) -> None:
         """Take rows in, and assign them if the others are assigned.
 
@@ -278,8 +277,7 @@ class Shard:
         """
     def rows(self, start: int, stop: int) -> bytes:
         """Return the rows from position `start` to `stop` (exclusive, cut to `n_rows`) as a message, to be sent to another
-        shard (`take`) or to `Coordinator.gather`. Positions are stable as long as no row comes or goes.
-        """
+        shard (`take`) or to `Coordinator.gather`. Positions are stable as long as no row comes or goes."""
     def rows_of(self, ids: _Ids) -> bytes:
         """Return rows by id as a message.
 
@@ -353,8 +351,7 @@ class Coordinator:
         """
     def mark(self) -> bytes | None:
         """Return place and id of the panel's last row: a row comes onto the panel only if it is before it. None if the panel
-        is not full: then all rows are on it, and every row that is added comes onto it.
-        """
+        is not full: then all rows are on it, and every row that is added comes onto it."""
     def on_panel(self, ids: _Ids) -> _Ids:
         """Return those of these ids whose rows are on the panel."""
     def panel_ids(self) -> NDArray[np.int64] | list[str]:
@@ -409,8 +406,7 @@ class Coordinator:
     @property
     def is_complete(self) -> bool:
         """Whether the results are those of all rows. Until then what follows from all rows raises a `DataError`: `inertia`,
-        `counts`, `resolution`, `exemplars`, `nearest` and `digest`.
-        """
+        `counts`, `resolution`, `exemplars`, `nearest` and `digest`."""
     @property
     def n_rows(self) -> int:
         """Number of rows of all shards."""
