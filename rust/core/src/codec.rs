@@ -260,7 +260,11 @@ impl<'a> Reader<'a> {
     }
 
     /// `count` values of `N` bytes each.
-    pub(crate) fn list<const N: usize, T>(&mut self, count: usize, value: impl Fn([u8; N]) -> T) -> Result<Vec<T>, Error> {
+    pub(crate) fn list<const N: usize, T>(
+        &mut self,
+        count: usize,
+        value: impl Fn([u8; N]) -> T,
+    ) -> Result<Vec<T>, Error> {
         let len = count.checked_mul(N).ok_or_else(|| Error::format("it is truncated"))?;
         let chunks = self.take(len)?.chunks_exact(N);
         let array = |chunk: &[u8]| {

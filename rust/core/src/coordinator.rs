@@ -114,8 +114,8 @@ impl Coordinator {
         Ok(exchanged)
     }
 
-    /// Place and id of the panel's last row, before which a row has to be to come onto it. None if the panel is not full: then
-    /// all rows are on it.
+    /// Place and id of the panel's last row: no row behind it comes onto the panel as long as none leaves. None if the panel is
+    /// not full: then all rows are on it.
     #[must_use]
     pub fn mark(&self) -> Option<Mark> {
         if self.rows.len() < self.capacity() {
@@ -212,7 +212,7 @@ impl Coordinator {
     /// The state: the parameters, the rows of the panel, and what the shards have said.
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let slots: Vec<u32> = (0..slot_number(self.rows.len())).collect();
+        let slots = self.ids.ascending();
         let (ids, batch) = (WipedIds(self.ids.ids_of(&slots)), self.rows.copies(&slots));
         let panel = KeptRows { origin: self.shared.origin, ids, batch };
         let parts = [self.shared.to_bytes(), panel.to_bytes(), self.total.to_bytes()];
@@ -240,14 +240,14 @@ impl Coordinator {
         let panel = KeptRows::from_bytes(&shared, next()?)?;
         let part = Part::from_bytes(next()?)?;
         message::check_end(&reader)?;
-        let rows = panel.len();
         let mut coordinator = Self::new(shared, resources);
         let exchanged = coordinator.exchange(&Ids::Int(Vec::new()), vec![panel], part);
-        let exchanged = exchanged.map_err(|error| Error::message(error.to_string()))?;
-        if exchanged.update.added == rows {
+        exchanged.map_err(|error| Error::message(error.to_string()))?;
+        // Rows that are not on the panel, or not in the order of their ids, would come out with other bytes.
+        if coordinator.to_bytes().as_slice() == bytes {
             Ok(coordinator)
         } else {
-            Err(Error::message("it has rows that are not on the panel"))
+            Err(Error::message("its contents are not in canonical form"))
         }
     }
 
@@ -286,7 +286,9 @@ impl Coordinator {
         }
         if pool.len() < size {
             let missing = size - pool.len();
-            let text = format!("{missing} rows of the panel are missing: ask every shard for the {missing} smallest behind the mark");
+            let text = format!(
+                "{missing} rows of the panel are missing: ask every shard for the {missing} smallest behind the mark"
+            );
             return Err(Error::parts(text));
         }
         let numbers: Vec<usize> = pool[..size].iter().filter_map(|row| row.2.err()).collect();
@@ -298,7 +300,9 @@ impl Coordinator {
         });
         if let Some((_, batch)) = coming.as_ref().filter(|(_, batch)| batch.largest_exponent() > part.exponent) {
             let (own, told) = (batch.largest_exponent(), part.exponent);
-            let text = format!("a candidate has the exponent {own}, but the parts have none above {told}: give their parts too");
+            let text = format!(
+                "a candidate has the exponent {own}, but the parts have none above {told}: give their parts too"
+            );
             return Err(Error::parts(text));
         }
         let base = self.rows.len();
@@ -315,7 +319,9 @@ impl Coordinator {
             match told {
                 Some(expected) if expected == got => (),
                 Some(expected) => return Err(Error::IdKind { expected, got }),
-                None => return Err(Error::parts("there are candidates, but the parts have no rows: give their parts too")),
+                None => {
+                    return Err(Error::parts("there are candidates, but the parts have no rows: give their parts too"));
+                }
             }
         }
         Ok(())
@@ -374,8 +380,7 @@ impl Coordinator {
 
     /// Seeds and steps follow, as far as they can.
     fn follow(&mut self, exchange: &Exchange, coming: Option<(WipedIds, Batch)>) -> Update {
-        let (ids_coming, batch) =
-            coming.unwrap_or_else(|| (WipedIds(Ids::Int(Vec::new())), self.rows.copies(&[])));
+        let (ids_coming, batch) = coming.unwrap_or_else(|| (WipedIds(Ids::Int(Vec::new())), self.rows.copies(&[])));
         let mut aligned = batch.clone();
         aligned.align(self.rows.exponent());
         let Self { shared, rows, ids, fit, last, resources, .. } = self;
@@ -567,7 +572,8 @@ impl Coordinator {
         let Some(clusters) = self.result()? else { return Ok(Vec::new()) };
         let count = count.min(MAX_NEAREST);
         if count > clusters.depth {
-            let text = format!("the parts have {} nearest rows: complete the model with parts of {count}", clusters.depth);
+            let text =
+                format!("the parts have {} nearest rows: complete the model with parts of {count}", clusters.depth);
             return Err(Error::parts(text));
         }
         Ok(clusters.nearest.iter().map(|list| list.iter().take(count).map(|near| near.id.as_ref()).collect()).collect())

@@ -91,7 +91,8 @@ fn check_model(case: &Value, threads: Threads) {
 
     assert_eq!(i64::from(model.held.rows.exponent()), expected["exponent"].as_i64().unwrap(), "{name}: exponent");
     let order = model.held.ids.ascending();
-    let kept = order.iter().map(|&slot| (model.held.rows.own_exponent(slot as usize), model.held.rows.kept(slot as usize)));
+    let kept =
+        order.iter().map(|&slot| (model.held.rows.own_exponent(slot as usize), model.held.rows.kept(slot as usize)));
     let (exponents, mantissas): (Vec<i16>, Vec<Vec<i16>>) = kept.map(|(own, row)| (own, row.to_vec())).unzip();
     // With max_norm what is kept of a row is the aligned one.
     if case["params"]["max_norm"].is_null() {

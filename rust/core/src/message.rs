@@ -55,7 +55,8 @@ impl SharedParams {
     /// [`Error::Parameter`] without a panel: all rows would be on it.
     pub fn new(params: ValidParams) -> Result<Self, Error> {
         if params.panel.is_none() {
-            let bound = "a number of rows (not None) where the rows lie in several places: they would all have to be in one";
+            let bound =
+                "a number of rows (not None) where the rows lie in several places: they would all have to be in one";
             return Err(Error::parameter("panel", &"None", bound));
         }
         Ok(Self { origin: Origin::of(&params.head()), params })

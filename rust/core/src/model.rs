@@ -105,13 +105,8 @@ impl Model {
         let Self { params, held: Holding { rows, ids: table, panel, last, .. }, fit, resources } = self;
         let all = Population::first(rows, table, rows.len()).with(&ids, aligned);
         let exchange = panel.with(&all, params, resources.threads);
-        let update = Derived { params, fit, last, resources: *resources }.update(
-            rows,
-            table,
-            panel.size(),
-            &exchange,
-            &all,
-        );
+        let update =
+            Derived { params, fit, last, resources: *resources }.update(rows, table, panel.size(), &exchange, &all);
         self.held.take_in(ids, batch);
         self.exchange(exchange, &[], n - added);
         let more = self.held.refresh_exemplars(self.resources.threads);
@@ -155,13 +150,8 @@ impl Model {
         let Self { params, held: Holding { rows, ids: table, panel, last, .. }, fit, resources } = self;
         let exchange = panel.without(table, params, slots, resources.threads);
         let all = Population::without(rows, table, rows.len(), slots);
-        let update = Derived { params, fit, last, resources: *resources }.update(
-            rows,
-            table,
-            panel.size(),
-            &exchange,
-            &all,
-        );
+        let update =
+            Derived { params, fit, last, resources: *resources }.update(rows, table, panel.size(), &exchange, &all);
         self.exchange(exchange, slots, self.len());
         let more = self.held.refresh_exemplars(self.resources.threads);
         Update { removed, work: update.work + more, ..update }

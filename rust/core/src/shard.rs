@@ -178,7 +178,9 @@ impl Shard {
     pub fn labels(&self, ids: &Ids) -> Result<Vec<u16>, Error> {
         let slots = self.slots(ids)?;
         if self.frame.is_none() {
-            return Err(Error::parts("the rows of this shard are not assigned to the model's centres: assign them first"));
+            return Err(Error::parts(
+                "the rows of this shard are not assigned to the model's centres: assign them first",
+            ));
         }
         let labels = self.held.last.labels();
         Ok(slots.into_iter().map(|slot| labels[slot as usize]).collect())
@@ -192,14 +194,15 @@ impl Shard {
         KeptRows::of(&self.held, self.shared.origin, &slots)
     }
 
-    /// Those of these rows that are here and come before a mark, or at all, by place: those that come onto the panel if they
-    /// were added. At most as many as the panel has room for.
+    /// Those of these rows that are here and not behind a mark, by place: those that come onto the panel if they were added. All
+    /// without a mark, but at most as many as the panel has room for. (A row at the mark has the id of the panel's last one,
+    /// which it has replaced.)
     #[must_use]
     pub fn candidates(&self, ids: &Ids, mark: Option<&Mark>) -> KeptRows {
         let keyed = self.shared.params.keyed();
         let placed = |slot: u32| (keyed.place(self.held.ids.row_key(slot)), self.held.ids.get(slot));
         let mut slots = self.held.ids.slots_here(ids);
-        slots.retain(|&slot| mark.is_none_or(|mark| placed(slot) < mark.key()));
+        slots.retain(|&slot| mark.is_none_or(|mark| placed(slot) <= mark.key()));
         slots.sort_by_cached_key(|&slot| placed(slot));
         slots.truncate(self.shared.params.on_panel(usize::MAX));
         KeptRows::of(&self.held, self.shared.origin, &slots)
@@ -259,10 +262,8 @@ impl Shard {
         let (held, threads) = (&self.held, self.resources.threads);
         let assigned = match (self.frame, held.last.summary()) {
             (Some(frame), Some(summary)) => {
-                let near = |near: &crate::exemplar::Near| Near {
-                    distance: near.distance,
-                    id: held.ids.get(near.slot).into(),
-                };
+                let near =
+                    |near: &crate::exemplar::Near| Near { distance: near.distance, id: held.ids.get(near.slot).into() };
                 let lists = held.last.nearest(nearest, &held.all(), threads);
                 Assigned::To(Clusters {
                     frame,

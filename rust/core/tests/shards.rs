@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use erase_core::{
-    Batch, Coordinator, Error, Frame, IdRef, Ids, KeptRows, Mark, Matrix, Model, Params, Part, Projection, Ratio, Shard,
-    SharedParams, Threads, UpdatePath, ValidParams,
+    Batch, Coordinator, Error, Frame, IdRef, Ids, KeptRows, Mark, Matrix, Model, Params, Part, Projection, Ratio,
+    Shard, SharedParams, Threads, UpdatePath, ValidParams,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -160,8 +160,11 @@ impl Cluster {
 
     /// Merged in an order of its own for each number of rows, by their messages.
     fn merged(&self, nearest: usize) -> Part {
-        let mut parts: Vec<Part> =
-            self.shards.iter().map(|shard| Part::from_bytes(&shard.part(nearest).unwrap().to_bytes()).unwrap()).collect();
+        let mut parts: Vec<Part> = self
+            .shards
+            .iter()
+            .map(|shard| Part::from_bytes(&shard.part(nearest).unwrap().to_bytes()).unwrap())
+            .collect();
         let len = parts.len();
         parts.rotate_left(self.rows.len() % len);
         while parts.len() > 1 {
@@ -185,7 +188,9 @@ impl Cluster {
     fn complete(&mut self) {
         let frame = Frame::from_bytes(&self.shared, &self.model.frame().to_bytes()).unwrap();
         if !self.rows.is_empty() {
-            self.shards.iter_mut().for_each(|shard| drop(shard.assign(&frame).unwrap()));
+            for shard in &mut self.shards {
+                shard.assign(&frame).unwrap();
+            }
         }
         assert!(self.rows.is_empty() || self.merged(1).clusters().unwrap().frame() == frame.id());
         self.model.complete(self.merged(20)).unwrap();
@@ -231,7 +236,8 @@ impl Cluster {
                 // A row may come in the place of one that goes.
                 let is_free = |id: &i64| !self.rows.contains_key(id) || ids.contains(id);
                 let added: Vec<_> = added.iter().filter(|row| is_free(&row.0)).collect();
-                let added: Vec<_> = added.into_iter().map(|(id, row, to)| (*id, row.clone(), to.index(shards))).collect();
+                let added: Vec<_> =
+                    added.into_iter().map(|(id, row, to)| (*id, row.clone(), to.index(shards))).collect();
                 self.change(&ids, &added);
             }
             Operation::RemoveShown(is_seed, index) => {
@@ -272,13 +278,14 @@ impl Cluster {
                 let (bytes, digest) = (self.model.to_bytes(), self.model.digest().unwrap());
                 self.model = Coordinator::from_bytes(&bytes, Threads::new(Some(1))).unwrap();
                 assert_eq!(self.model.digest().unwrap(), digest);
-                assert_eq!(self.model.to_bytes(), bytes);
+                assert!(self.model.to_bytes() == bytes);
             }
             Operation::Restart(index) => {
                 let which = index.index(shards);
                 let before = self.shards[which].part(1).unwrap();
                 self.shards[which] = Shard::new(self.shared.clone(), Threads::new(Some(1)));
-                let rows: Vec<_> = self.rows.iter().filter(|(_, row)| row.1 == which).map(|(id, row)| (*id, row.0.clone())).collect();
+                let rows: Vec<_> =
+                    self.rows.iter().filter(|(_, row)| row.1 == which).map(|(id, row)| (*id, row.0.clone())).collect();
                 for (id, row) in rows {
                     self.add(id, &row, which);
                 }
@@ -370,7 +377,7 @@ proptest! {
     /// again unless it says something sound.
     #[test]
     fn damaged_messages_are_refused(scenario in scenario(), at in any::<Index>(), to in any::<u8>()) {
-        let mut cluster = Cluster::new(&scenario);
+        let cluster = Cluster::new(&scenario);
         let shared = cluster.shared.clone();
         let rows = cluster.shards[0].rows(0..8).to_bytes().to_vec();
         let part = cluster.merged(3).to_bytes().to_vec();
@@ -433,7 +440,8 @@ fn two_shards(n: i64) -> Cluster {
         vec![entry(7919), entry(104_729)]
     };
     let mut first: Vec<(i64, Row, Index)> = Vec::new();
-    let scenario = Scenario { params, shards: 2, as_text: false, first: std::mem::take(&mut first), operations: vec![] };
+    let scenario =
+        Scenario { params, shards: 2, as_text: false, first: std::mem::take(&mut first), operations: vec![] };
     let mut cluster = Cluster::new(&scenario);
     for to in 0..2 {
         let ids: Vec<i64> = (0..n).filter(|id| id % 2 == to).collect();
@@ -443,6 +451,7 @@ fn two_shards(n: i64) -> Cluster {
         cluster.shards[to].add(Ids::Int(ids), Matrix::F64(&values)).unwrap();
     }
     cluster.fit();
+    cluster.model.complete(cluster.merged(20)).unwrap();
     cluster
 }
 
@@ -517,7 +526,8 @@ fn what_does_not_fit_together_is_refused() {
     // A row of the panel goes, and none comes; a part of fewer rows; a shard twice.
     of("parts", cluster.model.exchange(&leaving, Vec::new(), part.clone()).map(drop));
     of("parts", cluster.model.complete(cluster.shards[0].part(1).unwrap()));
-    of("duplicate", part.clone().merge(cluster.shards[0].part(1).unwrap()).map(drop));
+    let twice = cluster.shards[0].part(1).unwrap();
+    of("duplicate", twice.clone().merge(twice).map(drop));
     of("parts", cluster.model.gather(vec![cluster.shards[0].rows(0..usize::MAX)], Threads::new(Some(1))).map(drop));
     // One id, two rows.
     let mut other = Shard::new(cluster.shared.clone(), Threads::new(Some(1)));
@@ -525,7 +535,7 @@ fn what_does_not_fit_together_is_refused() {
     of("duplicate", cluster.model.exchange(&Ids::Int(vec![]), vec![other.rows(0..1)], part.clone()).map(drop));
     // The same row again does no harm.
     let again = cluster.shards.iter().map(|shard| shard.candidates(&leaving, None)).collect();
-    assert!(!cluster.model.exchange(&Ids::Int(vec![]), again, part.clone()).unwrap().moved);
+    assert!(!cluster.model.exchange(&Ids::Int(vec![]), again, cluster.merged(20)).unwrap().moved);
     // Ids of another kind; rows of other parameters; labels and rows that are not here or not assigned.
     let mut texts = Shard::new(cluster.shared.clone(), Threads::new(Some(1)));
     texts.add(Ids::Str(vec!["a".to_owned()]), Matrix::F64(&[0.0, 1.0])).unwrap();
