@@ -1,0 +1,81 @@
+"""dask.distributed and Ray: the bits of one process, workers that are killed during a call, and nothing left behind.
+
+Each engine is started once. The laws are in tests/support/engine_laws.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import engine_laws
+import numpy as np
+import pytest
+from engine_laws import DEADLY, LAWS, X, left
+from erase_core import ParameterError
+from erase_core.distributed import DistributedQKMeans
+from made_parts import SETTINGS
+from processes import HANG
+
+
+@pytest.fixture(scope="module", params=["processes", "threads"])
+def client(request: pytest.FixtureRequest) -> Iterator[Any]:
+    distributed = pytest.importorskip("distributed")
+    # It reports that a worker was killed.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    processes = request.param == "processes"
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=processes, dashboard_address=":0", memory_limit=0
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def outcomes_on_ray() -> dict[str, str | None]:
+    """What went wrong with each law."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("needs ray")
+    program = [sys.executable, engine_laws.__file__]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=HANG)
+    assert done.returncode == 0, done.stderr
+    outcomes: dict[str, str | None] = json.loads(done.stdout.splitlines()[-1])
+    return outcomes
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_laws_on_dask(client: Any, tmp_path: Path, law: str) -> None:
+    if law in DEADLY and client.cluster.scheduler_address.startswith("inproc"):
+        pytest.skip("its workers are threads of this process")
+    LAWS[law](client, tmp_path)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_laws_on_ray(outcomes_on_ray: dict[str, str | None], law: str) -> None:
+    assert outcomes_on_ray[law] is None, outcomes_on_ray[law]
+
+
+def test_dask_collections_are_computed_where_the_shards_are(client: Any) -> None:
+    arrays = pytest.importorskip("dask.array")
+    with DistributedQKMeans(**SETTINGS, engine=client) as model:
+        model.fit(arrays.from_array(X[:100], chunks=(30, 4)))
+        assert model.digest() == left(up_to=100)
+        import dask
+
+        piece = dask.delayed(lambda: (np.arange(100, 150), X[100:150]))()
+        model.add([piece])
+        assert model.digest() == left(up_to=150)
+
+
+@pytest.mark.parametrize("given", ["rays", None, 3, "dask"])
+def test_other_engines_are_refused(given: Any) -> None:
+    with pytest.raises(ParameterError, match="engine must be a dask Client, 'ray'"):
+        DistributedQKMeans(**SETTINGS, engine=given).fit([X])
