@@ -104,12 +104,12 @@ def some_rows() -> dict[Id, list[float]]:
 def test_the_estimator_has_the_same_results(some_rows: dict[Id, list[float]]) -> None:
     config = Config(n_clusters=6, panel=100, seed=3, d=12)
     places = Places(config, 3)
-    first = {id_: some_rows[id_] for id_ in range(800)}
+    first: dict[Id, list[float]] = {id_: some_rows[id_] for id_ in range(800)}
     places.fit(first)
     alone = config.estimator().fit(matrix(list(first.values()), 12), ids=list(first))
-    added = {id_: some_rows[id_] for id_ in range(800, 900)}
-    removed: list[Id] = list(range(0, 120, 2))
-    places.change(removed, added)
+    added: dict[Id, list[float]] = {id_: some_rows[id_] for id_ in range(800, 900)}
+    removed = range(0, 120, 2)
+    places.change(list(removed), added)
     alone.remove(removed)
     alone.add(matrix(list(added.values()), 12), ids=list(added))
     model = places.model
@@ -177,7 +177,26 @@ def test_what_a_part_says(some_rows: dict[Id, list[float]]) -> None:
     assert said["counts"].tolist() == places.model.counts().tolist()
     assert said["nearest"] is not None
     assert [[id_ for _, id_ in near] for near in said["nearest"]] == places.model.nearest(3)
-    assert len(said["row_hash"]) == 2048
+    assert len(said["row_hash"] or b"") == 2048
+
+
+def test_the_hash_of_the_rows_is_optional(some_rows: dict[Id, list[float]]) -> None:
+    places = Places(Config(n_clusters=6, panel=60, seed=1, d=12), 2)
+    places.add(some_rows)
+    without = merge_parts([shard.part(row_hash=False) for shard in places.shards])
+    assert read_part(without)["row_hash"] is None
+    places.model.fit([shard.smallest(None, 60) for shard in places.shards], without)
+    for shard in places.shards:
+        shard.assign(places.model.frame_message())
+    places.model.complete(merge_parts([shard.part(row_hash=False) for shard in places.shards]))
+    alone = fresh(some_rows, places.config)
+    assert places.model.inertia.hex() == alone.inertia.hex()
+    with pytest.raises(DataError, match="no hash of the rows"):
+        places.model.digest()
+    places.complete()
+    assert places.model.digest() == alone.digest()
+    # It is known from then on.
+    assert places.shards[0].part(row_hash=False) == places.shards[0].part()
 
 
 def test_errors(some_rows: dict[Id, list[float]]) -> None:

@@ -35,7 +35,7 @@ use crate::rows::{Batch, Rows};
 /// let mut shards = [Shard::new(shared.clone(), Threads::default()), Shard::new(shared.clone(), Threads::default())];
 /// shards[0].add(Ids::Int(vec![0, 1, 2]), Matrix::F64(&[0.0, 0.1, 0.2]))?;
 /// shards[1].add(Ids::Int(vec![3, 4, 5]), Matrix::F64(&[5.0, 5.1, 5.2]))?;
-/// let merged = |shards: &[Shard]| -> Result<Part, erase_core::Error> { shards[0].part(1)?.merge(shards[1].part(1)?) };
+/// let merged = |shards: &[Shard]| -> Result<Part, erase_core::Error> { shards[0].part(1, true)?.merge(shards[1].part(1, true)?) };
 ///
 /// let mut model = Coordinator::new(shared, Threads::default());
 /// let candidates = shards.iter_mut().map(|shard| shard.smallest(None, 4)).collect();
@@ -60,6 +60,8 @@ pub struct Coordinator {
     /// The result of no rows: the centres that are kept.
     last: Last,
     frame: FrameId,
+    /// Where the panel ends, if it is full.
+    mark: Option<Mark>,
     /// What the shards have said last, assigned to the frame or not.
     total: Part,
     resources: Resources,
@@ -94,6 +96,7 @@ impl Coordinator {
             fit: Fit::default(),
             last: Last::default(),
             frame: FrameId([0; 32]),
+            mark: None,
             total,
             resources: resources.into(),
             shared,
@@ -117,13 +120,8 @@ impl Coordinator {
     /// Place and id of the panel's last row: no row behind it comes onto the panel as long as none leaves. None if the panel is
     /// not full: then all rows are on it.
     #[must_use]
-    pub fn mark(&self) -> Option<Mark> {
-        if self.rows.len() < self.capacity() {
-            return None;
-        }
-        let placed = |slot: u32| (self.place(self.ids.row_key(slot)), self.ids.get(slot));
-        let last = (0..slot_number(self.rows.len())).map(placed).max()?;
-        Some(Mark { place: last.0, id: last.1.into() })
+    pub fn mark(&self) -> Option<&Mark> {
+        self.mark.as_ref()
     }
 
     /// Those of these ids whose rows are on the panel.
@@ -164,7 +162,8 @@ impl Coordinator {
     pub fn complete(&mut self, part: Part) -> Result<(), Error> {
         self.shared.check(part.origin)?;
         let of = |part: &Part| (part.rows, part.is_str, part.exponent);
-        if of(&part) != of(&self.total) || part.sum != self.total.sum {
+        let sums = part.sum.as_ref().zip(self.total.sum.as_ref());
+        if of(&part) != of(&self.total) || sums.is_some_and(|(sum, told)| sum != told) {
             let (got, expected) = (part.rows, self.total.rows);
             let text = format!(
                 "the parts ({got} rows) are not of the rows that the coordinator was told of ({expected}): merge those of all \
@@ -264,6 +263,11 @@ impl Coordinator {
     fn change(&self, leaving: &Ids, candidates: Vec<KeptRows>, part: &Part) -> Result<Change, Error> {
         self.shared.check(part.origin)?;
         let mut leaving = self.ids.slots_here(leaving);
+        let size = usize::try_from(part.rows).unwrap_or(usize::MAX).min(self.capacity());
+        let is_still = leaving.is_empty() && candidates.iter().all(KeptRows::is_empty) && size == self.rows.len();
+        if is_still && (size == 0 || part.is_str == Some(self.ids.is_str())) {
+            return Ok(Change { exchange: Exchange::default(), coming: None });
+        }
         let (mut ids, mut batch) = (WipedIds(Ids::Int(Vec::new())), None::<Batch>);
         for rows in candidates {
             self.shared.check(rows.origin)?;
@@ -274,7 +278,6 @@ impl Coordinator {
             }
         }
         self.check_kinds(&ids.0, self.rows.len() > leaving.len(), part)?;
-        let size = usize::try_from(part.rows).unwrap_or(usize::MAX).min(self.capacity());
         let stay = (0..slot_number(self.rows.len())).filter(|slot| leaving.binary_search(slot).is_err());
         // Rows on the panel come first, and among equal ones the first given: the sort is stable.
         let mut pool: Vec<(u64, IdRef<'_>, Result<u32, usize>)> =
@@ -355,7 +358,15 @@ impl Coordinator {
             || exchange.leaving.len() == self.rows.len();
         let update = if is_anew { self.refit(&exchange, coming, exponent) } else { self.follow(&exchange, coming) };
         self.frame = self.frame().id();
+        self.mark = self.last_on_panel();
         update
+    }
+
+    /// The panel's last row, if it is full.
+    fn last_on_panel(&self) -> Option<Mark> {
+        let placed = |slot: u32| (self.place(self.ids.row_key(slot)), self.ids.get(slot));
+        let slots = (0..slot_number(self.rows.len())).filter(|_| self.rows.len() == self.capacity());
+        slots.map(placed).max().map(|(place, id)| Mark { place, id: id.into() })
     }
 
     /// Nothing that is derived can be kept.
@@ -583,13 +594,16 @@ impl Coordinator {
     ///
     /// # Errors
     ///
-    /// As [`Coordinator::counts`].
+    /// As [`Coordinator::counts`]; also if the parts have no hash of the rows.
     pub fn digest(&self) -> Result<Digest, Error> {
+        let sum = self.total.sum.as_ref().ok_or_else(|| {
+            Error::parts("the parts have no hash of the rows: complete the model with parts that do (row_hash=True)")
+        })?;
         let state = State {
             head: &self.shared.params.head(),
             is_str: self.total.is_str == Some(true),
             rows: self.total.rows,
-            sum: &self.total.sum,
+            sum,
             fit: &self.fit,
             ids: &self.ids,
             result: self.result()?.map(|clusters| (&*clusters.counts, clusters.loss)),

@@ -12,6 +12,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 type Row = Vec<f64>;
+/// Reads a message, and writes what it says.
+type Again<'a> = Box<dyn Fn(&[u8]) -> Result<Vec<u8>, Error> + 'a>;
 
 #[derive(Debug, Clone)]
 enum Operation {
@@ -163,7 +165,7 @@ impl Cluster {
         let mut parts: Vec<Part> = self
             .shards
             .iter()
-            .map(|shard| Part::from_bytes(&shard.part(nearest).unwrap().to_bytes()).unwrap())
+            .map(|shard| Part::from_bytes(&shard.part(nearest, true).unwrap().to_bytes()).unwrap())
             .collect();
         let len = parts.len();
         parts.rotate_left(self.rows.len() % len);
@@ -198,8 +200,7 @@ impl Cluster {
 
     /// One update by the protocol of the documentation.
     fn change(&mut self, removed: &[i64], added: &[(i64, Row, usize)]) {
-        let mark = self.model.mark();
-        let mark = mark.map(|mark| Mark::from_bytes(&self.shared, &mark.to_bytes(&self.shared)).unwrap());
+        let mark = self.model.mark().map(|mark| Mark::from_bytes(&self.shared, &mark.to_bytes(&self.shared)).unwrap());
         let leaving = self.ids(removed.iter().copied());
         let missing = self.model.on_panel(&leaving).len();
         let mut found = 0;
@@ -207,7 +208,7 @@ impl Cluster {
             found += shard.remove(&leaving).ids.len();
         }
         assert_eq!(found, removed.len());
-        removed.iter().for_each(|id| drop(self.rows.remove(id)));
+        self.rows.retain(|id, _| !removed.contains(id));
         for (id, row, to) in added {
             self.add(*id, row, *to);
         }
@@ -259,7 +260,7 @@ impl Cluster {
                     .map(|i| self.shards[from].rows(i..i + 1))
                     .collect();
                 for (rows, (_, to)) in slices.into_iter().zip(moves) {
-                    self.carry(rows, from, to);
+                    self.carry(&rows, from, to);
                 }
                 self.model.complete(self.merged(20)).unwrap();
             }
@@ -269,7 +270,7 @@ impl Cluster {
                     let (from, to) = (self.rows[&id].1, to.index(shards));
                     if from != to {
                         let rows = self.shards[from].rows_of(&self.ids([id])).unwrap();
-                        self.carry(rows, from, to);
+                        self.carry(&rows, from, to);
                     }
                 }
                 self.model.complete(self.merged(20)).unwrap();
@@ -282,23 +283,23 @@ impl Cluster {
             }
             Operation::Restart(index) => {
                 let which = index.index(shards);
-                let before = self.shards[which].part(1).unwrap();
+                let before = self.shards[which].part(1, true).unwrap();
                 self.shards[which] = Shard::new(self.shared.clone(), Threads::new(Some(1)));
                 let rows: Vec<_> =
                     self.rows.iter().filter(|(_, row)| row.1 == which).map(|(id, row)| (*id, row.0.clone())).collect();
                 for (id, row) in rows {
                     self.add(id, &row, which);
                 }
-                assert_eq!(self.shards[which].part(1).unwrap().row_hash(), before.row_hash());
+                assert_eq!(self.shards[which].part(1, true).unwrap().row_hash(), before.row_hash());
                 self.complete();
-                assert!(before.rows() == 0 || self.shards[which].part(1).unwrap() == before);
+                assert!(before.rows() == 0 || self.shards[which].part(1, true).unwrap() == before);
             }
             Operation::Clear => self.change(&present, &[]),
         }
     }
 
     /// Carries rows from one shard to another.
-    fn carry(&mut self, rows: KeptRows, from: usize, to: usize) {
+    fn carry(&mut self, rows: &KeptRows, from: usize, to: usize) {
         let rows = KeptRows::from_bytes(&self.shared, &rows.to_bytes()).unwrap();
         for id in rows.ids().iter().map(number).collect::<Vec<_>>() {
             self.rows.get_mut(&id).unwrap().1 = to;
@@ -384,7 +385,6 @@ proptest! {
         let frame = cluster.model.frame().to_bytes().to_vec();
         let state = cluster.model.to_bytes().to_vec();
         let mark = cluster.model.mark().map(|mark| mark.to_bytes(&shared).to_vec());
-        type Again<'a> = Box<dyn Fn(&[u8]) -> Result<Vec<u8>, Error> + 'a>;
         let again_rows: Again<'_> = Box::new(|bytes| Ok(KeptRows::from_bytes(&shared, bytes)?.to_bytes().to_vec()));
         let again_part: Again<'_> = Box::new(|bytes| Ok(Part::from_bytes(bytes)?.to_bytes().to_vec()));
         let again_frame: Again<'_> = Box::new(|bytes| Ok(Frame::from_bytes(&shared, bytes)?.to_bytes().to_vec()));
@@ -483,9 +483,9 @@ fn a_removal_off_the_panel_looks_at_no_other_row() {
 fn messages_are_as_long_for_many_rows_as_for_few() {
     let lens = [1000, 10_000].map(|n| {
         let mut cluster = two_shards(n);
-        let mark = cluster.model.mark();
+        let mark = cluster.model.mark().cloned();
         let next = cluster.shards[0].smallest(mark.as_ref(), 3).to_bytes().len();
-        let parts = [cluster.shards[0].part(16).unwrap(), cluster.merged(16)].map(|part| part.to_bytes().len());
+        let parts = [cluster.shards[0].part(16, true).unwrap(), cluster.merged(16)].map(|part| part.to_bytes().len());
         (next, parts, cluster.model.frame().to_bytes().len(), cluster.model.to_bytes().len())
     });
     assert_eq!(lens[0], lens[1]);
@@ -525,8 +525,8 @@ fn what_does_not_fit_together_is_refused() {
     let leaving = Ids::Int(seed.clone());
     // A row of the panel goes, and none comes; a part of fewer rows; a shard twice.
     of("parts", cluster.model.exchange(&leaving, Vec::new(), part.clone()).map(drop));
-    of("parts", cluster.model.complete(cluster.shards[0].part(1).unwrap()));
-    let twice = cluster.shards[0].part(1).unwrap();
+    of("parts", cluster.model.complete(cluster.shards[0].part(1, true).unwrap()));
+    let twice = cluster.shards[0].part(1, true).unwrap();
     of("duplicate", twice.clone().merge(twice).map(drop));
     of("parts", cluster.model.gather(vec![cluster.shards[0].rows(0..usize::MAX)], Threads::new(Some(1))).map(drop));
     // One id, two rows.
@@ -539,16 +539,16 @@ fn what_does_not_fit_together_is_refused() {
     // Ids of another kind; rows of other parameters; labels and rows that are not here or not assigned.
     let mut texts = Shard::new(cluster.shared.clone(), Threads::new(Some(1)));
     texts.add(Ids::Str(vec!["a".to_owned()]), Matrix::F64(&[0.0, 1.0])).unwrap();
-    of("kind", part.clone().merge(texts.part(1).unwrap()).map(drop));
+    of("kind", part.clone().merge(texts.part(1, true).unwrap()).map(drop));
     of("kind", cluster.model.exchange(&Ids::Int(vec![]), vec![texts.rows(0..1)], part.clone()).map(drop));
     of("parts", texts.labels(&texts.ids()).map(drop));
     of("not here", texts.rows_of(&leaving).map(drop));
-    of("parameter", texts.part(0).map(drop));
+    of("parameter", texts.part(0, true).map(drop));
     let shared = SharedParams::new(Params { panel: Some(99), ..Params::default() }.check(2).unwrap()).unwrap();
     let mut foreign = Shard::new(shared.clone(), Threads::new(Some(1)));
     foreign.add(Ids::Int(vec![5000]), Matrix::F64(&[0.0, 0.5])).unwrap();
     of("message", cluster.shards[0].take(foreign.rows(0..1)).map(drop));
-    of("message", part.clone().merge(foreign.part(1).unwrap()).map(drop));
+    of("message", part.clone().merge(foreign.part(1, true).unwrap()).map(drop));
     of("message", foreign.assign(&cluster.model.frame()).map(drop));
     of("message", cluster.model.exchange(&Ids::Int(vec![]), vec![foreign.rows(0..1)], part.clone()).map(drop));
     // More exact rows than the coordinator knows of.
