@@ -257,6 +257,7 @@ impl Coordinator {
     fn change(&self, leaving: &Ids, candidates: Vec<KeptRows>, part: &Part) -> Result<Change, Error> {
         self.shared.check(part.origin)?;
         let mut leaving = self.ids.slots_here(leaving);
+        self.check_exponent(&leaving, part.exponent)?;
         let size = usize::try_from(part.rows).unwrap_or(usize::MAX).min(self.capacity());
         let is_still = leaving.is_empty() && candidates.iter().all(KeptRows::is_empty) && size == self.rows.len();
         if is_still && (size == 0 || part.is_str == Some(self.ids.is_str())) {
@@ -305,6 +306,17 @@ impl Coordinator {
         let base = self.rows.len();
         let slots = (base..base + numbers.len()).map(slot_number).collect();
         Ok(Change { exchange: Exchange { leaving, coming: slots }, coming })
+    }
+
+    /// Refuses parts without the rows of the panel that stay.
+    fn check_exponent(&self, leaving: &[u32], told: i16) -> Result<(), Error> {
+        let own = |slot: &u32| self.rows.own_exponent(*slot as usize);
+        let mut slots = (0..slot_number(self.rows.len())).filter(|_| told < self.rows.exponent());
+        if slots.any(|slot| own(&slot) > told && leaving.binary_search(&slot).is_err()) {
+            let text = "the parts are not those of all rows on the panel: merge those of all shards, after the change";
+            return Err(Error::parts(text));
+        }
+        Ok(())
     }
 
     /// Refuses ids of another kind than the parts say.

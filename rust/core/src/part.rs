@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::exemplar::MAX_NEAREST;
 use crate::fixed::MIN_EXPONENT;
 use crate::frame::FrameId;
-use crate::ids::{IdRef, OwnedId};
+use crate::ids::{IdRef, OwnedId, WipedIds};
 use crate::message::{self, Kind, Origin};
 use crate::params::MAX_CLUSTERS;
 
@@ -269,8 +269,8 @@ impl Clusters {
             let mut list: Vec<Near> = Vec::with_capacity(len);
             for _ in 0..len {
                 let distance = message::sound(reader.u32())?;
-                let ids = message::sound(reader.ids(u8::from(is_str), 1))?;
-                let near = Near { distance, id: ids.get(0).into() };
+                let ids = WipedIds(message::sound(reader.ids(u8::from(is_str), 1))?);
+                let near = Near { distance, id: ids.0.get(0).into() };
                 if list.last().is_some_and(|last| *last >= near) {
                     return Err(Error::message("a list of nearest rows is not in order"));
                 }

@@ -72,13 +72,13 @@ impl Coordinator {
         self.last.summary().map(|summary| Routes { params, centres: &summary.centres, exponent, threads })
     }
 
-    /// As [`Model::centres`].
+    /// As [`Model::centres`](crate::Model::centres).
     #[must_use]
     pub fn centres(&self) -> Vec<f64> {
         self.routes().map_or_else(Vec::new, |routes| routes.floats())
     }
 
-    /// As [`Model::predict`].
+    /// As [`Model::predict`](crate::Model::predict).
     ///
     /// # Errors
     ///
@@ -87,7 +87,7 @@ impl Coordinator {
         self.routes().map(|routes| routes.predict(queries)).ok_or(Error::Empty)
     }
 
-    /// As [`Model::transform`].
+    /// As [`Model::transform`](crate::Model::transform).
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ impl Coordinator {
         self.routes().map(|routes| routes.transform(queries)).ok_or(Error::Empty)
     }
 
-    /// As [`Model::nearest_square_distances`].
+    /// As [`Model::nearest_square_distances`](crate::Model::nearest_square_distances).
     ///
     /// # Errors
     ///
@@ -143,7 +143,7 @@ impl Coordinator {
         Ok(self.result()?.map_or_else(Vec::new, |clusters| clusters.counts.clone()))
     }
 
-    /// As [`Model::inertia`].
+    /// As [`Model::inertia`](crate::Model::inertia).
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl Coordinator {
         Ok(loss * unit * unit)
     }
 
-    /// As [`Model::resolution`].
+    /// As [`Model::resolution`](crate::Model::resolution).
     ///
     /// # Errors
     ///
@@ -167,7 +167,7 @@ impl Coordinator {
         Ok(Apart::new(&all).resolution(&all, self.shared.params.last_pitch(), self.dim()))
     }
 
-    /// As [`Model::exemplars`].
+    /// As [`Model::exemplars`](crate::Model::exemplars).
     ///
     /// # Errors
     ///
@@ -177,7 +177,7 @@ impl Coordinator {
         Ok(lists.into_iter().flatten().map(|list| list.first().map(|near| near.id.as_ref())).collect())
     }
 
-    /// As [`Model::nearest`].
+    /// As [`Model::nearest`](crate::Model::nearest).
     ///
     /// # Errors
     ///
@@ -193,7 +193,7 @@ impl Coordinator {
         Ok(clusters.nearest.iter().map(|list| list.iter().take(count).map(|near| near.id.as_ref()).collect()).collect())
     }
 
-    /// As [`Model::digest`], and the same bits.
+    /// As [`Model::digest`](crate::Model::digest), and the same bits.
     ///
     /// # Errors
     ///

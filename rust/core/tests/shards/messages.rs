@@ -126,3 +126,23 @@ fn what_does_not_fit_together_is_refused() {
     assert_eq!(cluster.model.digest().unwrap(), digest);
     cluster.check();
 }
+
+/// Parts without a shard whose rows are on the panel: here they say a smaller exponent.
+#[test]
+fn parts_without_rows_of_the_panel_are_refused() {
+    let params = Params { n_clusters: 2, panel: Some(8), ..Params::default() }.check(1).unwrap();
+    let shared = SharedParams::new(params).unwrap();
+    let threads = Threads::new(Some(1));
+    let mut shards = [Shard::new(shared.clone(), threads), Shard::new(shared.clone(), threads)];
+    shards[0].add(Ids::Int(vec![0, 1, 2]), Matrix::F64(&[0.5, 0.25, 1.0])).unwrap();
+    shards[1].add(Ids::Int(vec![3]), Matrix::F64(&[1e6])).unwrap();
+    let merged = shards[0].part(1, false).unwrap().merge(shards[1].part(1, false).unwrap()).unwrap();
+    let mut model = Coordinator::new(shared, threads);
+    let candidates = shards.iter_mut().map(|shard| shard.smallest(None, 8)).collect();
+    model.fit(candidates, merged).unwrap();
+    let alone = shards[0].part(1, false).unwrap();
+    let refused = model.exchange(&Ids::Int(vec![]), Vec::new(), alone.clone()).unwrap_err();
+    assert!(matches!(refused, Error::Parts(_)), "{refused}");
+    // With the row itself gone it is right.
+    assert!(model.exchange(&Ids::Int(vec![3]), Vec::new(), alone).unwrap().moved);
+}
