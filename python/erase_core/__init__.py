@@ -60,6 +60,7 @@ from erase_core.errors import (
     NotPicklableError,
     OldCopyWarning,
     ParameterError,
+    PartError,
     PlatformError,
     PromptTooLongError,
     ReceiptError,
@@ -74,6 +75,7 @@ from erase_core.errors import (
     UncertainError,
     UnknownIdError,
     UnknownSubjectError,
+    WorkerLostError,
 )
 from erase_core.examples.example import AnyExample, BadRow, Example, NewExample, Reading
 from erase_core.examples.reading import read_examples
@@ -123,6 +125,7 @@ __all__ = [
     "OldCopyWarning",
     "OpenAILLM",
     "ParameterError",
+    "PartError",
     "PlatformError",
     "Prompt",
     "PromptChanges",
@@ -157,6 +160,7 @@ __all__ = [
     "UpdateReport",
     "Verification",
     "WarmReport",
+    "WorkerLostError",
     "__version__",
     "principal_axes",
     "read_examples",

@@ -27,6 +27,9 @@ Each error is an `EraseError`, and most are also a builtin exception, shown in p
     |-- PromptTooLongError (ValueError)      a prompt exceeds its limit
     |-- ServerError (ConnectionError)        a model server failed or refused
     |
+    |-- PartError (ValueError)               a part of a distributed model cannot be read, or has changed
+    |-- WorkerLostError (ConnectionError)    a worker died whose rows were given as arrays; give them again
+    |
     |-- StoreError (ValueError)              a store is missing, damaged or not writable
     |   |-- StoreVersionError                another version of erase_core wrote the store
     |   |-- StoreLockedError                 another process or handle is writing to the store
@@ -72,6 +75,7 @@ __all__ = [
     "NotPicklableError",
     "OldCopyWarning",
     "ParameterError",
+    "PartError",
     "PlatformError",
     "PromptTooLongError",
     "ReceiptError",
@@ -86,6 +90,7 @@ __all__ = [
     "UncertainError",
     "UnknownIdError",
     "UnknownSubjectError",
+    "WorkerLostError",
 ]
 
 
@@ -162,6 +167,17 @@ class PromptTooLongError(EraseError, ValueError):
 
 class ServerError(EraseError, ConnectionError):
     """A model server is unreachable, too slow, or refused the request. The message names its address."""
+
+
+class PartError(EraseError, ValueError):
+    """A part of a `DistributedQKMeans` cannot be read, is not a table of rows, or no longer has the rows that it had."""
+
+
+class WorkerLostError(EraseError, ConnectionError):
+    """A worker died whose rows were given as arrays, or no worker is left. `restore` takes the rows again.
+
+    A removal that was under way is completed then. An addition that was under way is undone.
+    """
 
 
 class MissingPackageError(EraseError, ImportError):

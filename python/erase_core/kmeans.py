@@ -23,7 +23,7 @@ from erase_core.resolution import warn_if_coarse
 if TYPE_CHECKING:
     from typing import Never, Self
 
-__all__ = ["QKMeans"]
+__all__ = ["QKMeans", "core_parameters"]
 
 _Result = TypeVar("_Result")
 
@@ -200,21 +200,8 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
             if len(rows) < at_least:
                 raise ParameterError(f"n_samples={len(rows)} should be >= n_clusters={n_clusters}")
             seed = checks.seed(self.random_state)
-            model = Model.fit(
-                rows,
-                checks.id_list(ids, ordered=True),
-                n_clusters=n_clusters,
-                epsilon=checks.epsilon(self.epsilon),
-                gamma=checks.gamma(self.gamma),
-                max_iter=checks.integer("max_iter", self.max_iter, 1, checks.MAX_ITER),
-                panel=checks.panel(self.panel, n_clusters),
-                projection=checks.projection(self.projection, rows.shape[1]),
-                max_norm=checks.max_norm(self.max_norm),
-                center=checks.center(self.center, rows.shape[1]),
-                seed=seed,
-                n_threads=checks.n_threads(self.n_threads),
-                cache_bytes=checks.cache_bytes(self.cache_bytes),
-            )
+            parameters = core_parameters(self, rows.shape[1])
+            model = Model.fit(rows, checks.id_list(ids, ordered=True), **parameters, seed=seed)
             self._model, self.seed_ = model, seed
             self._results = {}
         return self
@@ -552,3 +539,31 @@ class QKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, B
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._results = {}
+
+
+def core_parameters(given: Any, n_features: int) -> dict[str, Any]:
+    """Return an estimator's parameters as the core takes them, but for the seed.
+
+    Parameters
+    ----------
+    given : object
+        Has the parameters of `QKMeans` as attributes.
+    n_features : int
+
+    Raises
+    ------
+    ParameterError
+    """
+    n_clusters = checks.integer("n_clusters", given.n_clusters, 1, checks.MAX_CLUSTERS)
+    return {
+        "n_clusters": n_clusters,
+        "epsilon": checks.epsilon(given.epsilon),
+        "gamma": checks.gamma(given.gamma),
+        "max_iter": checks.integer("max_iter", given.max_iter, 1, checks.MAX_ITER),
+        "panel": checks.panel(given.panel, n_clusters),
+        "projection": checks.projection(given.projection, n_features),
+        "max_norm": checks.max_norm(given.max_norm),
+        "center": checks.center(given.center, n_features),
+        "n_threads": checks.n_threads(given.n_threads),
+        "cache_bytes": checks.cache_bytes(given.cache_bytes),
+    }

@@ -5,8 +5,12 @@ The core computes the resolution, so it follows the rows through every update: d
 
 from __future__ import annotations
 
-from erase_core._core import Model
+from typing import TYPE_CHECKING
+
 from erase_core.errors import DataWarning, warn_user
+
+if TYPE_CHECKING:
+    from erase_core._core import Coordinator, Model
 
 __all__ = ["COARSE", "warn_if_coarse"]
 
@@ -16,12 +20,12 @@ __all__ = ["COARSE", "warn_if_coarse"]
 COARSE = 256
 
 
-def warn_if_coarse(model: Model, before: float = 0.0) -> None:
+def warn_if_coarse(model: Model | Coordinator, before: float = 0.0) -> None:
     """Warn if a model has become too coarse for its rows. The warning points to the user's line, not into a library.
 
     Parameters
     ----------
-    model : Model
+    model : Model or Coordinator
     before : float
         The resolution before the update. If it was too coarse already, no further warning is given.
     """

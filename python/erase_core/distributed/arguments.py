@@ -1,0 +1,67 @@
+"""Arguments of `DistributedQKMeans`: parts that fit together, and ids that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from erase_core.distributed.holder import Id
+from erase_core.distributed.parts import Columns, Part
+from erase_core.distributed.shards import names
+from erase_core.errors import ParameterError, PartError, UnknownIdError
+
+__all__ = ["check_known", "columns", "matched", "numbering", "width"]
+
+
+def columns(given: Any) -> Columns:
+    """Return the names of two columns."""
+    if not isinstance(given, (tuple, list)) or [type(each) for each in given] != [str, str]:
+        raise ParameterError(f"columns must be the names of ids and of vectors, two strings, got {given!r}")
+    return given[0], given[1]
+
+
+def width(measured: Sequence[tuple[int | None, int | None]], parts: Sequence[Part]) -> int:
+    """Return the width of the rows; that of the first part with rows counts."""
+    for width, _ in measured:
+        if width is not None:
+            return width
+    raise ParameterError(f"the {len(parts)} parts have no rows")
+
+
+def numbering(measured: Sequence[tuple[int | None, int | None]], parts: Sequence[Part], first: Any) -> list[int | None]:
+    """Return the number of the first row of each part without ids.
+
+    Parameters
+    ----------
+    measured : list
+        What `Part.measure` returned.
+    parts : list of Part
+    first : int or callable
+        The number of the first row of all; called only if numbers are needed.
+    """
+    with_rows = [(width, count, part) for (width, count), part in zip(measured, parts, strict=True) if width]
+    numbered = [part for _, count, part in with_rows if count is not None]
+    if numbered and len(numbered) < len(with_rows):
+        raise PartError(f"{names(numbered)}: there are no ids, but other parts have some. Give ids to all, or to none.")
+    firsts: list[int | None] = []
+    at = (first() if callable(first) else first) if numbered else 0
+    for _, count in measured:
+        firsts.append(None if count is None else at)
+        at += count or 0
+    return firsts
+
+
+def matched(numbers: Sequence[int], missing: Sequence[Part], given: Sequence[Part]) -> dict[int, Part]:
+    """Return parts that are given again, by number."""
+    if len(given) != len(numbers):
+        wanted = f"the {len(numbers)} parts that are missing, in their order: {names(missing)}" if numbers else "none"
+        raise ParameterError(f"parts must be {wanted}; got {len(given)}")
+    return dict(zip(numbers, given, strict=True))
+
+
+def check_known(ids: Sequence[Id], known: Iterable[Any], consequence: str = "") -> None:
+    """Check that all ids are known."""
+    unknown = [id_ for id_, is_known in zip(ids, known, strict=True) if not is_known]
+    if unknown:
+        shown = ", ".join(repr(id_) for id_ in unknown[:5]) + (f" and {len(unknown) - 5} more" if unknown[5:] else "")
+        raise UnknownIdError(f"ids are not in the model: {shown}{consequence}")

@@ -1,0 +1,104 @@
+"""The engine dask.distributed: a host is an actor on a worker, which this process calls directly.
+
+An actor's proxy waits for ever if the actor's worker dies during a call (distributed 2026.8). So calls use the connection
+pool of the client. The messages do not pass the scheduler, and no worker keeps them as results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from concurrent.futures import Future
+from typing import Any
+from uuid import uuid4
+
+from distributed import Client, wait
+from distributed.protocol import to_serialize
+
+from erase_core.distributed.engines.host import Host
+from erase_core.distributed.engines.protocol import Engine, Lost, Place
+from erase_core.errors import ParameterError
+
+__all__ = ["DaskEngine"]
+
+# Seconds until a worker that does not start a host counts as lost, and until a cluster without workers is refused.
+START, WORKERS = 60, 60
+
+
+class DaskEngine(Engine):
+    """Hosts on the workers of a dask cluster.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Stays open when this engine is closed.
+    """
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        if client.asynchronous:
+            raise ParameterError("engine must be a synchronous dask Client, got one with asynchronous=True")
+        self._client = client
+        # The actors live as long as their futures do.
+        self._actors: dict[str, Any] = {}
+        self._hosts: Counter[str] = Counter()
+
+    @property
+    def workers(self) -> int:
+        """The workers that the scheduler knows."""
+        return len(self._known())
+
+    def _known(self) -> dict[str, int]:
+        """The threads of each worker, by its address."""
+        self._client.wait_for_workers(1, timeout=WORKERS)
+        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        return {address: workers[address]["nthreads"] for address in sorted(workers)}
+
+    def start(self, count: int) -> list[Place]:
+        """Start actors."""
+        threads = self._known()
+        places = []
+        for _ in range(count):
+            address = min(threads, key=lambda each: (self._hosts[each], each))
+            self._hosts[address] += 1
+            name = f"erase-core-shard-{uuid4()}"
+            self._actors[name] = self._client.submit(
+                Host, self.limit, key=name, actor=True, workers=[address], allow_other_workers=False
+            )
+            places.append(Place(address, name, threads[address]))
+        for place in places:
+            try:
+                wait(self._actors[place.handle], timeout=START)
+            except TimeoutError:
+                raise Lost(place) from None
+        return places
+
+    def stop(self, place: Place) -> None:
+        """Let the scheduler release the actor."""
+        if (actor := self._actors.pop(place.handle, None)) is not None:
+            actor.release()
+            self._hosts[place.name] -= 1
+
+    def close(self) -> None:
+        """Release all actors."""
+        for actor in self._actors.values():
+            actor.release()
+        self._actors.clear()
+        self._hosts.clear()
+
+    def _send(self, place: Place, request: bytes) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(self._execute(place, request), self._client.loop.asyncio_loop)
+
+    async def _execute(self, place: Place, request: bytes) -> Any:
+        return await self._client.rpc(place.name).actor_execute(
+            actor=place.handle, function="call", args=[to_serialize(request)], kwargs={}
+        )
+
+    def _receive(self, place: Place, token: Future[Any]) -> bytes:
+        try:
+            answer = token.result()
+        except (OSError, KeyError):  # no connection; or a new worker at the old address, which has no such actor
+            raise Lost(place) from None
+        if answer["status"] != "OK":
+            raise answer["exception"]
+        return bytes(answer["result"])

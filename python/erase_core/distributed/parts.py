@@ -1,0 +1,330 @@
+"""Parts: where a worker reads rows and ids from. A part is small and is sent to a worker; its rows are read there.
+
+Parts that were given as arrays are the exception: their rows are sent, once, and cannot be read again.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erase_core import checks
+from erase_core.errors import EraseError, MissingPackageError, ParameterError, PartError, first_line, os_reason
+
+__all__ = ["ArrayPart", "Batch", "Columns", "FilePart", "Part", "parts_of"]
+
+Ids = list[int] | list[str]
+# Ids, or None for rows to be numbered; and rows.
+Batch = tuple[Ids | None, NDArray[np.floating]]
+Columns = tuple[str, str]
+
+# Bytes of rows that are read at once, or sent.
+READ, SEND = 2**24, 2**20
+
+
+class Part(ABC):
+    """Some rows, all with ids or all without.
+
+    Attributes
+    ----------
+    name : str
+        For messages.
+    rereadable : bool
+        Whether it can be read again.
+    """
+
+    name: str
+    rereadable: bool = True
+
+    @abstractmethod
+    def measure(self) -> tuple[int | None, int | None]:
+        """Return the width of the rows, None if there are none; and, if they have no ids, how many rows there are.
+
+        Raises
+        ------
+        PartError
+        """
+
+    @abstractmethod
+    def batches(self) -> Iterator[Batch]:
+        """Read the part, some megabytes at a time."""
+
+    def read(self, first: int | None) -> Iterator[Batch]:
+        """Read the part. Rows without ids are numbered from `first` on.
+
+        Raises
+        ------
+        PartError
+            It cannot be read. The message names it.
+        """
+        at = first
+        try:
+            for ids, rows in self.batches():
+                floats = _floats(rows)
+                if ids is None:
+                    if at is None:
+                        raise PartError("it has no ids")
+                    ids = list(range(at, at + len(floats)))
+                    at += len(floats)
+                yield ids, floats
+        except Exception as error:
+            raise self._unread(error) from None
+
+    def _unread(self, error: Exception) -> EraseError:
+        """Return the error that names this part."""
+        if isinstance(error, EraseError):
+            return type(error)(f"{self.name}: {error}")
+        reason = os_reason(error) if isinstance(error, OSError) else first_line(error)
+        return PartError(f"{self.name} cannot be read: {reason}")
+
+
+@dataclass
+class FilePart(Part):
+    """A file: ``.npy`` (ids in ``NAME.ids.npy`` beside it, if there is such a file), ``.npz`` or ``.parquet``."""
+
+    path: Path
+    columns: Columns
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The path."""
+        return str(self.path)
+
+    @property
+    def _ids(self) -> Path:
+        return self.path.with_suffix(".ids.npy")
+
+    def measure(self) -> tuple[int | None, int | None]:
+        """Read the head of the file."""
+        try:
+            if self.path.suffix == ".npy":
+                shape = np.load(self.path, mmap_mode="r").shape
+                return _width(shape), None if self._ids.exists() else shape[0]
+            if self.path.suffix == ".npz":
+                with np.load(self.path) as arrays:
+                    shape = arrays[self.columns[1]].shape
+                    return _width(shape), None if self.columns[0] in arrays else shape[0]
+            file = _parquet(self.path)
+            first = next(self._tables(), None)
+            width = None if first is None else _width(first[1].shape)
+            return width, None if self.columns[0] in file.schema_arrow.names else int(file.metadata.num_rows)
+        except Exception as error:
+            raise self._unread(error) from None
+
+    def batches(self) -> Iterator[Batch]:
+        """Read the file."""
+        if self.path.suffix == ".parquet":
+            yield from self._tables()
+        elif self.path.suffix == ".npz":
+            with np.load(self.path) as arrays:
+                yield from _pairs(arrays.get(self.columns[0]), arrays[self.columns[1]])
+        else:
+            ids = np.load(self._ids) if self._ids.exists() else None
+            yield from _pairs(ids, np.load(self.path, mmap_mode="r"))
+
+    def _tables(self) -> Iterator[Batch]:
+        file = _parquet(self.path)
+        wanted = [name for name in self.columns if name in file.schema_arrow.names]
+        for batch in file.iter_batches(batch_size=_parquet_rows(file), columns=wanted):
+            yield _of_columns({name: batch.column(name) for name in wanted}, self.columns)
+
+
+@dataclass
+class ArrayPart(Part):
+    """Rows that are in this process, and ids or None. They are not kept."""
+
+    ids: Ids | None
+    rows: NDArray[np.floating]
+    name: str = "an array"
+    rereadable: bool = field(default=False, init=False)
+
+    def measure(self) -> tuple[int | None, int | None]:
+        """Look at the array."""
+        return _width(self.rows.shape), len(self.rows) if self.ids is None else None
+
+    def batches(self) -> Iterator[Batch]:
+        """Cut the rows into messages."""
+        step = max(1, SEND // max(1, self.rows[:1].nbytes))
+        for start in range(0, len(self.rows), step):
+            yield None if self.ids is None else self.ids[start : start + step], self.rows[start : start + step]
+
+    def emptied(self) -> ArrayPart:
+        """Return what is kept of it: its name, and whether it had ids."""
+        return ArrayPart(None if self.ids is None else [], np.empty((0, 0)), self.name)
+
+
+@dataclass
+class LazyPart(Part):
+    """A piece of a dask collection, which the holder computes within its own process."""
+
+    pickled: bytes
+    columns: Columns
+    name: str
+
+    def measure(self) -> tuple[int | None, int | None]:
+        """Compute the piece."""
+        try:
+            ids, rows = self._computed()
+            return _width(rows.shape), len(rows) if ids is None else None
+        except Exception as error:
+            raise self._unread(error) from None
+
+    def batches(self) -> Iterator[Batch]:
+        """Compute the piece."""
+        yield from _pairs(*self._computed())
+
+    def _computed(self) -> tuple[Any, Any]:
+        value = pickle.loads(self.pickled).compute(scheduler="synchronous")
+        if isinstance(value, tuple):
+            ids, rows = value
+            return ids, np.asarray(rows)
+        if hasattr(value, "columns"):
+            wanted = {name: value[name] for name in self.columns if name in value.columns}
+            return _of_columns(wanted, self.columns)
+        return None, np.asarray(value)
+
+
+# ---- what the caller gives ----
+def parts_of(given: Any, columns: Columns) -> list[Part]:
+    """Return what a caller gives as parts.
+
+    Parameters
+    ----------
+    given : one part or a list of parts
+        See `DistributedQKMeans.fit`.
+    columns : tuple of str
+        The names of ids and of vectors in tables.
+
+    Raises
+    ------
+    ParameterError, IdKindError, DataError
+    """
+    if _is_dask(given) or isinstance(given, (str, os.PathLike, np.ndarray, tuple)):
+        given = [given]
+    if not isinstance(given, Iterable):
+        raise ParameterError(f"parts must be a list of parts, got {type(given).__name__}. {_WANTED}")
+    return [part for number, each in enumerate(given) for part in _parts(each, number, columns)]
+
+
+_WANTED = (
+    "A part is the path of a .npy, .npz or .parquet file, a pair (ids, array), an array, or a dask array, data frame or "
+    "delayed."
+)
+
+
+def _parts(given: Any, number: int, columns: Columns) -> list[Part]:
+    if isinstance(given, (str, os.PathLike)):
+        path = checks.path("a part", given)
+        if path.suffix not in {".npy", ".npz", ".parquet"}:
+            raise ParameterError(f"part {number}: {path} is not a .npy, .npz or .parquet file")
+        return [FilePart(path.absolute(), columns)]
+    if _is_dask(given):
+        return _lazy(given, number, columns)
+    if isinstance(given, np.ndarray):
+        return [ArrayPart(None, _floats(given), f"part {number}, an array")]
+    if isinstance(given, (tuple, list)) and len(given) == 2:
+        ids, rows = checks.id_list(given[0], ordered=True), _floats(np.asarray(given[1]))
+        if ids is not None and len(ids) != len(rows):
+            raise PartError(f"part {number} has {len(ids)} ids for {len(rows)} rows")
+        return [ArrayPart(ids, rows, f"part {number}, an array")]
+    raise ParameterError(f"part {number} is of the type {type(given).__name__}. {_WANTED}")
+
+
+def _is_dask(given: Any) -> bool:
+    return "dask" in sys.modules and bool(sys.modules["dask"].is_dask_collection(given))
+
+
+def _lazy(given: Any, number: int, columns: Columns) -> list[Part]:
+    if getattr(given, "ndim", None) == 2 and hasattr(given, "rechunk"):  # an array: a block has whole rows
+        given = given.rechunk({1: -1})
+    pieces = given.to_delayed() if hasattr(given, "to_delayed") else [given]
+    import cloudpickle  # comes with dask
+
+    return [
+        LazyPart(cloudpickle.dumps(piece), columns, f"part {number}, piece {index} of a dask collection")
+        for index, piece in enumerate(np.ravel(np.asarray(pieces, dtype=object)))
+    ]
+
+
+# ---- arrays and columns ----
+def _width(shape: tuple[int, ...]) -> int | None:
+    if len(shape) != 2:
+        raise PartError(f"rows must be a matrix, got an array of {len(shape)} dimensions")
+    return shape[1] if shape[0] else None
+
+
+def _floats(rows: NDArray[Any]) -> NDArray[np.floating]:
+    """Return rows as float32 or float64, without a change of value."""
+    if rows.ndim != 2:
+        raise PartError(f"rows must be a matrix, got an array of {rows.ndim} dimensions")
+    if rows.dtype.kind not in "iufb":
+        raise PartError(f"rows must be numbers, got an array of {rows.dtype}")
+    if np.ma.is_masked(rows):
+        raise PartError("rows must be numbers, got an array with masked values. Fill them in.")
+    single = rows.dtype.kind == "f" and rows.dtype.itemsize <= 4
+    return np.require(rows, np.float32 if single else np.float64, ["C", "A"])
+
+
+def _pairs(ids: Any, rows: Any) -> Iterator[Batch]:
+    given = checks.id_list(ids, ordered=True)
+    if given is not None and len(given) != len(rows):
+        raise PartError(f"there are {len(given)} ids for {len(rows)} rows")
+    step = max(1, READ // max(1, rows[:1].nbytes))
+    for start in range(0, len(rows), step):
+        chosen: Any = None if given is None else given[start : start + step]
+        yield chosen, rows[start : start + step]
+    if len(rows) == 0:
+        yield given, rows
+
+
+def _of_columns(table: dict[str, Any], columns: Columns) -> Batch:
+    """Return ids and rows of the columns of a table: of Arrow, or of pandas."""
+    if columns[1] not in table:
+        raise PartError(f"there is no column {columns[1]!r}. Name the columns of ids and vectors by columns=.")
+    ids, vectors = table.get(columns[0]), table[columns[1]]
+    if (arrow := _arrow_matrix(vectors)) is not None:
+        rows = arrow
+    else:
+        rows = np.array([np.asarray(each) for each in vectors])
+    if rows.ndim == 1 and len(rows) == 0:
+        rows = rows.reshape(0, 0)
+    return None if ids is None else checks.id_list(np.asarray(ids), ordered=True), rows
+
+
+def _arrow_matrix(vectors: Any) -> NDArray[Any] | None:
+    if not hasattr(vectors, "flatten") or not hasattr(vectors, "null_count"):
+        return None
+    flat = vectors.flatten()
+    if vectors.null_count or flat.null_count:
+        raise PartError("the vectors have null values")
+    if len(vectors) and len(flat) % len(vectors):
+        raise PartError("the vectors have different lengths")
+    matrix = flat.to_numpy(zero_copy_only=False).reshape(len(vectors), -1) if len(vectors) else np.empty((0, 0))
+    if hasattr(vectors, "value_lengths") and len({*vectors.value_lengths().to_pylist()}) > 1:
+        raise PartError("the vectors have different lengths")
+    return np.asarray(matrix)
+
+
+def _parquet(path: Path) -> Any:
+    try:
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise MissingPackageError("pyarrow is not installed. Run `pip install 'erase-core[parquet]'`.") from None
+    return parquet.ParquetFile(path)
+
+
+def _parquet_rows(file: Any) -> int:
+    """Return how many rows are read at once."""
+    of_row = sum(
+        file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups)
+    ) // max(1, file.metadata.num_rows)
+    return max(1, READ // max(1, of_row))

@@ -1,0 +1,387 @@
+"""The shards of a model: which parts are where, calls to all of them, and new holders for those that are lost.
+
+A shard's last part of the model (`Record.part`) has the hash of its rows. A holder that takes the place of a lost one
+reads the same parts again, leaves out what was removed since, and is accepted only if it has the same hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from erase_core._core import merge_parts, read_part
+from erase_core.distributed.engines.protocol import Call, Engine, Lost, Place
+from erase_core.distributed.holder import Change, Id, Loaded
+from erase_core.distributed.parts import ArrayPart, Part
+from erase_core.errors import PartError, WorkerLostError
+
+__all__ = ["Record", "Saved", "Shards", "names"]
+
+# How often a holder is started anew in one call, and how many messages with rows are on their way to one holder.
+TRIES, AHEAD = 3, 4
+
+
+@dataclass(eq=False)
+class Record:
+    """A shard.
+
+    Attributes
+    ----------
+    place : Place
+        Its holder.
+    numbers, staged : list of int
+        Its parts by number: those that belong to the model, and those that are being added.
+    part : bytes or None
+        Its last part of the model.
+    """
+
+    place: Place
+    numbers: list[int] = field(default_factory=list)
+    staged: list[int] = field(default_factory=list)
+    part: bytes | None = None
+
+    @property
+    def row_hash(self) -> bytes | None:
+        """The hash of its rows, as 32 bytes."""
+        return None if self.part is None else hash_of(self.part)
+
+
+class Saved(NamedTuple):
+    """What is saved of a shard: the numbers of its parts, and the hash of its rows."""
+
+    numbers: list[int]
+    row_hash: bytes
+
+
+def hash_of(part: bytes) -> bytes:
+    """Return the hash of the rows of a part of the model, as 32 bytes."""
+    return hashlib.sha256(read_part(part)["row_hash"]).digest()
+
+
+class Shards:
+    """All shards of a model.
+
+    Attributes
+    ----------
+    parts : list of Part
+        All parts, by number.
+    firsts : list of int or None
+        The number of the first row of each part without ids.
+    loaded : list of Loaded or None
+        What each part had when it was first read.
+    gone : dict
+        Ids that were removed, with the number of the next part at the time: earlier parts may still have them.
+    frame : bytes or None
+        The centres to which the rows are assigned.
+    """
+
+    def __init__(self, engine: Engine, count: int, n_threads: int | None, cache_bytes: int | None) -> None:
+        self.engine = engine
+        self._limits = n_threads, cache_bytes
+        self.parts: list[Part] = []
+        self.firsts: list[int | None] = []
+        self.loaded: list[Loaded | None] = []
+        self.gone: dict[Id, int] = {}
+        self.frame: bytes | None = None
+        self._parameters = b""
+        self._n_features = 0
+        self.records = [Record(place) for place in engine.start(count)]
+
+    def close(self) -> None:
+        """End all holders."""
+        for record in self.records:
+            self.engine.stop(record.place)
+        self.records = []
+
+    def open(self, parameters: bytes, n_features: int) -> None:
+        """Say what rows will come."""
+        self._parameters, self._n_features = parameters, n_features
+        for record in self.records:
+            try:
+                self._open(record.place)
+            except Lost:
+                self.recover(record)
+
+    def _open(self, place: Place) -> None:
+        n_threads, cache_bytes = self._limits
+        limits = place.threads if n_threads is None else n_threads, cache_bytes
+        self.engine.gather([self.engine.call(place, "open", self._parameters, self._n_features, limits)])
+
+    # ---- calls ----
+    def ask(self, method: str, *arguments: Any) -> list[Any]:
+        """Call a method of every holder, and return what they return. Lost ones are replaced, and called again.
+
+        Raises
+        ------
+        WorkerLostError, PartError
+            A holder is lost and cannot be replaced.
+        """
+        outcomes = self.engine.outcomes([self.engine.call(each.place, method, *arguments) for each in self.records])
+        for at, record in enumerate(self.records):
+            for _ in range(TRIES):
+                if not isinstance(outcomes[at], Lost):
+                    break
+                self.recover(record)
+                outcomes[at] = self.engine.outcomes([self.engine.call(record.place, method, *arguments)])[0]
+        for outcome in outcomes:
+            if isinstance(outcome, Lost):
+                raise _no_worker(outcome)
+            if isinstance(outcome, Exception):
+                raise outcome
+        return outcomes
+
+    def lost(self) -> list[Record]:
+        """Return the shards whose holders are lost."""
+        outcomes = self.engine.outcomes([self.engine.call(each.place, "ping") for each in self.records])
+        return [record for record, outcome in zip(self.records, outcomes, strict=True) if isinstance(outcome, Lost)]
+
+    def measure(self, parts: Iterable[Part]) -> list[tuple[int | None, int | None]]:
+        """Return width and number of rows of parts, as `Part.measure` does, where they can be read."""
+        measured: list[Any] = []
+        calls: list[Call] = []
+        for at, part in enumerate(parts):
+            if isinstance(part, ArrayPart):
+                measured.append(part.measure())
+            else:
+                measured.append(None)
+                calls.append(self.engine.call(self.records[at % len(self.records)].place, "measure", part))
+        answers = iter(self.engine.gather(calls) if calls else [])
+        return [next(answers) if each is None else each for each in measured]
+
+    # ---- parts that come in ----
+    def stage(self, parts: Iterable[Part], firsts: Iterable[int | None]) -> None:
+        """Give parts to the shards with the fewest parts. They belong to the model from `settle` on."""
+        for part, first in zip(parts, firsts, strict=True):
+            number = len(self.parts)
+            if isinstance(part, ArrayPart):
+                part.name = f"part {number}, an array"
+            record = min(self.records, key=lambda each: len(each.numbers) + len(each.staged))
+            record.staged.append(number)
+            self.parts.append(part)
+            self.firsts.append(first)
+            self.loaded.append(None)
+
+    def load(self) -> None:
+        """Let the holders read what was staged.
+
+        Raises
+        ------
+        PartError, DataError, DuplicateIdError, IdKindError
+            A part is invalid. Call `undo`.
+        WorkerLostError
+        """
+        records = [record for record in self.records if record.staged]
+        errors = self._load({record.place: record.staged for record in records}, self.gone)
+        for record in records:
+            if isinstance(errors.get(record.place), Lost):
+                self.recover(record)
+        self._check({place: error for place, error in errors.items() if not isinstance(error, Lost)})
+
+    def take_up(self, saved: Sequence[Saved], given: Mapping[int, Part]) -> None:
+        """Load the parts of a saved model, each in the shard in which it was.
+
+        Raises
+        ------
+        PartError
+            A shard does not have the rows that it had. The message names the parts.
+        """
+        for record, shard in zip(self.records, saved, strict=True):
+            record.numbers = [*shard.numbers]
+        self._check(self._load({record.place: record.numbers for record in self.records}, self.gone, given))
+        for record, shard in zip(self.records, saved, strict=True):
+            record.part = self.engine.gather([self.engine.call(record.place, "part", 1)])[0]
+            if record.row_hash != shard.row_hash:
+                raise self._changed(record.place, record)
+            self.engine.gather([self.engine.call(record.place, "settle")])
+
+    def _load(
+        self, plan: Mapping[Place, list[int]], gone: Mapping[Id, int], given: Mapping[int, Part] | None = None
+    ) -> dict[Place, Exception]:
+        """Load parts by number at several places at once, and return the first error at each place."""
+        call, outcomes = self.engine.call, self.engine.outcomes
+        errors: dict[Place, Exception] = {}
+
+        def note(places: list[Place], results: list[Any], numbers: list[int | None]) -> None:
+            for place, result, number in zip(places, results, numbers, strict=True):
+                if isinstance(result, Exception):
+                    errors.setdefault(place, result)
+                elif number is not None:
+                    self.loaded[number] = self.loaded[number] or result
+
+        note([*plan], outcomes([call(place, "begin", gone) for place in plan]), [None] * len(plan))
+        pairs = [(place, number) for place, numbers in plan.items() for number in numbers]
+        read = [(place, number) for place, number in pairs if self.parts[number].rereadable]
+        reading = [call(place, "load", number, self.parts[number], self.firsts[number]) for place, number in read]
+        for place, number in pairs:
+            if not self.parts[number].rereadable and place not in errors:
+                part = (given or {}).get(number, self.parts[number])
+                note([place], [self._send(place, number, part)], [number])
+        note([place for place, _ in read], outcomes(reading), [number for _, number in read])
+        return errors
+
+    def _send(self, place: Place, number: int, part: Part) -> Loaded | Exception:
+        """Send rows that are in this process."""
+        loaded: list[Loaded] = []
+        calls: list[Call] = []
+        for ids, rows in part.read(self.firsts[number]):
+            calls.append(self.engine.call(place, "take", number, part.name, ids, rows))
+            if len(calls) == AHEAD:
+                loaded += self.engine.outcomes(calls)
+                calls = []
+        loaded += self.engine.outcomes(calls)
+        for each in loaded:
+            if isinstance(each, Exception):
+                return each
+        ints = [each for each in loaded if each.least is not None]
+        return Loaded(
+            sum(each.n_rows for each in loaded),
+            b"",  # it cannot be read again, to be compared
+            min((each.least for each in ints if each.least is not None), default=None),
+            max((each.largest for each in ints if each.largest is not None), default=None),
+        )
+
+    def undo(self) -> None:
+        """Take out what was staged. A holder that is lost is replaced at the next call, without it."""
+        staged = [number for record in self.records for number in record.staged]
+        for record in self.records:
+            record.staged = []
+        self.engine.outcomes([self.engine.call(each.place, "undo", self.frame) for each in self.records])
+        for number in sorted(staged, reverse=True):
+            del self.parts[number], self.firsts[number], self.loaded[number]
+
+    def settle(self, parts: Iterable[bytes | None], removed: Iterable[Id] = ()) -> None:
+        """Note what the rows are from here on: of each shard its part of the model, if it changed; and ids removed."""
+        for record, part in zip(self.records, parts, strict=True):
+            record.part = part or record.part
+            record.numbers += record.staged
+            record.staged = []
+        for number, each in enumerate(self.parts):
+            if isinstance(each, ArrayPart):
+                self.parts[number] = each.emptied()
+        self.gone.update(dict.fromkeys(removed, len(self.parts)))
+
+    def merged(self, changes: Iterable[Change]) -> bytes:
+        """Return the part of the model of all rows, after changes that are not settled."""
+        return merge_parts(
+            [each.part or record.part or b"" for record, each in zip(self.records, changes, strict=True)]
+        )
+
+    # ---- all shards ----
+    def rows_of(self, record: Record, step: int) -> Iterator[bytes]:
+        """Yield all rows of a shard, as messages."""
+        n_rows = 0 if record.part is None else read_part(record.part)["n_rows"]
+        for start in range(0, n_rows, step):
+            yield self.engine.gather([self.engine.call(record.place, "rows", start, start + step)])[0]
+
+    def again(self, count: int) -> Shards:
+        """Return so many shards without rows, to which all parts are given again."""
+        after = Shards(self.engine, count, *self._limits)
+        after.stage(self.parts, self.firsts)
+        after.loaded, after.gone = [*self.loaded], dict(self.gone)
+        return after
+
+    def check_equal(self, before: Shards, parts: Sequence[bytes]) -> None:
+        """Check that these shards, with these parts of the model, have the rows that others have.
+
+        Raises
+        ------
+        PartError
+        """
+        if hash_of(merge_parts([*parts])) != hash_of(merge_parts([each.part or b"" for each in before.records])):
+            for record in self.records:
+                record.numbers, record.staged = record.staged, []
+            every = Record(self.records[0].place, [*range(len(self.parts))])
+            raise self._changed(every.place, every)
+
+    # ---- holders that are lost ----
+    def recover(self, record: Record, given: Mapping[int, Part] | None = None) -> None:
+        """Start a new holder for a shard, which reads the shard's parts again.
+
+        Parameters
+        ----------
+        record : Record
+        given : mapping of int to Part
+            Rows of parts that cannot be read again.
+
+        Raises
+        ------
+        WorkerLostError
+            There are parts that cannot be read again, or no worker.
+        PartError
+            The rows are not those that the shard had.
+        """
+        missing = [n for n in record.numbers if not self.parts[n].rereadable and n not in (given or {})]
+        if missing:
+            raise WorkerLostError(
+                f"worker {record.place.name} is lost, with the rows of {names(self.parts[n] for n in missing)}, which "
+                "cannot be read again. Call restore(parts) with the same arrays."
+            )
+        for _ in range(TRIES):
+            try:
+                place = self.engine.start(1)[0]
+            except Lost as error:
+                raise _no_worker(error) from None
+            try:
+                self._fill(place, record, given)
+            except Lost as error:
+                self.engine.stop(place)
+                lost = error
+            except BaseException:
+                self.engine.stop(place)
+                raise
+            else:
+                self.engine.stop(record.place)
+                record.place = place
+                return
+        raise _no_worker(lost)
+
+    def _fill(self, place: Place, record: Record, given: Mapping[int, Part] | None) -> None:
+        if not self._parameters:
+            return
+        self._open(place)
+        if record.numbers:
+            self._check(self._load({place: record.numbers}, self.gone, given))
+            if self._part_at(place) != record.row_hash:
+                raise self._changed(place, record)
+            self.engine.gather([self.engine.call(place, "settle")])
+        if self.frame is not None:
+            self.engine.gather([self.engine.call(place, "assign", self.frame)])
+        if record.staged:
+            self._check(self._load({place: record.staged}, self.gone))
+
+    @staticmethod
+    def _check(errors: Mapping[Place, Exception]) -> None:
+        for error in errors.values():
+            raise error
+
+    def _part_at(self, place: Place) -> bytes:
+        return hash_of(self.engine.gather([self.engine.call(place, "part", 1)])[0])
+
+    def _changed(self, place: Place, record: Record) -> PartError:
+        """Return the error that names the parts whose rows are not those that they had."""
+        suspects = []
+        for number in record.numbers:
+            part, before = self.parts[number], self.loaded[number]
+            if not part.rereadable or before is None:
+                suspects.append(part)
+                continue
+            now = self.engine.gather([self.engine.call(place, "hash_of", part, self.firsts[number])])[0]
+            if now != before.row_hash:
+                suspects.append(part)
+        return PartError(
+            f"the rows of {names(suspects)} are not those that the model had. Restore what was changed, or fit again."
+        )
+
+
+def names(parts: Iterable[Part]) -> str:
+    """Return the names of some parts, the first few of many."""
+    every = [part.name for part in parts]
+    return ", ".join(every[:3]) + (f" and {len(every) - 3} more" if len(every) > 3 else "")
+
+
+def _no_worker(error: Lost) -> WorkerLostError:
+    return WorkerLostError(
+        f"worker {error.place.name} is lost, and no other takes its place. Start workers, and repeat."
+    )
