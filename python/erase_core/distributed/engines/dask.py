@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any
 from uuid import uuid4
 
-from distributed import Client, wait
+from distributed import Client
 from distributed.protocol import to_serialize
 
 from erase_core.distributed.engines.host import Host
@@ -68,7 +68,7 @@ class DaskEngine(Engine):
             places.append(Place(address, name, threads[address]))
         for place in places:
             try:
-                wait(self._actors[place.handle], timeout=START)
+                self._actors[place.handle].exception(timeout=START)
             except TimeoutError:
                 raise Lost(place) from None
         return places

