@@ -147,18 +147,19 @@ class Model:
 
 @final
 class Shard:
-    """The rows that one place holds, of a model whose rows lie in several places. A `Coordinator` has the rest.
+    """The rows that one place holds, of a model whose rows are in several places. A `Coordinator` has the rest.
 
-    A shard keeps its rows and their assignment to the centres that it was given. All that it is asked for and answers is
-    integers, so that the parts of any split of the rows merge to the same model. Calls may come from any thread.
+    A shard has its rows and their assignment to the centres that it was given. Everything that is exchanged is
+    integers, so any split of the rows gives the same model. Calls may come from any thread.
 
-    Messages are `bytes`. They have a checksum: a damaged one is a `ModelFileError`, and so is one of another kind. Messages
-    with rows are overwritten in the core after use; those that Python holds are not.
+    Messages are `bytes` with a checksum. A damaged message is a `ModelFileError`, and so is a message of another kind,
+    or of a model with other parameters. The core overwrites the rows of a message after use. Nobody overwrites the
+    `bytes` object.
 
     Parameters
     ----------
     parameters : bytes
-        What `Coordinator.parameters` returns.
+        From `Coordinator.parameters`.
     n_threads, cache_bytes : int or None
         As of `Model`.
 
@@ -171,139 +172,168 @@ class Shard:
     def __new__(cls, parameters: bytes, n_threads: int | None, cache_bytes: int | None) -> Self: ...
     @property
     def n_rows(self) -> int:
-        """Number of rows held."""
+        """Number of rows."""
     @property
     def exponent(self) -> int | None:
-        """The largest exponent of its rows; None without rows. With `max_norm`, the one that this fixes."""
+        """The largest exponent of the rows, or the one that `max_norm` fixes. None without rows and `max_norm`."""
     @property
     def frame(self) -> bytes | None:
-        """What its rows are assigned to, as 32 bytes: equal to `Coordinator.frame` if `assign` is not needed. None if they
-        are not assigned: before the first `assign`, or after an `add` of a row with a larger exponent than the model's."""
+        """What the rows are assigned to, as 32 bytes.
+
+        If it equals `Coordinator.frame`, `assign` is not needed. It is None if the rows are not assigned: before the
+        first `assign`, and after a row was added that has a larger exponent than the model.
+        """
     def add(self, x: _Rows, ids: _Ids) -> None:
-        """Take rows in, and assign them if the others are assigned.
+        """Add rows. They are assigned if the present rows are.
 
         Parameters
         ----------
         x : ndarray of shape (n, n_features), float32 or float64, C-contiguous
         ids : list of n int or str
+            No other shard may have them; this is not checked.
 
         Raises
         ------
         DataError
             A value is not finite, a norm exceeds `max_norm`, or the numbers of rows and ids differ.
         DuplicateIdError
-            An id is given twice, or this shard has it. (That no two shards have the same id is for the caller to see to.)
+            An id is given twice, or is present in this shard.
         IdKindError
-            The ids are of another kind than those held.
+            The ids are of another kind than those of the shard.
 
-        Nothing was added then.
+        After an error the shard is as it was.
         """
     def take(self, rows: bytes) -> None:
-        """Take rows in that came out of a shard (`rows`, `rows_of`, `smallest`): the very same rows, without rounding again.
+        """Add rows from a message of another shard (`rows`, `rows_of`, `smallest`). They are not rounded again.
 
         Raises
         ------
         ModelFileError
-            The message is damaged, or does not have rows of this model.
+            The message is damaged, or contains no rows of this model.
         DuplicateIdError, IdKindError, DataError
             As `add`.
         """
     def remove(self, ids: _Ids) -> _Ids:
-        """Overwrite those of these rows that the shard holds, and return their ids. Others are left out silently. The time
-        does not depend on the number of rows held, but for a rare pass when a list of nearest rows is used up.
+        """Remove and overwrite the rows with these ids that are in this shard.
 
-        Ids of the other kind than those held are not here either.
-        """
-    def has(self, ids: _Ids) -> list[bool]:
-        """Return for each id whether its row is here."""
-    def ids(self) -> NDArray[np.int64] | list[str]:
-        """Return the ids, ascending. Without rows, an empty array."""
-    def labels(self, ids: _Ids) -> NDArray[np.int32]:
-        """Return the clusters of rows, by id.
-
-        Raises
-        ------
-        UnknownIdError
-            A row is not here.
-        ParameterError
-            The rows are not assigned (`frame` is None).
-        """
-    def smallest(self, after: bytes | None, count: int) -> bytes:
-        """Return the `count` rows of smallest place behind a mark, or all of fewer, in order of place: candidates for the
-        panel, as a message. The time does not depend on the number of rows held, but for a rare pass over their keys.
-
-        Parameters
-        ----------
-        after : bytes or None
-            What `Coordinator.mark` returned before the update; None from the start (for `Coordinator.fit`, with
-            `count=panel`).
-        count : int
-        """
-    def candidates(self, ids: _Ids, mark: bytes | None) -> bytes:
-        """Return those of these rows that are to come onto the panel because their places are before the mark; all of them,
-        but at most `panel`, if it is None. Ask for the ids that were added. Ids that are not here are left out.
+        The time does not depend on the number of rows. Only if a list of nearest rows is used up, one pass is needed.
 
         Parameters
         ----------
         ids : list of int or str
+            Unknown ids are ignored.
+
+        Returns
+        -------
+        list of int or str
+            The ids of the removed rows.
+        """
+    def has(self, ids: _Ids) -> list[bool]:
+        """Return for each id whether its row is in this shard."""
+    def ids(self) -> NDArray[np.int64] | list[str]:
+        """Return the ids in ascending order; an empty array without rows."""
+    def labels(self, ids: _Ids) -> NDArray[np.int32]:
+        """Return the clusters of rows.
+
+        Raises
+        ------
+        UnknownIdError
+            A row is not in this shard.
+        DataError
+            The rows are not assigned (`frame` is None).
+        """
+    def smallest(self, after: bytes | None, count: int) -> bytes:
+        """Return the rows that are next for the panel: those of smallest place after a mark, in this order.
+
+        The time does not depend on the number of rows. A pass over the ids is needed the first time, and when the
+        known next rows are used up.
+
+        Parameters
+        ----------
+        after : bytes or None
+            From `Coordinator.mark`, before the update. None for all rows, as `Coordinator.fit` needs them, with
+            `count=panel`.
+        count : int
+            Number of rows; if there are fewer, all are returned.
+        """
+    def candidates(self, ids: _Ids, mark: bytes | None) -> bytes:
+        """Return the rows with these ids that belong on the panel if they were just added: those up to the mark.
+
+        Parameters
+        ----------
+        ids : list of int or str
+            The added ids. Unknown ids are ignored.
         mark : bytes or None
-            What `Coordinator.mark` returned before the update.
+            From `Coordinator.mark`, before the update. None for all rows. At most `panel` rows are returned.
         """
     def assign(self, centres: bytes) -> None:
-        """Align the rows to the model's exponent, and assign them to the model's centres. From then on rows that come and go
-        are followed. Does nothing if they are assigned to these already.
+        """Assign the rows to the model's centres. Rows that are added or removed later are followed.
+
+        If the rows are assigned to these centres already, nothing is done.
 
         Parameters
         ----------
         centres : bytes
-            What `Coordinator.frame_message` returns.
+            From `Coordinator.frame_message`.
 
         Raises
         ------
         ModelFileError
             The message is damaged, or of a model with other parameters.
         ParameterError
-            A row here has a larger exponent than the message's: the coordinator was not told of all rows.
+            A row has a larger exponent than the model: the coordinator does not know the part of this shard.
         """
     def part(self, nearest: int = 1) -> bytes:
-        """Return the shard's part of the model, as a message for `merge_parts`: its number of rows, the largest exponent,
-        the hash of the rows and, if they are assigned, the number of rows in each cluster, the sum of squared distances and
-        the `nearest` (1 to 64) nearest rows of each cluster by id. Its size does not depend on the number of rows.
+        """Return the shard's part of the model, for `merge_parts`. Its size does not depend on the number of rows.
+
+        It contains the number of rows, their largest exponent and their hash. If they are assigned, it also contains
+        the number of rows of each cluster, the sum of the squared distances, and the nearest rows of each cluster.
+
+        Parameters
+        ----------
+        nearest : int
+            Number of nearest rows of each cluster, from 1 to 64.
 
         Raises
         ------
         ParameterError
-            `nearest` is not from 1 to 64.
+            `nearest` is out of its range.
         """
     def rows(self, start: int, stop: int) -> bytes:
-        """Return the rows from position `start` to `stop` (exclusive, cut to `n_rows`) as a message, to be sent to another
-        shard (`take`) or to `Coordinator.gather`. Positions are stable as long as no row comes or goes."""
+        """Return the rows at the positions `start` to `stop - 1`, for `take` and `Coordinator.gather`.
+
+        Positions stay the same until a row is added or removed. Those from `n_rows` on are ignored.
+        """
     def rows_of(self, ids: _Ids) -> bytes:
-        """Return rows by id as a message.
+        """Return the rows with these ids, for `take` and `Coordinator.gather`.
 
         Raises
         ------
         UnknownIdError
-            A row is not here.
+            A row is not in this shard.
         """
 
 @final
 class Coordinator:
-    """What is left of a model whose rows lie in shards: the rows of the panel, all that follows from them, and the sums of
-    the shards' parts. Its results have the same values, and `digest` the same bits, as a `Model` of all rows.
+    """The rest of a model whose rows are in shards: the rows of the panel, and the sum of the shards' parts.
 
-    A fit: `fit` with what `Shard.smallest(None, panel)` and `Shard.part` of all shards return; then `Shard.assign` on all
-    shards; then `complete` with the merged parts.
+    All results equal those of a `Model` of all rows, and `digest` has the same bits.
 
-    An update, of any removals and additions together. (1) Note `mark`, and `on_panel` of the ids that go. (2) On the shards:
-    `remove`, `add`, `candidates` (of the added ids, with the mark), `part`; and `smallest` with the mark and as many rows as
-    there are in `on_panel`, if there are any. (3) `exchange` with all this. (4) If it says that the centres moved: `assign` on
-    all shards, and `complete` with the merged parts.
+    A fit: call `fit` with what `smallest(None, panel)` and `part` of all shards return. Then call `assign` on all
+    shards, and `complete` with their merged parts.
+
+    An update, of any removals and additions at once:
+
+    1. Get `mark`, and `on_panel` of the ids to remove.
+    2. On the shards: `remove`, `add`, then `candidates` of the added ids with the mark, and `part`. If `on_panel`
+       returned any ids, also `smallest` with the mark and as many rows.
+    3. Call `exchange` with all of these.
+    4. If the centres moved: `assign` on all shards, and `complete` with their merged parts.
 
     Raises
     ------
     ParameterError
-        A parameter is out of its range, or `panel` is None: then all rows would have to be here.
+        A parameter is out of its range, or `panel` is None: then all rows would have to be in one place.
     """
 
     def __new__(
@@ -323,11 +353,11 @@ class Coordinator:
         cache_bytes: int | None,
     ) -> Self: ...
     def parameters(self) -> bytes:
-        """Return the parameters as a message, for `Shard`."""
+        """Return the parameters as a message for `Shard`."""
     def params(self) -> _Params:
         """Return the parameters as `Model.params` does."""
     def fit(self, candidates: list[bytes], part: bytes) -> UpdateReport:
-        """Begin anew, with the rows of smallest place of all shards. `Shard.assign` on all shards must follow.
+        """Start anew with the rows of smallest place of all shards. `assign` on all shards and `complete` must follow.
 
         Parameters
         ----------
@@ -341,72 +371,80 @@ class Coordinator:
         ModelFileError
             A message is damaged.
         DataError
-            The candidates are too few for the number of rows in the parts, or a row has a larger exponent than these.
+            There are too few candidates, or the parts do not contain them.
         DuplicateIdError
             Two shards have the same id.
         IdKindError
-            The ids of the shards are of different kinds.
+            The shards have ids of different kinds.
 
-        The coordinator is then as it was.
+        After an error the coordinator is as it was.
         """
     def mark(self) -> bytes | None:
-        """Return place and id of the panel's last row: a row comes onto the panel only if it is before it. None if the panel
-        is not full: then all rows are on it, and every row that is added comes onto it."""
+        """Return the place and the id of the panel's last row.
+
+        As long as no row leaves the panel, a row after the mark cannot get onto it. None if the panel is not full:
+        then every row is on it.
+        """
     def on_panel(self, ids: _Ids) -> _Ids:
         """Return those of these ids whose rows are on the panel."""
     def panel_ids(self) -> NDArray[np.int64] | list[str]:
-        """Return the ids of all rows on the panel, ascending."""
+        """Return the ids of all rows on the panel in ascending order."""
     def exchange(self, leaving: _Ids, candidates: list[bytes], part: bytes) -> tuple[UpdateReport, bool]:
-        """Take a change of the rows in that the shards have made already, in one update. It overwrites what leaves.
+        """Update the model after the shards have changed. Rows that leave the panel are overwritten.
 
         Parameters
         ----------
         leaving : list of int or str
-            The ids that were removed. Those that are not on the panel are passed over.
+            The removed ids, on the panel or not.
         candidates : list of bytes
-            What `Shard.candidates` and `Shard.smallest` returned. A row may occur in several of them, and rows that are
-            not needed do no harm.
+            From `Shard.candidates` and `Shard.smallest`. A row may be in several messages, and there may be more rows
+            than needed.
         part : bytes
             The merged parts of all shards after the change.
 
         Returns
         -------
         report : UpdateReport
-            `n_removed` and `n_added` are the rows that leave the panel and come onto it.
+            `n_removed` and `n_added` count the rows that left the panel and came onto it.
         moved : bool
-            Whether the shards have to assign their rows anew, and `complete` must be called. If not, the model is complete
-            with `part`.
+            True if the shards must assign their rows again, and `complete` must follow. If False, the model is
+            complete.
 
         Raises
         ------
         ModelFileError, DuplicateIdError, IdKindError
             As `fit`.
         DataError
-            As `fit`. The message says how many rows after the mark are missing: ask all shards for as many (`smallest`).
+            As `fit`. If rows are missing, the message says how many to request with `smallest`.
 
-        The coordinator is then as it was.
+        After an error the coordinator is as it was.
         """
     @property
     def frame(self) -> bytes:
-        """The present centres and exponent, as 32 bytes to compare with `Shard.frame`."""
+        """The hash of the centres and the exponent, 32 bytes. Compare it with `Shard.frame`."""
     def frame_message(self) -> bytes:
-        """Return the present centres and exponent as a message, for `Shard.assign`."""
+        """Return the centres and the exponent as a message for `Shard.assign`."""
     def complete(self, part: bytes) -> None:
-        """Take in the merged parts of all shards, assigned to the present centres. With more `nearest` rows, `nearest` can
-        be asked for as many.
+        """Take the merged parts of all shards, assigned to the present centres.
+
+        Parameters
+        ----------
+        part : bytes
+            With more nearest rows, `nearest` can return as many.
 
         Raises
         ------
         ModelFileError
             The message is damaged.
         DataError
-            A part is not assigned to the present centres, or has not the number of rows or the exponent that `fit` or
-            `exchange` was told.
+            A part is not assigned to the present centres, or the rows are not those of the last `fit` or `exchange`.
         """
     @property
     def is_complete(self) -> bool:
-        """Whether the results are those of all rows. Until then what follows from all rows raises a `DataError`: `inertia`,
-        `counts`, `resolution`, `exemplars`, `nearest` and `digest`."""
+        """Whether the model includes the parts of all shards.
+
+        If not, `inertia`, `counts`, `resolution`, `exemplars`, `nearest` and `digest` raise a `DataError`.
+        """
     @property
     def n_rows(self) -> int:
         """Number of rows of all shards."""
@@ -417,16 +455,16 @@ class Coordinator:
     @property
     def resolution(self) -> float: ...
     def counts(self) -> NDArray[np.int64]:
-        """Return the number of rows in each cluster."""
+        """Return the number of rows of each cluster."""
     def centres(self) -> NDArray[np.float64]: ...
     def exemplars(self) -> list[int | str | None]: ...
     def nearest(self, count: int) -> list[list[int | str]]:
-        """Return the ids of the `count` rows nearest to each centre, or of all its rows.
+        """Return for each cluster the ids of the `count` rows nearest to its centre, or of all its rows.
 
         Raises
         ------
         DataError
-            The parts were asked for fewer (`Shard.part(nearest=count)`, `merge_parts`, `complete`).
+            The parts have fewer. Request them with `Shard.part(nearest=count)`, merge them, and call `complete`.
         """
     def seeds(self) -> list[int | str]: ...
     def proposals(self) -> list[list[int] | list[str]]: ...
@@ -434,21 +472,29 @@ class Coordinator:
     def transform(self, x: _Rows) -> NDArray[np.float64]: ...
     def nearest_square_distances(self, x: _Rows) -> NDArray[np.float64]: ...
     def digest(self) -> str:
-        """Return the digest, in hex: that of a `Model` of all rows."""
+        """Return the digest in hex. A `Model` of all rows has the same."""
     def gather(self, rows: list[bytes], n_threads: int | None, cache_bytes: int | None) -> Model:
-        """Return a `Model` of all rows, from the messages of all shards (`Shard.rows`): its file has the same bytes as one
-        that was fitted in one process.
+        """Return a `Model` of all rows. Its file has the same bytes as that of a model that was fitted in one process.
+
+        Parameters
+        ----------
+        rows : list of bytes
+            From `Shard.rows`, of all shards.
+        n_threads, cache_bytes : int or None
+            As of `Model`.
 
         Raises
         ------
-        ModelFileError, DuplicateIdError, IdKindError, DataError
-            As `fit`; also if there are more or fewer rows than `n_rows`.
+        ModelFileError, DuplicateIdError, IdKindError
+            As `fit`.
+        DataError
+            There are more or fewer rows than `n_rows`.
         """
     def to_bytes(self) -> bytes:
         """Return the state: the parameters, the rows of the panel, and the merged parts."""
     @staticmethod
     def from_bytes(data: bytes, n_threads: int | None, cache_bytes: int | None) -> Coordinator:
-        """Take the state up again.
+        """Restore a coordinator from its state.
 
         Raises
         ------
@@ -458,24 +504,27 @@ class Coordinator:
     def __reduce__(self) -> tuple[object, tuple[bytes, int | None, int | None]]: ...
 
 def merge_parts(parts: list[bytes]) -> bytes:
-    """Merge parts of shards, in any order; parts of several may be merged again.
+    """Merge parts of shards, in any order. Merged parts can be merged again.
 
     Raises
     ------
     ModelFileError
-        A part is damaged, or of a model with another number of clusters.
+        The list is empty, a part is damaged, or the parts are of models with different parameters.
     IdKindError
-        The ids of the shards are of different kinds.
+        The shards have ids of different kinds.
+    DuplicateIdError
+        A row is in two parts. This is noticed only if it is among the nearest rows of both.
     DataError
-        The rows are too many: a sum of their squared distances reaches 2^63.
+        A sum of squared distances reaches 2^63, which needs more than 2^31 rows.
     """
 
 def read_part(part: bytes) -> _Part:
-    """Read a part.
+    """Return the contents of a part.
 
-    `row_hash` (2048 bytes) is the sum of the hashes of the rows: equal for equal sets of rows. `frame` and what follows are
-    None if the rows are not assigned to the same centres. `loss` is the sum of the squared distances, and `nearest` has the
-    squared distance and the id of the nearest rows of each cluster, in units of the fixed point.
+    `row_hash` (2048 bytes) is the sum of the hashes of the rows, which depends on the set of the rows alone. `frame`
+    and the rest are None if the rows are not all assigned to the same centres. `loss` is the sum of the squared
+    distances. `nearest` contains the squared distance and the id of the nearest rows of each cluster. Distances are in
+    units of the fixed point.
 
     Raises
     ------

@@ -170,7 +170,7 @@ class ServerError(EraseError, ConnectionError):
 
 
 class PartError(EraseError, ValueError):
-    """A part of a `DistributedQKMeans` cannot be read, is not a table of rows, or no longer has the rows that it had."""
+    """A part of a `DistributedQKMeans` cannot be read, is not a table of rows, or has other rows than it had."""
 
 
 class WorkerLostError(EraseError, ConnectionError):

@@ -12,6 +12,19 @@
 (True, 1)
 """
 
-from erase_core.distributed.model import DistributedQKMeans
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+if _TYPE_CHECKING:
+    from erase_core.distributed.model import DistributedQKMeans
 
 __all__ = ["DistributedQKMeans"]
+
+
+def __getattr__(name: str) -> object:
+    # Imported on first use: workers import this package, too, and do not need scikit-learn.
+    if name != "DistributedQKMeans":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from erase_core.distributed.model import DistributedQKMeans
+
+    globals()[name] = DistributedQKMeans
+    return DistributedQKMeans

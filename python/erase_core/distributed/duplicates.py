@@ -1,9 +1,10 @@
-"""Ids that two shards have. Each shard finds its own; here the ids of different shards are compared, in bounded memory."""
+"""Ids that two shards have: each shard finds its own. Ids of different shards are compared here, in bounded memory."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,8 +22,8 @@ SHOWN = 5
 def check_all(shards: Shards, n_rows: int) -> None:
     """Check that no two shards have the same id.
 
-    If the ids of parts are integers in ranges that do not overlap, this is seen from the ranges. Otherwise the shards send
-    64-bit keys of their ids, one window of the keys' range after the other.
+    If the ids of parts are integers in ranges that do not overlap, the ranges show it. Otherwise the shards send 64-bit
+    keys of their ids, one window of the keys' range after the other.
 
     Raises
     ------
@@ -49,7 +50,7 @@ def _are_apart(shards: Shards) -> bool:
     ranges = sorted(
         (each.least, each.largest) for each in loaded if each.least is not None and each.largest is not None
     )
-    apart = all(before[1] < after[0] for before, after in zip(ranges, ranges[1:], strict=False))
+    apart = all(before[1] < after[0] for before, after in pairwise(ranges))
     return len(ranges) == len(loaded) and apart
 
 

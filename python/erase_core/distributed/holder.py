@@ -90,7 +90,7 @@ class Holder:
             self._added += ids
             n_rows += len(rows)
             if isinstance(ids[0], int):
-                least, largest = min(least, *cast("list[int]", ids)), max(largest, *cast("list[int]", ids))
+                least, largest = min(least, *ids), max(largest, *ids)
         change = hashlib.sha256((_row_hash(self._shard) - before).tobytes()).digest()
         return Loaded(n_rows, change, *((least, largest) if least <= largest else (None, None)))
 
@@ -114,7 +114,8 @@ class Holder:
     def _without_gone(self, number: int, ids: Ids, rows: NDArray[np.floating]) -> tuple[Ids, NDArray[np.floating]]:
         if not self._gone:
             return ids, rows
-        kept = [at for at, id_ in enumerate(ids) if self._gone.get(id_, -1) <= number]
+        gone: Mapping[Any, int] = self._gone
+        kept = [at for at, id_ in enumerate(ids) if gone.get(id_, -1) <= number]
         if len(kept) == len(ids):
             return ids, rows
         return [ids[at] for at in kept], np.ascontiguousarray(rows[kept])  # type: ignore[return-value]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from time import perf_counter
 from types import TracebackType
@@ -18,14 +17,13 @@ from sklearn.utils.validation import check_array
 from erase_core import checks
 from erase_core._core import Coordinator, UpdateReport, merge_parts
 from erase_core.distributed import arguments
-from erase_core.distributed.duplicates import check_added, check_all
+from erase_core.distributed.clustering import Clustering
 from erase_core.distributed.engines.choosing import engine_of
 from erase_core.distributed.engines.protocol import Engine, Traffic
-from erase_core.distributed.holder import Id
-from erase_core.distributed.parts import Columns, Ids, parts_of
-from erase_core.distributed.saving import Folder, State, described, hashes_of
-from erase_core.distributed.shards import Shards, names
-from erase_core.errors import IdKindError, ModelFileError, ParameterError, PartError
+from erase_core.distributed.parts import Columns, parts_of
+from erase_core.distributed.saving import Folder, State
+from erase_core.distributed.shards import Shards
+from erase_core.errors import ParameterError
 from erase_core.kmeans import QKMeans, core_parameters
 from erase_core.resolution import warn_if_coarse
 
@@ -37,7 +35,6 @@ __all__ = ["DistributedQKMeans"]
 MAX_SHARDS = 2**16
 # Rows that `gather` asks a shard for at once.
 ROWS = 2**14
-NOTHING = ". Nothing was removed."
 
 
 class DistributedQKMeans:
@@ -82,8 +79,7 @@ class DistributedQKMeans:
     See docs/distributed.md.
     """
 
-    _coordinator: Coordinator
-    _shards: Shards
+    _clustering: Clustering
 
     def __init__(
         self,
@@ -116,13 +112,6 @@ class DistributedQKMeans:
         self.n_threads = n_threads
         self.cache_bytes = cache_bytes
         self._engine: Engine | None = None
-        # A removal that has begun, and must be done again from the beginning because a worker was lost.
-        self._pending: Ids | None = None
-        # Whether parts came in that do not belong to the model.
-        self._to_undo = False
-        self._folder: Folder | None = None
-        # What the folder has of the shards.
-        self._noted: dict[str, Any] = {}
         self._columns: Columns = ("id", "vector")
 
     # ---- rows ----
@@ -136,8 +125,8 @@ class DistributedQKMeans:
 
             - the path of a ``.npy`` file of rows, with a file ``NAME.ids.npy`` of ids beside it, or without ids;
             - the path of a ``.npz`` or ``.parquet`` file with ids and vectors, named by `columns`;
-            - a pair ``(ids, array)``, or an array of rows without ids: rows in this process, which are sent to a worker;
-            - a dask array, data frame or delayed object, whose pieces are computed in the processes that hold the shards.
+            - a pair ``(ids, array)``, or an array of rows without ids, which are sent to a worker;
+            - a dask array, data frame or delayed object. The processes that hold the shards compute its pieces.
 
             Workers must be able to read the paths. If no part has ids, rows are numbered from 0 on, in the order of the
             parts.
@@ -166,23 +155,15 @@ class DistributedQKMeans:
         shards = Shards(engine, n_shards, *limits)
         try:
             measured = shards.measure(given)
-            n_features = arguments.width(measured, given)
-            seed = checks.seed(self.random_state)
+            n_features, seed = arguments.width(measured, given), checks.seed(self.random_state)
             coordinator = self._new(core_parameters(self, n_features), n_features, seed)
-            shards.open(coordinator.parameters(), n_features)
-            shards.stage(given, arguments.numbering(measured, given, 0))
-            shards.load()
-            n_rows = sum(each.n_rows for each in shards.loaded if each is not None)
-            if n_rows < self.n_clusters:
-                raise ParameterError(f"n_samples={n_rows} should be >= n_clusters={self.n_clusters}")
-            check_all(shards, n_rows)
-            _fit(coordinator, shards)
+            clustering = Clustering(coordinator, shards)
+            clustering.fit(given, arguments.numbering(measured, given, 0), self.n_clusters)
         except BaseException:
             shards.close()
             raise
-        self._replace(coordinator, shards, seed)
+        self._replace(clustering, coordinator)
         self._columns = columns
-        self._folder = None
         warn_if_coarse(coordinator)
         return self
 
@@ -192,12 +173,20 @@ class DistributedQKMeans:
             raise ParameterError("panel must be 'auto' or an integer: with None, all rows would have to be here")
         return Coordinator(n_features, **(dict(parameters) | {"seed": seed}))
 
-    def _replace(self, coordinator: Coordinator, shards: Shards, seed: int) -> None:
-        if hasattr(self, "_shards"):
-            self._shards.close()
-        self._coordinator, self._shards, self.seed_ = coordinator, shards, seed
-        self.n_features_in_ = coordinator.params()["n_features"]
-        self._pending, self._to_undo = None, False
+    def _replace(self, clustering: Clustering, coordinator: Coordinator) -> None:
+        if hasattr(self, "_clustering"):
+            self._clustering.close()
+        self._clustering = clustering
+        params = coordinator.params()
+        self.seed_, self.n_features_in_ = params["seed"], params["n_features"]
+
+    def _fitted(self) -> Clustering:
+        if not hasattr(self, "_clustering"):
+            raise NotFittedError("This DistributedQKMeans instance is not fitted yet. Call 'fit' first.")
+        return self._clustering
+
+    def _settled(self) -> tuple[Coordinator, Shards]:
+        return self._fitted().settled()
 
     def add(self, parts: Any) -> UpdateReport:
         """Add the rows of further parts. The model then equals a fit on all rows. If it fails, nothing was added.
@@ -220,30 +209,17 @@ class DistributedQKMeans:
             A worker died, and its rows cannot be read again. Nothing was added. See `restore`.
         """
         started = perf_counter()
-        coordinator, shards = self._settled()
-        given = parts_of(parts, self._columns)
-        measured = shards.measure(given)
-        firsts = arguments.numbering(measured, given, self._next_id) if given else []
-        before, n_before, n_parts = coordinator.resolution, coordinator.n_rows, len(shards.parts)
-        with self._undone_on_error():
-            shards.stage(given, firsts)
-            shards.load()
-            check_added(shards)
-            changes = shards.ask("change", [], coordinator.mark(), 0, False)
-            candidates = [message for change in changes for message in change.candidates]
-            report, moved = coordinator.exchange([], candidates, shards.merged(changes))
-        shards.settle([change.part for change in changes])
-        self._finish(moved)
-        shards.ask("settle")
-        self._note_done(described(shards, n_parts))
+        coordinator, _ = self._settled()
+        before, n_before = coordinator.resolution, coordinator.n_rows
+        report = self._clustering.add(parts_of(parts, self._columns))
         warn_if_coarse(coordinator, before)
         return _report(report, coordinator.n_rows - n_before, 0, started)
 
     def remove(self, ids: int | str | Iterable[int] | Iterable[str]) -> UpdateReport:
         """Remove rows, and overwrite the memory that held them. The model then equals a fit on the other rows.
 
-        If the row is not on the panel, this takes one message to each shard and back, at once. The rows stay in files that
-        they were read from: remove them there, too. They are left out whenever the files are read again.
+        If the row is not on the panel, this takes one message to each shard and back, at once. Rows stay in the files from
+        which they were read: remove them there, too. They are left out whenever the files are read again.
 
         Parameters
         ----------
@@ -265,85 +241,11 @@ class DistributedQKMeans:
             A worker died, and its rows cannot be read again. `restore` takes them, and completes the removal.
         """
         started = perf_counter()
-        coordinator, shards = self._settled()
-        which = self._of_kind(checks.distinct_ids(ids))
+        coordinator, _ = self._settled()
         before, n_before = coordinator.resolution, coordinator.n_rows
-        on_panel = set(coordinator.on_panel(which)) if which else set()
-        unsure = [id_ for id_ in which if id_ not in on_panel]
-        if len(which) > 1 and unsure:
-            arguments.check_known(unsure, np.any(shards.ask("has", unsure), axis=0), NOTHING)
-        self._note({"remove": which})
-        self._pending = which
-        report = self._remove_pending(again=False)
-        if coordinator.n_rows == n_before and which:
-            self._note({"undo": True})
-            arguments.check_known(which, [False], NOTHING)
-        self._note_done()
+        report = self._clustering.remove(checks.distinct_ids(ids))
         warn_if_coarse(coordinator, before)
         return _report(report, 0, n_before - coordinator.n_rows, started)
-
-    def _remove_pending(self, *, again: bool) -> UpdateReport:
-        """Do, or do once more, what `_pending` says. Nothing but this can follow a removal that was interrupted."""
-        coordinator, shards, which = self._coordinator, self._shards, cast("Ids", self._pending)
-        on_panel = coordinator.on_panel(which)
-        changes = shards.ask("change", which, coordinator.mark(), len(on_panel), again)
-        candidates = [message for change in changes for message in change.candidates]
-        report, moved = coordinator.exchange(which, candidates, shards.merged(changes))
-        removed = which if again else [id_ for change in changes for id_ in change.removed]
-        shards.settle([change.part for change in changes], removed)
-        self._pending = None
-        self._finish(moved)
-        return report
-
-    def _finish(self, moved: bool) -> None:
-        """Let the shards assign their rows, if the centres moved."""
-        if moved:
-            _assign(self._coordinator, self._shards)
-
-    def _settled(self) -> tuple[Coordinator, Shards]:
-        """Return coordinator and shards. An update that was interrupted is undone or completed first."""
-        if not hasattr(self, "_coordinator"):
-            raise NotFittedError("This DistributedQKMeans instance is not fitted yet. Call 'fit' first.")
-        if not self._shards.records:
-            raise ParameterError("the model is closed. Fit again, or resume it from its folder.")
-        if self._to_undo:
-            self._undo()
-        if self._pending is not None:
-            self._remove_pending(again=True)
-            self._note_done()
-        if not self._coordinator.is_complete:
-            self._finish(True)
-            self._note_done()
-        return self._coordinator, self._shards
-
-    @contextmanager
-    def _undone_on_error(self) -> Iterator[None]:
-        self._to_undo = True
-        try:
-            yield
-        except BaseException:
-            self._undo()
-            raise
-        self._to_undo = False
-
-    def _undo(self) -> None:
-        self._shards.undo()
-        self._to_undo = False
-
-    def _next_id(self) -> int:
-        largest = [each for each in self._shards.ask("largest") if each is not None]
-        if not largest and self._coordinator.n_rows:
-            raise IdKindError("the rows have no ids. Give ids, since those of the model are strings.")
-        return max(largest, default=-1) + 1
-
-    def _of_kind(self, ids: list[Id]) -> Ids:
-        """Check that ids are of the model's kind."""
-        strings = isinstance(self._coordinator.panel_ids(), list)
-        for id_ in ids:
-            if isinstance(id_, str) != strings and self._coordinator.n_rows:
-                have, got = ("strings", "an integer") if strings else ("integers", "a string")
-                raise IdKindError(f"the ids of the model are {have}, got {got}: {id_!r}")
-        return cast("Ids", ids)
 
     # ---- workers ----
     def restore(self, parts: Any) -> Self:
@@ -366,15 +268,7 @@ class DistributedQKMeans:
         PartError
             They do not have the rows that were lost.
         """
-        if not hasattr(self, "_shards"):
-            self._settled()
-        shards = self._shards
-        lost = shards.lost()
-        missing = sorted(n for record in lost for n in record.numbers if not shards.parts[n].rereadable)
-        given = arguments.matched(missing, [shards.parts[n] for n in missing], parts_of(parts, self._columns))
-        for record in lost:
-            shards.recover(record, given)
-        self._settled()
+        self._fitted().restore(parts_of(parts, self._columns))
         return self
 
     def redistribute(self, n_shards: int | None = None) -> Self:
@@ -390,26 +284,11 @@ class DistributedQKMeans:
         PartError
             There are parts that cannot be read again, or whose rows changed. The model is as it was.
         """
-        coordinator, shards = self._settled()
-        if fixed := [part for part in shards.parts if not part.rereadable]:
-            raise PartError(f"{names(fixed)}: rows that were given as arrays cannot be read again. Fit again.")
-        count = shards.engine.workers if n_shards is None else checks.integer("n_shards", n_shards, 1, MAX_SHARDS)
-        after = shards.again(count)
-        try:
-            after.open(coordinator.parameters(), self.n_features_in_)
-            after.load()
-            parts = after.ask("assign", coordinator.frame_message())
-            after.check_equal(shards, parts)
-        except BaseException:
-            after.close()
-            raise
-        after.settle(parts)
-        after.ask("settle")
-        after.frame = coordinator.frame_message()
-        self._shards = after
-        shards.close()
-        if self._folder is not None:
-            self.save(self._folder.path)
+        clustering, workers = self._fitted(), self._connected().workers
+        count = workers if n_shards is None else checks.integer("n_shards", n_shards, 1, MAX_SHARDS)
+        clustering.redistribute(count)
+        if clustering.folder is not None:
+            self.save(clustering.folder.path)
         return self
 
     @property
@@ -424,8 +303,8 @@ class DistributedQKMeans:
 
     def close(self) -> None:
         """End the shards, and free their rows. A dask client that was given stays open."""
-        if hasattr(self, "_shards"):
-            self._shards.close()
+        if hasattr(self, "_clustering"):
+            self._clustering.close()
         if self._engine is not None:
             self._engine.close()
             self._engine = None
@@ -499,7 +378,7 @@ class DistributedQKMeans:
             See `remove`.
         """
         _, shards = self._settled()
-        which = self._of_kind(checks.distinct_ids(ids))
+        which = self._clustering.of_kind(checks.distinct_ids(ids))
         labels = np.full(len(which), -1, dtype=np.int32)
         for found in shards.ask("labels", which) if which else []:
             for position, label in found:
@@ -544,10 +423,8 @@ class DistributedQKMeans:
         OSError
             The folder cannot be written.
         """
-        coordinator, shards = self._settled()
-        place = Folder(checks.path("folder", folder).absolute())
-        place.write(State.of(coordinator, shards, self._columns, (self.n_threads, self.cache_bytes)).as_json())
-        self._folder, self._noted = place, hashes_of(shards)
+        path = checks.path("folder", folder).absolute()
+        self._fitted().save(path, self._columns, (self.n_threads, self.cache_bytes))
 
     @classmethod
     def resume(cls, folder: str | os.PathLike[str], engine: Any, *, parts: Any = ()) -> Self:
@@ -573,31 +450,26 @@ class DistributedQKMeans:
         ParameterError
             `parts` are too few or too many.
         """
-        place = Folder(checks.path("folder", folder).absolute())
-        state = State.of_json(*place.read())
+        path = checks.path("folder", folder).absolute()
+        state = State.of_json(*Folder(path).read())
         model = cls._of_settings(state.settings, state.limits, engine)
         model._columns = state.columns
-        given = arguments.matched(*state.missing(), parts_of(parts, state.columns))
-        shards = Shards(model._connected(), len(state.shards), *state.limits)
+        given = parts_of(parts, state.columns)
         try:
-            seed, n_features = state.settings["seed"], state.settings["n_features"]
-            parameters = core_parameters(model, n_features)
-            coordinator = cls._new(parameters, n_features, seed)
-            shards.open(coordinator.parameters(), n_features)
-            state.fill(shards, given)
-            shards.take_up(state.shards, given)
-            _fit(coordinator, shards)
-            if coordinator.digest() != state.digest:
-                raise ModelFileError(f"{place.path}: the model has another digest than the one that was saved")
+            shards = Shards(model._connected(), len(state.shards), *state.limits)
+            try:
+                n_features = state.settings["n_features"]
+                coordinator = cls._new(core_parameters(model, n_features), n_features, state.settings["seed"])
+                clustering = Clustering(coordinator, shards)
+                clustering.take_up(state, given)
+                clustering.save(path, state.columns, state.limits)
+            except BaseException:
+                shards.close()
+                raise
         except BaseException:
-            shards.close()
             model.close()
             raise
-        model._replace(coordinator, shards, seed)
-        if state.interrupted is not None:
-            model._pending = state.interrupted
-            model._settled()
-        model.save(place.path)
+        model._replace(clustering, coordinator)
         return model
 
     @classmethod
@@ -606,38 +478,8 @@ class DistributedQKMeans:
         given |= {name: float(Fraction(*settings[name])) for name in ("epsilon", "gamma")}
         return cls(**given, random_state=settings["seed"], engine=engine, n_threads=limits[0], cache_bytes=limits[1])
 
-    def _note(self, line: Mapping[str, Any]) -> None:
-        if self._folder is not None:
-            self._folder.append(line)
 
-    def _note_done(self, added: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Note an update that is complete: parts that came in, the shards that changed, and the digest."""
-        if self._folder is not None:
-            shards = hashes_of(self._shards)
-            changed = {at: each for at, each in shards.items() if self._noted.get(at) != each}
-            self._noted = shards
-            self._note({"done": changed, "digest": self._coordinator.digest(), "add": [*added]})
-
-
-# ---- steps ----
-def _fit(coordinator: Coordinator, shards: Shards) -> None:
-    """Fit to the rows that the shards have: the first pass is over places, the second assigns the rows."""
-    answers = shards.ask("smallest", coordinator.params()["panel"])
-    parts = [part for _, part in answers]
-    coordinator.fit([candidates for candidates, _ in answers], merge_parts(parts))
-    shards.settle(parts)
-    _assign(coordinator, shards)
-    shards.ask("settle")
-
-
-def _assign(coordinator: Coordinator, shards: Shards) -> None:
-    """Let all shards assign their rows to the coordinator's centres, and complete the model with their parts."""
-    shards.frame = coordinator.frame_message()
-    parts = shards.ask("assign", shards.frame)
-    coordinator.complete(merge_parts(parts))
-    shards.settle(parts)
-
-
+# ---- reports ----
 def _report(report: UpdateReport, n_added: int, n_removed: int, started: float) -> UpdateReport:
     """Return the report of an update of all rows: the coordinator's counts rows of the panel."""
     return UpdateReport._restore(

@@ -40,10 +40,13 @@ class Part(ABC):
         For messages.
     rereadable : bool
         Whether it can be read again.
+    is_here : bool
+        Whether it can be read at this moment.
     """
 
     name: str
     rereadable: bool = True
+    is_here: bool = True
 
     @abstractmethod
     def measure(self) -> tuple[int | None, int | None]:
@@ -146,6 +149,7 @@ class ArrayPart(Part):
     rows: NDArray[np.floating]
     name: str = "an array"
     rereadable: bool = field(default=False, init=False)
+    is_here: bool = True
 
     def measure(self) -> tuple[int | None, int | None]:
         """Look at the array."""
@@ -159,7 +163,7 @@ class ArrayPart(Part):
 
     def emptied(self) -> ArrayPart:
         """Return what is kept of it: its name, and whether it had ids."""
-        return ArrayPart(None if self.ids is None else [], np.empty((0, 0)), self.name)
+        return ArrayPart(None if self.ids is None else [], np.empty((0, 0)), self.name, is_here=False)
 
 
 @dataclass
@@ -208,7 +212,8 @@ def parts_of(given: Any, columns: Columns) -> list[Part]:
     ------
     ParameterError, IdKindError, DataError
     """
-    if _is_dask(given) or isinstance(given, (str, os.PathLike, np.ndarray, tuple)):
+    is_pair = isinstance(given, tuple) and len(given) == 2 and hasattr(given[1], "shape")
+    if is_pair or _is_dask(given) or isinstance(given, (str, os.PathLike, np.ndarray)):
         given = [given]
     if not isinstance(given, Iterable):
         raise ParameterError(f"parts must be a list of parts, got {type(given).__name__}. {_WANTED}")
@@ -216,8 +221,8 @@ def parts_of(given: Any, columns: Columns) -> list[Part]:
 
 
 _WANTED = (
-    "A part is the path of a .npy, .npz or .parquet file, a pair (ids, array), an array, or a dask array, data frame or "
-    "delayed."
+    "A part is the path of a .npy, .npz or .parquet file, a pair (ids, array), an array, or a dask array, data frame "
+    "or delayed."
 )
 
 
@@ -247,7 +252,7 @@ def _lazy(given: Any, number: int, columns: Columns) -> list[Part]:
     if getattr(given, "ndim", None) == 2 and hasattr(given, "rechunk"):  # an array: a block has whole rows
         given = given.rechunk({1: -1})
     pieces = given.to_delayed() if hasattr(given, "to_delayed") else [given]
-    import cloudpickle  # comes with dask
+    import cloudpickle  # type: ignore[import-untyped] # comes with dask
 
     return [
         LazyPart(cloudpickle.dumps(piece), columns, f"part {number}, piece {index} of a dask collection")
@@ -291,9 +296,8 @@ def _of_columns(table: dict[str, Any], columns: Columns) -> Batch:
     if columns[1] not in table:
         raise PartError(f"there is no column {columns[1]!r}. Name the columns of ids and vectors by columns=.")
     ids, vectors = table.get(columns[0]), table[columns[1]]
-    if (arrow := _arrow_matrix(vectors)) is not None:
-        rows = arrow
-    else:
+    rows = _arrow_matrix(vectors)
+    if rows is None:
         rows = np.array([np.asarray(each) for each in vectors])
     if rows.ndim == 1 and len(rows) == 0:
         rows = rows.reshape(0, 0)
@@ -324,7 +328,6 @@ def _parquet(path: Path) -> Any:
 
 def _parquet_rows(file: Any) -> int:
     """Return how many rows are read at once."""
-    of_row = sum(
-        file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups)
-    ) // max(1, file.metadata.num_rows)
-    return max(1, READ // max(1, of_row))
+    groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
+    n_bytes = sum(int(group.total_byte_size) for group in groups)
+    return max(1, READ * int(file.metadata.num_rows) // max(1, n_bytes))

@@ -1,7 +1,7 @@
 """The folder of a model: its settings, its parts, ids that were removed, and hashes. It has no rows.
 
-``model.json`` is written as a whole. Every update appends two lines to ``journal.jsonl``: before the shards change, what
-it is; after that, the hashes that they have. So an update that was interrupted is known, and is done again.
+``model.json`` is written as a whole. Every update appends to ``journal.jsonl``: a removal before the shards change, and
+every update when it is complete, with the hashes that the shards have. So a removal that was interrupted is known.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class State:
     @staticmethod
     def _part(content: Mapping[str, Any]) -> Part:
         if content["path"] is None:
-            return ArrayPart(None, np.empty((0, 0)), content["name"])
+            return ArrayPart(None, np.empty((0, 0)), content["name"], is_here=False)
         ids, vectors = content["columns"]
         return FilePart(Path(content["path"]), (ids, vectors))
 

@@ -257,10 +257,13 @@ class Shards:
             record.part = part or record.part
             record.numbers += record.staged
             record.staged = []
+        self.gone.update(dict.fromkeys(removed, len(self.parts)))
+
+    def forget_arrays(self) -> None:
+        """Drop rows that were given as arrays. From here on they are with their holders only."""
         for number, each in enumerate(self.parts):
             if isinstance(each, ArrayPart):
                 self.parts[number] = each.emptied()
-        self.gone.update(dict.fromkeys(removed, len(self.parts)))
 
     def merged(self, changes: Iterable[Change]) -> bytes:
         """Return the part of the model of all rows, after changes that are not settled."""
@@ -312,7 +315,7 @@ class Shards:
         PartError
             The rows are not those that the shard had.
         """
-        missing = [n for n in record.numbers if not self.parts[n].rereadable and n not in (given or {})]
+        missing = [n for n in record.numbers if not self.parts[n].is_here and n not in (given or {})]
         if missing:
             raise WorkerLostError(
                 f"worker {record.place.name} is lost, with the rows of {names(self.parts[n] for n in missing)}, which "

@@ -52,6 +52,10 @@ impl Centres {
         self.biases.len()
     }
 
+    pub(crate) fn dim(&self) -> usize {
+        self.dim
+    }
+
     pub(crate) fn centre(&self, j: usize) -> &[i16] {
         &self.padded(j)[..self.dim]
     }

@@ -15,11 +15,11 @@ use crate::wipe::Wiped;
 
 const MAGIC: &[u8; 8] = b"eraseqkm";
 const VERSION: u32 = 2;
-const CHECKSUM_LEN: usize = 32;
+pub(crate) const CHECKSUM_LEN: usize = 32;
 /// Added to the kind of projection where a center follows.
 const HAS_CENTER: u8 = 4;
 /// Largest exponent that finite data can have, a projection's matrix included.
-const MAX_EXPONENT: i16 = 1040;
+pub(crate) const MAX_EXPONENT: i16 = 1040;
 
 impl Model {
     /// Writes the model file. Equal models give equal bytes.
@@ -28,25 +28,16 @@ impl Model {
     ///
     /// Those of the writer.
     pub fn encode(&self, out: impl Write) -> io::Result<()> {
-        let mut writer = Writer { out, hasher: blake3::Hasher::new() };
+        let mut writer = Writer::new(out);
         writer.model(self)?;
-        let checksum = writer.hasher.finalize();
-        writer.out.write_all(checksum.as_bytes())
-    }
-
-    /// The model file's first part: everything before the rows.
-    pub(crate) fn head(&self) -> Vec<u8> {
-        let mut writer = Writer { out: Vec::new(), hasher: blake3::Hasher::new() };
-        // Writing to memory cannot fail.
-        let _ = writer.head(&self.params);
-        writer.out
+        writer.finish()
     }
 
     /// Length of the model file in bytes.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
-        let ids: usize = (0..self.len()).map(|slot| self.ids.get(slot_number(slot)).encoded_len()).sum();
-        self.head().len() + 9 + ids + 2 * self.len() * (1 + self.dim()) + CHECKSUM_LEN
+        let ids: usize = (0..self.len()).map(|slot| self.held.ids.get(slot_number(slot)).encoded_len()).sum();
+        self.params.head().len() + 9 + ids + 2 * self.len() * (1 + self.dim()) + CHECKSUM_LEN
     }
 
     /// Reads a model file, and computes the model of the rows in it.
@@ -73,9 +64,43 @@ impl Model {
     }
 }
 
+impl ValidParams {
+    /// The model file's first part: everything before the rows.
+    pub(crate) fn head(&self) -> Vec<u8> {
+        let mut writer = Writer::new(Vec::new());
+        // Writing to memory cannot fail.
+        let _ = writer.head(self);
+        writer.out
+    }
+
+    /// Reads what `head` writes.
+    pub(crate) fn from_head(bytes: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader { rest: check_beginning(bytes)? };
+        let params = reader.params()?;
+        // Only what `head` writes has its bytes.
+        if reader.rest.is_empty() && params.head() == bytes {
+            Ok(params)
+        } else {
+            Err(Error::format("its parameters are not in canonical form"))
+        }
+    }
+}
+
 /// Checks what surrounds the contents: magic, version, checksum. Returns the contents.
 fn check_frame(bytes: &[u8]) -> Result<&[u8], Error> {
+    check_beginning(bytes)?;
     let head = MAGIC.len() + 4;
+    let Some(end) = bytes.len().checked_sub(CHECKSUM_LEN).filter(|&end| end >= head) else {
+        return Err(Error::format("it is truncated"));
+    };
+    if blake3::hash(&bytes[..end]).as_bytes() != &bytes[end..] {
+        return Err(Error::format("its checksum does not match: it is truncated or corrupted"));
+    }
+    Ok(&bytes[head..end])
+}
+
+/// Checks magic and version. Returns what comes after them.
+fn check_beginning(bytes: &[u8]) -> Result<&[u8], Error> {
     if bytes.len() < MAGIC.len() || bytes[..MAGIC.len()] != *MAGIC {
         return Err(Error::format("it does not begin with the magic bytes of one"));
     }
@@ -84,13 +109,7 @@ fn check_frame(bytes: &[u8]) -> Result<&[u8], Error> {
         let advice = if version > VERSION { "; a newer erase-core wrote it, update this one" } else { "" };
         return Err(Error::format(format!("its version is {version}, this software reads {VERSION}{advice}")));
     }
-    let Some(end) = bytes.len().checked_sub(CHECKSUM_LEN).filter(|&end| end >= head) else {
-        return Err(Error::format("it is truncated"));
-    };
-    if blake3::hash(&bytes[..end]).as_bytes() != &bytes[end..] {
-        return Err(Error::format("its checksum does not match: it is truncated or corrupted"));
-    }
-    Ok(&bytes[head..end])
+    Ok(&bytes[MAGIC.len() + 4..])
 }
 
 /// Compares what is written with what there is.
@@ -113,23 +132,44 @@ impl Write for Compare<'_> {
     }
 }
 
-struct Writer<W> {
+/// Writes values, and hashes them for the checksum.
+pub(crate) struct Writer<W> {
     out: W,
     hasher: blake3::Hasher,
 }
 
 impl<W: Write> Writer<W> {
-    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn new(out: W) -> Self {
+        Self { out, hasher: blake3::Hasher::new() }
+    }
+
+    /// Ends with the checksum of all that was written.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        let checksum = self.hasher.finalize();
+        self.out.write_all(checksum.as_bytes())
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.update(bytes);
         self.out.write_all(bytes)
     }
 
-    fn count(&mut self, count: usize) -> io::Result<()> {
+    pub(crate) fn count(&mut self, count: usize) -> io::Result<()> {
         // Every count of the format is bounded by 2^31.
         self.bytes(&slot_number(count).to_le_bytes())
     }
 
-    fn entries(&mut self, entries: &[i16]) -> io::Result<()> {
+    pub(crate) fn id(&mut self, id: IdRef<'_>) -> io::Result<()> {
+        match id {
+            IdRef::Int(id) => self.bytes(&id.to_le_bytes()),
+            IdRef::Str(id) => {
+                self.count(id.len())?;
+                self.bytes(id.as_bytes())
+            }
+        }
+    }
+
+    pub(crate) fn entries(&mut self, entries: &[i16]) -> io::Result<()> {
         let mut bytes = Wiped::<u8>::zeros(2 * entries.len());
         for (pair, x) in bytes.chunks_exact_mut(2).zip(entries) {
             pair.copy_from_slice(&x.to_le_bytes());
@@ -139,23 +179,17 @@ impl<W: Write> Writer<W> {
 
     fn model(&mut self, model: &Model) -> io::Result<()> {
         self.head(&model.params)?;
-        let order = model.ids.ascending();
-        self.bytes(&[u8::from(model.ids.is_str())])?;
+        let order = model.held.ids.ascending();
+        self.bytes(&[u8::from(model.held.ids.is_str())])?;
         self.bytes(&(order.len() as u64).to_le_bytes())?;
         for &slot in &order {
-            match model.ids.get(slot) {
-                IdRef::Int(id) => self.bytes(&id.to_le_bytes())?,
-                IdRef::Str(id) => {
-                    self.count(id.len())?;
-                    self.bytes(id.as_bytes())?;
-                }
-            }
+            self.id(model.held.ids.get(slot))?;
         }
         for &slot in &order {
-            self.bytes(&model.rows.own_exponent(slot as usize).to_le_bytes())?;
+            self.bytes(&model.held.rows.own_exponent(slot as usize).to_le_bytes())?;
         }
         for &slot in &order {
-            self.entries(&model.rows.kept(slot as usize))?;
+            self.entries(&model.held.rows.kept(slot as usize))?;
         }
         Ok(())
     }
@@ -196,37 +230,41 @@ impl<W: Write> Writer<W> {
 }
 
 /// Takes values off the front of a file's contents. Nothing is allocated for more than what is really there.
-struct Reader<'a> {
-    rest: &'a [u8],
+pub(crate) struct Reader<'a> {
+    pub(crate) rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], Error> {
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Error> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or_else(|| Error::format("it is truncated"))?;
         self.rest = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N)?);
         Ok(array)
     }
 
-    fn u8(&mut self) -> Result<u8, Error> {
+    pub(crate) fn u8(&mut self) -> Result<u8, Error> {
         Ok(self.array::<1>()?[0])
     }
 
-    fn u32(&mut self) -> Result<u32, Error> {
+    pub(crate) fn u32(&mut self) -> Result<u32, Error> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, Error> {
+    pub(crate) fn u64(&mut self) -> Result<u64, Error> {
         self.array().map(u64::from_le_bytes)
     }
 
     /// `count` values of `N` bytes each.
-    fn list<const N: usize, T>(&mut self, count: usize, value: impl Fn([u8; N]) -> T) -> Result<Vec<T>, Error> {
+    pub(crate) fn list<const N: usize, T>(
+        &mut self,
+        count: usize,
+        value: impl Fn([u8; N]) -> T,
+    ) -> Result<Vec<T>, Error> {
         let len = count.checked_mul(N).ok_or_else(|| Error::format("it is truncated"))?;
         let chunks = self.take(len)?.chunks_exact(N);
         let array = |chunk: &[u8]| {
@@ -278,7 +316,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn ids(&mut self, kind: u8, n: usize) -> Result<Ids, Error> {
+    pub(crate) fn ids(&mut self, kind: u8, n: usize) -> Result<Ids, Error> {
         let ids = match kind {
             0 => Ids::Int(self.list(n, i64::from_le_bytes)?),
             1 => {
@@ -292,13 +330,10 @@ impl<'a> Reader<'a> {
             }
             _ => return Err(Error::format(format!("its kind of ids is {kind}, this software knows 0 and 1"))),
         };
-        if (1..n).any(|i| ids.get(i - 1) >= ids.get(i)) {
-            return Err(Error::format("its ids are not in ascending order"));
-        }
         Ok(ids)
     }
 
-    fn batch(&mut self, params: &ValidParams, n: usize) -> Result<Batch, Error> {
+    pub(crate) fn batch(&mut self, params: &ValidParams, n: usize) -> Result<Batch, Error> {
         let dim = params.dim();
         let exponents: Vec<i16> = self.list(n, i16::from_le_bytes)?;
         let mantissas = Wiped::from(self.list(n.saturating_mul(dim), i16::from_le_bytes)?);
@@ -318,6 +353,9 @@ impl<'a> Reader<'a> {
         let n = usize::try_from(self.u64()?).ok().filter(|&n| i32::try_from(n).is_ok());
         let n = n.ok_or_else(|| Error::format("it has more rows than are supported"))?;
         let ids = self.ids(kind, n)?;
+        if (1..n).any(|i| ids.get(i - 1) >= ids.get(i)) {
+            return Err(Error::format("its ids are not in ascending order"));
+        }
         let batch = self.batch(&params, n)?;
         Ok((params, ids, batch))
     }

@@ -22,7 +22,7 @@ impl Derived<'_> {
     /// Plans what an update of the rows does, first to the panel and then to all, and applies it. `size` is the number of
     /// rows on the panel before the update, `exchange` what it does to them.
     pub(crate) fn update(
-        mut self,
+        self,
         rows: &Rows,
         ids: &IdTable,
         size: usize,
@@ -30,7 +30,12 @@ impl Derived<'_> {
         all: &Population<'_>,
     ) -> Update {
         let (ids_coming, rows_coming) = exchange.comers(all, rows.exponent());
-        let panel = &Population::without(rows, ids, size, &exchange.leaving).with(&ids_coming.0, rows_coming);
+        let panel = Population::without(rows, ids, size, &exchange.leaving).with(&ids_coming.0, rows_coming);
+        self.follow(&panel, all)
+    }
+
+    /// The same for a panel that is given as it will be. `all` are the rows to assign: none where they lie elsewhere.
+    pub(crate) fn follow(mut self, panel: &Population<'_>, all: &Population<'_>) -> Update {
         let of_panel = self.prepare(panel, all);
         let plan = (panel.changes() > 0).then(|| self.fit.plan(of_panel));
         self.finish(plan, of_panel, all)
@@ -71,7 +76,8 @@ impl Derived<'_> {
     where
         Self: 'p,
     {
-        let (clusters, max_iter) = (self.params.clusters(all.len()), self.params.max_iter as usize);
+        // Of the panel, which has as many rows as there are clusters at the least: all rows may lie elsewhere.
+        let (clusters, max_iter) = (self.params.clusters(panel.len()), self.params.max_iter as usize);
         let kept = self.resources.cache.budget(all.len(), panel.len(), all.dim(), clusters, max_iter);
         self.last.scores.keep(kept.last);
         self.fit.scores.keep(kept.steps);

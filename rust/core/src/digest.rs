@@ -2,15 +2,20 @@
 //! sum of hashes (`LtHash16`), which is drawn up when a digest is first asked for and followed from then on. Algorithm:
 //! docs/algorithm.md, section 9.
 
-use crate::ids::IdRef;
+use crate::fit::Fit;
+use crate::holding::Holding;
+use crate::ids::{IdRef, IdTable, slot_number};
 use crate::lloyd::Step;
 use crate::model::Model;
 use crate::rows::Rows;
+use crate::threads::Threads;
 use crate::wipe::Wiped;
 
 const DIGEST_LEN: usize = 32;
 /// Numbers of 16 bits in the sum.
 const WIDTH: usize = 1024;
+/// Bytes of it.
+pub(crate) const SUM_LEN: usize = 2 * WIDTH;
 /// Multiply-adds that the hash of a row costs about as much as.
 const HASH_COST: usize = 1 << 14;
 
@@ -25,11 +30,11 @@ impl std::fmt::Display for Digest {
 }
 
 /// The hash of a set of rows.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RowSum(Wiped<u16>);
 
 impl RowSum {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Wiped::zeros(WIDTH))
     }
 
@@ -50,28 +55,60 @@ impl RowSum {
         }
     }
 
-    fn merge(mut self, other: &Self) -> Self {
+    /// The hash of all rows.
+    pub(crate) fn draw_up(rows: &Rows, ids: &IdTable, threads: Threads) -> Self {
+        let parts = threads.map(rows.len(), HASH_COST, |range| {
+            let mut sum = Self::new();
+            for slot in range {
+                sum.count(rows, slot, ids.get(slot_number(slot)), 1);
+            }
+            sum
+        });
+        parts.into_iter().reduce(|merged, part| merged.merge(&part)).unwrap_or_else(Self::new)
+    }
+
+    /// The hash of the rows of both.
+    pub(crate) fn merge(mut self, other: &Self) -> Self {
         self.0.iter_mut().zip(other.0.iter()).for_each(|(a, b)| *a = a.wrapping_add(*b));
         self
     }
+
+    /// Its bytes, in their order.
+    pub(crate) fn to_bytes(&self) -> Wiped<u8> {
+        let mut bytes = Wiped::zeros(SUM_LEN);
+        for (pair, number) in bytes.chunks_exact_mut(2).zip(self.0.iter()) {
+            pair.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8; SUM_LEN]) -> Self {
+        Self(bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect::<Vec<_>>().into())
+    }
 }
 
-impl Model {
-    /// The hash of the state. The first one asked for takes a pass over the rows, the others do not.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
+/// All that a digest is of.
+pub(crate) struct State<'a> {
+    /// The model file's first part.
+    pub(crate) head: &'a [u8],
+    pub(crate) is_str: bool,
+    pub(crate) rows: u64,
+    pub(crate) sum: &'a RowSum,
+    pub(crate) fit: &'a Fit,
+    /// The ids of the panel's rows, by slot.
+    pub(crate) ids: &'a IdTable,
+    /// Counts and loss of all rows; none without rows.
+    pub(crate) result: Option<(&'a [i64], i64)>,
+}
+
+impl State<'_> {
+    /// The digest, with the id of each cluster's exemplar.
+    pub(crate) fn digest<'i>(&self, exemplars: impl Iterator<Item = Option<IdRef<'i>>>) -> Digest {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.head());
-        hasher.update(&[u8::from(self.ids.is_str())]);
-        hasher.update(&(self.len() as u64).to_le_bytes());
-        for number in self.row_sum.get_or_init(|| self.draw_up()).0.chunks(DIGEST_LEN) {
-            let mut bytes = [0; 2 * DIGEST_LEN];
-            bytes
-                .chunks_exact_mut(2)
-                .zip(number)
-                .for_each(|(pair, number)| pair.copy_from_slice(&number.to_le_bytes()));
-            hasher.update(&bytes);
-        }
+        hasher.update(self.head);
+        hasher.update(&[u8::from(self.is_str)]);
+        hasher.update(&self.rows.to_le_bytes());
+        hasher.update(&self.sum.to_bytes());
         for (number, trials) in self.fit.seeds.trials().enumerate() {
             for (slot, potential) in trials {
                 update_id(&mut hasher, self.ids.get(slot));
@@ -87,30 +124,36 @@ impl Model {
             }
             update_numbers(&mut hasher, &summary.counts);
         }
-        if let (Some(first), Some(last), Some(result)) = (steps.first(), steps.last(), self.last.summary()) {
+        if let (Some(first), Some(last), Some((counts, loss))) = (steps.first(), steps.last(), self.result) {
             update_numbers(&mut hasher, &[first.summary.loss, last.summary.loss]);
-            update_numbers(&mut hasher, &result.counts);
-            update_numbers(&mut hasher, &[result.loss]);
+            update_numbers(&mut hasher, counts);
+            update_numbers(&mut hasher, &[loss]);
         }
-        for exemplar in self.last.exemplars() {
+        for exemplar in exemplars {
             hasher.update(&[u8::from(exemplar.is_some())]);
-            if let Some(slot) = exemplar {
-                update_id(&mut hasher, self.ids.get(slot));
+            if let Some(id) = exemplar {
+                update_id(&mut hasher, id);
             }
         }
         Digest(*hasher.finalize().as_bytes())
     }
+}
 
-    /// The hash of all rows.
-    fn draw_up(&self) -> RowSum {
-        let parts = self.resources().threads.map(self.len(), HASH_COST, |range| {
-            let mut sum = RowSum::new();
-            for slot in range {
-                sum.count(&self.rows, slot, self.ids.get(crate::ids::slot_number(slot)), 1);
-            }
-            sum
-        });
-        parts.into_iter().reduce(|merged, part| merged.merge(&part)).unwrap_or_else(RowSum::new)
+impl Model {
+    /// The hash of the state. The first one asked for takes a pass over the rows, the others do not.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let Holding { ids, last, .. } = &self.held;
+        let state = State {
+            head: &self.params.head(),
+            is_str: ids.is_str(),
+            rows: self.len() as u64,
+            sum: self.held.sum(self.resources().threads),
+            fit: &self.fit,
+            ids,
+            result: last.summary().map(|result| (&*result.counts, result.loss)),
+        };
+        state.digest(last.exemplars().map(|slot| slot.map(|slot| ids.get(slot))))
     }
 }
 
@@ -118,7 +161,7 @@ fn update_id(hasher: &mut blake3::Hasher, id: IdRef<'_>) {
     match id {
         IdRef::Int(id) => hasher.update(&id.to_le_bytes()),
         IdRef::Str(id) => {
-            hasher.update(&crate::ids::slot_number(id.len()).to_le_bytes());
+            hasher.update(&slot_number(id.len()).to_le_bytes());
             hasher.update(id.as_bytes())
         }
     };

@@ -68,6 +68,9 @@ pub enum Error {
     /// Ids that are not in the model were to be removed.
     #[error("unknown {}: {}; nothing was removed", if .0.len() == 1 { "id" } else { "ids" }, summary(.0))]
     UnknownIds(Vec<String>),
+    /// Rows that are not in a shard were asked for.
+    #[error("not in this shard: {} {}; ask the shard that holds them", if .0.len() == 1 { "id" } else { "ids" }, summary(.0))]
+    NotHere(Vec<String>),
     /// String ids for a model of integer ids, or the reverse.
     #[error("ids must be {expected}, as in the model, got {got}")]
     IdKind {
@@ -90,6 +93,12 @@ pub enum Error {
     /// The model has no rows, so there is nothing to predict with.
     #[error("the model is empty: all its rows were removed; add rows before predicting")]
     Empty,
+    /// A message between shards and their coordinator that is not whole and sound, or belongs to another model.
+    #[error("not a valid message: {0}")]
+    Message(String),
+    /// What shards say does not fit together, or is not all that is needed.
+    #[error("{0}")]
+    Parts(String),
     /// A file or byte string that is not a whole, sound model of this version.
     #[error("not a valid model file: {0}")]
     Format(String),
@@ -102,6 +111,14 @@ impl Error {
 
     pub(crate) fn format(what: impl Into<String>) -> Self {
         Self::Format(what.into())
+    }
+
+    pub(crate) fn message(what: impl Into<String>) -> Self {
+        Self::Message(what.into())
+    }
+
+    pub(crate) fn parts(what: impl Into<String>) -> Self {
+        Self::Parts(what.into())
     }
 }
 

@@ -22,7 +22,7 @@ pub const MAX_NEAREST: usize = 64;
 /// One row of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Near {
-    distance: u32,
+    pub(crate) distance: u32,
     pub(crate) slot: u32,
 }
 
@@ -45,7 +45,7 @@ impl Exemplars {
         self.lists.iter().map(|list| list.first().map(|near| near.slot))
     }
 
-    /// The `count` nearest rows of each cluster, by slot, or all of fewer. Lists that are too short for it are made anew
+    /// The `count` nearest rows of each cluster, or all of fewer. Lists that are too short for it are made anew
     /// aside.
     pub(crate) fn nearest(
         &self,
@@ -54,14 +54,13 @@ impl Exemplars {
         known: Option<&Known>,
         population: &Population<'_>,
         threads: Threads,
-    ) -> Vec<Vec<u32>> {
+    ) -> Vec<Vec<Near>> {
         let of_cluster = |&rows: &i64| usize::try_from(rows).unwrap_or(0).min(count);
         let wanted: Vec<usize> = step.summary.counts.iter().map(of_cluster).collect();
         let short: Vec<bool> = self.lists.iter().zip(&wanted).map(|(list, &wanted)| list.len() < wanted).collect();
         let mut longer = Self { depth: count, lists: self.lists.clone() };
         longer.rebuild(&short, step, known, population, threads);
-        let slots = |(list, &wanted): (&Vec<Near>, &usize)| list[..wanted].iter().map(|near| near.slot).collect();
-        longer.lists.iter().zip(&wanted).map(slots).collect()
+        longer.lists.iter().zip(&wanted).map(|(list, &wanted)| list[..wanted].to_vec()).collect()
     }
 
     /// Drops a row that goes from its cluster's list.

@@ -40,6 +40,12 @@ pub struct Update {
     pub work: u64,
 }
 
+impl Update {
+    /// No row came or went.
+    pub(crate) const NONE: Self =
+        Self { added: 0, removed: 0, path: UpdatePath::Certified, first_iteration: None, work: 0 };
+}
+
 /// What an update of the panel will do.
 pub(crate) struct Plan {
     pub(crate) path: UpdatePath,

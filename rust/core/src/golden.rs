@@ -89,9 +89,10 @@ fn check_model(case: &Value, threads: Threads) {
     let model = Model::fit(params, ids(case), Matrix::F64(&floats(&case["rows"])), threads).unwrap();
     let expected = &case["expected"];
 
-    assert_eq!(i64::from(model.rows.exponent()), expected["exponent"].as_i64().unwrap(), "{name}: exponent");
-    let order = model.ids.ascending();
-    let kept = order.iter().map(|&slot| (model.rows.own_exponent(slot as usize), model.rows.kept(slot as usize)));
+    assert_eq!(i64::from(model.held.rows.exponent()), expected["exponent"].as_i64().unwrap(), "{name}: exponent");
+    let order = model.held.ids.ascending();
+    let kept =
+        order.iter().map(|&slot| (model.held.rows.own_exponent(slot as usize), model.held.rows.kept(slot as usize)));
     let (exponents, mantissas): (Vec<i16>, Vec<Vec<i16>>) = kept.map(|(own, row)| (own, row.to_vec())).unzip();
     // With max_norm what is kept of a row is the aligned one.
     if case["params"]["max_norm"].is_null() {
@@ -107,7 +108,7 @@ fn check_model(case: &Value, threads: Threads) {
     };
     assert_eq!(model.seeds().into_iter().map(as_value).collect::<Value>(), expected["seeds"], "{name}: seeds");
     let on_panel: Value =
-        order.iter().filter(|&&slot| model.is_on_panel(slot)).map(|&slot| as_value(model.ids.get(slot))).collect();
+        order.iter().filter(|&&slot| model.is_on_panel(slot)).map(|&slot| as_value(model.held.ids.get(slot))).collect();
     assert_eq!(on_panel, expected["panel"], "{name}: panel");
     let steps = expected["steps"].as_array().unwrap();
     let of_panel = model.fit.steps.iter().map(|step| (&step.summary, &step.labels[..]));

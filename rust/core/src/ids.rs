@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::wipe::Wiped;
 
 /// One id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IdRef<'a> {
     /// An integer, ordered as such.
     Int(i64),
@@ -57,6 +57,40 @@ impl std::fmt::Display for IdRef<'_> {
     }
 }
 
+/// One id by itself. It is overwritten when it is freed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum OwnedId {
+    Int(i64),
+    Str(String),
+}
+
+impl OwnedId {
+    pub(crate) fn as_ref(&self) -> IdRef<'_> {
+        match self {
+            Self::Int(id) => IdRef::Int(*id),
+            Self::Str(id) => IdRef::Str(id),
+        }
+    }
+}
+
+impl From<IdRef<'_>> for OwnedId {
+    fn from(id: IdRef<'_>) -> Self {
+        match id {
+            IdRef::Int(id) => Self::Int(id),
+            IdRef::Str(id) => Self::Str(id.to_owned()),
+        }
+    }
+}
+
+impl Drop for OwnedId {
+    fn drop(&mut self) {
+        match self {
+            Self::Int(id) => id.zeroize(),
+            Self::Str(id) => id.zeroize(),
+        }
+    }
+}
+
 /// A list of ids of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ids {
@@ -64,6 +98,61 @@ pub enum Ids {
     Int(Vec<i64>),
     /// Strings.
     Str(Vec<String>),
+}
+
+impl<'a> FromIterator<IdRef<'a>> for Ids {
+    /// Ids of one kind, that of the first; integers if there are none.
+    fn from_iter<I: IntoIterator<Item = IdRef<'a>>>(ids: I) -> Self {
+        let mut ids = ids.into_iter().peekable();
+        if matches!(ids.peek(), Some(IdRef::Str(_))) {
+            Self::Str(ids.filter_map(|id| if let IdRef::Str(id) = id { Some(id.to_owned()) } else { None }).collect())
+        } else {
+            Self::Int(ids.filter_map(|id| if let IdRef::Int(id) = id { Some(id) } else { None }).collect())
+        }
+    }
+}
+
+/// Ids that are overwritten when they are freed.
+#[derive(Debug, Clone)]
+pub(crate) struct WipedIds(pub(crate) Ids);
+
+impl WipedIds {
+    /// Takes in more, of the same kind.
+    pub(crate) fn extend(&mut self, mut more: Self) -> Result<(), Error> {
+        if self.0.is_empty() {
+            std::mem::swap(&mut self.0, &mut more.0);
+            return Ok(());
+        }
+        match (&mut self.0, &mut more.0) {
+            (_, more) if more.is_empty() => (),
+            (Ids::Int(ids), Ids::Int(more)) => {
+                let needed = ids.len() + more.len();
+                if needed > ids.capacity() {
+                    // What is outgrown is overwritten.
+                    let mut outgrown = std::mem::replace(ids, Vec::with_capacity(needed.max(2 * ids.capacity())));
+                    ids.extend_from_slice(&outgrown);
+                    outgrown.zeroize();
+                }
+                ids.extend_from_slice(more);
+            }
+            (Ids::Str(ids), Ids::Str(more)) => ids.append(more),
+            (ids, more) => return Err(Error::IdKind { expected: ids.kind(), got: more.kind() }),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn take(mut self) -> Ids {
+        std::mem::replace(&mut self.0, Ids::Int(Vec::new()))
+    }
+}
+
+impl Drop for WipedIds {
+    fn drop(&mut self) {
+        match &mut self.0 {
+            Ids::Int(ids) => ids.zeroize(),
+            Ids::Str(ids) => ids.zeroize(),
+        }
+    }
 }
 
 impl Ids {
@@ -204,7 +293,20 @@ impl IdTable {
         Ok(slots)
     }
 
-    fn check_kind(&self, ids: &Ids) -> Result<(), Error> {
+    /// The slots of those of these ids that are here, ascending and each once.
+    pub(crate) fn slots_here(&self, ids: &Ids) -> Vec<u32> {
+        let mut slots: Vec<u32> = ids.iter().filter_map(|id| self.slot(id)).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        slots
+    }
+
+    /// The ids of some slots.
+    pub(crate) fn ids_of(&self, slots: &[u32]) -> Ids {
+        slots.iter().map(|&slot| self.get(slot)).collect()
+    }
+
+    pub(crate) fn check_kind(&self, ids: &Ids) -> Result<(), Error> {
         match self.kind() {
             Some(expected) if !ids.is_empty() && expected != ids.kind() => {
                 Err(Error::IdKind { expected, got: ids.kind() })
@@ -220,7 +322,10 @@ impl IdTable {
         }
         let first = self.len();
         match (&mut self.column, ids) {
-            (Column::Int(old), Ids::Int(new)) => old.extend_from_slice(&new),
+            (Column::Int(old), Ids::Int(mut new)) => {
+                old.extend_from_slice(&new);
+                new.zeroize();
+            }
             (Column::Str(old, keys), Ids::Str(new)) => {
                 keys.extend_from_slice(&row_keys(&new));
                 old.extend(new);

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use crate::assign::Centres;
 use crate::certificate::added_labels;
-use crate::exemplar::Exemplars;
+use crate::exemplar::{Exemplars, Near};
 use crate::fit::UpdateContext;
 use crate::flat::Flat;
 use crate::ids::slot_number;
@@ -175,8 +175,8 @@ impl Last {
         self.step.as_ref().map_or(0, |step| step.summary.loss)
     }
 
-    /// The `count` rows nearest to each centre, by slot, nearest first, or all of fewer.
-    pub(crate) fn nearest(&self, count: usize, population: &Population<'_>, threads: Threads) -> Vec<Vec<u32>> {
+    /// The `count` rows nearest to each centre, nearest first, or all of fewer.
+    pub(crate) fn nearest(&self, count: usize, population: &Population<'_>, threads: Threads) -> Vec<Vec<Near>> {
         let Some(step) = &self.step else { return Vec::new() };
         self.exemplars.nearest(count, step, self.scores.of_step(1), population, threads)
     }

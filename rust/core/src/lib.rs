@@ -28,6 +28,7 @@ mod assign;
 mod blocks;
 mod certificate;
 mod codec;
+mod coordinator;
 mod derived;
 mod digest;
 mod error;
@@ -36,14 +37,19 @@ mod field;
 mod fit;
 mod fixed;
 mod flat;
+mod frame;
+mod holding;
 mod ids;
+mod kept;
 mod keyed;
 mod last;
 mod lloyd;
+mod message;
 mod model;
 mod neighbours;
 mod panel;
 mod params;
+mod part;
 mod population;
 mod predict;
 mod project;
@@ -53,22 +59,29 @@ mod resources;
 mod rows;
 mod scores;
 mod seed;
+mod shard;
 mod threads;
 mod wipe;
 
+pub use coordinator::{Coordinator, Exchanged};
 pub use digest::Digest;
 pub use error::Error;
 pub use exemplar::MAX_NEAREST;
 pub use fit::{Update, UpdatePath};
+pub use frame::{Frame, FrameId};
 pub use ids::{IdRef, Ids};
+pub use kept::{KeptRows, Mark};
+pub use message::SharedParams;
 pub use model::Model;
 pub use neighbours::Neighbours;
 pub use params::{
     MAX_CLUSTERS, MAX_DENOMINATOR, MAX_DIM, MAX_ITER, MAX_PANEL, MAX_PROJECTION, Params, Projection, Ratio, ValidParams,
 };
+pub use part::{Clusters, Part};
 pub use resources::Resources;
 pub use rows::{Batch, Matrix};
 pub use scores::CacheSize;
+pub use shard::{Removed, Shard};
 pub use threads::Threads;
 
 #[cfg(test)]

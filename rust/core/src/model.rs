@@ -1,22 +1,19 @@
 //! The model: the one owner of the state. It finds the rows that an update names and what they do to the panel, lets
 //! `fit` and `last` plan and apply what follows for seeds, steps and exemplars, and then changes the rows.
 
-use std::sync::OnceLock;
-
 use crate::derived::Derived;
-use crate::digest::RowSum;
 use crate::error::Error;
 use crate::exemplar::MAX_NEAREST;
 use crate::fit::{Fit, Update};
-use crate::fixed;
-use crate::ids::{IdRef, IdTable, Ids, slot_number};
+use crate::holding::Holding;
+use crate::ids::{IdRef, Ids, slot_number};
 use crate::last::Last;
-use crate::lloyd::Summary;
-use crate::panel::{Exchange, Panel};
+use crate::panel::Exchange;
 use crate::params::ValidParams;
 use crate::population::Population;
+use crate::predict::unit;
 use crate::resources::Resources;
-use crate::rows::{Batch, Matrix, Rows};
+use crate::rows::{Batch, Matrix};
 
 /// A fitted model: a pure function of its rows with their ids, its parameters and its seed.
 ///
@@ -35,13 +32,9 @@ use crate::rows::{Batch, Matrix, Rows};
 #[derive(Debug, Clone)]
 pub struct Model {
     pub(crate) params: ValidParams,
-    pub(crate) rows: Rows,
-    pub(crate) ids: IdTable,
-    panel: Panel,
+    /// The panel's rows have the first slots.
+    pub(crate) held: Holding,
     pub(crate) fit: Fit,
-    pub(crate) last: Last,
-    /// Drawn up when it is first needed.
-    pub(crate) row_sum: OnceLock<RowSum>,
     resources: Resources,
 }
 
@@ -80,17 +73,7 @@ impl Model {
     }
 
     pub(crate) fn empty(params: ValidParams, resources: Resources) -> Self {
-        let rows = Rows::new(params.dim(), params.fixed_exponent().map(|(exponent, _)| exponent));
-        Self {
-            params,
-            rows,
-            ids: IdTable::new(),
-            panel: Panel::default(),
-            fit: Fit::default(),
-            last: Last::default(),
-            row_sum: OnceLock::new(),
-            resources,
-        }
+        Self { held: Holding::new(&params), params, fit: Fit::default(), resources }
     }
 
     /// Adds rows, as if they had been there at the fit.
@@ -110,30 +93,23 @@ impl Model {
     ///
     /// [`Error::Length`], [`Error::DuplicateId`], [`Error::PresentId`], [`Error::IdKind`] or [`Error::TooManyRows`].
     pub fn add_batch(&mut self, ids: Ids, batch: Batch) -> Result<Update, Error> {
-        if ids.len() != batch.len() {
-            return Err(Error::Length { ids: ids.len(), rows: batch.len() });
-        }
-        self.ids.check_new(&ids)?;
+        self.held.check_new(&ids, &batch)?;
         let (added, n) = (batch.len(), self.len() + batch.len());
-        if i32::try_from(n).is_err() {
-            return Err(Error::TooManyRows(n));
-        }
-        let exponent = self.rows.exponent_after(&[], Some(&batch));
+        let exponent = self.held.rows.exponent_after(&[], Some(&batch));
         if self.must_refit(n, exponent) {
-            self.take_in(ids, batch);
+            self.held.take_in(ids, batch);
             return Ok(Update { added, ..self.refit() });
         }
         let mut aligned = batch.clone();
         aligned.align(exponent);
-        let (rows, table, threads) = (&self.rows, &self.ids, self.resources.threads);
+        let Self { params, held: Holding { rows, ids: table, panel, last, .. }, fit, resources } = self;
         let all = Population::first(rows, table, rows.len()).with(&ids, aligned);
-        let exchange = self.panel.with(&all, &self.params, threads);
+        let exchange = panel.with(&all, params, resources.threads);
         let update =
-            Derived { params: &self.params, fit: &mut self.fit, last: &mut self.last, resources: self.resources }
-                .update(rows, table, self.panel.size(), &exchange, &all);
-        self.take_in(ids, batch);
+            Derived { params, fit, last, resources: *resources }.update(rows, table, panel.size(), &exchange, &all);
+        self.held.take_in(ids, batch);
         self.exchange(exchange, &[], n - added);
-        let more = self.refresh_exemplars();
+        let more = self.held.refresh_exemplars(self.resources.threads);
         Ok(Update { added, work: update.work + more, ..update })
     }
 
@@ -143,7 +119,7 @@ impl Model {
     ///
     /// [`Error::UnknownIds`] or [`Error::IdKind`]; the model is then as it was.
     pub fn remove(&mut self, ids: &Ids) -> Result<Update, Error> {
-        let slots = self.ids.slots_of(ids)?;
+        let slots = self.held.ids.slots_of(ids)?;
         Ok(self.remove_slots(&slots))
     }
 
@@ -153,7 +129,7 @@ impl Model {
     ///
     /// As [`Model::remove`].
     pub fn remove_one(&mut self, id: IdRef<'_>) -> Result<Update, Error> {
-        match self.ids.slot(id) {
+        match self.held.ids.slot(id) {
             Some(slot) => Ok(self.remove_slots(&[slot])),
             None => self.remove(&id.into()),
         }
@@ -161,45 +137,29 @@ impl Model {
 
     fn remove_slots(&mut self, slots: &[u32]) -> Update {
         let removed = slots.len();
-        if let Some(sum) = self.row_sum.get_mut() {
-            for &slot in slots {
-                sum.count(&self.rows, slot as usize, self.ids.get(slot), -1);
-            }
-        }
-        let exponent = self.rows.exponent_after(slots, None);
+        self.held.take_out_of_sum(slots);
+        let exponent = self.held.rows.exponent_after(slots, None);
         if self.must_refit(self.len() - removed, exponent) {
-            (self.fit, self.last) = (Fit::default(), Last::default());
+            (self.fit, self.held.last) = (Fit::default(), Last::default());
             for &slot in slots.iter().rev() {
-                self.rows.swap_remove(slot as usize);
-                self.ids.swap_remove(slot);
+                self.held.rows.swap_remove(slot as usize);
+                self.held.ids.swap_remove(slot);
             }
             return Update { removed, ..self.refit() };
         }
-        let (rows, table, threads) = (&self.rows, &self.ids, self.resources.threads);
-        let exchange = self.panel.without(table, &self.params, slots, threads);
+        let Self { params, held: Holding { rows, ids: table, panel, last, .. }, fit, resources } = self;
+        let exchange = panel.without(table, params, slots, resources.threads);
         let all = Population::without(rows, table, rows.len(), slots);
         let update =
-            Derived { params: &self.params, fit: &mut self.fit, last: &mut self.last, resources: self.resources }
-                .update(rows, table, self.panel.size(), &exchange, &all);
+            Derived { params, fit, last, resources: *resources }.update(rows, table, panel.size(), &exchange, &all);
         self.exchange(exchange, slots, self.len());
-        let more = self.refresh_exemplars();
+        let more = self.held.refresh_exemplars(self.resources.threads);
         Update { removed, work: update.work + more, ..update }
     }
 
     /// Whether nothing that is derived can be kept: the number of clusters or the scale changes.
     fn must_refit(&self, n: usize, exponent: i16) -> bool {
-        exponent != self.rows.exponent() || self.params.clusters(n) != self.params.clusters(self.len())
-    }
-
-    fn take_in(&mut self, ids: Ids, batch: Batch) {
-        let first = self.len();
-        self.rows.extend(batch);
-        self.ids.extend(ids);
-        if let Some(sum) = self.row_sum.get_mut() {
-            for slot in first..self.rows.len() {
-                sum.count(&self.rows, slot, self.ids.get(slot_number(slot)), 1);
-            }
-        }
+        exponent != self.held.rows.exponent() || self.params.clusters(n) != self.params.clusters(self.len())
     }
 
     /// Moves the rows to where they belong after an update that has been applied to what is derived: those that come
@@ -207,86 +167,60 @@ impl Model {
     /// `base` is the number of rows before the update.
     fn exchange(&mut self, exchange: Exchange, removed: &[u32], base: usize) {
         let Exchange { leaving, coming } = exchange;
-        let (keyed, mut size) = (self.params.keyed(), self.panel.size());
+        let (keyed, held) = (self.params.keyed(), &mut self.held);
+        let mut size = held.panel.size();
         let is_off = |slot: &u32| *slot as usize >= size;
         let mut gone: Vec<u32> = removed.iter().copied().filter(is_off).collect();
-        let place = |ids: &IdTable, slot: u32| keyed.place(ids.row_key(slot));
-        for slot in (slot_number(base)..slot_number(self.len())).filter(|slot| coming.binary_search(slot).is_err()) {
-            self.panel.enter(place(&self.ids, slot), slot);
+        for slot in (slot_number(base)..slot_number(held.len())).filter(|slot| coming.binary_search(slot).is_err()) {
+            held.enter(keyed, slot);
         }
         // Ascending, so that none of them is where another one is to be.
         for from in coming {
             let to = slot_number(size);
             size += 1;
             if (from as usize) < base {
-                self.panel.leave(place(&self.ids, from), from);
+                held.leave(keyed, from);
             }
             if from != to {
-                self.panel.rename(place(&self.ids, to), to, from);
+                held.rename(keyed, to, from);
                 gone.iter_mut().filter(|slot| **slot == to).for_each(|slot| *slot = from);
-                self.swap(from, to);
+                held.swap(from, to);
             }
         }
         for &slot in leaving.iter().rev() {
             size -= 1;
             let last = slot_number(size);
             self.fit.swap_remove(slot, last);
-            self.swap(slot, last);
+            held.swap(slot, last);
             if removed.binary_search(&slot).is_ok() {
                 gone.push(last);
             } else {
-                self.panel.enter(place(&self.ids, last), last);
+                held.enter(keyed, last);
             }
         }
-        self.panel.resize(size);
-        // From the last one on, so that what moves into a place stays.
+        held.panel.resize(size);
         gone.sort_unstable();
-        for &slot in gone.iter().rev() {
-            let last = slot_number(self.len() - 1);
-            self.panel.leave(place(&self.ids, slot), slot);
-            if last != slot {
-                self.panel.rename(place(&self.ids, last), last, slot);
-            }
-            self.rows.swap_remove(slot as usize);
-            self.ids.swap_remove(slot);
-            self.last.swap_remove(slot, last);
-        }
-    }
-
-    fn swap(&mut self, a: u32, b: u32) {
-        if a != b {
-            self.rows.swap(a as usize, b as usize);
-            self.ids.swap(a, b);
-            self.last.swap(a, b);
-        }
+        held.drop_rows(keyed, &gone);
     }
 
     fn refit(&mut self) -> Update {
-        self.rows.settle();
-        (self.fit, self.last) = (Fit::default(), Last::default());
-        let threads = self.resources.threads;
-        for (a, b) in self.panel.choose(&self.ids, &self.params, threads) {
-            self.rows.swap(a as usize, b as usize);
-            self.ids.swap(a, b);
+        let Self { params, held: Holding { rows, ids: table, panel, last, .. }, fit, resources } = self;
+        rows.settle();
+        (*fit, *last) = (Fit::default(), Last::default());
+        for (a, b) in panel.choose(table, params, resources.threads) {
+            rows.swap(a as usize, b as usize);
+            table.swap(a, b);
         }
-        let (rows, table) = (&self.rows, &self.ids);
         let all = Population::first(rows, table, rows.len());
-        let panel = Population::first(rows, table, self.panel.size());
-        let update =
-            Derived { params: &self.params, fit: &mut self.fit, last: &mut self.last, resources: self.resources }
-                .fit(&panel, &all);
-        let more = self.refresh_exemplars();
+        let on_panel = Population::first(rows, table, panel.size());
+        let update = Derived { params, fit, last, resources: *resources }.fit(&on_panel, &all);
+        let more = self.held.refresh_exemplars(self.resources.threads);
         Update { work: update.work + more, ..update }
     }
 
     #[cfg(test)]
     pub(crate) fn is_on_panel(&self, slot: u32) -> bool {
-        self.panel.holds(slot)
-    }
-
-    fn refresh_exemplars(&mut self) -> u64 {
-        let population = Population::first(&self.rows, &self.ids, self.rows.len());
-        self.last.refresh(&population, self.resources.threads)
+        self.held.panel.holds(slot)
     }
 }
 
@@ -295,7 +229,7 @@ impl Model {
     /// Number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.held.rows.len()
     }
 
     /// Whether there are none.
@@ -331,7 +265,7 @@ impl Model {
     /// The ids, ascending.
     #[must_use]
     pub fn ids(&self) -> Ids {
-        self.ids.sorted()
+        self.held.ids.sorted()
     }
 
     /// The ids that so many rows get if none are given: the integers after the largest one present.
@@ -340,10 +274,10 @@ impl Model {
     ///
     /// [`Error::IdKind`] if the ids are strings, [`Error::NoNextIds`] if there are not as many integers left.
     pub fn next_ids(&self, rows: usize) -> Result<Ids, Error> {
-        if self.ids.is_str() {
+        if self.held.ids.is_str() {
             return Err(Error::IdKind { expected: "given as strings", got: "none" });
         }
-        let largest = self.ids.largest_int().unwrap_or(-1);
+        let largest = self.held.ids.largest_int().unwrap_or(-1);
         let last = i64::try_from(rows).ok().and_then(|rows| largest.checked_add(rows));
         let last = last.ok_or(Error::NoNextIds { rows, largest })?;
         Ok(Ids::Int((largest..last).map(|before| before + 1).collect()))
@@ -352,44 +286,34 @@ impl Model {
     /// The largest integer id; none if the ids are strings, or there are no rows.
     #[must_use]
     pub fn largest_id(&self) -> Option<i64> {
-        self.ids.largest_int()
+        self.held.ids.largest_int()
     }
 
     /// The cluster of each row, in the order of the ids.
     #[must_use]
     pub fn labels(&self) -> Vec<u16> {
-        let labels = self.last.labels();
-        self.ids.ascending().iter().map(|&slot| labels[slot as usize]).collect()
+        let labels = self.held.last.labels();
+        self.held.ids.ascending().iter().map(|&slot| labels[slot as usize]).collect()
     }
 
     /// The centres in units of the data (after projection), where the data lie, cluster by cluster.
     #[must_use]
     pub fn centres(&self) -> Vec<f64> {
-        let Some(Summary { centres, .. }) = self.last.summary() else { return Vec::new() };
-        let mut floats: Vec<f64> =
-            (0..centres.len()).flat_map(|j| centres.centre(j)).map(|&c| f64::from(c) * self.unit()).collect();
-        if let Some(center) = self.params.center() {
-            let center = self.params.projector.of_floats(center);
-            floats
-                .chunks_exact_mut(center.len())
-                .flat_map(|row| row.iter_mut().zip(&center))
-                .for_each(|(x, c)| *x += c);
-        }
-        floats
+        self.routes().map_or_else(Vec::new, |routes| routes.floats())
     }
 
     /// Sum of the squared distances of the rows to their centres, in units of the data (after projection).
     #[must_use]
     pub fn inertia(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
-        let loss = self.last.loss() as f64;
+        let loss = self.held.last.loss() as f64;
         loss * self.unit() * self.unit()
     }
 
     /// How coarse the fixed point and the lattice are against the spread of the rows: docs/algorithm.md, section 8.
     #[must_use]
     pub fn resolution(&self) -> f64 {
-        self.last.resolution(self.params.last_pitch(), self.dim())
+        self.held.last.resolution(self.params.last_pitch(), self.dim())
     }
 
     /// Number of updates of the centres: `max_iter`, or none without rows.
@@ -401,40 +325,32 @@ impl Model {
     /// For each cluster the id of the row nearest to its centre; none for a cluster without rows.
     #[must_use]
     pub fn exemplars(&self) -> Vec<Option<IdRef<'_>>> {
-        self.last.exemplars().map(|slot| slot.map(|slot| self.ids.get(slot))).collect()
+        self.held.last.exemplars().map(|slot| slot.map(|slot| self.held.ids.get(slot))).collect()
     }
 
     /// For each cluster the ids of the `count` rows nearest to its centre, nearest first, or of all its rows if it has
     /// fewer: at most [`MAX_NEAREST`].
     #[must_use]
     pub fn nearest(&self, count: usize) -> Vec<Vec<IdRef<'_>>> {
-        let population = Population::first(&self.rows, &self.ids, self.rows.len());
-        let lists = self.last.nearest(count.min(MAX_NEAREST), &population, self.resources.threads);
-        lists.into_iter().map(|list| list.into_iter().map(|slot| self.ids.get(slot)).collect()).collect()
+        let lists = self.held.last.nearest(count.min(MAX_NEAREST), &self.held.all(), self.resources.threads);
+        lists.into_iter().map(|list| list.into_iter().map(|near| self.held.ids.get(near.slot)).collect()).collect()
     }
 
     /// The ids of the rows chosen as seeds, round by round.
     #[must_use]
     pub fn seeds(&self) -> Vec<IdRef<'_>> {
-        self.fit.seeds.chosen().map(|slot| self.ids.get(slot)).collect()
+        self.fit.seeds.chosen().map(|slot| self.held.ids.get(slot)).collect()
     }
 
     /// For each round of the seeding the ids of the rows that its trials proposed.
     #[must_use]
     pub fn proposals(&self) -> Vec<Vec<IdRef<'_>>> {
-        let of_round = |trials: Vec<(u32, i64)>| trials.iter().map(|&(slot, _)| self.ids.get(slot)).collect();
+        let of_round = |trials: Vec<(u32, i64)>| trials.iter().map(|&(slot, _)| self.held.ids.get(slot)).collect();
         self.fit.seeds.trials().map(|trials| of_round(trials.collect())).collect()
     }
 
     /// The length of one unit of the fixed point in units of the data.
     pub(crate) fn unit(&self) -> f64 {
-        self.unit_at(self.rows.exponent())
-    }
-
-    /// The same for rows that are aligned to another exponent.
-    pub(crate) fn unit_at(&self, exponent: i16) -> f64 {
-        let exponent = i32::from(exponent) - fixed::UNIT_BITS + self.params.projector.unit_exponent();
-        // In two factors, so that an exponent at the ends of a float's range is not lost on the way.
-        2_f64.powi(exponent / 2) * 2_f64.powi(exponent - exponent / 2)
+        unit(&self.params, self.held.rows.exponent())
     }
 }

@@ -8,7 +8,7 @@ use crate::assign::{self, Centres, OFFSET};
 use crate::error::Error;
 use crate::ids::{IdRef, slot_number};
 use crate::model::Model;
-use crate::predict::{FAR_ENOUGH, Query};
+use crate::predict::{FAR_ENOUGH, Query, Routes};
 use crate::rows::Batch;
 use crate::wipe::Wiped;
 
@@ -67,16 +67,14 @@ impl Model {
     ///
     /// [`Error::Empty`] for a model without rows.
     pub fn neighbours(&self, queries: &Batch, count: usize) -> Result<Neighbours<'_>, Error> {
-        if self.is_empty() {
-            return Err(Error::Empty);
-        }
+        let routes = self.routes().ok_or(Error::Empty)?;
         let count = count.min(self.len());
         let mut found = Neighbours { count, ids: Vec::new(), distances: Vec::new() };
         let mut row = queries.rows.blank_row();
         let group = || Centres::with_capacity(self.dim(), GROUP);
         let mut near = group();
         for number in 0..queries.len() {
-            match self.query(queries, number, &mut row) {
+            match routes.query(queries, number, &mut row) {
                 Query::Near(row) => {
                     near.push(row);
                     if near.len() == GROUP {
@@ -86,7 +84,7 @@ impl Model {
                 query @ Query::Far { .. } => {
                     // Those before it come first.
                     self.find_near(&std::mem::replace(&mut near, group()), &mut found);
-                    self.find_far(&query, &mut found);
+                    self.find_far(routes, &query, &mut found);
                 }
             }
         }
@@ -99,7 +97,7 @@ impl Model {
         if queries.len() == 0 {
             return;
         }
-        let (rows, count) = (self.rows.aligned(), found.count);
+        let (rows, count) = (self.held.rows.aligned(), found.count);
         let cost = LANES * self.dim() * queries.len();
         let parts = self.resources().threads.map(rows.count(), cost, |range| {
             let mut keys = Wiped::zeros(queries.len() * LANES);
@@ -108,13 +106,13 @@ impl Model {
                 let first = b * LANES;
                 let mut squares = [0; LANES];
                 let live = LANES.min(self.len() - first);
-                squares[..live].copy_from_slice(&self.rows.squares()[first..first + live]);
+                squares[..live].copy_from_slice(&self.held.rows.squares()[first..first + live]);
                 queries.keys(rows.block(b), &mut keys);
                 kernel::to_distances(&mut keys, &squares, OFFSET);
                 for (nearest, distances) in nearest.iter_mut().zip(keys.chunks_exact(LANES)) {
                     for (lane, &distance) in distances[..live].iter().enumerate() {
                         let slot = slot_number(first + lane);
-                        nearest.offer(distance, slot, || self.ids.get(slot));
+                        nearest.offer(distance, slot, || self.held.ids.get(slot));
                     }
                 }
             }
@@ -130,17 +128,17 @@ impl Model {
     }
 
     /// A query of a larger exponent than the rows': rare, and row by row.
-    fn find_far<'a>(&'a self, query: &Query<'_>, found: &mut Neighbours<'a>) {
+    fn find_far<'a>(&'a self, routes: Routes<'_>, query: &Query<'_>, found: &mut Neighbours<'a>) {
         let Query::Far { row: q, shift, .. } = *query else { return };
-        let (rows, count) = (self.rows.aligned(), found.count);
+        let (rows, count) = (self.held.rows.aligned(), found.count);
         let parts = self.resources().threads.map(self.len(), self.dim(), |range| {
             let mut row = rows.blank_row();
             let mut nearest = Nearest::new(count);
             for slot in range {
                 rows.read(slot, &mut row);
                 let product = i128::from(assign::dot(&row, q)) << (shift.min(FAR_ENOUGH) + 1);
-                let rank = i128::from(self.rows.squares()[slot]) - product;
-                nearest.offer(rank, slot_number(slot), || self.ids.get(slot_number(slot)));
+                let rank = i128::from(self.held.rows.squares()[slot]) - product;
+                nearest.offer(rank, slot_number(slot), || self.held.ids.get(slot_number(slot)));
             }
             nearest
         });
@@ -148,7 +146,7 @@ impl Model {
             let row = rows.row(slot as usize);
             let mut single = Centres::with_capacity(self.dim(), 1);
             single.push(&row);
-            let (square, unit) = self.square_distance(&single, 0, query);
+            let (square, unit) = Routes { centres: &single, ..routes }.square_distance(0, query);
             found.ids.push(id);
             found.distances.push(square.sqrt() * unit);
         }

@@ -6,9 +6,8 @@
 use std::ops::Range;
 
 use erase_core_kernel::LANES;
-use zeroize::Zeroize;
 
-use crate::ids::{IdTable, Ids, slot_number};
+use crate::ids::{IdRef, IdTable, WipedIds, slot_number};
 use crate::keyed::Keyed;
 use crate::params::ValidParams;
 use crate::population::Population;
@@ -38,6 +37,8 @@ struct Reserve {
     rows: Vec<Placed>,
     /// None: it knows of no row.
     bound: Option<u64>,
+    /// So many of the first ones are there to be passed over: of a shard those that are on the panel, which lies elsewhere.
+    passed: usize,
 }
 
 /// What an update does to the panel. Slots are those of a population: rows that come to the model have the slots behind.
@@ -49,21 +50,9 @@ pub(crate) struct Exchange {
     pub(crate) coming: Vec<u32>,
 }
 
-/// The ids of the rows that come onto the panel. What is text is overwritten when it is freed.
-pub(crate) struct ComingIds(pub(crate) Ids);
-
-impl Drop for ComingIds {
-    fn drop(&mut self) {
-        match &mut self.0 {
-            Ids::Int(ids) => ids.zeroize(),
-            Ids::Str(ids) => ids.zeroize(),
-        }
-    }
-}
-
 impl Exchange {
     /// Copies of the rows that come onto the panel, as its population wants them. `all` is the population of all rows.
-    pub(crate) fn comers(&self, all: &Population<'_>, exponent: i16) -> (ComingIds, Batch) {
+    pub(crate) fn comers(&self, all: &Population<'_>, exponent: i16) -> (WipedIds, Batch) {
         let ids = all.ids_of(&self.coming);
         let mut rows = Wiped::<i16>::zeros(self.coming.len() * all.dim());
         let mut row = all.blank_row();
@@ -72,7 +61,7 @@ impl Exchange {
             copy.copy_from_slice(&row[..all.dim()]);
         }
         let exponents = vec![exponent; self.coming.len()].into();
-        (ComingIds(ids), Batch::from_rows(all.dim(), exponents, &rows))
+        (WipedIds(ids), Batch::from_rows(all.dim(), exponents, &rows))
     }
 }
 
@@ -94,7 +83,7 @@ impl Panel {
     /// Chooses the panel anew from all rows. Returns pairs of slots that have to change places for it.
     pub(crate) fn choose(&mut self, ids: &IdTable, params: &ValidParams, threads: Threads) -> Vec<(u32, u32)> {
         let n = ids.len();
-        *self = Self { size: params.on_panel(n), reserve: Reserve { rows: Vec::new(), bound: None } };
+        *self = Self { size: params.on_panel(n), reserve: Reserve::default() };
         if self.size == n {
             self.reserve.bound = Some(u64::MAX);
             return Vec::new();
@@ -140,7 +129,7 @@ impl Panel {
         if self.reserve.rows.len() < enough && self.reserve.bound != Some(u64::MAX) {
             let off = self.size..ids.len();
             let (rows, bound) = find_smallest(ids, params.keyed(), off, enough + RESERVE, threads);
-            self.reserve = Reserve { rows, bound: Some(bound) };
+            self.reserve = Reserve { rows, bound: Some(bound), passed: 0 };
             sort(&mut self.reserve.rows, |slot| ids.get(slot));
         }
         let mut next: Vec<Placed> = Vec::with_capacity(needed + 1);
@@ -192,6 +181,42 @@ impl Panel {
         Exchange { leaving: slots(outside, |slot, base| slot < base), coming: slots(inside, |slot, base| slot >= base) }
     }
 
+    /// Where the panel lies elsewhere: the slots of the `count` rows of smallest place behind a mark, or of all fewer, in
+    /// their order.
+    pub(crate) fn smallest(
+        &mut self,
+        ids: &IdTable,
+        keyed: Keyed,
+        after: Option<(u64, IdRef<'_>)>,
+        count: usize,
+        threads: Threads,
+    ) -> Vec<u32> {
+        if count == 0 {
+            return Vec::new();
+        }
+        let is_behind = |row: &Placed| after.is_none_or(|after| (row.0, ids.get(row.1)) > after);
+        let mut behind = self.reserve.behind(is_behind);
+        if behind.len() < count && self.reserve.bound != Some(u64::MAX) {
+            let place = u128::from(after.map_or(0, |after| after.0));
+            let before = usize::try_from((place * ids.len() as u128) >> 64).unwrap_or(ids.len());
+            let mut wanted = before.saturating_add(count).saturating_add(RESERVE);
+            loop {
+                let (mut rows, bound) = find_smallest(ids, keyed, 0..ids.len(), wanted.min(ids.len()), threads);
+                sort(&mut rows, |slot| ids.get(slot));
+                self.reserve = Reserve { rows, bound: Some(bound), passed: 0 };
+                behind = self.reserve.behind(is_behind);
+                if behind.len() >= count || bound == u64::MAX {
+                    break;
+                }
+                wanted = wanted.saturating_mul(2);
+            }
+        }
+        sort(&mut behind, |slot| ids.get(slot));
+        behind.truncate(count);
+        self.reserve.passed = behind.last().map_or(0, |last| self.reserve.rows.partition_point(|row| row.0 <= last.0));
+        behind.into_iter().map(|(_, slot)| slot).collect()
+    }
+
     /// A row is off the panel now.
     pub(crate) fn enter(&mut self, place: u64, slot: u32) {
         self.reserve.insert(place, slot);
@@ -213,6 +238,11 @@ impl Panel {
 }
 
 impl Reserve {
+    /// The rows behind some row. Those of one place are in any order, so that all are looked at.
+    fn behind(&self, is_behind: impl Fn(&Placed) -> bool) -> Vec<Placed> {
+        self.rows.iter().filter(|row| is_behind(row)).copied().collect()
+    }
+
     fn find(&self, place: u64, slot: u32) -> Option<usize> {
         if self.bound.is_none_or(|bound| place > bound) {
             return None;
@@ -228,8 +258,8 @@ impl Reserve {
         }
         let i = self.rows.partition_point(|row| row.0 <= place);
         self.rows.insert(i, (place, slot));
-        if self.rows.len() > 4 * RESERVE {
-            let bound = self.rows[2 * RESERVE].0;
+        if self.rows.len() > self.passed + 4 * RESERVE {
+            let bound = self.rows[self.passed + 2 * RESERVE].0;
             // Up to a place, so that rows of one place are all there or none.
             self.rows.truncate(self.rows.partition_point(|row| row.0 < bound));
             self.bound = Some(bound.saturating_sub(1));

@@ -211,13 +211,7 @@ impl<'a> Population<'a> {
 
     /// The ids of some slots.
     pub(crate) fn ids_of(&self, slots: &[u32]) -> Ids {
-        let ids = slots.iter().map(|&slot| self.id(slot));
-        match slots.first().map(|&slot| self.id(slot)) {
-            Some(IdRef::Str(_)) => Ids::Str(
-                ids.filter_map(|id| if let IdRef::Str(id) = id { Some(id.to_owned()) } else { None }).collect(),
-            ),
-            _ => Ids::Int(ids.filter_map(|id| if let IdRef::Int(id) = id { Some(id) } else { None }).collect()),
-        }
+        slots.iter().map(|&slot| self.id(slot)).collect()
     }
 
     pub(crate) fn row_key(&self, slot: u32) -> u64 {

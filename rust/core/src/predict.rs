@@ -4,7 +4,9 @@ use crate::assign::Centres;
 use crate::error::Error;
 use crate::fixed;
 use crate::model::Model;
+use crate::params::ValidParams;
 use crate::rows::Batch;
+use crate::threads::Threads;
 
 /// A query row in the model's fixed point, if its norm is within the model's; else at its own, larger exponent.
 pub(crate) enum Query<'a> {
@@ -15,63 +17,86 @@ pub(crate) enum Query<'a> {
 /// From here on a difference between two products outweighs every centre's norm, and more bits change nothing.
 pub(crate) const FAR_ENOUGH: u32 = 60;
 
-impl Model {
-    /// The nearest centre of each row of [`Batch::queries`].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Empty`] for a model without rows.
-    pub fn predict(&self, queries: &Batch) -> Result<Vec<u16>, Error> {
-        self.map_queries(queries, |centres, query| match query {
-            Query::Near(row) => centres.nearest(row),
-            Query::Far { row, shift, .. } => nearest_far(centres, row, shift),
+/// What rows are compared with: centres, in a model's fixed point.
+#[derive(Clone, Copy)]
+pub(crate) struct Routes<'a> {
+    pub(crate) params: &'a ValidParams,
+    pub(crate) centres: &'a Centres,
+    /// `pR`.
+    pub(crate) exponent: i16,
+    pub(crate) threads: Threads,
+}
+
+/// The length of one unit of the fixed point in units of the data, for rows that are aligned to an exponent.
+pub(crate) fn unit(params: &ValidParams, exponent: i16) -> f64 {
+    let exponent = i32::from(exponent) - fixed::UNIT_BITS + params.projector.unit_exponent();
+    // In two factors, so that an exponent at the ends of a float's range is not lost on the way.
+    2_f64.powi(exponent / 2) * 2_f64.powi(exponent - exponent / 2)
+}
+
+impl Routes<'_> {
+    /// The nearest centre of each row.
+    pub(crate) fn predict(&self, queries: &Batch) -> Vec<u16> {
+        self.map_queries(queries, |query| match query {
+            Query::Near(row) => self.centres.nearest(row),
+            Query::Far { row, shift, .. } => nearest_far(self.centres, row, shift),
         })
     }
 
-    /// The distances of each row to all centres, row by row, in units of the data (after projection).
-    ///
-    /// # Errors
-    ///
-    /// As [`Model::predict`].
-    pub fn transform(&self, queries: &Batch) -> Result<Vec<f64>, Error> {
-        let distances = self.map_queries(queries, |centres, query| -> Vec<f64> {
+    /// The distances of each row to all centres, row by row.
+    pub(crate) fn transform(&self, queries: &Batch) -> Vec<f64> {
+        let distances = self.map_queries(queries, |query| -> Vec<f64> {
             let distance = |(square, unit): (f64, f64)| square.sqrt() * unit;
-            (0..centres.len()).map(|j| distance(self.square_distance(centres, j, &query))).collect()
-        })?;
-        Ok(distances.concat())
+            (0..self.centres.len()).map(|j| distance(self.square_distance(j, &query))).collect()
+        });
+        distances.concat()
     }
 
-    /// The squared distance of each row to its nearest centre, in units of the data (after projection).
-    ///
-    /// # Errors
-    ///
-    /// As [`Model::predict`].
-    pub fn nearest_square_distances(&self, queries: &Batch) -> Result<Vec<f64>, Error> {
-        self.map_queries(queries, |centres, query| {
-            let squares = (0..centres.len()).map(|j| {
-                let (square, unit) = self.square_distance(centres, j, &query);
+    /// The squared distance of each row to its nearest centre.
+    pub(crate) fn nearest_square_distances(&self, queries: &Batch) -> Vec<f64> {
+        self.map_queries(queries, |query| {
+            let squares = (0..self.centres.len()).map(|j| {
+                let (square, unit) = self.square_distance(j, &query);
                 square * unit * unit
             });
             squares.fold(f64::INFINITY, f64::min)
         })
     }
 
+    /// The centres in units of the data (after projection), where the data lie, one after the other.
+    pub(crate) fn floats(&self) -> Vec<f64> {
+        let (centres, unit) = (self.centres, unit(self.params, self.exponent));
+        let mut floats: Vec<f64> =
+            (0..centres.len()).flat_map(|j| centres.centre(j)).map(|&c| f64::from(c) * unit).collect();
+        if let Some(center) = self.params.center() {
+            let center = self.params.projector.of_floats(center);
+            floats
+                .chunks_exact_mut(center.len())
+                .flat_map(|row| row.iter_mut().zip(&center))
+                .for_each(|(x, c)| *x += c);
+        }
+        floats
+    }
+
     /// The squared distance of a row to a centre, and the unit that it is in the square of.
-    pub(crate) fn square_distance(&self, centres: &Centres, j: usize, query: &Query<'_>) -> (f64, f64) {
+    pub(crate) fn square_distance(&self, j: usize, query: &Query<'_>) -> (f64, f64) {
+        let centres = self.centres;
         match *query {
-            Query::Near(row) => (f64::from(centres.distance(j, row, fixed::small_square(row))), self.unit()),
+            Query::Near(row) => {
+                (f64::from(centres.distance(j, row, fixed::small_square(row))), unit(self.params, self.exponent))
+            }
             Query::Far { row, exponent, shift } => {
                 // The centre is brought to the row's scale, where nothing overflows.
                 let scale = 2_f64.powi(-i32::try_from(shift).unwrap_or(i32::MAX));
                 let differences = row.iter().zip(centres.padded(j)).map(|(&x, &c)| f64::from(x) - f64::from(c) * scale);
-                (differences.map(|difference| difference * difference).sum(), self.unit_at(exponent))
+                (differences.map(|difference| difference * difference).sum(), unit(self.params, exponent))
             }
         }
     }
 
     /// One of the queries, read into `row`.
     pub(crate) fn query<'a>(&self, queries: &Batch, number: usize, row: &'a mut [i16]) -> Query<'a> {
-        let (own, exponent) = (queries.exponents[number], self.rows.exponent());
+        let (own, exponent) = (queries.exponents[number], self.exponent);
         queries.rows.read(number, row);
         if own <= exponent {
             fixed::align(row, own, exponent);
@@ -81,18 +106,49 @@ impl Model {
         }
     }
 
-    fn map_queries<R: Send>(
-        &self,
-        queries: &Batch,
-        map: impl Fn(&Centres, Query<'_>) -> R + Sync,
-    ) -> Result<Vec<R>, Error> {
-        let centres = &self.last.summary().ok_or(Error::Empty)?.centres;
-        let parts = self.resources().threads.map(queries.len(), centres.len() * self.params.dim(), |range| {
+    fn map_queries<R: Send>(&self, queries: &Batch, map: impl Fn(Query<'_>) -> R + Sync) -> Vec<R> {
+        let parts = self.threads.map(queries.len(), self.centres.len() * self.params.dim(), |range| {
             let mut row = queries.rows.blank_row();
-            let of_row = |number: usize| map(centres, self.query(queries, number, &mut row));
+            let of_row = |number: usize| map(self.query(queries, number, &mut row));
             range.map(of_row).collect::<Vec<_>>()
         });
-        Ok(parts.into_iter().flatten().collect())
+        parts.into_iter().flatten().collect()
+    }
+}
+
+impl Model {
+    /// What rows are compared with, if there are any centres.
+    pub(crate) fn routes(&self) -> Option<Routes<'_>> {
+        let centres = &self.held.last.summary()?.centres;
+        let (exponent, threads) = (self.held.rows.exponent(), self.resources().threads);
+        Some(Routes { params: self.params(), centres, exponent, threads })
+    }
+
+    /// The nearest centre of each row of [`Batch::queries`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Empty`] for a model without rows.
+    pub fn predict(&self, queries: &Batch) -> Result<Vec<u16>, Error> {
+        self.routes().map(|routes| routes.predict(queries)).ok_or(Error::Empty)
+    }
+
+    /// The distances of each row to all centres, row by row, in units of the data (after projection).
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::predict`].
+    pub fn transform(&self, queries: &Batch) -> Result<Vec<f64>, Error> {
+        self.routes().map(|routes| routes.transform(queries)).ok_or(Error::Empty)
+    }
+
+    /// The squared distance of each row to its nearest centre, in units of the data (after projection).
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::predict`].
+    pub fn nearest_square_distances(&self, queries: &Batch) -> Result<Vec<f64>, Error> {
+        self.routes().map(|routes| routes.nearest_square_distances(queries)).ok_or(Error::Empty)
     }
 }
 

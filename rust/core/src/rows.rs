@@ -182,6 +182,25 @@ impl Batch {
         self.exponents.iter().copied().max().unwrap_or(MIN_EXPONENT)
     }
 
+    /// Takes in rows of another.
+    pub(crate) fn extend(&mut self, more: Self) {
+        self.rows.extend(more.rows);
+        self.exponents.extend_from_slice(&more.exponents);
+        self.squares.extend_from_slice(&more.squares);
+    }
+
+    /// Some of the rows, by number.
+    pub(crate) fn select(&self, numbers: impl ExactSizeIterator<Item = usize> + Clone) -> Self {
+        let dim = self.rows.dim();
+        let mut rows = Wiped::zeros(numbers.len() * dim);
+        let mut row = self.rows.blank_row();
+        for (number, copy) in numbers.clone().zip(rows.chunks_exact_mut(dim)) {
+            self.rows.read(number, &mut row);
+            copy.copy_from_slice(&row[..dim]);
+        }
+        Self::from_rows(dim, numbers.map(|number| self.exponents[number]).collect::<Vec<_>>().into(), &rows)
+    }
+
     /// All rows brought to one exponent, no smaller than theirs.
     pub(crate) fn align(&mut self, exponent: i16) {
         align(&mut self.rows, &mut self.squares, &self.exponents, 0, exponent);
@@ -207,6 +226,8 @@ fn align(rows: &mut Blocks, squares: &mut [u32], exponents: &[i16], first: usize
 pub(crate) struct Rows {
     /// Exponent that `max_norm` fixes.
     fixed: Option<i16>,
+    /// The largest exponent of rows of the model that lie elsewhere.
+    floor: i16,
     exponent: i16,
     aligned: Blocks,
     /// Squared norms of the aligned rows.
@@ -223,6 +244,7 @@ impl Rows {
     pub(crate) fn new(dim: usize, fixed: Option<i16>) -> Self {
         Self {
             fixed,
+            floor: MIN_EXPONENT,
             exponent: fixed.unwrap_or(MIN_EXPONENT),
             aligned: Blocks::zeros(dim, 0),
             squares: Wiped::zeros(0),
@@ -278,7 +300,8 @@ impl Rows {
             *going.entry(self.exponents[slot as usize]).or_default() += 1;
         }
         let staying = self.tally.iter().rev().find(|(exponent, count)| going.get(exponent) != Some(count));
-        staying.map_or(MIN_EXPONENT, |(&exponent, _)| exponent).max(added.map_or(MIN_EXPONENT, Batch::largest_exponent))
+        let staying = staying.map_or(self.floor, |(&exponent, _)| exponent.max(self.floor));
+        staying.max(added.map_or(MIN_EXPONENT, Batch::largest_exponent))
     }
 
     /// Takes in rows. If they change the model's exponent, `settle` must follow.
@@ -287,7 +310,7 @@ impl Rows {
             return;
         }
         if self.len() == 0 {
-            self.exponent = self.fixed.unwrap_or(batch.largest_exponent());
+            self.exponent = self.fixed.unwrap_or(batch.largest_exponent().max(self.floor));
         }
         let exponent = self.exponent;
         // A smaller exponent changes the row that comes, unless it is zero; a larger one changes those that are here.
@@ -344,19 +367,43 @@ impl Rows {
 
     /// Brings the model's exponent up to date with the rows and aligns them anew if it changed.
     pub(crate) fn settle(&mut self) {
-        let largest = self.tally.last_key_value().map_or(MIN_EXPONENT, |(&exponent, _)| exponent);
-        let exponent = self.fixed.unwrap_or(largest);
+        let exponent = self.largest_exponent().max(self.floor);
         if exponent == self.exponent {
             return;
         }
         self.exponent = exponent;
         if let Some((rows, squares)) = &self.mantissas {
             (self.aligned, self.squares) = (rows.clone(), squares.clone());
+        } else if (0..self.len()).any(|slot| self.exponents[slot] < exponent && self.squares[slot] > 0) {
+            // Rows of one exponent, and now one elsewhere is larger.
+            self.mantissas = Some((self.aligned.clone(), self.squares.clone()));
         }
         self.align_from(0);
-        if self.tally.len() <= 1 {
+        if self.tally.keys().all(|&own| own == exponent) {
             self.mantissas = None;
         }
+    }
+
+    /// As `settle`, where the largest exponent of all rows of the model, here and elsewhere, is this.
+    pub(crate) fn settle_with(&mut self, largest: i16) {
+        self.floor = largest;
+        self.settle();
+    }
+
+    /// The largest exponent of the rows; the one that `max_norm` fixes, if it is given.
+    pub(crate) fn largest_exponent(&self) -> i16 {
+        let largest = self.tally.last_key_value().map_or(MIN_EXPONENT, |(&exponent, _)| exponent);
+        self.fixed.unwrap_or(largest)
+    }
+
+    /// Copies of some rows as they are kept, each at its own exponent.
+    pub(crate) fn copies(&self, slots: &[u32]) -> Batch {
+        let mut rows = Wiped::zeros(slots.len() * self.dim());
+        for (&slot, copy) in slots.iter().zip(rows.chunks_exact_mut(self.dim())) {
+            copy.copy_from_slice(&self.kept(slot as usize));
+        }
+        let exponents = slots.iter().map(|&slot| self.exponents[slot as usize]).collect::<Vec<_>>();
+        Batch::from_rows(self.dim(), exponents.into(), &rows)
     }
 
     /// Aligns the rows from a slot on with their norms. Rows above the model's exponent wait for `settle`.

@@ -19,10 +19,10 @@ pub(crate) fn to_python(error: &Error) -> PyErr {
     let new_err = match error {
         Error::Parameter { .. } => ParameterError::new_err,
         Error::DuplicateId(_) | Error::PresentId(_) => DuplicateIdError::new_err,
-        Error::UnknownIds(_) => UnknownIdError::new_err,
+        Error::UnknownIds(_) | Error::NotHere(_) => UnknownIdError::new_err,
         Error::IdKind { .. } => IdKindError::new_err,
         Error::Empty => EmptyModelError::new_err,
-        Error::Format(_) => ModelFileError::new_err,
+        Error::Format(_) | Error::Message(_) => ModelFileError::new_err,
         _ => DataError::new_err,
     };
     new_err(error.to_string())

@@ -5,10 +5,13 @@
 #![deny(missing_docs)]
 
 mod arguments;
+mod coordinator;
 mod errors;
+mod guarded;
 mod model;
 mod report;
 mod sealed;
+mod shard;
 
 use pyo3::prelude::*;
 
@@ -17,6 +20,12 @@ use pyo3::prelude::*;
 mod _core {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use super::coordinator::Coordinator;
+    #[pymodule_export]
+    use super::coordinator::merge_parts;
+    #[pymodule_export]
+    use super::coordinator::read_part;
     #[pymodule_export]
     use super::model::Model;
     #[pymodule_export]
@@ -29,6 +38,8 @@ mod _core {
     use super::sealed::seal_in_place;
     #[pymodule_export]
     use super::sealed::seal_vectors;
+    #[pymodule_export]
+    use super::shard::Shard;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

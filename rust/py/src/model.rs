@@ -1,5 +1,4 @@
-//! The model as a Python object. It is frozen: Python never holds a mutable borrow of it, and the lock inside lets any
-//! number of threads read and one write, none of which holds the interpreter meanwhile.
+//! The model as a Python object.
 
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
@@ -7,8 +6,6 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Instant;
 
 use erase_core::{Batch, CacheSize, Error, IdRef, Ids, Params, Resources, Threads, Update};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
@@ -18,7 +15,8 @@ use pyo3::types::{PyBytes, PyList};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::arguments::{Id, ProjectionArgument, Rational, Rows, id, ids};
-use crate::errors::{EraseError, IdKindError, to_python};
+use crate::errors::{IdKindError, to_python};
+use crate::guarded::Guarded;
 use crate::report::UpdateReport;
 
 /// Numbers the calls of `save`, so that each has a partial file of its own: several threads may save to one path.
@@ -28,27 +26,22 @@ static SAVES: AtomicU64 = AtomicU64::new(0);
 type Nearest<'py> = (Bound<'py, PyArray2<f64>>, Vec<Id>);
 
 /// How to make a model again from its bytes: the function and its arguments.
-type Recipe<'py> = (Bound<'py, PyAny>, (Bound<'py, PyBytes>, Option<usize>, Option<usize>));
+pub(crate) type Recipe<'py> = (Bound<'py, PyAny>, (Bound<'py, PyBytes>, Option<usize>, Option<usize>));
 
 /// A fitted model. See `erase_core.QKMeans`, which owns one.
 #[pyclass(frozen, module = "erase_core._core")]
 pub struct Model {
-    inner: RwLock<erase_core::Model>,
+    inner: Guarded<erase_core::Model>,
 }
 
 impl Model {
-    fn new(inner: erase_core::Model) -> Self {
-        Self { inner: RwLock::new(inner) }
+    pub(crate) fn new(inner: erase_core::Model) -> Self {
+        Self { inner: Guarded::new(inner) }
     }
 
     /// Reads without holding the interpreter.
     fn read<R: Send>(&self, py: Python<'_>, read: impl FnOnce(&erase_core::Model) -> R + Send) -> R {
-        py.detach(|| read(&self.readable()))
-    }
-
-    // A panic while the lock was held is a defect of the core; what it left behind can still be looked at.
-    fn readable(&self) -> RwLockReadGuard<'_, erase_core::Model> {
-        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+        self.inner.read(py, read)
     }
 
     /// Writes without holding the interpreter, and reports.
@@ -57,17 +50,7 @@ impl Model {
         py: Python<'_>,
         write: impl FnOnce(&mut erase_core::Model) -> Result<Update, Error> + Send,
     ) -> PyResult<UpdateReport> {
-        let outcome = py.detach(|| {
-            let mut model: RwLockWriteGuard<'_, erase_core::Model> = self.inner.write().ok()?;
-            let start = Instant::now();
-            let update = write(&mut model);
-            Some(update.map(|update| UpdateReport::new(update, start.elapsed().as_secs_f64())))
-        });
-        let Some(report) = outcome else {
-            let message = "an internal error interrupted an earlier update of this model; fit it anew".to_owned();
-            return Err(EraseError::new_err(message));
-        };
-        report.map_err(|error| to_python(&error))
+        self.inner.write(py, |model| UpdateReport::timed(|| write(model)))
     }
 }
 
@@ -196,10 +179,7 @@ impl Model {
 
     /// The ids, ascending.
     fn ids(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self.read(py, erase_core::Model::ids) {
-            Ids::Int(ids) => Ok(ids.into_pyarray(py).into_any().unbind()),
-            Ids::Str(ids) => Ok(PyList::new(py, ids)?.into_any().unbind()),
-        }
+        ids_object(py, self.read(py, erase_core::Model::ids))
     }
 
     /// The cluster of each row, in the order of the ids.
@@ -290,24 +270,7 @@ impl Model {
     /// Parameters as `fit` takes them, the projection aside.
     fn params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyDict>> {
         let params = self.read(py, |model| model.params().clone());
-        let dict = pyo3::types::PyDict::new(py);
-        dict.set_item("n_clusters", params.n_clusters())?;
-        dict.set_item("epsilon", (params.epsilon().num, params.epsilon().den))?;
-        dict.set_item("gamma", (params.gamma().num, params.gamma().den))?;
-        dict.set_item("max_iter", params.max_iter())?;
-        dict.set_item("panel", params.panel())?;
-        dict.set_item("max_norm", params.max_norm())?;
-        dict.set_item("center", params.center().map(|center| center.to_vec().into_pyarray(py)))?;
-        dict.set_item("seed", params.seed())?;
-        dict.set_item("n_features", params.n_features())?;
-        match params.projection() {
-            erase_core::Projection::None => dict.set_item("projection", py.None())?,
-            erase_core::Projection::Signs(m) => dict.set_item("projection", m)?,
-            erase_core::Projection::Matrix { rows, entries } => {
-                dict.set_item("projection", entries.into_pyarray(py).reshape([rows, params.n_features()])?)?;
-            }
-        }
-        Ok(dict)
+        params_dict(py, &params)
     }
 
     fn __deepcopy__(&self, py: Python<'_>, _memo: &Bound<'_, PyAny>) -> Self {
@@ -341,6 +304,39 @@ impl Model {
     fn decode(py: Python<'_>, bytes: &[u8], n_threads: Option<usize>, cache_bytes: Option<usize>) -> PyResult<Self> {
         let resources = Resources { threads: Threads::new(n_threads), cache: CacheSize(cache_bytes) };
         py.detach(|| erase_core::Model::decode(bytes, resources)).map(Self::new).map_err(|error| to_python(&error))
+    }
+}
+
+/// Parameters as `Model.fit` takes them.
+pub(crate) fn params_dict<'py>(
+    py: Python<'py>,
+    params: &erase_core::ValidParams,
+) -> PyResult<Bound<'py, pyo3::types::PyDict>> {
+    let dict = pyo3::types::PyDict::new(py);
+    dict.set_item("n_clusters", params.n_clusters())?;
+    dict.set_item("epsilon", (params.epsilon().num, params.epsilon().den))?;
+    dict.set_item("gamma", (params.gamma().num, params.gamma().den))?;
+    dict.set_item("max_iter", params.max_iter())?;
+    dict.set_item("panel", params.panel())?;
+    dict.set_item("max_norm", params.max_norm())?;
+    dict.set_item("center", params.center().map(|center| center.to_vec().into_pyarray(py)))?;
+    dict.set_item("seed", params.seed())?;
+    dict.set_item("n_features", params.n_features())?;
+    match params.projection() {
+        erase_core::Projection::None => dict.set_item("projection", py.None())?,
+        erase_core::Projection::Signs(m) => dict.set_item("projection", m)?,
+        erase_core::Projection::Matrix { rows, entries } => {
+            dict.set_item("projection", entries.into_pyarray(py).reshape([rows, params.n_features()])?)?;
+        }
+    }
+    Ok(dict)
+}
+
+/// Ids as Python has them: an array of integers, or a list of strings.
+pub(crate) fn ids_object(py: Python<'_>, ids: Ids) -> PyResult<Py<PyAny>> {
+    match ids {
+        Ids::Int(ids) => Ok(ids.into_pyarray(py).into_any().unbind()),
+        Ids::Str(ids) => Ok(PyList::new(py, ids)?.into_any().unbind()),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The report of an update.
 
-use erase_core::{Update, UpdatePath};
+use std::time::Instant;
+
+use erase_core::{Error, Update, UpdatePath};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -37,7 +39,13 @@ pub struct UpdateReport {
 }
 
 impl UpdateReport {
-    pub(crate) fn new(update: Update, seconds: f64) -> Self {
+    /// The report of what is done here, with its time.
+    pub(crate) fn timed(update: impl FnOnce() -> Result<Update, Error>) -> Result<Self, Error> {
+        let start = Instant::now();
+        Ok(Self::new(update()?, start.elapsed().as_secs_f64()))
+    }
+
+    fn new(update: Update, seconds: f64) -> Self {
         let path = PATHS[match update.path {
             UpdatePath::Certified => 0,
             UpdatePath::Replayed => 1,

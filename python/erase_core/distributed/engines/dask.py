@@ -1,7 +1,7 @@
 """The engine dask.distributed: a host is an actor on a worker, which this process calls directly.
 
-An actor's proxy waits for ever if the actor's worker dies during a call (distributed 2026.8). So calls use the connection
-pool of the client. The messages do not pass the scheduler, and no worker keeps them as results.
+An actor's proxy waits for ever if the actor's worker dies during a call (distributed 2026.8). So calls use the
+client's connections to workers. The messages do not pass the scheduler, and no worker keeps them as results.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from concurrent.futures import Future
+from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -17,12 +18,14 @@ from distributed.protocol import to_serialize
 
 from erase_core.distributed.engines.host import Host
 from erase_core.distributed.engines.protocol import Engine, Lost, Place
-from erase_core.errors import ParameterError
+from erase_core.errors import ParameterError, WorkerLostError
 
 __all__ = ["DaskEngine"]
 
 # Seconds until a worker that does not start a host counts as lost, and until a cluster without workers is refused.
 START, WORKERS = 60, 60
+# Seconds between two looks at whether its worker is still there.
+POLL = 0.5
 
 
 class DaskEngine(Engine):
@@ -50,7 +53,10 @@ class DaskEngine(Engine):
 
     def _known(self) -> dict[str, int]:
         """The threads of each worker, by its address."""
-        self._client.wait_for_workers(1, timeout=WORKERS)
+        try:
+            self._client.wait_for_workers(1, timeout=WORKERS)
+        except TimeoutError:
+            raise WorkerLostError(f"the dask cluster has had no worker for {WORKERS} s. Start workers.") from None
         workers = self._client.scheduler_info(n_workers=-1)["workers"]
         return {address: workers[address]["nthreads"] for address in sorted(workers)}
 
@@ -67,11 +73,21 @@ class DaskEngine(Engine):
             )
             places.append(Place(address, name, threads[address]))
         for place in places:
-            try:
-                self._actors[place.handle].exception(timeout=START)
-            except TimeoutError:
-                raise Lost(place) from None
+            self._wait(place)
         return places
+
+    def _wait(self, place: Place) -> None:
+        """Wait until an actor has started. If its worker has died meanwhile, it never will."""
+        end = monotonic() + START
+        while True:
+            try:
+                self._actors[place.handle].exception(timeout=POLL)
+            except TimeoutError:
+                if place.name in self._known() and monotonic() < end:
+                    continue
+                self.stop(place)
+                raise Lost(place) from None
+            return
 
     def stop(self, place: Place) -> None:
         """Let the scheduler release the actor."""

@@ -14,8 +14,8 @@ __all__ = ["Host"]
 class Host:
     """The only object that an engine knows of a worker's side.
 
-    A request begins with ``!`` (a whole request), ``+`` (a piece of one), ``=`` (the pieces are complete) or ``?`` (a piece
-    of the last reply). A reply begins with ``!`` (whole) or ``+`` (the number of pieces to ask for).
+    A request begins with ``!`` (a whole request), ``+`` (a piece of one), ``=`` (all pieces are there) or ``?`` (asks for a
+    piece of the last reply). A reply begins with ``!`` (whole) or ``+`` (the number of pieces to ask for).
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from typing import Any
 __all__ = ["Call", "Engine", "Lost", "Place", "Traffic"]
 
 
-class Lost(Exception):
+class Lost(Exception):  # noqa: N818 - an outcome of a call, which never reaches the user
     """A host is gone: its process ended, or it cannot be reached.
 
     Attributes

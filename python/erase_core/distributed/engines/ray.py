@@ -1,7 +1,7 @@
 """The engine Ray: a host is an actor.
 
-Ray puts arguments and results above 100 kB into its object store, which is shared memory that may be written to the disk
-and that nobody overwrites. So messages go in pieces below that, which Ray carries within its calls.
+Ray puts arguments and results above 100 kB into its object store: shared memory that nobody overwrites, and that may be
+written to the disk. So messages go in pieces below that, which Ray carries within its calls.
 """
 
 from __future__ import annotations

@@ -1,0 +1,258 @@
+"""A fitted model whose rows lie in shards: the coordinator, the shards, and the updates of both.
+
+An update that is interrupted, because a worker was lost or the caller pressed Ctrl-C, is whole or absent. A removal is
+noted before the shards change, and done again from the beginning by the next call. Until the shards have settled, parts
+that came in are taken out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from erase_core._core import Coordinator, UpdateReport, merge_parts
+from erase_core.distributed import arguments
+from erase_core.distributed.duplicates import check_added, check_all
+from erase_core.distributed.holder import Id
+from erase_core.distributed.parts import Columns, Ids, Part
+from erase_core.distributed.saving import Folder, State, described, hashes_of
+from erase_core.distributed.shards import Shards, names
+from erase_core.errors import IdKindError, ModelFileError, ParameterError, PartError
+
+__all__ = ["Clustering"]
+
+NOTHING = ". Nothing was removed."
+
+
+class Clustering:
+    """A coordinator and its shards.
+
+    Parameters
+    ----------
+    coordinator : Coordinator
+        Not fitted.
+    shards : Shards
+        Without rows.
+
+    Attributes
+    ----------
+    folder : Folder or None
+        What is kept up to date.
+    """
+
+    def __init__(self, coordinator: Coordinator, shards: Shards) -> None:
+        self._coordinator = coordinator
+        self._shards = shards
+        self._n_features = coordinator.params()["n_features"]
+        # A removal that has begun.
+        self._pending: Ids | None = None
+        # Whether parts came in that do not belong to the model.
+        self._to_undo = False
+        self.folder: Folder | None = None
+        # What the folder has of the shards.
+        self._noted: dict[str, Any] = {}
+        shards.open(coordinator.parameters(), self._n_features)
+
+    # ---- a fit ----
+    def fit(self, parts: Sequence[Part], firsts: Sequence[int | None], at_least: int) -> None:
+        """Fit to the rows of parts. After an error, the object is of no use."""
+        shards = self._shards
+        shards.stage(parts, firsts)
+        shards.load()
+        n_rows = sum(each.n_rows for each in shards.loaded if each is not None)
+        if n_rows < at_least:
+            raise ParameterError(f"n_samples={n_rows} should be >= n_clusters={at_least}")
+        check_all(shards, n_rows)
+        self._fit()
+        shards.forget_arrays()
+
+    def _fit(self) -> None:
+        """Fit to the rows that the shards have: the first pass is over places, the second assigns the rows."""
+        coordinator, shards = self._coordinator, self._shards
+        answers = shards.ask("smallest", coordinator.params()["panel"])
+        parts = [part for _, part in answers]
+        coordinator.fit([candidates for candidates, _ in answers], merge_parts(parts))
+        shards.settle(parts)
+        self._assign()
+        shards.ask("settle")
+
+    def _assign(self) -> None:
+        """Let all shards assign their rows to the coordinator's centres, and complete the model with their parts."""
+        shards = self._shards
+        shards.frame = self._coordinator.frame_message()
+        parts = shards.ask("assign", shards.frame)
+        self._coordinator.complete(merge_parts(parts))
+        shards.settle(parts)
+
+    # ---- updates ----
+    def settled(self) -> tuple[Coordinator, Shards]:
+        """Return coordinator and shards. An update that was interrupted is undone or completed first."""
+        if not self._shards.records:
+            raise ParameterError("the model is closed. Fit again, or resume it from its folder.")
+        if self._to_undo:
+            self._undo()
+        if self._pending is not None:
+            self._remove_pending(again=True)
+            self._note_done()
+        if not self._coordinator.is_complete:
+            self._assign()
+            self._note_done()
+        return self._coordinator, self._shards
+
+    def add(self, parts: Sequence[Part]) -> UpdateReport:
+        """Add the rows of parts, or nothing."""
+        coordinator, shards = self.settled()
+        measured = shards.measure(parts)
+        firsts = arguments.numbering(measured, parts, self._next_id)
+        n_parts = len(shards.parts)
+        with self._undone_on_error():
+            shards.stage(parts, firsts)
+            shards.load()
+            check_added(shards)
+            changes = shards.ask("change", [], coordinator.mark(), 0, False)
+            candidates = [message for change in changes for message in change.candidates]
+            report, moved = coordinator.exchange([], candidates, shards.merged(changes))
+        shards.settle([change.part for change in changes])
+        try:
+            if moved:
+                self._assign()
+            shards.ask("settle")
+        finally:
+            shards.forget_arrays()
+        self._note_done(described(shards, n_parts))
+        return report
+
+    @contextmanager
+    def _undone_on_error(self) -> Iterator[None]:
+        self._to_undo = True
+        try:
+            yield
+        except BaseException:
+            self._undo()
+            raise
+        self._to_undo = False
+
+    def _undo(self) -> None:
+        self._shards.undo()
+        self._to_undo = False
+
+    def _next_id(self) -> int:
+        largest = [each for each in self._shards.ask("largest") if each is not None]
+        if not largest and self._coordinator.n_rows:
+            raise IdKindError("the rows have no ids. Give ids, since those of the model are strings.")
+        return max(largest, default=-1) + 1
+
+    def remove(self, ids: list[Id]) -> UpdateReport:
+        """Remove rows by distinct ids, all or none."""
+        coordinator, shards = self.settled()
+        which, n_before = self.of_kind(ids), coordinator.n_rows
+        on_panel = set(coordinator.on_panel(which)) if which else set()
+        unsure = [id_ for id_ in which if id_ not in on_panel]
+        if len(which) > 1 and unsure:
+            arguments.check_known(unsure, np.any(shards.ask("has", unsure), axis=0), NOTHING)
+        self._note({"remove": which})
+        self._pending = which
+        report = self._remove_pending(again=False)
+        if coordinator.n_rows == n_before and which:
+            self._note({"undo": True})
+            arguments.check_known(which, [False], NOTHING)
+        self._note_done()
+        return report
+
+    def _remove_pending(self, *, again: bool) -> UpdateReport:
+        """Do, or do once more, what `_pending` says. Nothing but this can follow a removal that was interrupted."""
+        coordinator, shards, which = self._coordinator, self._shards, cast("Ids", self._pending)
+        on_panel = coordinator.on_panel(which)
+        changes = shards.ask("change", which, coordinator.mark(), len(on_panel), again)
+        candidates = [message for change in changes for message in change.candidates]
+        report, moved = coordinator.exchange(which, candidates, shards.merged(changes))
+        removed = which if again else [id_ for change in changes for id_ in change.removed]
+        shards.settle([change.part for change in changes], removed)
+        self._pending = None
+        if moved:
+            self._assign()
+        return report
+
+    def of_kind(self, ids: list[Id]) -> Ids:
+        """Return ids, if they are of the model's kind.
+
+        Raises
+        ------
+        IdKindError
+        """
+        strings = isinstance(self._coordinator.panel_ids(), list)
+        for id_ in ids:
+            if isinstance(id_, str) != strings and self._coordinator.n_rows:
+                have, got = ("strings", "an integer") if strings else ("integers", "a string")
+                raise IdKindError(f"the ids of the model are {have}, got {got}: {id_!r}")
+        return cast("Ids", ids)
+
+    # ---- shards ----
+    def close(self) -> None:
+        """End the shards."""
+        self._shards.close()
+
+    def restore(self, parts: Sequence[Part]) -> None:
+        """Take rows again that were lost."""
+        shards = self._shards
+        lost = shards.lost()
+        missing = sorted(n for record in lost for n in record.numbers if not shards.parts[n].rereadable)
+        given = arguments.matched(missing, [shards.parts[n] for n in missing], parts)
+        for record in lost:
+            shards.recover(record, given)
+        self.settled()
+
+    def redistribute(self, count: int) -> None:
+        """Read all parts again, into so many shards."""
+        coordinator, shards = self.settled()
+        if fixed := [part for part in shards.parts if not part.rereadable]:
+            raise PartError(f"{names(fixed)}: rows that were given as arrays cannot be read again. Fit again.")
+        after = shards.again(count)
+        try:
+            after.open(coordinator.parameters(), self._n_features)
+            after.load()
+            parts = after.ask("assign", coordinator.frame_message())
+            after.check_equal(shards, parts)
+        except BaseException:
+            after.close()
+            raise
+        after.settle(parts)
+        after.ask("settle")
+        after.frame = coordinator.frame_message()
+        self._shards = after
+        shards.close()
+
+    # ---- the folder ----
+    def save(self, folder: Path, columns: Columns, limits: tuple[int | None, int | None]) -> None:
+        """Write the state into a folder, which is kept up to date from here on."""
+        coordinator, shards = self.settled()
+        place = Folder(folder)
+        place.write(State.of(coordinator, shards, columns, limits).as_json())
+        self.folder, self._noted = place, hashes_of(shards)
+
+    def take_up(self, state: State, parts: Sequence[Part]) -> None:
+        """Make a saved model again. After an error, the object is of no use."""
+        given = arguments.matched(*state.missing(), parts)
+        state.fill(self._shards, given)
+        self._shards.take_up(state.shards, given)
+        self._fit()
+        if self._coordinator.digest() != state.digest:
+            raise ModelFileError("the model has another digest than the one that was saved")
+        self._pending = state.interrupted
+        self.settled()
+
+    def _note(self, line: Mapping[str, Any]) -> None:
+        if self.folder is not None:
+            self.folder.append(line)
+
+    def _note_done(self, added: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Note an update that is complete: parts that came in, the shards that changed, and the digest."""
+        if self.folder is not None:
+            shards = hashes_of(self._shards)
+            changed = {at: each for at, each in shards.items() if self._noted.get(at) != each}
+            self._noted = shards
+            self._note({"done": changed, "digest": self._coordinator.digest(), "add": [*added]})
