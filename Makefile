@@ -30,7 +30,7 @@ PROSE := $(wildcard *.md docs/*.md) python
 RELIABILITY := $(addprefix reliability-, crash residue memory concurrency fuzz receipts chain old_copies)
 
 .PHONY: help demo build test test-latest test-oldest test-slow reliability $(RELIABILITY) sanitize lint format bench \
-  bench-store compare choose accuracy picture docs docs-serve wheel sdist constraints clean
+  bench-store compare choose accuracy scale picture docs docs-serve wheel sdist constraints clean
 
 help:
 	@echo "make demo       build, install into $(VENV), and run the main job on shipped data"
@@ -46,6 +46,7 @@ help:
 	@echo "make accuracy   what demonstrations are worth to a small model (docs/accuracy.md); DATA=, SEEDS=, PART=, COST=1"
 	@echo "make picture    the picture of the demo in the README"
 	@echo "make choose     the table behind the defaults (docs/choosing.md)"
+	@echo "make scale      times at sizes that no machine here has (docs/scale.md)"
 	@echo "make docs       the documentation site, in site/; make docs-serve shows it"
 	@echo "make wheel      the wheel for package indexes (manylinux_2_28), in dist/; make sdist: the source"
 	@echo "make constraints  renew the pinned versions in constraints/"
@@ -146,6 +147,10 @@ bench-store: build $(VENV)/.group-bench $(VENV)/.group-stores
 
 choose: build $(VENV)/.group-bench
 	$(BIN)/python benches/choose.py $(if $(DATA),--data $(DATA))
+
+# Some minutes, on a machine that does nothing else. Without WRITE the page is only printed.
+scale: build $(VENV)/.group-bench
+	OMP_NUM_THREADS=1 $(BIN)/python benches/scale.py $(if $(WRITE),--write docs/scale.md)
 
 picture: build $(VENV)/.group-bench
 	$(BIN)/python benches/picture.py docs/demo.png

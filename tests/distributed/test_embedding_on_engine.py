@@ -189,7 +189,9 @@ def test_a_model_that_workers_cannot_load_is_named() -> None:
         raise FileNotFoundError("no folder /models/here")
 
     Loaded.change = staticmethod(change)
-    with pytest.raises(EmbedderError, match=r"worker local-\d: .* cannot be loaded .*no folder /models/here.*same place"):
+    with pytest.raises(
+        EmbedderError, match=r"worker local-\d: .* cannot be loaded .*no folder /models/here.*same place"
+    ):
         EngineEmbedder(Loaded(), "local").embed(TEXTS)
 
 
@@ -312,7 +314,9 @@ def test_the_packaged_model_on_real_workers(engine: str, request: pytest.Fixture
     made = request.getfixturevalue("cluster" if engine == "dask" else "ray")
     address = made.scheduler_address.replace("tcp://", "dask://") if engine == "dask" else "ray"
     rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"id": i, "input": text, "output": "yes"}) + "\n" for i, text in enumerate(TEXTS)))
+    rows.write_text(
+        "".join(json.dumps({"id": i, "input": text, "output": "yes"}) + "\n" for i, text in enumerate(TEXTS))
+    )
     digests = set()
     for options in ((), ("--engine", address)):
         store = tmp_path / f"store-{len(options)}"

@@ -88,9 +88,7 @@ class EngineEmbedder:
 class _Sharing:
     """One call of `embed`: a thread for each worker takes texts until there are none."""
 
-    def __init__(
-        self, engine: Engine, embedder: Embedder, texts: list[str], advance: Callable[[int], object]
-    ) -> None:
+    def __init__(self, engine: Engine, embedder: Embedder, texts: list[str], advance: Callable[[int], object]) -> None:
         self._engine, self._embedder, self._texts, self._advance = engine, embedder, texts, advance
         self._waiting = deque(chunks_of(embedder, texts))
         self._vectors = np.empty((len(texts), embedder.dim), dtype=np.float32)

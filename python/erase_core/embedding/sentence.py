@@ -42,7 +42,13 @@ PROBE_LENGTHS = (*range(1, 72, 3), *range(72, 540, 10))
 # and scripts tokenizers may treat differently.
 PROBES = (
     *(" ".join(PROBE_WORDS[(i + n) % len(PROBE_WORDS)] for i in range(n)) for n in PROBE_LENGTHS),
-    *("Größe 42, 3½ m³ für 17,50 €?", "東京は大雨です。", "مرحبا بالعالم", "e\u0301 é \u200babc", "🙂🙃 <b>#1</b>\t[SEP]"),
+    *(
+        "Größe 42, 3½ m³ für 17,50 €?",
+        "東京は大雨です。",
+        "مرحبا بالعالم",
+        "e\u0301 é \u200babc",
+        "🙂🙃 <b>#1</b>\t[SEP]",
+    ),
 )
 
 
