@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from scale import END, HERE, START, Assumed, Check, Costs, Simulation, duration, page, power, put_between, size
+from scale_page import END, START, Check, duration, page, power, put_between, size
+from scale_times import HERE, Assumed, Costs, Simulation
 
-NOTHING = Costs(
-    **dict.fromkeys(
-        [
-            "load",
-            "smallest",
-            "assign",
-            "again",
-            "panel_fit",
-            "candidate",
-            "off",
-            "on",
-            "moved",
-            "merge",
-            "trip",
-            "message",
-            "byte",
-            "sort",
-        ],
-        0.0,
-    ),
-    **dict.fromkeys(["row", "held", "stored", "frame", "part"], 0),
-    panel=100,
-)
+FREE: dict[str, Any] = dict.fromkeys(Costs.__dataclass_fields__, 0)
+NOTHING = Costs(**FREE | {"panel": 100})
 IDEAL = Assumed(bandwidth=float("inf"), latency=0.0, disk=float("inf"), straggler=1.0)
 
 
-def of(n: int, workers: int, assumed: Assumed = IDEAL, **costs: float) -> Simulation:
+def of(n: int, workers: int, assumed: Assumed = IDEAL, **costs: Any) -> Simulation:
     return Simulation(replace(NOTHING, **costs), assumed, n, workers)
 
 
@@ -67,7 +48,15 @@ def test_a_trip_has_one_latency_and_a_message_for_each_further_worker() -> None:
 
 
 def test_a_removal_off_the_panel_does_not_depend_on_the_rows() -> None:
-    costs = {"off": 1.0, "trip": 2.0, "message": 0.5, "merge": 0.125, "again": 9.0, "on": 9.0, "moved": 1.0}
+    costs: dict[str, Any] = {
+        "off": 1.0,
+        "trip": 2.0,
+        "message": 0.5,
+        "merge": 0.125,
+        "again": 9.0,
+        "on": 9.0,
+        "moved": 1.0,
+    }
     assert of(10**4, 3, **costs).off == of(10**10, 3, **costs).off == 1 + 2 + 2 * 0.5 + 2 * 0.125
 
 
@@ -114,7 +103,7 @@ def test_the_page_shows_ratios_and_what_does_not_fit() -> None:
     assert "| 50 | fit | 3.0 s | 2.0 s | 1.50 |" in made
     lines = [line for line in made.splitlines() if line.startswith("| 10^10 |")]
     # 10^10 rows of 1000 bytes are 93 GiB for each of 100 workers.
-    assert lines[0].endswith("s) |")
+    assert lines[0].endswith(" min) |")
     assert lines[1].endswith(" 93 GiB |")
     assert put_between(f"a\n{START}\nold\n{END}\nb", made).count(made) == 1
 

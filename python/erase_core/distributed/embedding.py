@@ -1,8 +1,8 @@
 """Embedding on the workers of an engine, to the very bits that this process would give.
 
-The texts are shared out in whole batches, and each goes to a worker as an argument of a call: nothing of it is put into
-an engine's store. Before a worker gets any, it embeds the probe texts of the package, and its vectors must have the bits
-of those embedded here.
+The texts are shared out in whole batches, and each goes to a worker as an argument of a call: nothing of it is put
+into an engine's store. Before a worker gets any, it embeds the probe texts of the package, and its vectors must have
+the bits of those embedded here.
 """
 
 from __future__ import annotations
@@ -116,8 +116,9 @@ class _Sharing:
                 raise error
             if self._lost is not None and len(self._waiting) == before:
                 raise WorkerLostError(
-                    f"worker {self._lost.place.name} is lost, and no other takes its place. Workers need erase-core in the "
-                    "version of this process, with the extra llm, and memory for the model. Start such workers, and repeat."
+                    f"worker {self._lost.place.name} is lost, and no other takes its place. Workers need erase-core "
+                    "in the version of this process, with the extra llm, and memory for the model. Start such workers, "
+                    "and repeat."
                 )
         return self._vectors
 
@@ -187,8 +188,8 @@ class _Sharing:
         except Exception as error:  # an older version of the package, for example
             reason = "" if method == "embed" else f" ({first_line(error)})"
             raise EmbedderError(
-                f"worker {place.name} fails with {type(error).__name__}{reason}. Workers need erase-core in the version of "
-                "this process, with the extra llm."
+                f"worker {place.name} fails with {type(error).__name__}{reason}. Workers need erase-core in the "
+                "version of this process, with the extra llm."
             ) from None
 
     def _stop(self, place: Place | None) -> None:
@@ -227,7 +228,7 @@ def _difference(place: Place, there: Probed, here: Probed) -> str:
     ]
     seen = f" They differ in: {', '.join(facts)}." if facts else ""
     return (
-        f"worker {place.name} ({there.where}) gives {differ} of {len(here.hashes)} probe texts other bits than this process."
-        f"{seen} Give all of them the same versions of the packages and processors or devices of one kind, or leave this "
-        "worker out. Nothing was embedded by it."
+        f"worker {place.name} ({there.where}) gives {differ} of {len(here.hashes)} probe texts other bits than this "
+        f"process.{seen} Give all of them the same versions of the packages and processors or devices of one kind, or "
+        "leave this worker out. Nothing was ingested."
     )

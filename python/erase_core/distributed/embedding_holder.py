@@ -22,7 +22,7 @@ from erase_core.errors import EmbedderError, EraseError, first_line
 
 __all__ = ["PROCESS", "EmbeddingHolder", "Probed", "probed"]
 
-# Tells this process from others.
+# Differs between processes.
 PROCESS = uuid4().hex
 PACKAGES = ("torch", "transformers", "tokenizers", "sentence-transformers", "numpy")
 
@@ -33,7 +33,7 @@ class Probed(NamedTuple):
     Attributes
     ----------
     hashes : list of bytes
-        Of each vector.
+        A hash of each vector.
     threads : int or None
         Threads of torch, if it is in use.
     where : str
@@ -70,8 +70,8 @@ class EmbeddingHolder:
             self._embedder = pickle.loads(model)
         except Exception as error:
             raise EmbedderError(
-                f"the embedding model cannot be loaded there ({first_line(error)}). Workers need the model's files at the "
-                "same place, or its package, and erase-core with the extra llm."
+                f"the embedding model cannot be loaded there ({first_line(error)}). Workers need the model's files at "
+                "the same place, or its package, and erase-core with the extra llm."
             ) from None
 
     def probe(self, texts: Sequence[str], threads: int | None) -> Probed:

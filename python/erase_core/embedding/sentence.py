@@ -43,7 +43,7 @@ PROBE_LENGTHS = (*range(1, 72, 3), *range(72, 540, 10))
 PROBES = (
     *(" ".join(PROBE_WORDS[(i + n) % len(PROBE_WORDS)] for i in range(n)) for n in PROBE_LENGTHS),
     *(
-        "Größe 42, 3½ m³ für 17,50 €?",
+        "Größe 42, 3½ m³ für 17 €?",
         "東京は大雨です。",
         "مرحبا بالعالم",
         "e\u0301 é \u200babc",

@@ -59,8 +59,9 @@ class Host:
         self._long += reply
         return b"+" + (-(-len(reply) // self._limit)).to_bytes(8, "little")
 
-    def _hold(self, kind: type[Any]) -> None:
+    def _hold(self, kind: type[Any]) -> str:
         self._holder = kind()
+        return kind.__name__
 
     def _piece(self, number: int) -> bytes:
         assert self._limit is not None
