@@ -171,7 +171,7 @@ def test_an_unknown_id_is_an_error_though_a_worker_dies(files: list[Path]) -> No
     before = model.digest()
     for at in range(3):
         engine.arm(at)
-        with pytest.raises(UnknownIdError, match="ids are not in the model: 999. Nothing was removed"):
+        with pytest.raises(UnknownIdError, match=r"ids are not in the model: 999\. Nothing was removed"):
             model.remove(999)
     assert model.digest() == before
 
@@ -180,7 +180,7 @@ def test_a_file_that_was_changed_is_named(files: list[Path]) -> None:
     model, engine = fitted(files)
     write_part(files[1], range(50, 60), X[60:70])
     engine.stop(model._clustering._shards.records[1].place)
-    with pytest.raises(PartError, match="the rows of .*50.npy are not those that the model had"):
+    with pytest.raises(PartError, match=r"the rows of .*50\.npy are not those that the model had"):
         model.remove(0)
     write_part(files[1], range(50, 60), X[50:60])
     assert model.digest() == digest_of(some(range(1, 120)))

@@ -1,4 +1,4 @@
-"""An engine in this process whose hosts die on demand: before they handle a request, or after it, so that the reply is lost."""
+"""An engine in this process whose hosts die on demand: before they handle a request, or after it."""
 
 from __future__ import annotations
 

@@ -249,14 +249,16 @@ def _is_dask(given: Any) -> bool:
 
 
 def _lazy(given: Any, number: int, columns: Columns) -> list[Part]:
-    if getattr(given, "ndim", None) == 2 and hasattr(given, "rechunk"):  # an array: a block has whole rows
+    # A delayed object has every attribute that it is asked for.
+    is_collection = hasattr(type(given), "to_delayed")
+    if hasattr(type(given), "rechunk") and given.ndim == 2:  # an array: a block shall have whole rows
         given = given.rechunk({1: -1})
-    pieces = given.to_delayed() if hasattr(given, "to_delayed") else [given]
+    pieces = given.to_delayed() if is_collection else [given]
     import cloudpickle  # type: ignore[import-untyped] # comes with dask
 
     return [
         LazyPart(cloudpickle.dumps(piece), columns, f"part {number}, piece {index} of a dask collection")
-        for index, piece in enumerate(np.ravel(np.asarray(pieces, dtype=object)))
+        for index, piece in enumerate(pieces.flat if isinstance(pieces, np.ndarray) else pieces)
     ]
 
 

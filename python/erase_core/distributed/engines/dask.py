@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -105,16 +106,29 @@ class DaskEngine(Engine):
     def _send(self, place: Place, request: bytes) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(self._execute(place, request), self._client.loop.asyncio_loop)
 
+    def _is_lost(self, place: Place) -> bool:
+        actor = self._actors.get(place.handle)
+        return actor is None or actor.status not in {"finished", "pending"}
+
     async def _execute(self, place: Place, request: bytes) -> Any:
+        if self._is_lost(place):
+            raise OSError
         return await self._client.rpc(place.name).actor_execute(
             actor=place.handle, function="call", args=[to_serialize(request)], kwargs={}
         )
 
     def _receive(self, place: Place, token: Future[Any]) -> bytes:
-        try:
-            answer = token.result()
-        except (OSError, KeyError):  # no connection; or a new worker at the old address, which has no such actor
-            raise Lost(place) from None
+        while True:
+            try:
+                answer = token.result(timeout=POLL)
+                break
+            except FutureTimeoutError:
+                # A connection to a worker that is gone is tried for half a minute. The scheduler knows sooner.
+                if self._is_lost(place):
+                    token.cancel()
+                    raise Lost(place) from None
+            except (OSError, KeyError):  # no connection; or a new worker at the old address, which has no such actor
+                raise Lost(place) from None
         if answer["status"] != "OK":
             raise answer["exception"]
         return bytes(answer["result"])
