@@ -292,11 +292,17 @@ def test_the_packaged_model_on_real_workers(engine: str, request: pytest.Fixture
     assert digests[0] == digests[1]
 
 
-def test_the_command_names_a_wrong_engine(tmp_path: Path) -> None:
+def test_the_command_hands_the_address_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: list[object] = []
+
+    def ingest(self: Erase, source: object, *, engine: object = None, **options: object) -> None:
+        given.append(engine)
+        raise WorkerLostError("no workers")
+
     store_of(tmp_path / "store", WordEmbedder(), None)
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text(json.dumps({"input": SECRET, "output": "yes"}))
-    check_refused(erase("ingest", rows, "--store", tmp_path / "store", "--engine", "spark://host"), 8)
+    monkeypatch.setattr(Erase, "ingest", ingest)
+    check_refused(erase("ingest", "rows.jsonl", "--store", tmp_path / "store", "--engine", "dask://host:1"), 11)
+    assert given == ["dask://host:1"]
 
 
 @pytest.mark.slow
