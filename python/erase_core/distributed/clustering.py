@@ -213,7 +213,6 @@ class Clustering:
             raise PartError(f"{names(fixed)}: rows that were given as arrays cannot be read again. Fit again.")
         after = shards.again(count)
         try:
-            after.open(coordinator.parameters(), self._n_features)
             after.load()
             parts = after.ask("assign", coordinator.frame_message())
             after.check_equal(shards, parts)

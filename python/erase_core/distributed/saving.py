@@ -86,7 +86,7 @@ class Folder:
             raise ModelFileError(f"{file.parent} is damaged: {first_line(error)}") from None
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise ModelFileError(f"{file} is not a distributed model of this version")
-        if not lines or lines[0].get("number") != state["number"]:
+        if not lines or lines[0].get("number") != state.get("number"):
             lines = lines[:1]  # the process ended after it had written the state
         return state, lines[1:]
 

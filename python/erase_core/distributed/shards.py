@@ -7,6 +7,7 @@ reads the same parts again, leaves out what was removed since, and is accepted o
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -118,13 +119,18 @@ class Shards:
         WorkerLostError, PartError
             A holder is lost and cannot be replaced.
         """
-        outcomes = self.engine.outcomes([self.engine.call(each.place, method, *arguments) for each in self.records])
-        for at, record in enumerate(self.records):
+        return self._ask([(record, method, arguments) for record in self.records])
+
+    def _ask(self, requests: Sequence[tuple[Record, str, tuple[Any, ...]]]) -> list[Any]:
+        call = self.engine.call
+        outcomes = self.engine.outcomes([call(record.place, method, *given) for record, method, given in requests])
+        for at, (record, method, given) in enumerate(requests):
             for _ in range(TRIES):
                 if not isinstance(outcomes[at], Lost):
                     break
-                self.recover(record)
-                outcomes[at] = self.engine.outcomes([self.engine.call(record.place, method, *arguments)])[0]
+                if outcomes[at].place is record.place:  # it was not replaced for an earlier request
+                    self.recover(record)
+                outcomes[at] = self.engine.outcomes([call(record.place, method, *given)])[0]
         for outcome in outcomes:
             if isinstance(outcome, Lost):
                 raise _no_worker(outcome)
@@ -137,18 +143,11 @@ class Shards:
         outcomes = self.engine.outcomes([self.engine.call(each.place, "ping") for each in self.records])
         return [record for record, outcome in zip(self.records, outcomes, strict=True) if isinstance(outcome, Lost)]
 
-    def measure(self, parts: Iterable[Part]) -> list[tuple[int | None, int | None]]:
+    def measure(self, parts: Sequence[Part]) -> list[tuple[int | None, int | None]]:
         """Return width and number of rows of parts, as `Part.measure` does, where they can be read."""
-        measured: list[Any] = []
-        calls: list[Call] = []
-        for at, part in enumerate(parts):
-            if isinstance(part, ArrayPart):
-                measured.append(part.measure())
-            else:
-                measured.append(None)
-                calls.append(self.engine.call(self.records[at % len(self.records)].place, "measure", part))
-        answers = iter(self.engine.gather(calls) if calls else [])
-        return [next(answers) if each is None else each for each in measured]
+        places = itertools.cycle(self.records)
+        answers = iter(self._ask([(next(places), "measure", (part,)) for part in parts if _is_elsewhere(part)]))
+        return [next(answers) if _is_elsewhere(part) else part.measure() for part in parts]
 
     # ---- parts that come in ----
     def stage(self, parts: Iterable[Part], firsts: Iterable[int | None]) -> None:
@@ -281,6 +280,8 @@ class Shards:
     def again(self, count: int) -> Shards:
         """Return so many shards without rows, to which all parts are given again."""
         after = Shards(self.engine, count, *self._limits)
+        after.open(self._parameters, self._n_features)
+        # Not before: a holder that is replaced reads what is staged.
         after.stage(self.parts, self.firsts)
         after.loaded, after.gone = [*self.loaded], dict(self.gone)
         return after
@@ -382,6 +383,10 @@ def names(parts: Iterable[Part]) -> str:
     """Return the names of some parts, the first few of many."""
     every = [part.name for part in parts]
     return ", ".join(every[:3]) + (f" and {len(every) - 3} more" if len(every) > 3 else "")
+
+
+def _is_elsewhere(part: Part) -> bool:
+    return not isinstance(part, ArrayPart)
 
 
 def _no_worker(error: Lost) -> WorkerLostError:

@@ -14,7 +14,7 @@ __all__ = ["Host"]
 class Host:
     """The only object that an engine knows of a worker's side.
 
-    A request begins with ``!`` (a whole request), ``+`` (a piece of one), ``=`` (all pieces are there) or ``?`` (asks for a
+    A request begins with ``!`` (a whole one), ``+`` (a piece of one), ``=`` (all pieces are there) or ``?`` (asks for a
     piece of the last reply). A reply begins with ``!`` (whole) or ``+`` (the number of pieces to ask for).
 
     Parameters
