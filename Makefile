@@ -30,7 +30,7 @@ PROSE := $(wildcard *.md docs/*.md) python
 RELIABILITY := $(addprefix reliability-, crash residue memory concurrency fuzz receipts chain old_copies)
 
 .PHONY: help demo build test test-latest test-oldest test-slow reliability $(RELIABILITY) sanitize lint format bench \
-  bench-store compare choose distributed accuracy evaluate picture docs docs-serve wheel sdist constraints clean
+  bench-store compare choose distributed scale accuracy evaluate picture docs docs-serve wheel sdist constraints clean
 
 help:
 	@echo "make demo       build, install into $(VENV), and run the main job on shipped data"
@@ -48,6 +48,7 @@ help:
 	@echo "make picture    the picture of the demo in the README"
 	@echo "make choose     the table behind the defaults (docs/choosing.md)"
 	@echo "make distributed  two workers beside one process: fits, removals, bytes (docs/distributed.md); LARGE=1"
+	@echo "make scale      times at sizes that no machine here has (docs/scale.md)"
 	@echo "make docs       the documentation site, in site/; make docs-serve shows it"
 	@echo "make wheel      the wheel for package indexes (manylinux_2_28), in dist/; make sdist: the source"
 	@echo "make constraints  renew the pinned versions in constraints/"
@@ -151,6 +152,10 @@ distributed: build $(VENV)/.group-bench
 
 choose: build $(VENV)/.group-bench
 	$(BIN)/python benches/choose.py $(if $(DATA),--data $(DATA))
+
+# Some minutes, on a machine that does nothing else. Without WRITE the page is only printed.
+scale: build $(VENV)/.group-bench
+	OMP_NUM_THREADS=1 $(BIN)/python benches/scale.py $(if $(WRITE),--write docs/scale.md)
 
 picture: build $(VENV)/.group-bench
 	$(BIN)/python benches/picture.py docs/demo.png

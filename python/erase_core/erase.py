@@ -259,6 +259,7 @@ class Erase:
         on_forgotten: OnForgotten = "refuse",
         on_control_tokens: OnControlTokens | None = None,
         on_duplicate: OnDuplicate = "refuse",
+        engine: Any = None,
         progress: bool = False,
     ) -> IngestReport:
         """Add examples: all of them, or none if there is an error.
@@ -278,6 +279,10 @@ class Erase:
             What to do with examples that the store contains already, with the same id and content (input, output,
             rationale and subject). "skip" leaves them out, so a source that has grown can be ingested again. The same
             id with another content is always an error.
+        engine : distributed.Client, str or None, default=None
+            Where to embed: on the workers of a dask client, of ``"dask://host:port"``, ``"ray"`` or
+            ``"ray://host:port"``. Their vectors have the bits that this process would give, which is checked on each
+            worker with texts of the package. Examples then leave this process: see docs/limits.md. None: here.
         progress : bool, default=False
             Show the progress on a terminal.
 
@@ -286,7 +291,10 @@ class Erase:
         SourceError, ExampleError
             The source cannot be read, or a row is not a valid example or has a control token that is refused.
         EmbedderError, MissingPackageError
-            The embedding model cannot be loaded, or returns invalid vectors.
+            The embedding model cannot be loaded, returns invalid vectors, or gives other bits on a worker. Or the
+            engine's package is not installed.
+        WorkerLostError, NotPicklableError
+            The engine cannot be reached or has no workers left, or the embedding model cannot be sent to them.
         LLMError
             Control tokens are refused, but the language model's tokenizer, which may have some, cannot be loaded.
         DuplicateIdError, IdKindError
@@ -307,7 +315,12 @@ class Erase:
         with self._opened.lock:
             reading = without_refused_tokens(self._opened, reading, source, on_control_tokens, skip_bad=skip_bad)
             report = run_ingest(
-                self._opened, reading, on_forgotten=on_forgotten, on_duplicate=on_duplicate, progress=progress
+                self._opened,
+                reading,
+                on_forgotten=on_forgotten,
+                on_duplicate=on_duplicate,
+                engine=engine,
+                progress=progress,
             )
         return replace(report, seconds=time.perf_counter() - start)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from itertools import compress
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from erase_core import checks
 from erase_core.backends import checked_vectors
 from erase_core.calls.open_store import OpenStore
+from erase_core.embedding.sentence import Embedder
 from erase_core.erasure.admission import Admission, OnDuplicate, OnForgotten, notes_of_duplicates
 from erase_core.erasure.truncation import count_tokens, limit_of
 from erase_core.examples.control_tokens import OnControlTokens, without_control_tokens
@@ -52,12 +53,22 @@ def admitted_now(
     return opened.read(admitted)
 
 
+def _on(engine: Any, embedder: Embedder) -> Embedder:
+    """Return an embedder that runs on an engine; the embedder itself if the engine is None."""
+    if engine is None:
+        return embedder
+    from erase_core.distributed.embedding import EngineEmbedder
+
+    return EngineEmbedder(embedder, engine)
+
+
 def run_ingest(
     opened: OpenStore,
     reading: Reading,
     *,
     on_forgotten: OnForgotten,
     on_duplicate: OnDuplicate,
+    engine: Any = None,
     progress: bool,
 ) -> IngestReport:
     """Add the examples of a source: all that are admitted, or none if there is an error. See `Erase.ingest`.
@@ -67,7 +78,7 @@ def run_ingest(
     opened : OpenStore
     reading : Reading
         The rows of the source.
-    on_forgotten, on_duplicate, progress
+    on_forgotten, on_duplicate, engine, progress
 
     Returns
     -------
@@ -81,7 +92,7 @@ def run_ingest(
     embedder = opened.backends.embedder
     before = time.perf_counter()
     inputs = [example.input for example in coming]
-    vectors = checked_vectors(embedder, inputs, progress)
+    vectors = checked_vectors(_on(engine, embedder), inputs, progress)
     limit, counts = limit_of(embedder), count_tokens(embedder, inputs)
     embedding_seconds = time.perf_counter() - before
     kept = vectors

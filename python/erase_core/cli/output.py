@@ -63,7 +63,7 @@ ENDINGS = (
     Ending(8, "embedding model", (errors.EmbedderError,)),
     Ending(9, "language model", (errors.LLMError,)),
     Ending(10, "prompt too long", (errors.PromptTooLongError,)),
-    Ending(11, "model server", (errors.ServerError,)),
+    Ending(11, "model server, or workers of an engine", (errors.ServerError, errors.WorkerLostError)),
     Ending(12, "missing package", (errors.MissingPackageError,)),
     Ending(FILES, "file or disk", (OSError,)),
     Ending(BUG, "unexpected error", (Exception,)),

@@ -239,6 +239,13 @@ def ingest(
             help="What to do with examples that the store has already, with the same id and content: refuse or skip.",
         ),
     ] = "refuse",
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Embed on the workers of a cluster, to the same bits: dask://host:port, ray or ray://host:port.",
+        ),
+    ] = None,
     receipts: Receipts = None,
     key_from: KeyFrom = None,
     public_key: PublicKeys = None,
@@ -256,6 +263,7 @@ def ingest(
             on_forgotten=cast("OnForgotten", forgotten),  # `ingest` checks these values
             on_control_tokens=cast("OnControlTokens | None", on_control_tokens),
             on_duplicate=cast("OnDuplicate", duplicate),
+            engine=engine,
             progress=True,
         )
     unseen = [report.unseen] if report.unseen else []

@@ -26,7 +26,7 @@ from erase_core.pickling import Recipe, Shared, anywhere, make_again
 from erase_core.progress import bar
 from erase_core.tokenizing import renamed
 
-__all__ = ["Embedder", "SentenceEmbedder"]
+__all__ = ["PROBES", "Embedder", "SentenceEmbedder"]
 
 # Widths of batches in tokens. They are dense where texts are frequent, so that little is padded.
 WIDTHS = (8, 16, 20, 24, 28, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -38,6 +38,18 @@ TOKENISED_AT_ONCE = 256
 PROBE_WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "rain", "falls")
 # Lengths of probes in words: several for each width, and some beyond the largest width.
 PROBE_LENGTHS = (*range(1, 72, 3), *range(72, 540, 10))
+# Texts that show whether two processes give a text the same bits: some for each shape of a batch, and some whose words
+# and scripts tokenizers may treat differently.
+PROBES = (
+    *(" ".join(PROBE_WORDS[(i + n) % len(PROBE_WORDS)] for i in range(n)) for n in PROBE_LENGTHS),
+    *(
+        "Größe 42, 3½ m³ für 17 €?",
+        "東京は大雨です。",
+        "مرحبا بالعالم",
+        "e\u0301 é \u200babc",
+        "🙂🙃 <b>#1</b>\t[SEP]",
+    ),
+)
 
 
 class Embedder(Protocol):
@@ -155,7 +167,7 @@ class SentenceEmbedder(Shared):
         self._lock = threading.Lock()
         try:
             with quiet():
-                full_dim = self._run([_probe(1)]).shape[1]
+                full_dim = self._run([PROBE_WORDS[0]]).shape[1]
                 self._widths = self._usable_widths()
                 self._shapes = self._exact_shapes()
         except Exception as error:  # a model for images, an unknown architecture, not enough memory
@@ -238,6 +250,28 @@ class SentenceEmbedder(Shared):
         """
         _check(texts)
         return self._embedded(texts, self._batches, progress)
+
+    def batches(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the positions of the texts that `embed` puts into each batch, if the texts are sorted by length.
+
+        `embed` makes the same batches of the texts of some of them. So texts can be shared out without a batch that
+        would be filled up with copies.
+
+        Parameters
+        ----------
+        texts : sequence of str
+
+        Raises
+        ------
+        DataError, ParameterError
+            As for `embed`.
+        """
+        _check(texts)
+        with self._lock, quiet():
+            try:
+                return [members for _, members in self._batches(list(texts))]
+            finally:
+                self._forget_words()
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the vectors of queries, in their order and of unit norm, each from a run of the model for itself.
@@ -336,7 +370,7 @@ class SentenceEmbedder(Shared):
 
     def _usable_widths(self) -> list[int]:
         """Return the widths whose batches hold several rows, up to and including the model's longest input."""
-        mask = self._features([_probe(max(PROBE_LENGTHS))]).get("attention_mask")
+        mask = self._features([PROBES[len(PROBE_LENGTHS) - 1]]).get("attention_mask")
         if mask is None or mask.ndim != 2:
             return []
         widths = [width for width in WIDTHS if self._rows(width) > 1]
@@ -347,7 +381,7 @@ class SentenceEmbedder(Shared):
         """Return the shapes whose batches are exact on this device: all that were probed, or none."""
         if not self._widths:
             return frozenset()
-        probes = [_probe(length) for length in PROBE_LENGTHS]
+        probes = list(PROBES[: len(PROBE_LENGTHS)])
         groups = {shape: members for shape, members in self._groups(probes).items() if shape is not None}
         exact = all(self._is_exact(shape, [probes[i] for i in members]) for shape, members in groups.items())
         return frozenset(groups) if exact else frozenset()
@@ -366,10 +400,6 @@ class SentenceEmbedder(Shared):
         tokenizer = getattr(self._model, "tokenizer", None)
         words = getattr(getattr(tokenizer, "backend_tokenizer", tokenizer), "model", None)
         getattr(words, "_clear_cache", lambda: None)()
-
-
-def _probe(n_words: int) -> str:
-    return " ".join(PROBE_WORDS[(i + n_words) % len(PROBE_WORDS)] for i in range(n_words))
 
 
 def _each_alone(texts: list[str]) -> Iterator[_Batch]:

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any
 from uuid import uuid4
 
-from distributed import Client, wait
+from distributed import Client
 from distributed.protocol import to_serialize
 
 from erase_core.distributed.engines.host import Host
@@ -82,7 +82,7 @@ class DaskEngine(Engine):
         end = monotonic() + START
         while True:
             try:
-                wait(self._actors[place.handle], timeout=POLL)
+                self._actors[place.handle].exception(timeout=POLL)
             except TimeoutError:
                 if place.name in self._known() and monotonic() < end:
                     continue

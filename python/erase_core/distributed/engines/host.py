@@ -25,7 +25,7 @@ class Host:
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
-        self._holder = Holder()
+        self._holder: Any = Holder()
         self._request = bytearray()
         self._long = bytearray()
 
@@ -49,7 +49,8 @@ class Host:
         method, arguments = pickle.loads(request)
         outcome: Any
         try:
-            outcome = getattr(self._holder, method)(*arguments)
+            # A host begins with a holder of rows.
+            outcome = self._hold(*arguments) if method == "hold" else getattr(self._holder, method)(*arguments)
         except Exception as error:
             outcome = _portable(error)
         reply = pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
@@ -57,6 +58,10 @@ class Host:
             return b"!" + reply
         self._long += reply
         return b"+" + (-(-len(reply) // self._limit)).to_bytes(8, "little")
+
+    def _hold(self, kind: type[Any]) -> str:
+        self._holder = kind()
+        return kind.__name__
 
     def _piece(self, number: int) -> bytes:
         assert self._limit is not None
