@@ -16,6 +16,7 @@ from erase_core.evaluate.peer import World
 from erase_core.evaluate.plan import Sizes
 from erase_core.evaluate.task import Task
 from erase_core.evaluate.tasks import Limits, load_task
+from erase_core.evaluate.workers import single_thread
 from erase_core.examples.example import Example
 
 __all__ = ["Choice", "Forget", "load_bench"]
@@ -83,7 +84,8 @@ def load_bench(choice: Choice, forgotten: tuple[int, ...] | None = None) -> Benc
     if ids:
         return bench
     n = max(CANDIDATES, 2 * choice.forget_size)
-    hard = hard_forget_set(bench.fitting_tools(), bench.world(0), choice.forget_size, n_candidates=n, n_random=0)
+    with single_thread():  # as in the processes that use its checkpoint, so that it is found again
+        hard = hard_forget_set(bench.fitting_tools(), bench.world(0), choice.forget_size, n_candidates=n, n_random=0)
     return replace(bench, forgotten=tuple(hard["ids"]))
 
 

@@ -170,7 +170,7 @@ def seconds_of(
     if known is not None:
         return known
     if cell.what == "worst":
-        return SEARCHED * pace.trained_example + 2.0
+        return SEARCHED * pace.trained_example if entry.kind == "fine-tuning" else 2.0
     if cell.what == "shadows":
         fits = 7 if entry.kind == "fine-tuning" else 0
         return fits * n_pool * passes * pace.trained_example + 2 * n_questions * pace.query
