@@ -209,7 +209,7 @@ def test_vectors_of_another_shape_are_refused() -> None:
 def test_what_cannot_be_sent_or_reached_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     cannot = WordEmbedder()
     cannot.embed = nudged(cannot.embed)  # type: ignore[method-assign]
-    with pytest.raises(NotPicklableError, match="embedder"):
+    with pytest.raises(NotPicklableError, match=r"words cannot be sent to workers .*without an engine"):
         EngineEmbedder(cannot, "local").embed(TEXTS)
     with pytest.raises(ParameterError, match="'spark'"):
         EngineEmbedder(WordEmbedder(), "spark").embed(TEXTS)
@@ -225,6 +225,22 @@ def test_a_host_that_fails_in_another_way_is_one_clear_error(monkeypatch: pytest
     monkeypatch.delattr(EmbeddingHolder, "load")  # as an older version of the package has none
     with pytest.raises(EmbedderError, match=r"worker local-\d .* in the version of this process"):
         EngineEmbedder(WordEmbedder(), "local").embed(TEXTS)
+
+
+def test_workers_are_started_at_once_and_all_are_stopped() -> None:
+    class Recording(MortalEngine):
+        counts: list[int]
+
+        def start(self, count: int) -> list[Place]:
+            self.counts.append(count)
+            return super().start(count)
+
+    engine = Recording([], workers=3)
+    engine.counts = []
+    EngineEmbedder(WordEmbedder(), engine).embed(TEXTS)
+    EngineEmbedder(WordEmbedder(), engine).embed(TEXTS[:2])
+    assert engine.counts == [3, 1]
+    assert not engine.alive
 
 
 # ---- real engines ----

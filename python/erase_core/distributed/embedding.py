@@ -22,8 +22,7 @@ from erase_core.distributed.connecting import connected
 from erase_core.distributed.embedding_holder import PROCESS, EmbeddingHolder, Probed, probed
 from erase_core.distributed.engines.protocol import Engine, Lost, Place
 from erase_core.embedding.sentence import PROBES, Embedder
-from erase_core.errors import EmbedderError, EraseError, WorkerLostError, first_line
-from erase_core.pickling import check_picklable
+from erase_core.errors import EmbedderError, EraseError, NotPicklableError, WorkerLostError, first_line
 from erase_core.progress import bar
 
 __all__ = ["EngineEmbedder", "chunks_of"]
@@ -75,7 +74,6 @@ class EngineEmbedder:
             The embedder cannot be sent to a worker.
         """
         unique = sorted(dict.fromkeys(texts), key=len)
-        check_picklable("embedder", self._embedder)
         with connected(self._engine) as engine, bar("Embedding", len(unique), shown=progress) as advance:
             vectors = _Sharing(engine, self._embedder, unique, advance).run() if unique else self._none()
         place = {text: at for at, text in enumerate(unique)}
@@ -92,9 +90,10 @@ class _Sharing:
         self._engine, self._embedder, self._texts, self._advance = engine, embedder, texts, advance
         self._waiting = deque(chunks_of(embedder, texts))
         self._vectors = np.empty((len(texts), embedder.dim), dtype=np.float32)
+        self._model = _pickled(embedder)
         self._here = probed(embedder, PROBES)
-        self._model = pickle.dumps(embedder, pickle.HIGHEST_PROTOCOL)
         self._starting = Lock()  # an engine starts hosts from one thread at a time
+        self._fresh: list[Place] = []
         self._errors: list[BaseException] = []
         self._lost: Lost | None = None
 
@@ -103,8 +102,12 @@ class _Sharing:
         while self._waiting:
             self._lost = None
             before = len(self._waiting)
-            with self._starting:
-                count = min(_workers(self._engine), before)
+            count = min(_workers(self._engine), before)
+            try:
+                # All at once, so that the engine knows how many share its processors.
+                self._fresh = self._engine.start(count)
+            except Lost as error:
+                self._lost = error
             try:
                 with ThreadPoolExecutor(count) as pool:
                     for _ in range(count):
@@ -112,6 +115,9 @@ class _Sharing:
             except BaseException:  # interrupted: the threads end after what they are doing
                 self._waiting.clear()
                 raise
+            finally:
+                while self._fresh:
+                    self._stop(self._fresh.pop())
             for error in self._errors:
                 raise error
             if self._lost is not None and len(self._waiting) == before:
@@ -162,7 +168,7 @@ class _Sharing:
     def _started(self) -> Place:
         """Return a new worker, whose bits are those of this process."""
         with self._starting:
-            place = self._engine.start(1)[0]
+            place = self._fresh.pop() if self._fresh else self._engine.start(1)[0]
         try:
             self._ask(place, "hold", EmbeddingHolder)
             self._ask(place, "load", self._model, PROCESS)
@@ -209,6 +215,16 @@ def chunks_of(embedder: Embedder, texts: list[str]) -> list[list[int]]:
             chunks.append([])
         chunks[-1] += batch
     return chunks
+
+
+def _pickled(embedder: Embedder) -> bytes:
+    try:
+        return pickle.dumps(embedder, pickle.HIGHEST_PROTOCOL)
+    except Exception as error:  # a class may raise anything
+        raise NotPicklableError(
+            f"the embedding model {embedder.name} cannot be sent to workers ({first_line(error)}). Give its class a "
+            "`__reduce__` method, or ingest without an engine."
+        ) from None
 
 
 def _workers(engine: Engine) -> int:
