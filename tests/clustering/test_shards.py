@@ -106,12 +106,12 @@ def test_the_estimator_has_the_same_results(some_rows: dict[Id, list[float]]) ->
     places = Places(config, 3)
     first: dict[Id, list[float]] = {id_: some_rows[id_] for id_ in range(800)}
     places.fit(first)
-    alone = config.estimator().fit(matrix(list(first.values()), 12), ids=list(first))
+    alone = config.estimator().fit(matrix(list(first.values()), 12), ids=id_list(list(first)))
     added: dict[Id, list[float]] = {id_: some_rows[id_] for id_ in range(800, 900)}
     removed = range(0, 120, 2)
     places.change(list(removed), added)
     alone.remove(removed)
-    alone.add(matrix(list(added.values()), 12), ids=list(added))
+    alone.add(matrix(list(added.values()), 12), ids=id_list(list(added)))
     model = places.model
     assert model.digest() == alone.digest()
     assert model.n_rows == len(alone.ids_)
