@@ -218,8 +218,8 @@ class DistributedQKMeans:
     def remove(self, ids: int | str | Iterable[int] | Iterable[str]) -> UpdateReport:
         """Remove rows, and overwrite the memory that held them. The model then equals a fit on the other rows.
 
-        If the row is not on the panel, this takes one message to each shard and back, at once. Files that were read still
-        have the rows: remove them there, too. They are left out whenever the files are read again.
+        If the row is not on the panel, this takes one message to each shard and back, at once. Files that were read
+        still have the rows: remove them there, too. They are left out whenever the files are read again.
 
         Parameters
         ----------
