@@ -355,7 +355,7 @@ class DistributedQKMeans:
 
     def digest(self) -> str:
         """Return the hash of the whole state: that of a `QKMeans` with the same rows, parameters and seed."""
-        return self._settled()[0].digest()
+        return self._fitted().hashed()[0].digest()
 
     def nearest(self, n: int) -> list[list[int | str]]:
         """Return for each cluster the ids of the `n` rows nearest to its centre, as `QKMeans.nearest` does."""
