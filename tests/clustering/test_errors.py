@@ -70,6 +70,8 @@ def test_every_error_is_an_erase_error_and_the_builtin_it_is_like() -> None:
         erase_core.MissingPackageError: ImportError,
         erase_core.NotPicklableError: TypeError,
         erase_core.PlatformError: NotImplementedError,
+        erase_core.PartError: ValueError,
+        erase_core.WorkerLostError: ConnectionError,
         erase_core.StoreError: ValueError,
         erase_core.StoreVersionError: ValueError,
         erase_core.StoreLockedError: ValueError,

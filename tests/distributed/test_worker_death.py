@@ -35,6 +35,7 @@ def files(tmp_path: Path) -> list[Path]:
 def fitted(parts: list[Any]) -> tuple[DistributedQKMeans, MortalEngine]:
     engine = MortalEngine()
     model = DistributedQKMeans(**SETTINGS, engine=engine, n_shards=3).fit(parts)
+    model.digest()  # the rows of a new model are hashed once
     engine.arm()
     return model, engine
 
@@ -115,6 +116,34 @@ def test_a_row_that_was_removed_and_came_again_is_read_from_its_new_part(files: 
         engine.stop(record.place)
     model.remove(0)
     assert model.digest() == digest_of({id_: row for id_, row in rows.items() if id_})
+
+
+@LATE
+@pytest.mark.parametrize("n_parts", [1, 3])
+def test_a_worker_may_die_before_the_rows_are_hashed(files: list[Path], n_parts: int, late: bool) -> None:
+    """Also one whose shard has no rows."""
+    rows = range(CUTS[n_parts - 1][1])
+    for at in range(3):
+        engine = MortalEngine()
+        model = DistributedQKMeans(**SETTINGS, engine=engine, n_shards=3).fit(files[:n_parts])
+        engine.stop(model._clustering._shards.records[at].place)
+        engine.arm(at, late=late)
+        assert model.digest() == digest_of(some(rows))
+        engine.stop(model._clustering._shards.records[at].place)
+        model.remove(3)
+        assert model.digest() == digest_of(some({*rows} - {3}))
+
+
+def test_a_file_that_was_changed_before_the_rows_were_hashed_is_named(files: list[Path]) -> None:
+    engine = MortalEngine()
+    model = DistributedQKMeans(**SETTINGS, engine=engine, n_shards=3).fit(files)
+    write_part(files[1], range(50, 60), X[60:70])
+    # Its shard has not sent its hash.
+    record = model._clustering._shards.records[1]
+    model._clustering._shards._hashing = model._clustering._shards._hashing[:1]
+    engine.stop(record.place)
+    with pytest.raises(PartError, match=r"the rows of .*50\.npy are not those that the model had"):
+        model.remove(0)
 
 
 # ---- rows that cannot be read again ----

@@ -23,12 +23,12 @@ from erase_core.distributed.engines.protocol import Engine, Traffic
 from erase_core.distributed.parts import Columns, parts_of
 from erase_core.distributed.saving import Folder, State
 from erase_core.distributed.shards import Shards
-from erase_core.errors import ParameterError
+from erase_core.errors import NotPicklableError, ParameterError
 from erase_core.kmeans import QKMeans, core_parameters
 from erase_core.resolution import warn_if_coarse
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import Never, Self
 
 __all__ = ["DistributedQKMeans"]
 
@@ -309,6 +309,11 @@ class DistributedQKMeans:
             self._engine.close()
             self._engine = None
 
+    def __reduce__(self) -> Never:
+        raise NotPicklableError(
+            "a DistributedQKMeans cannot be copied or pickled: its rows are on workers. Use save and resume, or gather."
+        )
+
     def __enter__(self) -> Self:
         return self
 
@@ -350,7 +355,7 @@ class DistributedQKMeans:
 
     def digest(self) -> str:
         """Return the hash of the whole state: that of a `QKMeans` with the same rows, parameters and seed."""
-        return self._settled()[0].digest()
+        return self._fitted().hashed()[0].digest()
 
     def nearest(self, n: int) -> list[list[int | str]]:
         """Return for each cluster the ids of the `n` rows nearest to its centre, as `QKMeans.nearest` does."""
