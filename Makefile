@@ -30,7 +30,7 @@ PROSE := $(wildcard *.md docs/*.md) python
 RELIABILITY := $(addprefix reliability-, crash residue memory concurrency fuzz receipts chain old_copies)
 
 .PHONY: help demo build test test-latest test-oldest test-slow reliability $(RELIABILITY) sanitize lint format bench \
-  bench-store compare choose accuracy scale picture docs docs-serve wheel sdist constraints clean
+  bench-store compare choose distributed accuracy scale picture docs docs-serve wheel sdist constraints clean
 
 help:
 	@echo "make demo       build, install into $(VENV), and run the main job on shipped data"
@@ -46,6 +46,7 @@ help:
 	@echo "make accuracy   what demonstrations are worth to a small model (docs/accuracy.md); DATA=, SEEDS=, PART=, COST=1"
 	@echo "make picture    the picture of the demo in the README"
 	@echo "make choose     the table behind the defaults (docs/choosing.md)"
+	@echo "make distributed  two workers beside one process: fits, removals, bytes (docs/distributed.md); LARGE=1"
 	@echo "make scale      times at sizes that no machine here has (docs/scale.md)"
 	@echo "make docs       the documentation site, in site/; make docs-serve shows it"
 	@echo "make wheel      the wheel for package indexes (manylinux_2_28), in dist/; make sdist: the source"
@@ -144,6 +145,9 @@ compare: build $(VENV)/.group-bench $(VENV)/.group-stores
 bench-store: build $(VENV)/.group-bench $(VENV)/.group-stores
 	$(BIN)/python benches/store.py $(if $(FULL),--sizes 1000 10000 100000 1000000) \
 		--results benches/results/store.json --picture docs/forgetting.png
+
+distributed: build $(VENV)/.group-bench
+	$(BIN)/python benches/shards.py $(if $(LARGE),--large)
 
 choose: build $(VENV)/.group-bench
 	$(BIN)/python benches/choose.py $(if $(DATA),--data $(DATA))

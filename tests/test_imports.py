@@ -25,6 +25,7 @@ HEAVY = {
     "openai",
     "cryptography",
 }
+HEAVY |= {"dask", "distributed", "ray"}
 HEAVY |= {"fastapi", "httpx", "prometheus_client", "starlette", "uvicorn"}
 HEAVY |= {"pyarrow", "polars", "narwhals", "datasets", "huggingface_hub", "matplotlib", "jinja2", "numpy.testing"}
 # Every store seals its examples.

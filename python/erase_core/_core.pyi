@@ -41,7 +41,7 @@ class _Params(TypedDict):
 class _Part(TypedDict):
     n_rows: int
     exponent: int | None
-    row_hash: bytes
+    row_hash: bytes | None
     frame: bytes | None
     counts: NDArray[np.int64] | None
     loss: int | None
@@ -283,7 +283,7 @@ class Shard:
         ParameterError
             A row has a larger exponent than the model: the coordinator does not know the part of this shard.
         """
-    def part(self, nearest: int = 1) -> bytes:
+    def part(self, nearest: int = 1, *, row_hash: bool = True) -> bytes:
         """Return the shard's part of the model, for `merge_parts`. Its size does not depend on the number of rows.
 
         It contains the number of rows, their largest exponent and their hash. If they are assigned, it also contains
@@ -293,6 +293,9 @@ class Shard:
         ----------
         nearest : int
             Number of nearest rows of each cluster, from 1 to 64.
+        row_hash : bool
+            Whether to include the hash of the rows. `Coordinator.digest` needs it from all shards. The first time, it
+            takes about as long as a fit. From then on the shard keeps it up to date, and it is always included.
 
         Raises
         ------
@@ -472,7 +475,13 @@ class Coordinator:
     def transform(self, x: _Rows) -> NDArray[np.float64]: ...
     def nearest_square_distances(self, x: _Rows) -> NDArray[np.float64]: ...
     def digest(self) -> str:
-        """Return the digest in hex. A `Model` of all rows has the same."""
+        """Return the digest in hex. A `Model` of all rows has the same.
+
+        Raises
+        ------
+        DataError
+            A part has no hash of its rows (`Shard.part(row_hash=True)`).
+        """
     def gather(self, rows: list[bytes], n_threads: int | None, cache_bytes: int | None) -> Model:
         """Return a `Model` of all rows. Its file has the same bytes as that of a model that was fitted in one process.
 
@@ -521,8 +530,8 @@ def merge_parts(parts: list[bytes]) -> bytes:
 def read_part(part: bytes) -> _Part:
     """Return the contents of a part.
 
-    `row_hash` (2048 bytes) is the sum of the hashes of the rows, which depends on the set of the rows alone. `frame`
-    and the rest are None if the rows are not all assigned to the same centres. `loss` is the sum of the squared
+    `row_hash` (2048 bytes) is the sum of the hashes of the rows, which depends on the set of the rows alone. It is None
+    if a shard was not asked for it. `frame` and the rest are None if the rows are not all assigned to the same centres. `loss` is the sum of the squared
     distances. `nearest` contains the squared distance and the id of the nearest rows of each cluster. Distances are in
     units of the fixed point.
 

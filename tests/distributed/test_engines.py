@@ -68,9 +68,9 @@ def test_dask_collections_are_computed_where_the_shards_are(client: Any) -> None
     with DistributedQKMeans(**SETTINGS, engine=client) as model:
         model.fit(arrays.from_array(X[:100], chunks=(30, 4)))
         assert model.digest() == left(up_to=100)
-        import dask
+        delayed: Any = pytest.importorskip("dask").delayed
 
-        piece = dask.delayed(lambda: (np.arange(100, 150), X[100:150]))()
+        piece = delayed(lambda: (np.arange(100, 150), X[100:150]))()
         model.add([piece])
         assert model.digest() == left(up_to=150)
 

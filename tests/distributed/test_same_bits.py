@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from erase_core import EraseError, QKMeans
+from erase_core import EraseError, NotPicklableError, ParameterError, QKMeans
 from erase_core.distributed import DistributedQKMeans
 from erase_core.distributed.engines.local import LocalEngine
 from erase_core.distributed.engines.protocol import Engine
@@ -20,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from made_parts import SETTINGS, digest_of, made_rows, write_part
 from mortal_engine import MortalEngine
 from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
 
 POOL = made_rows(400)
 SHARDS = st.sampled_from([1, 2, 3, 7])
@@ -254,6 +257,25 @@ def test_an_error_changes_nothing() -> None:
             assert model.digest() == before
         assert model.add([(range(200, 210), POOL[200:210])]).n_added == 10
         assert model.digest() == digest_of(dict(enumerate(POOL[:210])))
+
+
+def test_a_model_is_neither_copied_nor_pickled() -> None:
+    """Two models would change the same rows."""
+    model = DistributedQKMeans(**SETTINGS, engine="local").fit([POOL[:50]])
+    for call in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(NotPicklableError, match="Use save and resume, or gather"):
+            call(model)
+
+
+def test_a_model_without_rows_says_what_to_do() -> None:
+    model = DistributedQKMeans(**SETTINGS, engine="local")
+    with pytest.raises(NotFittedError):
+        model.digest()
+    model.fit([POOL[:50]]).close()
+    with pytest.raises(ParameterError, match="the model is closed"):
+        model.digest()
+    with pytest.raises(ParameterError, match="panel must be 'auto' or an integer"):
+        DistributedQKMeans(4, panel=None, engine="local").fit([POOL])  # type: ignore[arg-type]
 
 
 def test_an_engine_is_not_asked_for_what_the_coordinator_knows() -> None:

@@ -23,12 +23,12 @@ from erase_core.distributed.engines.protocol import Engine, Traffic
 from erase_core.distributed.parts import Columns, parts_of
 from erase_core.distributed.saving import Folder, State
 from erase_core.distributed.shards import Shards
-from erase_core.errors import ParameterError
+from erase_core.errors import NotPicklableError, ParameterError
 from erase_core.kmeans import QKMeans, core_parameters
 from erase_core.resolution import warn_if_coarse
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import Never, Self
 
 __all__ = ["DistributedQKMeans"]
 
@@ -218,8 +218,8 @@ class DistributedQKMeans:
     def remove(self, ids: int | str | Iterable[int] | Iterable[str]) -> UpdateReport:
         """Remove rows, and overwrite the memory that held them. The model then equals a fit on the other rows.
 
-        If the row is not on the panel, this takes one message to each shard and back, at once. Files that were read still
-        have the rows: remove them there, too. They are left out whenever the files are read again.
+        If the row is not on the panel, this takes one message to each shard and back, at once. Files that were read
+        still have the rows: remove them there, too. They are left out whenever the files are read again.
 
         Parameters
         ----------
@@ -308,6 +308,11 @@ class DistributedQKMeans:
         if self._engine is not None:
             self._engine.close()
             self._engine = None
+
+    def __reduce__(self) -> Never:
+        raise NotPicklableError(
+            "a DistributedQKMeans cannot be copied or pickled: its rows are on workers. Use save and resume, or gather."
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -3,25 +3,19 @@
 
 use zeroize::Zeroizing;
 
-use crate::assign::Centres;
 use crate::derived::Derived;
-use crate::digest::{Digest, State};
 use crate::error::Error;
-use crate::exemplar::MAX_NEAREST;
 use crate::fit::{Fit, Update};
 use crate::fixed::MIN_EXPONENT;
-use crate::frame::{Frame, FrameId};
+use crate::frame::FrameId;
 use crate::ids::{IdRef, IdTable, Ids, WipedIds, slot_number};
 use crate::kept::{KeptRows, Mark};
 use crate::last::Last;
-use crate::lloyd::Summary;
 use crate::message::{self, Kind, SharedParams};
 use crate::model::Model;
 use crate::panel::Exchange;
-use crate::part::{Assigned, Clusters, Part};
+use crate::part::Part;
 use crate::population::Population;
-use crate::predict::{Routes, unit};
-use crate::resolution::Apart;
 use crate::resources::Resources;
 use crate::rows::{Batch, Rows};
 
@@ -35,7 +29,7 @@ use crate::rows::{Batch, Rows};
 /// let mut shards = [Shard::new(shared.clone(), Threads::default()), Shard::new(shared.clone(), Threads::default())];
 /// shards[0].add(Ids::Int(vec![0, 1, 2]), Matrix::F64(&[0.0, 0.1, 0.2]))?;
 /// shards[1].add(Ids::Int(vec![3, 4, 5]), Matrix::F64(&[5.0, 5.1, 5.2]))?;
-/// let merged = |shards: &[Shard]| -> Result<Part, erase_core::Error> { shards[0].part(1)?.merge(shards[1].part(1)?) };
+/// let merged = |shards: &[Shard]| -> Result<Part, erase_core::Error> { shards[0].part(1, true)?.merge(shards[1].part(1, true)?) };
 ///
 /// let mut model = Coordinator::new(shared, Threads::default());
 /// let candidates = shards.iter_mut().map(|shard| shard.smallest(None, 4)).collect();
@@ -52,17 +46,19 @@ use crate::rows::{Batch, Rows};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Coordinator {
-    shared: SharedParams,
+    pub(crate) shared: SharedParams,
     /// The rows of the panel, aligned to the exponent of all rows.
-    rows: Rows,
-    ids: IdTable,
-    fit: Fit,
+    pub(crate) rows: Rows,
+    pub(crate) ids: IdTable,
+    pub(crate) fit: Fit,
     /// The result of no rows: the centres that are kept.
-    last: Last,
-    frame: FrameId,
+    pub(crate) last: Last,
+    pub(crate) frame: FrameId,
+    /// Where the panel ends, if it is full.
+    mark: Option<Mark>,
     /// What the shards have said last, assigned to the frame or not.
-    total: Part,
-    resources: Resources,
+    pub(crate) total: Part,
+    pub(crate) resources: Resources,
 }
 
 /// What an update of the panel did.
@@ -94,6 +90,7 @@ impl Coordinator {
             fit: Fit::default(),
             last: Last::default(),
             frame: FrameId([0; 32]),
+            mark: None,
             total,
             resources: resources.into(),
             shared,
@@ -117,13 +114,8 @@ impl Coordinator {
     /// Place and id of the panel's last row: no row behind it comes onto the panel as long as none leaves. None if the panel is
     /// not full: then all rows are on it.
     #[must_use]
-    pub fn mark(&self) -> Option<Mark> {
-        if self.rows.len() < self.capacity() {
-            return None;
-        }
-        let placed = |slot: u32| (self.place(self.ids.row_key(slot)), self.ids.get(slot));
-        let last = (0..slot_number(self.rows.len())).map(placed).max()?;
-        Some(Mark { place: last.0, id: last.1.into() })
+    pub fn mark(&self) -> Option<&Mark> {
+        self.mark.as_ref()
     }
 
     /// Those of these ids whose rows are on the panel.
@@ -164,7 +156,8 @@ impl Coordinator {
     pub fn complete(&mut self, part: Part) -> Result<(), Error> {
         self.shared.check(part.origin)?;
         let of = |part: &Part| (part.rows, part.is_str, part.exponent);
-        if of(&part) != of(&self.total) || part.sum != self.total.sum {
+        let sums = part.sum.as_ref().zip(self.total.sum.as_ref());
+        if of(&part) != of(&self.total) || sums.is_some_and(|(sum, told)| sum != told) {
             let (got, expected) = (part.rows, self.total.rows);
             let text = format!(
                 "the parts ({got} rows) are not of the rows that the coordinator was told of ({expected}): merge those of all \
@@ -264,6 +257,12 @@ impl Coordinator {
     fn change(&self, leaving: &Ids, candidates: Vec<KeptRows>, part: &Part) -> Result<Change, Error> {
         self.shared.check(part.origin)?;
         let mut leaving = self.ids.slots_here(leaving);
+        self.check_exponent(&leaving, part.exponent)?;
+        let size = usize::try_from(part.rows).unwrap_or(usize::MAX).min(self.capacity());
+        let is_still = leaving.is_empty() && candidates.iter().all(KeptRows::is_empty) && size == self.rows.len();
+        if is_still && (size == 0 || part.is_str == Some(self.ids.is_str())) {
+            return Ok(Change { exchange: Exchange::default(), coming: None });
+        }
         let (mut ids, mut batch) = (WipedIds(Ids::Int(Vec::new())), None::<Batch>);
         for rows in candidates {
             self.shared.check(rows.origin)?;
@@ -274,7 +273,6 @@ impl Coordinator {
             }
         }
         self.check_kinds(&ids.0, self.rows.len() > leaving.len(), part)?;
-        let size = usize::try_from(part.rows).unwrap_or(usize::MAX).min(self.capacity());
         let stay = (0..slot_number(self.rows.len())).filter(|slot| leaving.binary_search(slot).is_err());
         // Rows on the panel come first, and among equal ones the first given: the sort is stable.
         let mut pool: Vec<(u64, IdRef<'_>, Result<u32, usize>)> =
@@ -308,6 +306,17 @@ impl Coordinator {
         let base = self.rows.len();
         let slots = (base..base + numbers.len()).map(slot_number).collect();
         Ok(Change { exchange: Exchange { leaving, coming: slots }, coming })
+    }
+
+    /// Refuses parts without the rows of the panel that stay.
+    fn check_exponent(&self, leaving: &[u32], told: i16) -> Result<(), Error> {
+        let own = |slot: &u32| self.rows.own_exponent(*slot as usize);
+        let mut slots = (0..slot_number(self.rows.len())).filter(|_| told < self.rows.exponent());
+        if slots.any(|slot| own(&slot) > told && leaving.binary_search(&slot).is_err()) {
+            let text = "the parts are not those of all rows on the panel: merge those of all shards, after the change";
+            return Err(Error::parts(text));
+        }
+        Ok(())
     }
 
     /// Refuses ids of another kind than the parts say.
@@ -355,7 +364,15 @@ impl Coordinator {
             || exchange.leaving.len() == self.rows.len();
         let update = if is_anew { self.refit(&exchange, coming, exponent) } else { self.follow(&exchange, coming) };
         self.frame = self.frame().id();
+        self.mark = self.last_on_panel();
         update
+    }
+
+    /// The panel's last row, if it is full.
+    fn last_on_panel(&self) -> Option<Mark> {
+        let placed = |slot: u32| (self.place(self.ids.row_key(slot)), self.ids.get(slot));
+        let slots = (0..slot_number(self.rows.len())).filter(|_| self.rows.len() == self.capacity());
+        slots.map(placed).max().map(|(place, id)| Mark { place, id: id.into() })
     }
 
     /// Nothing that is derived can be kept.
@@ -397,203 +414,5 @@ impl Coordinator {
             ids.swap_remove(slot);
         }
         update
-    }
-}
-
-/// The results.
-impl Coordinator {
-    /// The parameters.
-    #[must_use]
-    pub fn shared(&self) -> &SharedParams {
-        &self.shared
-    }
-
-    /// What the coordinator may use of the machine.
-    #[must_use]
-    pub fn resources(&self) -> Resources {
-        self.resources
-    }
-
-    /// Number of rows of all shards.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.total.rows
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Number of clusters there are.
-    #[must_use]
-    pub fn n_clusters(&self) -> usize {
-        self.shared.params.clusters(self.rows.len())
-    }
-
-    /// Dimension of the centres.
-    #[must_use]
-    pub fn dim(&self) -> usize {
-        self.rows.dim()
-    }
-
-    /// What the shards assign their rows to.
-    #[must_use]
-    pub fn frame(&self) -> Frame {
-        let none = || Centres::with_capacity(self.rows.dim(), 0);
-        let centres = self.last.summary().map_or_else(none, |summary| summary.centres.clone());
-        Frame { origin: self.shared.origin, exponent: self.rows.exponent(), centres }
-    }
-
-    /// The hash of the frame.
-    #[must_use]
-    pub fn frame_id(&self) -> FrameId {
-        self.frame
-    }
-
-    /// What rows are compared with, if there are any centres.
-    fn routes(&self) -> Option<Routes<'_>> {
-        let (params, exponent, threads) = (&self.shared.params, self.rows.exponent(), self.resources.threads);
-        self.last.summary().map(|summary| Routes { params, centres: &summary.centres, exponent, threads })
-    }
-
-    /// As [`Model::centres`].
-    #[must_use]
-    pub fn centres(&self) -> Vec<f64> {
-        self.routes().map_or_else(Vec::new, |routes| routes.floats())
-    }
-
-    /// As [`Model::predict`].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Empty`] without rows.
-    pub fn predict(&self, queries: &Batch) -> Result<Vec<u16>, Error> {
-        self.routes().map(|routes| routes.predict(queries)).ok_or(Error::Empty)
-    }
-
-    /// As [`Model::transform`].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Empty`] without rows.
-    pub fn transform(&self, queries: &Batch) -> Result<Vec<f64>, Error> {
-        self.routes().map(|routes| routes.transform(queries)).ok_or(Error::Empty)
-    }
-
-    /// As [`Model::nearest_square_distances`].
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Empty`] without rows.
-    pub fn nearest_square_distances(&self, queries: &Batch) -> Result<Vec<f64>, Error> {
-        self.routes().map(|routes| routes.nearest_square_distances(queries)).ok_or(Error::Empty)
-    }
-
-    /// The ids of the rows chosen as seeds, round by round.
-    #[must_use]
-    pub fn seeds(&self) -> Vec<IdRef<'_>> {
-        self.fit.seeds.chosen().map(|slot| self.ids.get(slot)).collect()
-    }
-
-    /// For each round of the seeding the ids of the rows that its trials proposed.
-    #[must_use]
-    pub fn proposals(&self) -> Vec<Vec<IdRef<'_>>> {
-        self.fit.seeds.trials().map(|trials| trials.map(|(slot, _)| self.ids.get(slot)).collect()).collect()
-    }
-
-    /// Number of updates of the centres.
-    #[must_use]
-    pub fn n_iter(&self) -> usize {
-        self.fit.steps.len().saturating_sub(1)
-    }
-
-    /// The clusters of all rows; none without rows.
-    fn result(&self) -> Result<Option<&Clusters>, Error> {
-        match &self.total.assigned {
-            _ if self.is_empty() => Ok(None),
-            Assigned::To(clusters) if clusters.frame == self.frame => Ok(Some(clusters)),
-            _ => Err(Error::parts(
-                "the model is not complete: assign every shard to the present centres, and complete it with their parts",
-            )),
-        }
-    }
-
-    /// Number of rows of each cluster.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Parts`] before the model is complete; so do all that follow.
-    pub fn counts(&self) -> Result<Vec<i64>, Error> {
-        Ok(self.result()?.map_or_else(Vec::new, |clusters| clusters.counts.clone()))
-    }
-
-    /// As [`Model::inertia`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Coordinator::counts`].
-    pub fn inertia(&self) -> Result<f64, Error> {
-        let unit = unit(&self.shared.params, self.rows.exponent());
-        #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
-        let loss = self.result()?.map_or(0, |clusters| clusters.loss) as f64;
-        Ok(loss * unit * unit)
-    }
-
-    /// As [`Model::resolution`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Coordinator::counts`].
-    pub fn resolution(&self) -> Result<f64, Error> {
-        let (Some(clusters), Some(kept)) = (self.result()?, self.last.summary()) else { return Ok(0.0) };
-        let (counts, centres) = (clusters.counts.clone(), kept.centres.clone());
-        let all = Summary { centres, counts, loss: clusters.loss, cells: None };
-        Ok(Apart::new(&all).resolution(&all, self.shared.params.last_pitch(), self.dim()))
-    }
-
-    /// As [`Model::exemplars`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Coordinator::counts`].
-    pub fn exemplars(&self) -> Result<Vec<Option<IdRef<'_>>>, Error> {
-        let lists = self.result()?.map(|clusters| clusters.nearest.iter());
-        Ok(lists.into_iter().flatten().map(|list| list.first().map(|near| near.id.as_ref())).collect())
-    }
-
-    /// As [`Model::nearest`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Coordinator::counts`]; also if the parts were asked for fewer.
-    pub fn nearest(&self, count: usize) -> Result<Vec<Vec<IdRef<'_>>>, Error> {
-        let Some(clusters) = self.result()? else { return Ok(Vec::new()) };
-        let count = count.min(MAX_NEAREST);
-        if count > clusters.depth {
-            let text =
-                format!("the parts have {} nearest rows: complete the model with parts of {count}", clusters.depth);
-            return Err(Error::parts(text));
-        }
-        Ok(clusters.nearest.iter().map(|list| list.iter().take(count).map(|near| near.id.as_ref()).collect()).collect())
-    }
-
-    /// As [`Model::digest`], and the same bits.
-    ///
-    /// # Errors
-    ///
-    /// As [`Coordinator::counts`].
-    pub fn digest(&self) -> Result<Digest, Error> {
-        let state = State {
-            head: &self.shared.params.head(),
-            is_str: self.total.is_str == Some(true),
-            rows: self.total.rows,
-            sum: &self.total.sum,
-            fit: &self.fit,
-            ids: &self.ids,
-            result: self.result()?.map(|clusters| (&*clusters.counts, clusters.loss)),
-        };
-        Ok(state.digest(self.exemplars()?.into_iter()))
     }
 }

@@ -8,6 +8,7 @@ use crate::codec::MAX_EXPONENT;
 use crate::error::Error;
 use crate::fixed::{self, MIN_EXPONENT};
 use crate::message::{self, Kind, Origin, SharedParams};
+use crate::wipe::Wiped;
 
 /// The centres of a model and the exponent of its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +50,8 @@ impl Frame {
         let (params, dim) = (shared.params(), shared.params().dim());
         let exponent = i16::from_le_bytes(message::sound(reader.array())?);
         let clusters = message::sound(reader.u32())? as usize;
-        let entries = message::sound(reader.list(clusters.saturating_mul(dim), i16::from_le_bytes))?;
+        // A centre may be a row.
+        let entries = Wiped::from(message::sound(reader.list(clusters.saturating_mul(dim), i16::from_le_bytes))?);
         message::check_end(&reader)?;
         let is_within = |centre: &[i16]| fixed::square(centre) <= MAX_CENTRE_SQUARE && !centre.contains(&i16::MIN);
         let is_fixed = params.fixed_exponent().is_none_or(|(fixed, _)| exponent == fixed);

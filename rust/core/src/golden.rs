@@ -112,7 +112,8 @@ fn check_model(case: &Value, threads: Threads) {
     assert_eq!(on_panel, expected["panel"], "{name}: panel");
     let steps = expected["steps"].as_array().unwrap();
     let of_panel = model.fit.steps.iter().map(|step| (&step.summary, &step.labels[..]));
-    let all: Vec<_> = of_panel.chain(model.last.summary().map(|summary| (summary, model.last.labels()))).collect();
+    let all: Vec<_> =
+        of_panel.chain(model.held.last.summary().map(|summary| (summary, model.held.last.labels()))).collect();
     let expected_steps: Vec<_> = steps.iter().chain(Some(&expected["result"]).filter(|step| !step.is_null())).collect();
     assert_eq!(all.len(), expected_steps.len(), "{name}: number of steps");
     for (t, ((summary, labels), expected)) in all.into_iter().zip(expected_steps).enumerate() {

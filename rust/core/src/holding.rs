@@ -82,13 +82,24 @@ impl Holding {
         self.sum.get_or_init(|| RowSum::draw_up(&self.rows, &self.ids, threads))
     }
 
+    /// A copy of it, if it is asked for or known. That of no rows does not have to be followed.
+    pub(crate) fn sum_for(&self, is_wanted: bool, threads: Threads) -> Option<RowSum> {
+        match self.sum.get() {
+            Some(sum) => Some(sum.clone()),
+            None if self.len() == 0 => Some(RowSum::new()),
+            None => is_wanted.then(|| self.sum(threads).clone()),
+        }
+    }
+
     fn place(&self, keyed: Keyed, slot: u32) -> u64 {
         keyed.place(self.ids.row_key(slot))
     }
 
     /// A row is off the panel now.
     pub(crate) fn enter(&mut self, keyed: Keyed, slot: u32) {
-        self.panel.enter(self.place(keyed, slot), slot);
+        if self.panel.has_reserve() {
+            self.panel.enter(self.place(keyed, slot), slot);
+        }
     }
 
     /// A row that was off the panel comes onto it.

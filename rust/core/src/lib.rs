@@ -20,6 +20,8 @@
 //! - `fit` applies it to what is derived from the panel, `last` to what is derived from all rows; `model` owns all;
 //! - `resolution`: whether the fixed point and the lattice are too coarse for the rows;
 //! - `codec`: the model file; `digest`: the hash of the state;
+//! - `holding`: the rows that one place has; `shard`, `coordinator`, `results`: a model whose rows are in several places;
+//!   `message`, `kept`, `frame`, `part`: what is sent between them;
 //! - `threads`, `wipe`: shards, and memory that leaves nothing behind.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -56,6 +58,7 @@ mod project;
 mod replay;
 mod resolution;
 mod resources;
+mod results;
 mod rows;
 mod scores;
 mod seed;

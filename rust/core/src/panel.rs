@@ -217,6 +217,11 @@ impl Panel {
         behind.into_iter().map(|(_, slot)| slot).collect()
     }
 
+    /// Whether it is known which rows come next, so that rows off the panel are followed.
+    pub(crate) fn has_reserve(&self) -> bool {
+        self.reserve.bound.is_some()
+    }
+
     /// A row is off the panel now.
     pub(crate) fn enter(&mut self, place: u64, slot: u32) {
         self.reserve.insert(place, slot);

@@ -10,12 +10,12 @@ use crate::error::Error;
 use crate::exemplar::MAX_NEAREST;
 use crate::fixed::MIN_EXPONENT;
 use crate::frame::FrameId;
-use crate::ids::{IdRef, OwnedId};
+use crate::ids::{IdRef, OwnedId, WipedIds};
 use crate::message::{self, Kind, Origin};
 use crate::params::MAX_CLUSTERS;
 
-/// Bytes of a part besides its clusters.
-const FIXED_LEN: usize = 8 + 1 + 2 + SUM_LEN + 1;
+/// Most bytes of a part besides its clusters.
+const FIXED_LEN: usize = 8 + 1 + 2 + 1 + SUM_LEN + 1;
 
 /// What some of the rows contribute to the model. Its size does not depend on their number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,8 @@ pub struct Part {
     /// Whether ids are strings; none without rows.
     pub(crate) is_str: Option<bool>,
     pub(crate) exponent: i16,
-    pub(crate) sum: RowSum,
+    /// None if it was not asked for.
+    pub(crate) sum: Option<RowSum>,
     pub(crate) assigned: Assigned,
 }
 
@@ -67,7 +68,7 @@ impl Drop for Near {
 impl Part {
     /// That of no rows.
     pub(crate) fn empty(origin: Origin, exponent: i16) -> Self {
-        Self { origin, rows: 0, is_str: None, exponent, sum: RowSum::new(), assigned: Assigned::Any }
+        Self { origin, rows: 0, is_str: None, exponent, sum: Some(RowSum::new()), assigned: Assigned::Any }
     }
 
     /// Number of rows.
@@ -82,10 +83,10 @@ impl Part {
         (self.rows > 0 || self.exponent > MIN_EXPONENT).then_some(self.exponent)
     }
 
-    /// The hash of the set of the rows, 2048 bytes.
+    /// The hash of the set of the rows, 2048 bytes, if it was asked for of all shards.
     #[must_use]
-    pub fn row_hash(&self) -> Vec<u8> {
-        self.sum.to_bytes().to_vec()
+    pub fn row_hash(&self) -> Option<Vec<u8>> {
+        self.sum.as_ref().map(|sum| sum.to_bytes().to_vec())
     }
 
     /// What the rows are assigned to, if that is the same for all.
@@ -123,7 +124,7 @@ impl Part {
             rows: self.rows.checked_add(other.rows).ok_or_else(too_many)?,
             is_str: self.is_str.or(other.is_str),
             exponent: self.exponent.max(other.exponent),
-            sum: self.sum.merge(&other.sum),
+            sum: self.sum.zip(other.sum).map(|(sum, other)| sum.merge(&other)),
             assigned,
         })
     }
@@ -136,7 +137,8 @@ impl Part {
             writer.bytes(&self.rows.to_le_bytes())?;
             writer.bytes(&[self.is_str.map_or(0, |is_str| 1 + u8::from(is_str))])?;
             writer.bytes(&self.exponent.to_le_bytes())?;
-            writer.bytes(&self.sum.to_bytes())?;
+            writer.bytes(&[u8::from(self.sum.is_some())])?;
+            self.sum.iter().try_for_each(|sum| writer.bytes(&sum.to_bytes()))?;
             match &self.assigned {
                 Assigned::Any => writer.bytes(&[0]),
                 Assigned::To(clusters) => {
@@ -157,7 +159,11 @@ impl Part {
         let (origin, mut reader) = message::open(Kind::Part, bytes)?;
         let (rows, kind) = (message::sound(reader.u64())?, message::sound(reader.u8())?);
         let exponent = i16::from_le_bytes(message::sound(reader.array())?);
-        let sum = RowSum::from_bytes(&message::sound(reader.array::<SUM_LEN>())?);
+        let sum = match message::sound(reader.u8())? {
+            0 => None,
+            1 => Some(RowSum::from_bytes(&message::sound(reader.array::<SUM_LEN>())?)),
+            _ => return Err(Error::message("it does not say whether it has the hash of its rows")),
+        };
         let is_str = [None, Some(false), Some(true)].get(usize::from(kind)).copied();
         let is_str = is_str.ok_or_else(|| Error::message(format!("its kind of ids is {kind}")))?;
         let assigned = match message::sound(reader.u8())? {
@@ -204,13 +210,11 @@ impl Clusters {
         let lists = self.nearest.into_iter().zip(other.nearest).map(|(mut list, more)| {
             list.extend(more);
             list.sort_unstable();
-            match list.windows(2).find(|pair| pair[0] == pair[1]) {
-                Some(pair) => Err(Error::DuplicateId(pair[0].id.as_ref().to_string())),
-                None => {
-                    list.truncate(depth);
-                    Ok(list)
-                }
+            if let Some(pair) = list.windows(2).find(|pair| pair[0] == pair[1]) {
+                return Err(Error::DuplicateId(pair[0].id.as_ref().to_string()));
             }
+            list.truncate(depth);
+            Ok(list)
         });
         Ok(Self {
             frame: self.frame,
@@ -265,8 +269,8 @@ impl Clusters {
             let mut list: Vec<Near> = Vec::with_capacity(len);
             for _ in 0..len {
                 let distance = message::sound(reader.u32())?;
-                let ids = message::sound(reader.ids(u8::from(is_str), 1))?;
-                let near = Near { distance, id: ids.get(0).into() };
+                let ids = WipedIds(message::sound(reader.ids(u8::from(is_str), 1))?);
+                let near = Near { distance, id: ids.0.get(0).into() };
                 if list.last().is_some_and(|last| *last >= near) {
                     return Err(Error::message("a list of nearest rows is not in order"));
                 }

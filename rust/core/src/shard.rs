@@ -250,12 +250,14 @@ impl Shard {
         Ok(work + self.held.refresh_exemplars(self.resources.threads))
     }
 
-    /// The shard's part of the model, with so many nearest rows of each cluster: from 1 to [`MAX_NEAREST`].
+    /// The shard's part of the model, with so many nearest rows of each cluster: from 1 to [`MAX_NEAREST`]. The hash of the rows,
+    /// which a digest needs, takes a pass over them once, and is followed from then on. It is in the part if it is asked for,
+    /// or is known.
     ///
     /// # Errors
     ///
     /// [`Error::Parameter`] for another number.
-    pub fn part(&self, nearest: usize) -> Result<Part, Error> {
+    pub fn part(&self, nearest: usize, with_hash: bool) -> Result<Part, Error> {
         if !(1..=MAX_NEAREST).contains(&nearest) {
             return Err(Error::parameter("nearest", &nearest, format!("from 1 to {MAX_NEAREST}")));
         }
@@ -281,7 +283,7 @@ impl Shard {
             rows: self.len() as u64,
             is_str: (!self.is_empty()).then(|| held.ids.is_str()),
             exponent: held.rows.largest_exponent(),
-            sum: held.sum(threads).clone(),
+            sum: held.sum_for(with_hash, threads),
             assigned,
         })
     }

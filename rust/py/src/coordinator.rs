@@ -262,7 +262,7 @@ fn kept(shared: &SharedParams, messages: &[PyBackedBytes]) -> Result<Vec<KeptRow
 
 /// Merges parts of shards.
 #[pyfunction]
-pub fn merge_parts<'py>(py: Python<'py>, parts: Vec<PyBackedBytes>) -> PyResult<Bound<'py, PyBytes>> {
+pub fn merge_parts(py: Python<'_>, parts: Vec<PyBackedBytes>) -> PyResult<Bound<'_, PyBytes>> {
     let merged = py.detach(|| {
         let mut parts = parts.iter().map(|part| Part::from_bytes(part));
         let none = || Err(Error::Message("there are no parts to merge".to_owned()));
@@ -280,7 +280,7 @@ pub fn read_part<'py>(py: Python<'py>, part: &[u8]) -> PyResult<Bound<'py, PyDic
     let dict = PyDict::new(py);
     dict.set_item("n_rows", part.rows())?;
     dict.set_item("exponent", part.exponent())?;
-    dict.set_item("row_hash", PyBytes::new(py, &part.row_hash()))?;
+    dict.set_item("row_hash", part.row_hash().map(|hash| PyBytes::new(py, &hash)))?;
     dict.set_item("frame", clusters.map(|clusters| PyBytes::new(py, &clusters.frame().0)))?;
     dict.set_item("counts", clusters.map(|clusters| clusters.counts().to_vec().into_pyarray(py)))?;
     dict.set_item("loss", clusters.map(erase_core::Clusters::loss))?;

@@ -127,9 +127,9 @@ impl Shard {
     }
 
     /// The shard's part of the model.
-    #[pyo3(signature = (nearest = 1))]
-    fn part<'py>(&self, py: Python<'py>, nearest: usize) -> PyResult<Bound<'py, PyBytes>> {
-        let part = self.inner.try_read(py, |shard| Ok(shard.part(nearest)?.to_bytes()))?;
+    #[pyo3(signature = (nearest = 1, *, row_hash = true))]
+    fn part<'py>(&self, py: Python<'py>, nearest: usize, row_hash: bool) -> PyResult<Bound<'py, PyBytes>> {
+        let part = self.inner.try_read(py, |shard| Ok(shard.part(nearest, row_hash)?.to_bytes()))?;
         Ok(PyBytes::new(py, &part))
     }
 
