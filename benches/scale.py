@@ -31,6 +31,9 @@ from measure import Matrix, around_directions
 from scale_page import Check, page, put_between
 from scale_times import HERE, Assumed, Costs, Simulation
 
+# Removals that are not measured: right after a fit, workers are still busy.
+FIRST = 50
+
 
 def timed(run: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     """Return the seconds of a call, and its result."""
@@ -141,10 +144,10 @@ def off_cost(paths: Sequence[Path], k: int, removals: int) -> float:
 
 
 def off_removals(model: DistributedQKMeans, removals: int) -> list[float]:
-    """Remove rows off the panel one by one, and return the seconds of each."""
+    """Remove rows off the panel one by one, and return the seconds of each but for the first ones."""
     panel = set(np.asarray(panel_of(model)).tolist())
-    off = [id_ for id_ in range(model.n_rows_) if id_ not in panel][:removals]
-    return [timed(model.remove, id_)[0] for id_ in off]
+    off = [id_ for id_ in range(model.n_rows_) if id_ not in panel][: FIRST + removals]
+    return [timed(model.remove, id_)[0] for id_ in off][FIRST:]
 
 
 def on_removals(model: DistributedQKMeans, removals: int) -> list[float]:
@@ -204,7 +207,7 @@ def checks(
         with DistributedQKMeans(k, max_norm=1.0, engine=client, n_shards=2) as model:
             seconds, _ = timed(model.fit, paths)
             found.append(Check(n, "fit", seconds, simulated.fit))
-            found.append(Check(n, "removal off the panel", median(off_removals(model, removals)), simulated.off))
+            found.append(Check(n, "removal off the panel", median(off_removals(model, 5 * removals)), simulated.off))
             found.append(Check(n, "removal on the panel, mean", fmean(on_removals(model, removals)), simulated.on))
     return found
 

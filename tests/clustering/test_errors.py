@@ -65,8 +65,6 @@ def test_every_error_is_an_erase_error_and_the_builtin_it_is_like() -> None:
         erase_core.LLMError: ValueError,
         erase_core.PromptTooLongError: ValueError,
         erase_core.ServerError: ConnectionError,
-        erase_core.PartError: ValueError,
-        erase_core.WorkerLostError: ConnectionError,
         erase_core.MissingPackageError: ImportError,
         erase_core.NotPicklableError: TypeError,
         erase_core.PlatformError: NotImplementedError,

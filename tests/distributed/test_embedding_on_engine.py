@@ -280,6 +280,16 @@ def test_on_dask_with_a_worker_that_is_killed(cluster: Any) -> None:
         check_a_death(engine)
 
 
+def test_a_dask_worker_without_the_package_is_named(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from erase_core.distributed.engines import dask
+
+    monkeypatch.setattr(dask, "NEEDED", "import erase_core.not_there")
+    with pytest.raises(
+        MissingPackageError, match=r"worker tcp://\S+ cannot import .*not_there.*Install erase-core there"
+    ):
+        EngineEmbedder(WordEmbedder(), address_of(cluster)).embed(TEXTS)
+
+
 def test_on_ray_also_with_a_worker_that_is_killed(tmp_path: Path) -> None:
     if find_spec("ray") is None:
         pytest.skip("needs ray")

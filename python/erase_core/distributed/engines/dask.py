@@ -19,12 +19,13 @@ from distributed.protocol import to_serialize
 
 from erase_core.distributed.engines.host import Host
 from erase_core.distributed.engines.protocol import Engine, Lost, Place
-from erase_core.errors import ParameterError, WorkerLostError
+from erase_core.errors import MissingPackageError, ParameterError, WorkerLostError, first_line
 
 __all__ = ["DaskEngine"]
 
 # Seconds until a worker that does not start a host counts as lost, and until a cluster without workers is refused.
 START, WORKERS = 60, 60
+NEEDED = "import erase_core.distributed.engines.host"
 # Seconds between two looks at whether its worker is still there.
 POLL = 0.5
 
@@ -46,6 +47,8 @@ class DaskEngine(Engine):
         # The actors live as long as their futures do.
         self._actors: dict[str, Any] = {}
         self._hosts: Counter[str] = Counter()
+        # Workers that have this package.
+        self._able: set[str] = set()
 
     @property
     def workers(self) -> int:
@@ -67,6 +70,7 @@ class DaskEngine(Engine):
         places = []
         for _ in range(count):
             address = min(threads, key=lambda each: (self._hosts[each], each))
+            self._check(address)
             self._hosts[address] += 1
             name = f"erase-core-shard-{uuid4()}"
             self._actors[name] = self._client.submit(
@@ -76,6 +80,18 @@ class DaskEngine(Engine):
         for place in places:
             self._wait(place)
         return places
+
+    def _check(self, address: str) -> None:
+        """Check that a worker has this package. One that cannot unpickle a host ends, without a word to the client."""
+        if address in self._able:
+            return
+        found = self._client.run(exec, NEEDED, workers=[address], on_error="return")
+        if isinstance(error := found.get(address), ImportError):
+            raise MissingPackageError(
+                f"worker {address} cannot import erase_core.distributed ({first_line(error)}). Install erase-core "
+                "there, in the version of this process."
+            )
+        self._able.add(address)
 
     def _wait(self, place: Place) -> None:
         """Wait until an actor has started. If its worker has died meanwhile, it never will."""
