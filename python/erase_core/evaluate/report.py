@@ -160,6 +160,7 @@ def _row(entry: Entry, cells: Measured) -> dict[str, Any] | None:
         "exactness": entry.exactness,
         "accuracy": of_correct(cells.correct(name, "before", "test")),
         "score": of_correct(cells.correct(name, "before", "test"), low, high, 100.0),
+        "score after": of_correct(cells.correct(name, "after", "test"), low, high, 100.0),
         "accuracy after": of_correct(cells.correct(name, "after", "test")),
         **{
             f"accuracy of {part} {state}": of_correct(cells.correct(name, state, part))
