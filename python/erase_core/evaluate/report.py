@@ -106,7 +106,7 @@ def report_of(folder: Folder, entries: Sequence[Entry], lines: Callable[[Entry],
 
 
 def _run(setting: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
-    kept = {name: value for name, value in setting.items() if name not in ("labels", "forget set")}
+    kept = {name: value for name, value in setting.items() if name not in ("labels", "forget set", "format")}
     return {
         **kept,
         "forgotten": len(setting["forget set"]),
