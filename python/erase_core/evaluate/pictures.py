@@ -37,35 +37,48 @@ def draw(report: Mapping[str, Any], folder: Path) -> None:
     with mpl.rc_context(settings):
         rows = [row for row in report["rows"] if row["removal"] is not None]
         for name, paint in ((COST, _costs), (SCORE, _scores)):
-            figure = Figure(figsize=(9, 5.2), dpi=120, layout="constrained")
+            figure = Figure(figsize=(9, 6), dpi=120, layout="constrained")
             paint(figure.add_subplot(), rows)
             figure.savefig(folder / name, metadata={"Software": None})
 
 
 def _costs(axes: Any, rows: list[Mapping[str, Any]]) -> None:
-    """Draw what a removal with its queries costs, against the number of queries."""
+    """Draw what a removal with its queries costs, against the number of queries. Peers that are not exact are grey."""
     queries = np.logspace(0, np.log10(MOST_QUERIES), 60)
-    for place, row in enumerate(rows):
-        cost = row["removal"]["value"] + queries * row["query warm"]["value"]
+
+    def cost(row: Mapping[str, Any]) -> Any:
+        return np.maximum(row["removal"]["value"] + queries * row["query warm"]["value"], LEAST)
+
+    exact = [row for row in rows if row["exactness"].startswith("exact")]
+    for number, row in enumerate(row for row in rows if row not in exact):
+        axes.plot(queries, cost(row), color="0.75", linewidth=0.8, label=None if number else "not exact, each")
+    for place, row in enumerate(exact):
         style = STYLES[place // len(COLOURS) % len(STYLES)]
-        label = f"{row['peer']} ({row['accuracy']['value']:.2f})"
-        axes.plot(queries, np.maximum(cost, LEAST), style, color=COLOURS[place % len(COLOURS)], label=label)
+        label = f"{row['peer']} ({row['accuracy after']['value']:.2f})"
+        axes.plot(queries, cost(row), style, color=COLOURS[place % len(COLOURS)], label=label)
     axes.set(xscale="log", yscale="log", xlabel="queries for each removal", ylabel="cost of a removal with them, s")
-    axes.legend(title="peer (accuracy)", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=7)
+    axes.legend(
+        title="peer (accuracy after forgetting)",
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.13),
+        ncol=5,
+        frameon=False,
+        fontsize=7.5,
+    )
 
 
 def _scores(axes: Any, rows: list[Mapping[str, Any]]) -> None:
     """Draw scores against the cost of a removal with 100 queries. A mark for each kind, and the name beside it."""
     for place, row in enumerate(rows):
         cost = max(row["removal"]["value"] + 100 * row["query warm"]["value"], LEAST)
-        score, colour = row["score"], COLOURS[place % len(COLOURS)]
+        score, colour = row["score after"], COLOURS[place % len(COLOURS)]
         bars = [[max(0.0, score["value"] - score["low"])], [max(0.0, score["high"] - score["value"])]]
         axes.errorbar(
             cost, score["value"], yerr=bars, fmt=MARKS[row["kind"]], color=colour, alpha=0.9, elinewidth=0.6, ms=5
         )
         axes.annotate(row["peer"], (cost, score["value"]), xytext=(4, 3), textcoords="offset points", fontsize=6.5)
-    axes.set(xscale="log", xlabel="cost of a removal with 100 queries, s", ylabel="normalised score")
+    axes.set(xscale="log", xlabel="cost of a removal with 100 queries, s", ylabel="normalised score after forgetting")
     for kind, mark in MARKS.items():
         if any(row["kind"] == kind for row in rows):
             axes.plot([], [], mark, color="grey", label=kind)
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=len(MARKS), frameon=False)

@@ -106,7 +106,7 @@ def report_of(folder: Folder, entries: Sequence[Entry], lines: Callable[[Entry],
 
 
 def _run(setting: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
-    kept = {name: value for name, value in setting.items() if name not in ("labels", "forget set")}
+    kept = {name: value for name, value in setting.items() if name not in ("labels", "forget set", "format")}
     return {
         **kept,
         "forgotten": len(setting["forget set"]),
@@ -160,6 +160,7 @@ def _row(entry: Entry, cells: Measured) -> dict[str, Any] | None:
         "exactness": entry.exactness,
         "accuracy": of_correct(cells.correct(name, "before", "test")),
         "score": of_correct(cells.correct(name, "before", "test"), low, high, 100.0),
+        "score after": of_correct(cells.correct(name, "after", "test"), low, high, 100.0),
         "accuracy after": of_correct(cells.correct(name, "after", "test")),
         **{
             f"accuracy of {part} {state}": of_correct(cells.correct(name, state, part))

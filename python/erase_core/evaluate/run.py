@@ -25,6 +25,8 @@ from erase_core.progress import bar
 
 __all__ = ["Run", "setting_of"]
 
+# Of what is written of cells. It is counted up when older cells cannot be read any more.
+FORMAT = 1
 # Whose versions may change a figure.
 PACKAGES = ("erase-core", "numpy", "peft", "scikit-learn", "sentence-transformers", "torch", "transformers")
 
@@ -45,6 +47,7 @@ def setting_of(bench: Bench, named: Mapping[str, str]) -> dict[str, Any]:
     }
     return {
         **named,
+        "format": FORMAT,
         "language model": bench.llm.name,
         "embedding model": bench.embedder.name,
         "task": _digest(bench.task),
