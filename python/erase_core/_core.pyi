@@ -532,8 +532,8 @@ def read_part(part: bytes) -> _Part:
 
     `row_hash` (2048 bytes) is the sum of the hashes of the rows, which depends on the set of the rows alone. It is None
     if a shard was not asked for it. `frame` and the rest are None if the rows are not all assigned to the same centres.
-    `loss` is the sum of the squared distances. `nearest` contains the squared distance and the id of the nearest rows of
-    each cluster. Distances are in units of the fixed point.
+    `loss` is the sum of the squared distances. `nearest` contains the squared distance and the id of the nearest rows
+    of each cluster. Distances are in units of the fixed point.
 
     Raises
     ------
