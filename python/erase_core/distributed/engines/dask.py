@@ -82,7 +82,7 @@ class DaskEngine(Engine):
         return places
 
     def _check(self, address: str) -> None:
-        """Check that a worker has this package. One that cannot unpickle a host ends, and the client is not told why."""
+        """Check that a worker has this package. One that cannot unpickle a host would end."""
         if address in self._able:
             return
         found = self._client.run(exec, NEEDED, workers=[address], on_error="return")
