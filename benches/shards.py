@@ -85,32 +85,35 @@ def median_ms(times: list[float]) -> float:
     return 1000 * statistics.median(times)
 
 
-def in_one_process(files: list[Path], digests: set[str]) -> float:
+def in_one_process(files: list[Path], digests: set[str]) -> tuple[float, float]:
+    """The time of a fit, and of a fit with its digest."""
     rows = np.concatenate([np.load(file) for file in files])
-    return seconds(lambda: digests.add(QKMeans(**SETTINGS, n_threads=2).fit(rows).digest()))
+    model = QKMeans(**SETTINGS, n_threads=2)
+    fitted = seconds(lambda: model.fit(rows))
+    return fitted, fitted + seconds(lambda: digests.add(model.digest()))
 
 
 def fits(engine: Any, files: list[Path], repeats: int) -> None:
     """A fit with its digest here and on two workers, in turns."""
-    here: list[float] = []
-    there: list[float] = []
+    here: list[tuple[float, float]] = []
+    there: list[tuple[float, float]] = []
     digests: set[str] = set()
     with DistributedQKMeans(**SETTINGS, engine=engine, n_shards=2, n_threads=1) as model:
         for _ in range(repeats):
             here.append(in_one_process(files, digests))
-            there.append(seconds(lambda: digests.add(model.fit(files).digest())))
+            fitted = seconds(lambda: model.fit(files))
+            hashed = seconds(lambda: digests.add(model.digest()))
+            there.append((fitted, fitted + hashed))
     assert len(digests) == 1, "the bits differ"
-    ratio = statistics.median(there) / statistics.median(here)
-    print(
-        f"  fit and digest: one process {statistics.median(here):.2f} s, two workers {statistics.median(there):.2f} s, "
-        f"ratio {ratio:.2f} (bar {BARS['fit']})"
-    )
+    for at, what in enumerate(("a fit", "a fit and its digest")):
+        one, two = (statistics.median(each[at] for each in times) for times in (here, there))
+        print(f"  {what}: one process {one:.2f} s, two workers {two:.2f} s, ratio {two / one:.2f} (bar {BARS['fit']})")
 
 
 def removals(engine: Any, files: list[Path], count: int) -> None:
     """Removals off the panel and empty round trips, in turns; and what they carry."""
     with DistributedQKMeans(**SETTINGS, engine=engine, n_shards=2, n_threads=1) as model:
-        model.fit(files)
+        model.fit(files).digest()
         shards, coordinator = model._clustering._shards, model._clustering._coordinator
         panel = {*np.asarray(coordinator.panel_ids()).tolist()}
         ids = np.random.default_rng(0).permutation(model.n_rows_)
@@ -135,10 +138,12 @@ def large(engine: Any, folder: Path, n_rows: int) -> None:
     files = write_parts(folder / "large", n_rows, max(2, n_rows // 250_000), np.float16)
     with DistributedQKMeans(**SETTINGS, engine=engine, n_shards=2, n_threads=1) as model:
         fitted = seconds(lambda: model.fit(files))
+        hashed = seconds(lambda: model.digest())
         removed = [seconds(lambda id_=id_: model.remove(id_)) for id_ in range(0, n_rows, n_rows // 50)]  # type: ignore[misc]
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
-            f"  {n_rows} x {DIM} rows in {len(files)} files: fit {fitted:.0f} s, a removal {median_ms(removed):.2f} ms "
+            f"  {n_rows} x {DIM} rows in {len(files)} files: fit {fitted:.0f} s, hashes {hashed:.0f} s, "
+            f"a removal {median_ms(removed):.2f} ms "
             f"(median of {len(removed)}, the longest {1000 * max(removed):.0f} ms), this process {used:.2f} GiB, all "
             f"processes together {in_use():.1f} GiB at the end"
         )

@@ -215,6 +215,7 @@ def test_a_removal_off_the_panel_is_one_trip_whose_size_does_not_depend_on_the_r
         engine = LocalEngine(3, limit)
         model = DistributedQKMeans(**SETTINGS, engine=engine).fit([rows[::2], rows[1::2]])
         gone = off_panel(model)
+        model.digest()  # the rows of a new model are hashed once
         engine.traffic.trips = engine.traffic.sent = engine.traffic.received = 0
         model.remove(gone)
         assert engine.traffic.trips == 1
@@ -281,6 +282,7 @@ def test_a_model_without_rows_says_what_to_do() -> None:
 def test_an_engine_is_not_asked_for_what_the_coordinator_knows() -> None:
     engine: Engine = LocalEngine(2)
     model = DistributedQKMeans(**SETTINGS, engine=engine).fit([POOL[:100]])
+    model.digest()  # the rows of a new model are hashed once
     trips = engine.traffic.trips
     model.digest(), model.predict(POOL), model.exemplars_, model.inertia_, model.cluster_centers_
     assert engine.traffic.trips == trips

@@ -35,6 +35,7 @@ def files(tmp_path: Path) -> list[Path]:
 def fitted(parts: list[Any]) -> tuple[DistributedQKMeans, MortalEngine]:
     engine = MortalEngine()
     model = DistributedQKMeans(**SETTINGS, engine=engine, n_shards=3).fit(parts)
+    model.digest()  # the rows of a new model are hashed once
     engine.arm()
     return model, engine
 
@@ -117,6 +118,34 @@ def test_a_row_that_was_removed_and_came_again_is_read_from_its_new_part(files: 
     assert model.digest() == digest_of({id_: row for id_, row in rows.items() if id_})
 
 
+@LATE
+@pytest.mark.parametrize("n_parts", [1, 3])
+def test_a_worker_may_die_before_the_rows_are_hashed(files: list[Path], n_parts: int, late: bool) -> None:
+    """Also one whose shard has no rows."""
+    rows = range(CUTS[n_parts - 1][1])
+    for at in range(3):
+        engine = MortalEngine()
+        model = DistributedQKMeans(**SETTINGS, engine=engine, n_shards=3).fit(files[:n_parts])
+        engine.stop(model._clustering._shards.records[at].place)
+        engine.arm(at, late=late)
+        assert model.digest() == digest_of(some(rows))
+        engine.stop(model._clustering._shards.records[at].place)
+        model.remove(3)
+        assert model.digest() == digest_of(some({*rows} - {3}))
+
+
+def test_a_file_that_was_changed_before_the_rows_were_hashed_is_named(files: list[Path]) -> None:
+    engine = MortalEngine()
+    model = DistributedQKMeans(**SETTINGS, engine=engine, n_shards=3).fit(files)
+    write_part(files[1], range(50, 60), X[60:70])
+    # Its shard has not sent its hash.
+    record = model._clustering._shards.records[1]
+    model._clustering._shards._hashing = model._clustering._shards._hashing[:1]
+    engine.stop(record.place)
+    with pytest.raises(PartError, match=r"the rows of .*50\.npy are not those that the model had"):
+        model.remove(0)
+
+
 # ---- rows that cannot be read again ----
 def arrays() -> list[Any]:
     return [(range(a, b), X[a:b]) for a, b in CUTS]
@@ -126,7 +155,10 @@ def arrays() -> list[Any]:
 def test_a_removal_is_completed_when_lost_arrays_are_given_again(late: bool) -> None:
     model, engine = fitted(arrays())
     engine.arm(1, late=late)
-    with pytest.raises(WorkerLostError, match=r"part 1, an array, which cannot be read again. Call restore\(parts\)"):
+    with pytest.raises(
+        WorkerLostError,
+        match=r"part 1, an array, which.*restore\(parts\).*That completes the removal",
+    ):
         model.remove(on_panel(model, False))
     engine.arm()
     gone = on_panel(model, False)
@@ -140,6 +172,19 @@ def test_a_removal_is_completed_when_lost_arrays_are_given_again(late: bool) -> 
     model.restore([(range(50, 60), X[50:60])])
     assert model.digest() == digest_of(some({*range(120)} - {gone}))
     assert model.remove(119).n_removed == 1
+
+
+def test_a_removal_that_has_not_begun_is_absent_when_arrays_are_lost() -> None:
+    """Several ids are looked up first."""
+    model, engine = fitted(arrays())
+    before = model.digest()
+    engine.arm(1)
+    with pytest.raises(WorkerLostError, match=r"Nothing was removed: remove the rows again after that\."):
+        model.remove(range(10))
+    engine.arm()
+    model.restore([arrays()[1]])
+    assert model.digest() == before
+    assert model.remove(range(10)).n_removed == 10
 
 
 @LATE

@@ -21,7 +21,7 @@ from erase_core.distributed.holder import Id
 from erase_core.distributed.parts import Columns, Ids, Part
 from erase_core.distributed.saving import Folder, State, described, hashes_of
 from erase_core.distributed.shards import Shards, names
-from erase_core.errors import IdKindError, ModelFileError, ParameterError, PartError
+from erase_core.errors import IdKindError, ModelFileError, ParameterError, PartError, WorkerLostError
 
 __all__ = ["Clustering"]
 
@@ -68,6 +68,7 @@ class Clustering:
             raise ParameterError(f"n_samples={n_rows} should be >= n_clusters={at_least}")
         check_all(shards, n_rows)
         self._fit()
+        shards.start_hashing()
         shards.forget_arrays()
 
     def _fit(self) -> None:
@@ -103,9 +104,17 @@ class Clustering:
             self._note_done()
         return self._coordinator, self._shards
 
+    def hashed(self) -> tuple[Coordinator, Shards]:
+        """Return coordinator and shards with the hashes of all rows. After a fit, this waits for them."""
+        coordinator, shards = self.settled()
+        if (parts := shards.hashes()) is not None:
+            coordinator.complete(merge_parts(parts))
+            shards.settle(parts)
+        return coordinator, shards
+
     def add(self, parts: Sequence[Part]) -> UpdateReport:
         """Add the rows of parts, or nothing."""
-        coordinator, shards = self.settled()
+        coordinator, shards = self.hashed()
         measured = shards.measure(parts)
         firsts = arguments.numbering(measured, parts, self._next_id)
         n_parts = len(shards.parts)
@@ -147,8 +156,16 @@ class Clustering:
         return max(largest, default=-1) + 1
 
     def remove(self, ids: list[Id]) -> UpdateReport:
-        """Remove rows by distinct ids, all or none."""
-        coordinator, shards = self.settled()
+        """Remove rows by distinct ids, all or none. If a worker is lost, the error says whether it has begun."""
+        try:
+            return self._remove(ids)
+        except WorkerLostError as error:
+            if self._pending is None and self._coordinator.is_complete:
+                raise WorkerLostError(f"{error} Nothing was removed: remove the rows again after that.") from None
+            raise WorkerLostError(f"{error} That completes the removal.") from None
+
+    def _remove(self, ids: list[Id]) -> UpdateReport:
+        coordinator, shards = self.hashed()
         which, n_before = self.of_kind(ids), coordinator.n_rows
         on_panel = set(coordinator.on_panel(which)) if which else set()
         unsure = [id_ for id_ in which if id_ not in on_panel]
@@ -208,12 +225,13 @@ class Clustering:
 
     def redistribute(self, count: int) -> None:
         """Read all parts again, into so many shards."""
-        coordinator, shards = self.settled()
+        coordinator, shards = self.hashed()
         if fixed := [part for part in shards.parts if not part.rereadable]:
             raise PartError(f"{names(fixed)}: rows that were given as arrays cannot be read again. Fit again.")
         after = shards.again(count)
         try:
             after.load()
+            after.ask("hashed")
             parts = after.ask("assign", coordinator.frame_message())
             after.check_equal(shards, parts)
         except BaseException:
@@ -228,7 +246,7 @@ class Clustering:
     # ---- the folder ----
     def save(self, folder: Path, columns: Columns, limits: tuple[int | None, int | None]) -> None:
         """Write the state into a folder, which is kept up to date from here on."""
-        coordinator, shards = self.settled()
+        coordinator, shards = self.hashed()
         place = Folder(folder)
         place.write(State.of(coordinator, shards, columns, limits).as_json())
         self.folder, self._noted = place, hashes_of(shards)

@@ -20,7 +20,7 @@ Id = int | str
 
 
 class Loaded(NamedTuple):
-    """Rows that were taken in: how many, a hash of them, and the smallest and largest id if ids are integers."""
+    """Rows that were taken in: how many, a hash of them if the shard is hashed, the smallest and largest integer id."""
 
     n_rows: int
     row_hash: bytes
@@ -58,7 +58,8 @@ class Holder:
         """Make an empty shard."""
         self._parameters, self._n_features, self._limits = parameters, n_features, limits
         self._shard = Shard(parameters, *limits)
-        self._shard.part()  # from here on, the hash of the rows follows each row
+        # Whether the hash of the rows is known, and follows each row. To compute it takes as long as a fit.
+        self._is_hashed = False
 
     # ---- rows come in ----
     @staticmethod
@@ -81,7 +82,7 @@ class Holder:
 
     def _take_all(self, number: int, name: str, batches: Iterator[Batch]) -> Loaded:
         n_rows, least, largest = 0, MAX_ID, MIN_ID
-        before = _row_hash(self._shard)
+        before = _row_hash(self._shard) if self._is_hashed else None
         for given, floats in batches:
             ids, rows = self._without_gone(number, given or [], floats)
             if len(rows) == 0:
@@ -91,8 +92,8 @@ class Holder:
             n_rows += len(rows)
             if isinstance(ids[0], int):
                 least, largest = min(least, *ids), max(largest, *ids)
-        change = hashlib.sha256((_row_hash(self._shard) - before).tobytes()).digest()
-        return Loaded(n_rows, change, *((least, largest) if least <= largest else (None, None)))
+        change = None if before is None else hashlib.sha256((_row_hash(self._shard) - before).tobytes()).digest()
+        return Loaded(n_rows, change or b"", *((least, largest) if least <= largest else (None, None)))
 
     def _take_in(self, shard: Shard, name: str, ids: Ids, rows: NDArray[np.floating]) -> None:
         if rows.shape[1] != self._n_features:
@@ -141,7 +142,7 @@ class Holder:
     # ---- what the coordinator needs ----
     def smallest(self, count: int) -> tuple[bytes, bytes]:
         """Return the rows of smallest place, and the part."""
-        return self._shard.smallest(None, count), self._shard.part()
+        return self._shard.smallest(None, count), self._shard.part(row_hash=False)
 
     def change(self, leaving: Ids, mark: bytes | None, n_places: int, again: bool) -> Change:
         """Remove those of these rows that are here.
@@ -162,16 +163,22 @@ class Holder:
             candidates.append(self._shard.candidates(self._added, mark))
         if n_places:
             candidates.append(self._shard.smallest(mark, n_places))
-        return Change(removed, candidates, self._shard.part() if removed or self._added or again else None)
+        is_changed = removed or self._added or again
+        return Change(removed, candidates, self._shard.part(row_hash=False) if is_changed else None)
 
     def assign(self, centres: bytes) -> bytes:
         """Assign the rows to centres, and return the part."""
         self._shard.assign(centres)
+        return self._shard.part(row_hash=False)
+
+    def hashed(self) -> bytes:
+        """Return the part with the hash of the rows, which is kept up to date from here on."""
+        self._is_hashed = True
         return self._shard.part()
 
     def part(self, nearest: int) -> bytes:
         """Return the part, with so many nearest rows of each cluster."""
-        return self._shard.part(nearest)
+        return self._shard.part(nearest, row_hash=False)
 
     # ---- questions ----
     def has(self, ids: Ids) -> list[bool]:
@@ -220,7 +227,7 @@ class Holder:
 
 
 def _row_hash(shard: Shard) -> NDArray[np.uint16]:
-    return np.frombuffer(read_part(shard.part())["row_hash"], dtype="<u2")
+    return np.frombuffer(read_part(shard.part())["row_hash"] or b"", dtype="<u2")
 
 
 def keys_of(ids: NDArray[np.int64] | list[str]) -> NDArray[np.uint64]:

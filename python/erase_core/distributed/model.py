@@ -171,7 +171,8 @@ class DistributedQKMeans:
     def _new(parameters: Mapping[str, Any], n_features: int, seed: int) -> Coordinator:
         if parameters["panel"] is None:
             raise ParameterError("panel must be 'auto' or an integer: with None, all rows would have to be here")
-        return Coordinator(n_features, **(dict(parameters) | {"seed": seed}))
+        # While the coordinator computes, the shards wait. So it takes all processors of its machine.
+        return Coordinator(n_features, **(dict(parameters) | {"seed": seed, "n_threads": None}))
 
     def _replace(self, clustering: Clustering, coordinator: Coordinator) -> None:
         if hasattr(self, "_clustering"):
@@ -355,7 +356,7 @@ class DistributedQKMeans:
 
     def digest(self) -> str:
         """Return the hash of the whole state: that of a `QKMeans` with the same rows, parameters and seed."""
-        return self._settled()[0].digest()
+        return self._fitted().hashed()[0].digest()
 
     def nearest(self, n: int) -> list[list[int | str]]:
         """Return for each cluster the ids of the `n` rows nearest to its centre, as `QKMeans.nearest` does."""

@@ -45,7 +45,7 @@ class Record:
 
     @property
     def row_hash(self) -> bytes | None:
-        """The hash of its rows, as 32 bytes."""
+        """The hash of its rows, as 32 bytes, if it is known."""
         return None if self.part is None else hash_of(self.part)
 
 
@@ -56,9 +56,17 @@ class Saved(NamedTuple):
     row_hash: bytes
 
 
-def hash_of(part: bytes) -> bytes:
-    """Return the hash of the rows of a part of the model, as 32 bytes."""
-    return hashlib.sha256(read_part(part)["row_hash"]).digest()
+def hash_of(part: bytes) -> bytes | None:
+    """Return the hash of the rows of a part of the model, as 32 bytes, if the part has it."""
+    row_hash = read_part(part)["row_hash"]
+    return None if row_hash is None else hashlib.sha256(row_hash).digest()
+
+
+def _figures(part: bytes) -> tuple[Any, ...]:
+    """Return what a part says of its rows, besides their hash."""
+    content = read_part(part)
+    counts = content["counts"]
+    return content["n_rows"], content["loss"], content["nearest"], None if counts is None else counts.tolist()
 
 
 class Shards:
@@ -87,6 +95,7 @@ class Shards:
         self.gone: dict[Id, int] = {}
         self.frame: bytes | None = None
         self._parameters = b""
+        self._hashing: list[Call] = []
         self._n_features = 0
         self.records = [Record(place) for place in engine.start(count)]
 
@@ -137,6 +146,19 @@ class Shards:
             if isinstance(outcome, Exception):
                 raise outcome
         return outcomes
+
+    def start_hashing(self) -> None:
+        """Let the holders hash their rows, without waiting."""
+        self._hashing = [self.engine.call(record.place, "hashed") for record in self.records]
+
+    def hashes(self) -> list[bytes] | None:
+        """Wait for `start_hashing`, and return the parts with hashes; None if that was done before."""
+        if not self._hashing:
+            return None
+        self.engine.outcomes(self._hashing)
+        parts = self.ask("hashed")  # at once, but for a holder that was lost
+        self._hashing = []
+        return parts
 
     def lost(self) -> list[Record]:
         """Return the shards whose holders are lost."""
@@ -190,7 +212,7 @@ class Shards:
             record.numbers = [*shard.numbers]
         self._check(self._load({record.place: record.numbers for record in self.records}, self.gone, given))
         for record, shard in zip(self.records, saved, strict=True):
-            record.part = self.engine.gather([self.engine.call(record.place, "part", 1)])[0]
+            record.part = self.engine.gather([self.engine.call(record.place, "hashed")])[0]
             if record.row_hash != shard.row_hash:
                 raise self._changed(record.place, record)
             self.engine.gather([self.engine.call(record.place, "settle")])
@@ -347,11 +369,11 @@ class Shards:
         self._open(place)
         if record.numbers:
             self._check(self._load({place: record.numbers}, self.gone, given))
-            if self._part_at(place) != record.row_hash:
+            if not self._is_same(place, record):
                 raise self._changed(place, record)
             self.engine.gather([self.engine.call(place, "settle")])
-        if self.frame is not None:
-            self.engine.gather([self.engine.call(place, "assign", self.frame)])
+        elif record.part is not None:
+            self._is_same(place, record)
         if record.staged:
             self._check(self._load({place: record.staged}, self.gone))
 
@@ -360,15 +382,26 @@ class Shards:
         for error in errors.values():
             raise error
 
-    def _part_at(self, place: Place) -> bytes:
-        return hash_of(self.engine.gather([self.engine.call(place, "part", 1)])[0])
+    def _is_same(self, place: Place, record: Record) -> bool:
+        """Assign rows that were read again, and return whether they are those of the shard.
+
+        Before the rows of a new model are hashed, they are compared by counts, loss and exemplars.
+        """
+        call, gather = self.engine.call, self.engine.gather
+        if (before := record.row_hash) is not None and hash_of(gather([call(place, "hashed")])[0]) != before:
+            return False
+        part = gather([call(place, "part", 1) if self.frame is None else call(place, "assign", self.frame)])[0]
+        assert record.part is not None
+        wanted, found = _figures(record.part), _figures(part)
+        # A part that has not been assigned yet has its number of rows only.
+        return before is not None or (found == wanted if wanted[1] is not None else found[0] == wanted[0])
 
     def _changed(self, place: Place, record: Record) -> PartError:
         """Return the error that names the parts whose rows are not those that they had."""
         suspects = []
         for number in record.numbers:
             part, before = self.parts[number], self.loaded[number]
-            if not part.rereadable or before is None:
+            if not part.rereadable or before is None or not before.row_hash:
                 suspects.append(part)
                 continue
             now = self.engine.gather([self.engine.call(place, "hash_of", part, self.firsts[number])])[0]
