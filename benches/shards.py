@@ -142,7 +142,8 @@ def large(engine: Any, folder: Path, n_rows: int) -> None:
         removed = [seconds(lambda id_=id_: model.remove(id_)) for id_ in range(0, n_rows, n_rows // 50)]  # type: ignore[misc]
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
-            f"  {n_rows} x {DIM} rows in {len(files)} files: fit {fitted:.0f} s, hashes {hashed:.0f} s, a removal {median_ms(removed):.2f} ms "
+            f"  {n_rows} x {DIM} rows in {len(files)} files: fit {fitted:.0f} s, hashes {hashed:.0f} s, "
+            f"a removal {median_ms(removed):.2f} ms "
             f"(median of {len(removed)}, the longest {1000 * max(removed):.0f} ms), this process {used:.2f} GiB, all "
             f"processes together {in_use():.1f} GiB at the end"
         )

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 from command_line import check_refused, erase, json_of, shell
 from engine_embedding import TEXTS, Deadly, check_a_death, store_of
+from erase_core.distributed import connecting
 from erase_core.distributed.embedding import AT_ONCE, EngineEmbedder, chunks_of
 from erase_core.distributed.embedding_holder import EmbeddingHolder
 from erase_core.distributed.engines.local import LocalEngine
@@ -219,6 +220,15 @@ def test_what_cannot_be_sent_or_reached_is_one_clear_error(monkeypatch: pytest.M
         extra = engine.split(":")[0]
         with pytest.raises(MissingPackageError, match=rf"erase-core\[{extra}\]"):
             EngineEmbedder(WordEmbedder(), engine).embed(TEXTS)
+
+
+def test_a_cluster_that_cannot_be_reached_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(given: object) -> None:
+        raise Exception("timed out\nduring startup")
+
+    monkeypatch.setattr(connecting, "engine_of", refuse)
+    with pytest.raises(WorkerLostError, match=r"^cannot connect to ray \(timed out\)\. Check the address"):
+        EngineEmbedder(WordEmbedder(), "ray").embed(TEXTS)
 
 
 def test_a_host_that_fails_in_another_way_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:

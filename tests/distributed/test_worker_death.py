@@ -155,7 +155,10 @@ def arrays() -> list[Any]:
 def test_a_removal_is_completed_when_lost_arrays_are_given_again(late: bool) -> None:
     model, engine = fitted(arrays())
     engine.arm(1, late=late)
-    with pytest.raises(WorkerLostError, match=r"part 1, an array, which cannot be read again. Call restore\(parts\)"):
+    with pytest.raises(
+        WorkerLostError,
+        match=r"part 1, an array, which.*restore\(parts\).*That completes the removal",
+    ):
         model.remove(on_panel(model, False))
     engine.arm()
     gone = on_panel(model, False)
@@ -169,6 +172,19 @@ def test_a_removal_is_completed_when_lost_arrays_are_given_again(late: bool) -> 
     model.restore([(range(50, 60), X[50:60])])
     assert model.digest() == digest_of(some({*range(120)} - {gone}))
     assert model.remove(119).n_removed == 1
+
+
+def test_a_removal_that_has_not_begun_is_absent_when_arrays_are_lost() -> None:
+    """Several ids are looked up first."""
+    model, engine = fitted(arrays())
+    before = model.digest()
+    engine.arm(1)
+    with pytest.raises(WorkerLostError, match=r"Nothing was removed: remove the rows again after that\."):
+        model.remove(range(10))
+    engine.arm()
+    model.restore([arrays()[1]])
+    assert model.digest() == before
+    assert model.remove(range(10)).n_removed == 10
 
 
 @LATE

@@ -117,6 +117,7 @@ def asks_for_arrays_that_are_lost(engine: Any, folder: Path) -> None:
     with DistributedQKMeans(**SETTINGS, engine=engine, n_shards=2) as model:
         both_workers(engine)
         model.fit(parts)
+        model.digest()  # the rows of a new model are hashed once
         connected, (record, _) = model._connected(), model._clustering._shards.records
         os.kill(process_of(connected, record.place), signal.SIGKILL)
         with pytest.raises(WorkerLostError, match=r"Call restore\(parts\)"):

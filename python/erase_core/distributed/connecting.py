@@ -42,8 +42,10 @@ def connected(given: Any) -> Iterator[Engine]:
                 engine = engine_of(given)
         except EraseError:
             raise
-        except (OSError, RuntimeError, ValueError) as error:
-            raise WorkerLostError(f"cannot connect to {given}: {first_line(error)}. Check the address.") from None
+        except Exception as error:  # Ray raises plain ones
+            raise WorkerLostError(
+                f"cannot connect to {given} ({first_line(error)}). Check the address, and whether the cluster runs."
+            ) from None
         stack.callback(engine.close)
         yield engine
 

@@ -118,8 +118,8 @@ class _Sharing:
             finally:
                 while self._fresh:
                     self._stop(self._fresh.pop())
-            for first in self._errors:
-                raise first
+            if self._errors:
+                raise self._errors[0]
             if self._lost is not None and len(self._waiting) == before:
                 raise WorkerLostError(
                     f"worker {self._lost.place.name} is lost, and no other takes its place. Workers need erase-core "

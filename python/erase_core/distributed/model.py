@@ -171,7 +171,8 @@ class DistributedQKMeans:
     def _new(parameters: Mapping[str, Any], n_features: int, seed: int) -> Coordinator:
         if parameters["panel"] is None:
             raise ParameterError("panel must be 'auto' or an integer: with None, all rows would have to be here")
-        return Coordinator(n_features, **(dict(parameters) | {"seed": seed}))
+        # While the coordinator computes, the shards wait. So it takes all processors of its machine.
+        return Coordinator(n_features, **(dict(parameters) | {"seed": seed, "n_threads": None}))
 
     def _replace(self, clustering: Clustering, coordinator: Coordinator) -> None:
         if hasattr(self, "_clustering"):
