@@ -13,8 +13,8 @@ import numpy as np
 
 from erase_core.backends import query_vectors
 from erase_core.calls.calibrating import CONTENT_FREE, Priors
-from erase_core.evaluate.peer import Entry, Exactness, Peer, Tools, World
-from erase_core.evaluate.selections import (
+from erase_core.evaluate.peers.peer import Entry, Exactness, Peer, Tools
+from erase_core.evaluate.peers.selections import (
     AutoCoTSelection,
     Ids,
     LeakingSelection,
@@ -23,7 +23,8 @@ from erase_core.evaluate.selections import (
     Selection,
     StoreSelection,
 )
-from erase_core.evaluate.task import Scores, Task
+from erase_core.evaluate.tasks.task import Scores, Task
+from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
 from erase_core.llm.prompt import Context, Prompt, fit_budget
 from erase_core.llm.protocol import context_for

@@ -18,10 +18,11 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core.evaluate.peer import Entry, Tools, World
+from erase_core.evaluate.peers.peer import Entry, Tools
 from erase_core.evaluate.peers.prompts import N_SHOTS, PromptPeer
-from erase_core.evaluate.selections import Ids, Selection
-from erase_core.evaluate.task import labels_of
+from erase_core.evaluate.peers.selections import Ids, Selection
+from erase_core.evaluate.tasks.task import labels_of
+from erase_core.evaluate.tasks.world import World
 
 __all__ = ["PEERS", "BilinearRanker", "RankedSelection", "RankerPeer", "bpr_gradient"]
 

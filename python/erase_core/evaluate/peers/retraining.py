@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from erase_core.evaluate.adapted import State
-from erase_core.evaluate.peer import Entry, Exactness, Tools, World
-from erase_core.evaluate.seta import SeTa
-from erase_core.evaluate.task import Scores
-from erase_core.evaluate.training import TrainingSettings
+from erase_core.evaluate.adapters.adapted_model import State
+from erase_core.evaluate.adapters.seta import SeTa
+from erase_core.evaluate.adapters.training import TrainingSettings
+from erase_core.evaluate.peers.peer import Entry, Exactness, Tools
+from erase_core.evaluate.tasks.task import Scores
+from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
 
 __all__ = ["PEERS", "FineTuned", "examples_bytes", "state_bytes"]

@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from erase_core.evaluate.peer import Entry, Peer, Tools
 from erase_core.evaluate.peers.classifiers import Classifier, ClassifierPeer
-from erase_core.evaluate.task import Scores
+from erase_core.evaluate.peers.peer import Entry, Peer, Tools
+from erase_core.evaluate.tasks.task import Scores
 from erase_core.llm.transformers import TransformersLLM
 
 __all__ = ["PEERS", "SparseCoder", "SparseIndex", "public_words"]

@@ -8,7 +8,7 @@ from typing import Self
 
 import torch
 
-from erase_core.evaluate.adapted import State
+from erase_core.evaluate.adapters.adapted_model import State
 from erase_core.evaluate.peers.approximate.frame import Removal, Rule, entry, gradients
 from erase_core.examples.example import Example
 
