@@ -93,9 +93,11 @@ def test_groups_are_all_sequences_in_order_and_as_large_as_allowed(lengths: list
 def test_tokens_are_counted(model: AdaptedModel) -> None:
     batch = [model.encode(each, TEMPLATE) for each in EXAMPLES]
     with measured() as meter, model.active():
-        model.losses(batch, backward=True)
-    n_tokens = sum(len(each.tokens) for each in batch)
-    assert (meter.cost.tokens_forward, meter.cost.tokens_backward) == (n_tokens, n_tokens)
+        model.losses(batch).sum().backward()
+        with torch.no_grad():
+            model.losses(batch[:2])
+    n_tokens, read_only = (sum(len(each.tokens) for each in part) for part in (batch, batch[:2]))
+    assert (meter.cost.tokens_forward, meter.cost.tokens_backward) == (n_tokens + read_only, n_tokens)
 
 
 def test_a_new_adapter_depends_on_its_seed_alone_and_changes_no_answer(model: AdaptedModel) -> None:

@@ -68,13 +68,13 @@ def made(llm: Callable[[], TransformersLLM], tmp_path_factory: pytest.TempPathFa
     return folder
 
 
-def setup(llm: Callable[[], TransformersLLM], folder: Folder, **changed: Any) -> Setup:
+def a_setup(llm: Callable[[], TransformersLLM], folder: Folder, **changed: Any) -> Setup:
     given: dict[str, Any] = {"task": TASK, "forgotten": FORGOTTEN, "sizes": SIZES, **changed}
     return Setup(**given, llm=llm(), embedder=WordEmbedder(), folder=folder.checkpoints)
 
 
 def a_run(llm: Callable[[], TransformersLLM], folder: Folder, **changed: Any) -> Run:
-    return Run(setup(llm, folder, **changed), PEERS, folder, NAMED)
+    return Run(a_setup(llm, folder, **changed), PEERS, folder, NAMED)
 
 
 def report(folder: Folder) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def test_a_stopped_run_goes_on_and_finds_the_same(
     some = [entry for entry in PEERS if entry.name in ("erase", "vote", "fine-tuned", "do-nothing", "broken")]
 
     def a_run_of_some() -> Run:
-        return Run(setup(llm, folder, sizes=replace(SIZES, shadows=0)), some, folder, NAMED)
+        return Run(a_setup(llm, folder, sizes=replace(SIZES, shadows=0)), some, folder, NAMED)
 
     with pytest.raises(KeyboardInterrupt):
         a_run_of_some().measure()
@@ -256,7 +256,7 @@ def test_more_seeds_measure_what_is_missing_only(llm: Callable[[], TransformersL
     lines: list[str] = []
     for seeds in (1, 2):
         sizes = Sizes(seeds=seeds, retrains=1, retained=3, removals=2)
-        Run(setup(llm, folder, sizes=sizes), entries, folder, NAMED, lines.append).measure()
+        Run(a_setup(llm, folder, sizes=sizes), entries, folder, NAMED, lines.append).measure()
     assert [line for line in lines if "cells to measure" in line][1].startswith("2 of 4 cells")
 
 

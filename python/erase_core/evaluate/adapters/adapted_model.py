@@ -146,7 +146,7 @@ class AdaptedModel:
         check_room(len(shared), len(answer), self.llm.context_length)
         return Encoded((*shared, *answer), len(shared))
 
-    def answer_logits(self, batch: Sequence[Encoded], *, backward: bool = False) -> list[torch.Tensor]:
+    def answer_logits(self, batch: Sequence[Encoded]) -> list[torch.Tensor]:
         """Return the logits before each token of the answers, one tensor of shape (length, vocabulary) each.
 
         Logits of other tokens are not computed. They take a fifth of the time of a small model with a large vocabulary.
@@ -155,17 +155,15 @@ class AdaptedModel:
         ----------
         batch : sequence of Encoded
             One after the other in one row behind a block mask, or padded if the model does not take one.
-        backward : bool, default=False
-            Not used: a run counts itself, and so does a gradient (`count_tokens_of`).
         """
         asked = [range(each.n_prompt - 1, len(each.tokens) - 1) for each in batch]
         if self.llm.takes_masks:
             return packing.packed(self.network, [packing.sequence(each.tokens) for each in batch], asked)
         return packing.padded(self.network, [each.tokens for each in batch], asked)
 
-    def losses(self, batch: Sequence[Encoded], *, backward: bool = False) -> torch.Tensor:
+    def losses(self, batch: Sequence[Encoded]) -> torch.Tensor:
         """Return the mean negative log-probability per token of each answer, shape (n,)."""
-        each = self.answer_logits(batch, backward=backward)
+        each = self.answer_logits(batch)
         return torch.stack(
             [
                 torch.nn.functional.cross_entropy(

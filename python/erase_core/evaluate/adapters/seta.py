@@ -1,4 +1,4 @@
-"""SeTa: which examples a pass trains on, by their losses (Zhou, Gao and Wang, CVPR 2025, section 3).
+"""SeTa: which examples a pass trains on, by their losses (Zhou, Gao and Wang, CVPR 2025).
 
 A function of losses, ids, seed and pass. Training is left to `training`.
 """
@@ -21,7 +21,7 @@ __all__ = ["SeTa", "loss_groups", "pruned_orders", "pruned_pass"]
 
 @dataclass(frozen=True)
 class SeTa:
-    """How a trainer prunes. The paper's code has these defaults, except that it keeps all examples in the random step.
+    """How a trainer prunes. The authors' code has these defaults, except that its random step keeps all examples.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def pruned_pass(
     ids : sequence of int, length n
     seed : int
     iteration : int
-        Number of passes before this one. In pass 0 all groups are in the window, as in the paper's code.
+        Number of passes before this one. In pass 0 all groups are in the window, as in the authors' code.
     settings : SeTa
     windowed : bool, default=True
         Whether losses matter.

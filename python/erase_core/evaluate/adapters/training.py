@@ -58,7 +58,7 @@ Loss = Callable[[AdaptedModel, Sequence[Encoded]], torch.Tensor]
 
 def answer_loss(model: AdaptedModel, batch: Sequence[Encoded]) -> torch.Tensor:
     """Return the mean over a batch of the mean negative log-probability per token of the answers."""
-    return model.losses(batch, backward=True).mean()
+    return model.losses(batch).mean()
 
 
 def train(
@@ -89,7 +89,7 @@ def train(
                 if chosen.pruning is None:
                     value = loss(model, [encoded[i] for i in places])
                 else:
-                    each = model.losses([encoded[i] for i in places], backward=True)
+                    each = model.losses([encoded[i] for i in places])
                     latest[places] = each.detach().cpu().numpy()
                     value = each.mean()
                 value.backward()

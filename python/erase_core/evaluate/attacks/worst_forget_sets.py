@@ -174,7 +174,7 @@ class AscentLosses:
         for part in self._parts(len(used)):
             places = used[part]
             share = torch.tensor(weights[places] / weights.sum(), dtype=torch.float32)
-            losses = self.model.losses([self.encoded[place] for place in places], backward=True)
+            losses = self.model.losses([self.encoded[place] for place in places])
             (losses * share.to(losses.device)).sum().backward()
         with torch.no_grad():
             for each in parameters:

@@ -37,7 +37,7 @@ def in_unit(cost: Cost, unit: Unit) -> float:
     cost : Cost
     unit : {"processor_seconds", "wall_seconds", "tokens"}
         "tokens": those forward, and twice those backward, since a backward pass takes about twice the operations of a
-        forward one (Kaplan et al., 2020, section 2.1).
+        forward one (Kaplan et al., 2020).
     """
     if unit == "tokens":
         return float(cost.tokens_forward + 2 * cost.tokens_backward)

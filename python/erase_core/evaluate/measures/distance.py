@@ -6,9 +6,10 @@ retrain because it lies below it. Doing nothing is a row of its own, since a met
 made things worse.
 
 KLoM is from "Attribute-to-Delete" (2410.23232): for one question, the KL divergence between the histograms of its
-margins over several models, with 20 bins, clipped margins and a floor. Which of the two distributions comes first could
-not be verified: here the unlearned models' does. The paper has margins of classes; here options take their place, with
-the scores as logits.
+margins over several models, with 20 bins, clipped margins and a floor. The unlearned models' distribution comes first,
+as in the code of a benchmark by one of the authors (RoyRin/data-unlearning-bench, `kl_from_margins`). That code has the
+floor on the second histogram only, and counts the largest margin in no bin. The paper has margins of classes; here
+options take their place, with the scores as logits.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class Entry:
     make : callable
         Takes `Tools`.
     source : str
-        Paper and section of its rule.
+        Paper of its rule.
     exactness : {"exact", "exact-on-fewer", "approximate", "hides", "leaks"}
     kind : {"prompt", "fine-tuning", "classifier", "ranker", "index"}
     not_reproduced : str, default=""

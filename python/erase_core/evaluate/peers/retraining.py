@@ -70,9 +70,9 @@ PEERS = [
     Entry(
         "fine-tuned-seta",
         lambda tools: FineTuned(tools, TrainingSettings(passes=6, pruning=SeTa()), "fine-tuned-seta"),
-        "Zhou, Gao and Wang, SeTa, CVPR 2025, section 3, in the trainer; forgets by training again",
+        "Zhou, Gao and Wang, SeTa, CVPR 2025, in the trainer; forgets by training again",
         "exact",
         "fine-tuning",
-        "Losses are grouped by quantised k-means. As in the paper's code, the first pass has all groups.",
+        "Losses are grouped by quantised k-means. As in the authors' code, the first pass has all groups.",
     ),
 ]

@@ -149,7 +149,7 @@ class StoreSelection(Selection):
 
 
 class AutoCoTSelection(Selection):
-    """The example nearest to each centre of scikit-learn's k-means (Zhang et al., Auto-CoT, ICLR 2023, section 4).
+    """The example nearest to each centre of scikit-learn's k-means (Zhang et al., Auto-CoT, ICLR 2023).
 
     A removal clusters the other examples again, with the same seed and on one thread: sums of several threads have no
     fixed order, and so no fixed last bits.

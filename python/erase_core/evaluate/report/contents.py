@@ -13,7 +13,7 @@ from erase_core.evaluate.report.audit_tables import audits_of, dear_of, extracti
 from erase_core.evaluate.report.break_even_tables import break_evens
 from erase_core.evaluate.report.figures import Figure, figure, of_correct, of_costs
 from erase_core.evaluate.report.forgetting_tables import attacks_of, distances_of
-from erase_core.evaluate.report.measured import Measured
+from erase_core.evaluate.report.measured import Measured, same_bits
 from erase_core.evaluate.running.folder import Folder
 from erase_core.evaluate.running.plan import Record
 
@@ -67,7 +67,7 @@ def _peer(entry: Entry, cells: Measured, lines: Callable[[Entry], int]) -> dict[
     """Return what the table of peers says: `compared` counts the seeds whose bits were compared and were equal."""
     fitted, fresh = cells.peer(entry.name), cells.fresh(entry.name)
     both = [seed for seed in fitted if seed in fresh]
-    equal = sum(fitted[seed]["after"] == fresh[seed]["scores"] for seed in both)
+    equal = sum(same_bits(fitted[seed]["after"], fresh[seed]["scores"]) for seed in both)
     return {
         "peer": entry.name,
         "kind": entry.kind,

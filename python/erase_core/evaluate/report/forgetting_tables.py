@@ -12,7 +12,7 @@ from erase_core.evaluate.attacks.membership import compare_areas
 from erase_core.evaluate.measures.distance import bits_equal, klom, margins, option_kl
 from erase_core.evaluate.peers.peer import Entry
 from erase_core.evaluate.report.figures import Figure, figure, of_costs
-from erase_core.evaluate.report.measured import Measured
+from erase_core.evaluate.report.measured import Answers, Measured, same_bits
 from erase_core.evaluate.running.plan import BASE
 
 __all__ = ["attacks_of", "distances_of", "retrains_of"]
@@ -22,8 +22,6 @@ PARTS = ("forgotten", "retained", "test")
 LEAST_MODELS = 4
 # What is shown for distributions that are equal up to rounding.
 LEAST_KL = 1e-12
-
-Answers = Mapping[str, Sequence[Sequence[float]]]
 
 
 def distances_of(entry: Entry, cells: Measured) -> list[dict[str, Any]]:
@@ -55,7 +53,7 @@ def retrains_of(entry: Entry, cells: Measured) -> dict[int, Any]:
 
 def _row(entry: Entry, state: str, ours: Mapping[int, Answers], never: Mapping[int, Answers], cells: Measured) -> Any:
     twins = [seed for seed in ours if seed in never] if ours is not never else []
-    same = [bits_equal(np.array(ours[s][part]), np.array(never[s][part])) for s in twins for part in PARTS]
+    same = [same_bits(ours[seed], never[seed]) for seed in twins]
     return {
         "peer": entry.name,
         "state": state,

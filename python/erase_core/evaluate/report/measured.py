@@ -8,9 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from erase_core.evaluate.measures.distance import bits_equal
 from erase_core.evaluate.running.plan import Record
 
-__all__ = ["Measured"]
+__all__ = ["Answers", "Measured", "same_bits"]
+
+# The scores of each part: a row for each question.
+Answers = Mapping[str, Sequence[Sequence[float]]]
+
+
+def same_bits(ours: Answers, theirs: Answers) -> bool:
+    """Whether the scores of all parts, of which both have the same, have equal bits."""
+    return ours.keys() == theirs.keys() and all(
+        bits_equal(np.array(ours[part]), np.array(theirs[part])) for part in ours
+    )
 
 
 class Measured:
