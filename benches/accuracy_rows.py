@@ -17,10 +17,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from erase_core import QKMeans
 from erase_core.embedding.sentence import SentenceEmbedder
-from erase_core.evaluate import selections
-from erase_core.evaluate.peers import classifiers
-from erase_core.evaluate.task import labels_of
-from erase_core.evaluate.tasks import DEMO, distinct, template_of
+from erase_core.evaluate.peers import classifiers, selections
+from erase_core.evaluate.tasks.loading import DEMO, distinct, template_of
+from erase_core.evaluate.tasks.task import labels_of
 from erase_core.examples.example import Example
 from erase_core.examples.reading import read_examples
 from erase_core.llm.prompt import Context, Prompt, Template

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from erase_core.errors import LLMError, PromptTooLongError
-from erase_core.evaluate import rows
-from erase_core.evaluate.adapted import AdaptedModel
-from erase_core.evaluate.cost import measured
+from erase_core.evaluate.adapters import packing
+from erase_core.evaluate.adapters.adapted_model import AdaptedModel
+from erase_core.evaluate.measures.cost import measured
 from erase_core.examples.example import Example
 from erase_core.llm import TransformersLLM
 from erase_core.llm.prompt import Prompt
@@ -84,7 +84,7 @@ def test_there_may_be_no_question(model: AdaptedModel) -> None:
 
 @given(st.lists(st.integers(1, 20)), st.integers(1, 30))
 def test_groups_are_all_sequences_in_order_and_as_large_as_allowed(lengths: list[int], most: int) -> None:
-    found = list(rows.groups(lengths, most))
+    found = list(packing.groups(lengths, most))
     assert [place for start, stop in found for place in range(start, stop)] == list(range(len(lengths)))
     assert all(sum(lengths[start:stop]) <= most or stop - start == 1 for start, stop in found)
     assert all(sum(lengths[a:b]) + lengths[b] > most for (a, b), _ in pairwise(found))
@@ -93,9 +93,11 @@ def test_groups_are_all_sequences_in_order_and_as_large_as_allowed(lengths: list
 def test_tokens_are_counted(model: AdaptedModel) -> None:
     batch = [model.encode(each, TEMPLATE) for each in EXAMPLES]
     with measured() as meter, model.active():
-        model.losses(batch, backward=True)
-    n_tokens = sum(len(each.tokens) for each in batch)
-    assert (meter.cost.tokens_forward, meter.cost.tokens_backward) == (n_tokens, n_tokens)
+        model.losses(batch).sum().backward()
+        with torch.no_grad():
+            model.losses(batch[:2])
+    n_tokens, read_only = (sum(len(each.tokens) for each in part) for part in (batch, batch[:2]))
+    assert (meter.cost.tokens_forward, meter.cost.tokens_backward) == (n_tokens + read_only, n_tokens)
 
 
 def test_a_new_adapter_depends_on_its_seed_alone_and_changes_no_answer(model: AdaptedModel) -> None:

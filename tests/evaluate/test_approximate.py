@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from erase_core.errors import ParameterError
-from erase_core.evaluate.adapted import State
-from erase_core.evaluate.cost import measured
-from erase_core.evaluate.peer import Entry, Tools
+from erase_core.evaluate.adapters.adapted_model import State
+from erase_core.evaluate.adapters.training import TrainingSettings
+from erase_core.evaluate.measures.cost import measured
 from erase_core.evaluate.peers.approximate import PEERS
 from erase_core.evaluate.peers.approximate.dmm import DMM
 from erase_core.evaluate.peers.approximate.do_nothing import DoNothing
@@ -25,7 +25,7 @@ from erase_core.evaluate.peers.approximate.random_labels import RandomLabels
 from erase_core.evaluate.peers.approximate.selective_amnesia import SelectiveAmnesia
 from erase_core.evaluate.peers.approximate.ssd import SSD
 from erase_core.evaluate.peers.approximate.tuning import tune
-from erase_core.evaluate.training import TrainingSettings
+from erase_core.evaluate.peers.peer import Entry, Tools
 from erase_core.llm import TransformersLLM
 from scipy.special import softmax
 from unlearning_worlds import OPTIONS, made_tools, made_world

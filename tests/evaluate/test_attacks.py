@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from erase_core.errors import PromptTooLongError
-from erase_core.evaluate.adapted import AdaptedModel
+from erase_core.evaluate.adapters.adapted_model import AdaptedModel
+from erase_core.evaluate.adapters.training import TrainingSettings, train
 from erase_core.evaluate.attacks.areas import area
 from erase_core.evaluate.attacks.canaries import with_canaries
 from erase_core.evaluate.attacks.extraction import common_share, decode, extract, guided
@@ -28,9 +29,8 @@ from erase_core.evaluate.attacks.membership import (
     zlib_ratio,
 )
 from erase_core.evaluate.attacks.probes import PARAPHRASES, PROBES, probe, reworded
-from erase_core.evaluate.cost import measured
-from erase_core.evaluate.task import Scores, Task
-from erase_core.evaluate.training import TrainingSettings, train
+from erase_core.evaluate.measures.cost import measured
+from erase_core.evaluate.tasks.task import Scores, Task
 from erase_core.examples.example import Example
 from erase_core.llm import TransformersLLM
 from erase_core.llm.prompt import Prompt, Template

@@ -6,14 +6,21 @@ import json
 
 import numpy as np
 import pytest
+from erase_core.evaluate.adapters.checkpoints import Checkpoints
+from erase_core.evaluate.adapters.training import TrainingSettings
 from erase_core.evaluate.attacks.canaries import with_canaries
-from erase_core.evaluate.audits import PeerTokens, attack_with_shadows, audit, hard_forget_set, worst_removals
-from erase_core.evaluate.checkpoints import Checkpoints
-from erase_core.evaluate.peer import Entry, Tools, World
 from erase_core.evaluate.peers import classifiers, prompts
+from erase_core.evaluate.peers.peer import Entry, Tools
 from erase_core.evaluate.peers.retraining import FineTuned
-from erase_core.evaluate.task import Task
-from erase_core.evaluate.training import TrainingSettings
+from erase_core.evaluate.running.adversaries import (
+    PeerTokens,
+    attack_with_shadows,
+    audit,
+    hard_forget_set,
+    worst_removals,
+)
+from erase_core.evaluate.tasks.task import Task
+from erase_core.evaluate.tasks.world import World
 from erase_core.llm import TransformersLLM
 from fine_tuning import OPTIONS, TEMPLATE, adapted, examples, one_thread
 from small_stores import WordEmbedder

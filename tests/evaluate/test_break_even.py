@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 from erase_core.errors import ParameterError
-from erase_core.evaluate.break_even import PeerCosts, break_even, holistic, in_unit, request_curve
-from erase_core.evaluate.cost import Cost
+from erase_core.evaluate.measures.break_even import PeerCosts, break_even, holistic, in_unit, request_curve
+from erase_core.evaluate.measures.cost import Cost
 from hypothesis import given
 from hypothesis import strategies as st
 

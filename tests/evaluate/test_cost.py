@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from erase_core.evaluate import cost as module
-from erase_core.evaluate.adapted import AdaptedModel
-from erase_core.evaluate.cost import Cost, add_cost, count_tokens_of, measured
+from erase_core.evaluate.adapters.adapted_model import AdaptedModel
+from erase_core.evaluate.measures import cost as module
+from erase_core.evaluate.measures.cost import Cost, add_cost, count_tokens_of, measured
 from erase_core.examples.example import Example
 from erase_core.llm import TransformersLLM
 from erase_core.llm.prompt import Prompt, Template

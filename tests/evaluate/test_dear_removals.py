@@ -6,7 +6,7 @@ import copy
 
 import numpy as np
 from erase_core import QKMeans
-from erase_core.evaluate.dear_removals import RemovalRow, dear_removals, removal_requests
+from erase_core.evaluate.attacks.dear_removals import RemovalRow, dear_removals, removal_requests
 from numpy.typing import NDArray
 
 N = 600

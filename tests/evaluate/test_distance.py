@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from erase_core.evaluate.distance import GROUPS, Distance, bits_equal, distance_rows, klom, margins, option_kl
+from erase_core.evaluate.measures.distance import GROUPS, Distance, bits_equal, distance_rows, klom, margins, option_kl
 from numpy.typing import NDArray
 from scipy.stats import norm
 

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 from erase_core.errors import ParameterError, StoreLockedError
-from erase_core.evaluate import run as running
-from erase_core.evaluate import workers
-from erase_core.evaluate.bench import Bench
-from erase_core.evaluate.figures import rounded
-from erase_core.evaluate.folder import Folder
-from erase_core.evaluate.page import page_of
-from erase_core.evaluate.peer import Entry
 from erase_core.evaluate.peers import approximate, classifiers, prompts, retraining, sisa
-from erase_core.evaluate.plan import Cell, Sizes, cells_of, ready
-from erase_core.evaluate.run import Run
-from erase_core.evaluate.task import Task
-from erase_core.evaluate.writing import write_report
+from erase_core.evaluate.peers.peer import Entry
+from erase_core.evaluate.report.figures import rounded
+from erase_core.evaluate.report.page import page_of
+from erase_core.evaluate.report.writing import write_report
+from erase_core.evaluate.running import run as running
+from erase_core.evaluate.running import workers
+from erase_core.evaluate.running.folder import Folder
+from erase_core.evaluate.running.plan import Cell, Sizes, cells_of, ready
+from erase_core.evaluate.running.run import Run
+from erase_core.evaluate.running.setup import Setup
+from erase_core.evaluate.tasks.task import Task
 from erase_core.examples.example import Example
 from erase_core.fs.locks import exclusive
 from erase_core.llm import TransformersLLM
@@ -68,13 +68,13 @@ def made(llm: Callable[[], TransformersLLM], tmp_path_factory: pytest.TempPathFa
     return folder
 
 
-def bench(llm: Callable[[], TransformersLLM], folder: Folder, **changed: Any) -> Bench:
+def a_setup(llm: Callable[[], TransformersLLM], folder: Folder, **changed: Any) -> Setup:
     given: dict[str, Any] = {"task": TASK, "forgotten": FORGOTTEN, "sizes": SIZES, **changed}
-    return Bench(**given, llm=llm(), embedder=WordEmbedder(), folder=folder.checkpoints)
+    return Setup(**given, llm=llm(), embedder=WordEmbedder(), folder=folder.checkpoints)
 
 
 def a_run(llm: Callable[[], TransformersLLM], folder: Folder, **changed: Any) -> Run:
-    return Run(bench(llm, folder, **changed), PEERS, folder, NAMED)
+    return Run(a_setup(llm, folder, **changed), PEERS, folder, NAMED)
 
 
 def report(folder: Folder) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def test_a_stopped_run_goes_on_and_finds_the_same(
     some = [entry for entry in PEERS if entry.name in ("erase", "vote", "fine-tuned", "do-nothing", "broken")]
 
     def a_run_of_some() -> Run:
-        return Run(bench(llm, folder, sizes=replace(SIZES, shadows=0)), some, folder, NAMED)
+        return Run(a_setup(llm, folder, sizes=replace(SIZES, shadows=0)), some, folder, NAMED)
 
     with pytest.raises(KeyboardInterrupt):
         a_run_of_some().measure()
@@ -256,7 +256,7 @@ def test_more_seeds_measure_what_is_missing_only(llm: Callable[[], TransformersL
     lines: list[str] = []
     for seeds in (1, 2):
         sizes = Sizes(seeds=seeds, retrains=1, retained=3, removals=2)
-        Run(bench(llm, folder, sizes=sizes), entries, folder, NAMED, lines.append).measure()
+        Run(a_setup(llm, folder, sizes=sizes), entries, folder, NAMED, lines.append).measure()
     assert [line for line in lines if "cells to measure" in line][1].startswith("2 of 4 cells")
 
 

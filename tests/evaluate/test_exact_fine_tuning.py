@@ -12,16 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from erase_core.errors import ParameterError
-from erase_core.evaluate.adapted import AdaptedModel, State, layer_of
-from erase_core.evaluate.checkpoints import Checkpoints
-from erase_core.evaluate.cost import measured
-from erase_core.evaluate.peer import Peer, Tools, World
+from erase_core.evaluate.adapters.adapted_model import AdaptedModel, State, layer_of
+from erase_core.evaluate.adapters.checkpoints import Checkpoints
+from erase_core.evaluate.adapters.seta import SeTa
+from erase_core.evaluate.adapters.training import TrainingSettings
+from erase_core.evaluate.measures.cost import measured
 from erase_core.evaluate.peers import retraining, s3t, sisa
+from erase_core.evaluate.peers.peer import Peer, Tools
 from erase_core.evaluate.peers.retraining import FineTuned
 from erase_core.evaluate.peers.s3t import S3T, Orders, blocks
 from erase_core.evaluate.peers.sisa import SISA, retrained, slice_passes, voted
-from erase_core.evaluate.seta import SeTa
-from erase_core.evaluate.training import TrainingSettings
+from erase_core.evaluate.tasks.world import World
 from fine_tuning import OPTIONS, TEMPLATE, adapted, one_thread, same, task, tools, world
 from scipy.special import log_softmax
 

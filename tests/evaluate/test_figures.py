@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from erase_core.evaluate.figures import figure, of_correct, of_costs, rounded, shown
-from erase_core.evaluate.more_tables import share
+from erase_core.evaluate.report.audit_tables import share
+from erase_core.evaluate.report.figures import figure, of_correct, of_costs, rounded, shown
 from evaluation_page import BEGIN, END, with_results
 
 

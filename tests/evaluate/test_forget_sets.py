@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from erase_core.errors import ParameterError
-from erase_core.evaluate.forget_sets import at_random, by_subject, sizes_of
-from erase_core.evaluate.peer import World
-from erase_core.evaluate.task import Task
+from erase_core.evaluate.tasks.forget_sets import at_random, by_subject, sizes_of
+from erase_core.evaluate.tasks.task import Task
+from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
 from erase_core.llm.prompt import Template
 from hypothesis import given

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from erase_core.calls.calibrating import CONTENT_FREE
-from erase_core.evaluate.cost import measured
-from erase_core.evaluate.peer import Entry, Tools, World, cool
+from erase_core.evaluate.measures.cost import measured
 from erase_core.evaluate.peers import classifiers, prompts
 from erase_core.evaluate.peers.classifiers import ClassifierPeer
+from erase_core.evaluate.peers.peer import Entry, Tools, cool
 from erase_core.evaluate.peers.prompts import N_SHOTS, PromptPeer
-from erase_core.evaluate.selections import AutoCoTSelection, LeakingSelection, StoreSelection
-from erase_core.evaluate.task import Task
+from erase_core.evaluate.peers.selections import AutoCoTSelection, LeakingSelection, StoreSelection
+from erase_core.evaluate.tasks.task import Task
+from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
 from erase_core.llm import TransformersLLM
 from erase_core.llm.prompt import Prompt, Template

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from erase_core.evaluate.peer import Tools, World
 from erase_core.evaluate.peers import ranker
+from erase_core.evaluate.peers.peer import Tools
 from erase_core.evaluate.peers.prompts import N_SHOTS
 from erase_core.evaluate.peers.ranker import BilinearRanker, RankedSelection, RankerPeer, bpr_gradient
-from erase_core.evaluate.task import Task
+from erase_core.evaluate.tasks.task import Task
+from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
 from erase_core.llm import TransformersLLM
 from erase_core.llm.prompt import Template

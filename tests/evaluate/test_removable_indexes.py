@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from erase_core.evaluate.peer import Entry, Tools, World
 from erase_core.evaluate.peers import miras, sauce
 from erase_core.evaluate.peers.miras import LinearMemory, Rule, forgets_by_subtraction, write
+from erase_core.evaluate.peers.peer import Entry, Tools
 from erase_core.evaluate.peers.sauce import SaucePeer, SparseCoder, SparseIndex, public_words
-from erase_core.evaluate.task import Task
+from erase_core.evaluate.tasks.task import Task
+from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
 from erase_core.llm import TransformersLLM
 from erase_core.llm.prompt import Template

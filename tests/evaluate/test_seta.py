@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from erase_core.errors import ParameterError
-from erase_core.evaluate.seta import SeTa, loss_groups, pruned_orders, pruned_pass
+from erase_core.evaluate.adapters.seta import SeTa, loss_groups, pruned_orders, pruned_pass
 from numpy.typing import NDArray
 
 N = 200

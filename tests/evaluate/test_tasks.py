@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from erase_core.errors import ParameterError, SourceError
-from erase_core.evaluate.near_twins import groups_of, near_twins
-from erase_core.evaluate.task import Scale, Task, TaskReport
-from erase_core.evaluate.tasks import Limits, load_task
+from erase_core.evaluate.tasks.loading import Limits, load_task
+from erase_core.evaluate.tasks.near_twins import groups_of, near_twins
+from erase_core.evaluate.tasks.task import Scale, Task, TaskReport
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,7 +39,7 @@ def big_bench(folder: Path, n: int, **keys: object) -> Path:
         {"input": row["input"], "target_scores": {label: float(label == row["output"]) for label in LABELS}}
         for row in rows(n)
     ]
-    file = folder / "bench.json"
+    file = folder / "setup.json"
     file.write_text(json.dumps({"task_prefix": "Say one, two or three.", "examples": examples, **keys}))
     return file
 

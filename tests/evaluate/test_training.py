@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from erase_core.errors import ParameterError
-from erase_core.evaluate.adapted import AdaptedModel, Encoded, State, layer_of
-from erase_core.evaluate.checkpoints import Checkpoints
-from erase_core.evaluate.cost import measured
-from erase_core.evaluate.seta import SeTa
-from erase_core.evaluate.training import Stage, TrainingSettings, answer_loss, train
+from erase_core.evaluate.adapters.adapted_model import AdaptedModel, Encoded, State, layer_of
+from erase_core.evaluate.adapters.checkpoints import Checkpoints
+from erase_core.evaluate.adapters.seta import SeTa
+from erase_core.evaluate.adapters.training import Stage, TrainingSettings, answer_loss, train
+from erase_core.evaluate.measures.cost import measured
 from fine_tuning import TEMPLATE, adapted, examples, fill, one_thread, same, world
 
 EXAMPLES = examples(10)
@@ -124,7 +124,7 @@ def test_what_is_on_disk_is_not_trained_again_and_is_charged(
     def refuse(*_: object) -> None:
         pytest.fail("trained again")
 
-    monkeypatch.setattr("erase_core.evaluate.training.train", refuse)
+    monkeypatch.setattr("erase_core.evaluate.adapters.training.train", refuse)
     with measured() as second:
         again = Checkpoints(tmp_path).trained(model, world(), TrainingSettings(passes=1.0, batch=4))
     assert same(state, again)

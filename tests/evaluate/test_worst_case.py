@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from erase_core.evaluate.adapted import AdaptedModel
-from erase_core.evaluate.training import TrainingSettings, train
-from erase_core.evaluate.worst_case import AscentLosses, project, unlearned_loss, worst_forget_set
+from erase_core.evaluate.adapters.adapted_model import AdaptedModel
+from erase_core.evaluate.adapters.training import TrainingSettings, train
+from erase_core.evaluate.attacks.worst_forget_sets import AscentLosses, project, unlearned_loss, worst_forget_set
 from erase_core.examples.example import Example
 from erase_core.llm import TransformersLLM
 from erase_core.llm.prompt import Template

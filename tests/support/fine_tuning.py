@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from erase_core.evaluate.adapted import AdaptedModel, State
-from erase_core.evaluate.checkpoints import Checkpoints
-from erase_core.evaluate.peer import Tools, World
-from erase_core.evaluate.task import Task
+from erase_core.evaluate.adapters.adapted_model import AdaptedModel, State
+from erase_core.evaluate.adapters.checkpoints import Checkpoints
+from erase_core.evaluate.peers.peer import Tools
+from erase_core.evaluate.tasks.task import Task
+from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
 from erase_core.llm import TransformersLLM
 from erase_core.llm.prompt import Template

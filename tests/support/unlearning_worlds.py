@@ -10,11 +10,12 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from erase_core.evaluate.adapted import AdaptedModel, Encoded
-from erase_core.evaluate.checkpoints import Checkpoints
-from erase_core.evaluate.peer import Tools, World
+from erase_core.evaluate.adapters.adapted_model import AdaptedModel, Encoded
+from erase_core.evaluate.adapters.checkpoints import Checkpoints
 from erase_core.evaluate.peers.approximate.frame import Removal
-from erase_core.evaluate.task import Task
+from erase_core.evaluate.peers.peer import Tools
+from erase_core.evaluate.tasks.task import Task
+from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
 from erase_core.llm import TransformersLLM
 from erase_core.llm.prompt import Template

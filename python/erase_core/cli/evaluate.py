@@ -16,9 +16,9 @@ from erase_core.cli.output import show
 from erase_core.errors import ParameterError
 
 if TYPE_CHECKING:
-    from erase_core.evaluate.folder import Folder
-    from erase_core.evaluate.loading import Choice
-    from erase_core.evaluate.peer import Entry
+    from erase_core.evaluate.peers.peer import Entry
+    from erase_core.evaluate.running.folder import Folder
+    from erase_core.evaluate.running.load_setup import Choice
 
 __all__ = ["evaluate"]
 
@@ -102,18 +102,18 @@ def evaluate(
         raise ParameterError(f"--forget must be one of {', '.join(FORGET)}, got {forget!r}")
     if jobs is not None and jobs < 1:
         raise ParameterError(f"--jobs must be at least 1, got {jobs}")
-    from erase_core.evaluate.folder import Folder
+    from erase_core.evaluate.running.folder import Folder
 
     folder = Folder(out)
     if not report_only:
-        from erase_core.evaluate.loading import Choice
-        from erase_core.evaluate.plan import Sizes
+        from erase_core.evaluate.running.load_setup import Choice
+        from erase_core.evaluate.running.plan import Sizes
 
         named = [name.strip() for each in peers or ["all"] for name in each.split(",") if name.strip()]
         sizes = Sizes(seeds, trained_seeds, retrains, removals=removals, shadows=shadows, tune=tune)
         choice = Choice(data, llm, pool, test, forget, forget_size, sizes, folder.checkpoints)  # type: ignore[arg-type]
         _measure(choice, peers_named(named), folder, _cores() if jobs is None else jobs)
-    from erase_core.evaluate.writing import write_report
+    from erase_core.evaluate.report.writing import write_report
 
     files = write_report(folder, all_peers(), lines_of)
     show({"files": [str(file) for file in files]}, [f"written: {file}" for file in files], as_json=as_json)
@@ -122,14 +122,14 @@ def evaluate(
 def _measure(choice: Choice, entries: Sequence[Entry], folder: Folder, jobs: int) -> None:
     from functools import partial
 
-    from erase_core.evaluate.loading import load_bench
-    from erase_core.evaluate.run import Run
+    from erase_core.evaluate.running.load_setup import load_setup
+    from erase_core.evaluate.running.run import Run
     from erase_core.progress import waiting
 
     with waiting("Loading the models"):
-        bench = load_bench(choice)
-    run = Run(bench, entries, folder, {"data": bench.task.name, "forget": choice.forget}, _say)
-    run.measure(jobs, partial(load_bench, choice, bench.forgotten))
+        setup = load_setup(choice)
+    run = Run(setup, entries, folder, {"data": setup.task.name, "forget": choice.forget}, _say)
+    run.measure(jobs, partial(load_setup, choice, setup.forgotten))
 
 
 def _say(line: str) -> None:

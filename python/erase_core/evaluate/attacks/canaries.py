@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from erase_core.evaluate.task import Task
+from erase_core.evaluate.tasks.task import Task
 from erase_core.examples.example import Example
 
 __all__ = ["Canaries", "with_canaries"]

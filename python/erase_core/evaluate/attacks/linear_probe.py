@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from erase_core.evaluate.cost import count_tokens_of
+from erase_core.evaluate.measures.cost import count_tokens_of
 from erase_core.examples.example import Example
 from erase_core.llm.prompt import Prompt, Template
 from erase_core.llm.transformers import TransformersLLM

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from erase_core.errors import PromptTooLongError
-from erase_core.evaluate.cost import count_tokens_of
+from erase_core.evaluate.measures.cost import count_tokens_of
 from erase_core.examples.example import Example
 from erase_core.llm.prompt import Prompt, Template
 from erase_core.llm.transformers import TransformersLLM
 
 if TYPE_CHECKING:
-    from erase_core.evaluate.adapted import AdaptedModel, State
+    from erase_core.evaluate.adapters.adapted_model import AdaptedModel, State
 
 __all__ = ["AdaptedTokens", "ExampleTokens", "Part", "PromptedTokens", "ReadsTokens", "TokenLogProbs", "token_logprobs"]
 

@@ -108,7 +108,7 @@ def lira(statistic: ArrayLike, shadows: ArrayLike, is_in: ArrayLike) -> Floats:
     Parameters
     ----------
     statistic : array-like of shape (n,)
-        Of the attacked model, such as the margins of `distance`: for classes they are the paper's logit of the
+        Of the attacked model, such as `measures.distance.margins`: for classes they are the paper's logit of the
         confidence.
     shadows : array-like of shape (n_models, n)
         The same of shadow models.

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from erase_core.evaluate.task import Scores, labels_of
+from erase_core.evaluate.tasks.task import Scores, labels_of
 from erase_core.examples.example import Example
 
 __all__ = ["PARAPHRASES", "PROBES", "AnswerQuestions", "ProbeRow", "probe", "reworded"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from erase_core.errors import MissingPackageError, ParameterError
-from erase_core.evaluate.peer import Entry, Exactness, lines_of_code
+from erase_core.evaluate.peers.peer import Entry, Exactness
 
 __all__ = ["GROUPS", "MODULES", "all_peers", "check_packages", "lines_of", "peers_named"]
 
@@ -80,3 +80,21 @@ def lines_of(entry: Entry) -> int:
     parts = [sys.modules[name] for name in sorted(sys.modules) if name.startswith(f"{module.__name__}.")]
     module = next((m for m in parts if any(each.name == entry.name for each in getattr(m, "PEERS", ()))), module)
     return lines_of_code(Path(str(module.__file__)))
+
+
+def lines_of_code(file: Path) -> int:
+    """Return the number of lines of a file that are neither blank nor a comment nor part of a docstring."""
+    import ast
+
+    text = file.read_text(encoding="utf-8")
+    lines = {
+        line
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, (ast.stmt, ast.expr))
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    kept = text.splitlines()
+    return sum(1 for line in lines if kept[line - 1].strip() and not kept[line - 1].lstrip().startswith("#"))

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core.backends import query_vectors
-from erase_core.evaluate.peer import Entry, Exactness, Tools, World
-from erase_core.evaluate.selections import clustered
-from erase_core.evaluate.task import Scores, labels_of
+from erase_core.evaluate.peers.peer import Entry, Exactness, Tools
+from erase_core.evaluate.peers.selections import clustered
+from erase_core.evaluate.tasks.task import Scores, labels_of
+from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
 
 __all__ = ["PEERS", "Classifier", "ClassifierPeer", "LogisticRegression", "NearestMean", "Vote"]

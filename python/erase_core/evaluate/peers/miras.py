@@ -17,9 +17,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core.evaluate.peer import Entry
 from erase_core.evaluate.peers.classifiers import Classifier, ClassifierPeer
-from erase_core.evaluate.task import Scores
+from erase_core.evaluate.peers.peer import Entry
+from erase_core.evaluate.tasks.task import Scores
 
 __all__ = ["PEERS", "RULES", "LinearMemory", "Rule", "forgets_by_subtraction", "write"]
 

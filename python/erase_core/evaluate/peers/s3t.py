@@ -13,13 +13,14 @@ import numpy as np
 
 from erase_core import checks
 from erase_core.errors import ParameterError
-from erase_core.evaluate.adapted import AdaptedModel, State, layer_of
-from erase_core.evaluate.draws import derived, part_of
-from erase_core.evaluate.peer import Entry, Exactness, Tools, World
+from erase_core.evaluate.adapters.adapted_model import AdaptedModel, State, layer_of
+from erase_core.evaluate.adapters.training import Stage, TrainingSettings
+from erase_core.evaluate.peers.peer import Entry, Exactness, Tools
 from erase_core.evaluate.peers.retraining import examples_bytes, state_bytes
 from erase_core.evaluate.peers.sisa import slice_passes, voted
-from erase_core.evaluate.task import Scores
-from erase_core.evaluate.training import Stage, TrainingSettings
+from erase_core.evaluate.tasks.draws import derived, part_of
+from erase_core.evaluate.tasks.task import Scores
+from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
 
 __all__ = ["PEERS", "S3T", "Orders", "blocks"]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from erase_core.evaluate.adapted import State
+from erase_core.evaluate.adapters.adapted_model import State
 from erase_core.evaluate.peers.approximate.frame import Objective, Removal, Steps, entry, gradients
 from erase_core.examples.example import Example
 

@@ -93,8 +93,8 @@ PEERS = [
     entry(
         "flat",
         FLAT(),
-        "Wang et al., LLM Unlearning via Loss Adjustment with Only Forget Data, ICLR 2025 (2410.11143), table of "
-        "f-divergences; total variation",
+        "Wang et al., LLM Unlearning via Loss Adjustment with Only Forget Data, ICLR 2025 (2410.11143), with "
+        "total variation",
         "a LoRA adapter instead of all weights; one template answer instead of a list; masked tokens are left out of "
         "means, where the authors' code counts them as zeros; passes and rate are our own",
     )

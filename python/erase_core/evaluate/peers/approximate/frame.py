@@ -14,11 +14,12 @@ from typing import Literal, Self
 import numpy as np
 import torch
 
-from erase_core.evaluate.adapted import AdaptedModel, Encoded, State
-from erase_core.evaluate.peer import Entry, Exactness, Tools, World
+from erase_core.evaluate.adapters.adapted_model import AdaptedModel, Encoded, State
+from erase_core.evaluate.adapters.training import TrainingSettings, train
+from erase_core.evaluate.peers.peer import Entry, Exactness, Tools
 from erase_core.evaluate.peers.retraining import examples_bytes, state_bytes
-from erase_core.evaluate.task import Scores, Task
-from erase_core.evaluate.training import TrainingSettings, train
+from erase_core.evaluate.tasks.task import Scores, Task
+from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
 
 __all__ = ["Objective", "Removal", "Rule", "Steps", "Unlearner", "descend", "entry", "gradients"]

@@ -25,7 +25,7 @@ PEERS = [
     entry(
         "gradient-ascent",
         GradientAscent(),
-        "Jang et al., Knowledge Unlearning, ACL 2023 (2210.01504), section 3; loss as in open-unlearning",
+        "Jang et al., Knowledge Unlearning, ACL 2023 (2210.01504); loss as in open-unlearning",
         "on a LoRA adapter instead of all weights; passes and rate are our own",
     )
 ]

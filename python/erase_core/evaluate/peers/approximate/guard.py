@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from erase_core.evaluate.peer import Entry, Exactness, Tools, World
+from erase_core.evaluate.adapters.training import TrainingSettings
 from erase_core.evaluate.peers.approximate.do_nothing import DoNothing
 from erase_core.evaluate.peers.approximate.frame import Unlearner
-from erase_core.evaluate.task import Scores
-from erase_core.evaluate.training import TrainingSettings
+from erase_core.evaluate.peers.peer import Entry, Exactness, Tools
+from erase_core.evaluate.tasks.task import Scores
+from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
 from erase_core.llm.prompt import Prompt
 

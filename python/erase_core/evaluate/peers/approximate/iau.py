@@ -9,10 +9,11 @@ from typing import Self
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from erase_core.evaluate.adapted import AdaptedModel, Encoded, State
-from erase_core.evaluate.peer import Tools, World
+from erase_core.evaluate.adapters.adapted_model import AdaptedModel, Encoded, State
+from erase_core.evaluate.adapters.training import TrainingSettings
 from erase_core.evaluate.peers.approximate.frame import Removal, Rule, entry, gradients
-from erase_core.evaluate.training import TrainingSettings
+from erase_core.evaluate.peers.peer import Tools
+from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
 
 __all__ = ["IAU", "PEERS", "RestrictedLoss", "removal_direction"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from erase_core.evaluate.adapted import AdaptedModel, Encoded
+from erase_core.evaluate.adapters.adapted_model import AdaptedModel, Encoded
+from erase_core.evaluate.adapters.training import TrainingSettings
 from erase_core.evaluate.peers.approximate.frame import Removal, Steps, descend, entry
-from erase_core.evaluate.training import TrainingSettings
 from erase_core.examples.example import Example
 
 __all__ = ["LAF", "PEERS", "align_loss", "apart_loss"]

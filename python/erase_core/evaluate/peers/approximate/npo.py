@@ -60,8 +60,7 @@ PEERS = [
     entry(
         "npo",
         NPO(),
-        "Zhang et al., Negative Preference Optimization, COLM 2024 (2404.05868), equation 3; weights as in "
-        "open-unlearning",
+        "Zhang et al., Negative Preference Optimization, COLM 2024 (2404.05868); weights as in open-unlearning",
         "on a LoRA adapter instead of all weights; passes and rate are our own",
     )
 ]

@@ -30,7 +30,7 @@ class SimNPO(Steps):
     Parameters
     ----------
     beta, delta, gamma, alpha : float, default=4.5, 0.0, 0.125, 1.0
-        The defaults are those of open-unlearning. `delta` is the paper's gamma.
+        The defaults are those of open-unlearning. `beta` times `delta` is what the paper calls gamma.
     """
 
     beta: float = 4.5
@@ -50,7 +50,7 @@ PEERS = [
     entry(
         "simnpo",
         SimNPO(),
-        "Fan et al., Simplicity Prevails, 2024 (2410.07163), equation 4; weights as in open-unlearning",
+        "Fan et al., Simplicity Prevails, 2024 (2410.07163); weights as in open-unlearning",
         "on a LoRA adapter instead of all weights; passes and rate are our own",
     )
 ]

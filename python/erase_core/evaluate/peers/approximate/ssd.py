@@ -8,7 +8,7 @@ from typing import Self
 
 import torch
 
-from erase_core.evaluate.adapted import State
+from erase_core.evaluate.adapters.adapted_model import State
 from erase_core.evaluate.peers.approximate.frame import Removal, Rule, entry, gradients
 from erase_core.examples.example import Example
 
@@ -35,7 +35,7 @@ class SSD(Rule):
 
     The importances for all examples are computed once, after fitting, as in the paper. So they still count examples
     that earlier requests removed. All examples include the forgotten ones, so I_F is at most N / |F| times I_D: a
-    request for a share of 1 / alpha or more changes nothing. (The paper forgets 100 of 50 000 with alpha = 10.)
+    request for a share of 1 / alpha or more changes nothing.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ PEERS = [
         "ssd",
         SSD(),
         "Foster, Schoepf and Brintrup, Fast Machine Unlearning Without Retraining Through Selective Synaptic "
-        "Dampening, AAAI 2024 (2308.07707), equations 4 and 6",
+        "Dampening, AAAI 2024 (2308.07707)",
         "on a LoRA adapter instead of all weights; squared gradients of single examples, where the authors' code "
         "squares those of batches; with alpha = 10, a request for a tenth of the examples or more changes nothing",
     )

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from erase_core.errors import ParameterError
-from erase_core.evaluate.cost import Cost, measured
-from erase_core.evaluate.distance import option_kl
-from erase_core.evaluate.peer import World
+from erase_core.evaluate.measures.cost import Cost, measured
+from erase_core.evaluate.measures.distance import option_kl
 from erase_core.evaluate.peers.approximate.frame import Rule, Unlearner
 from erase_core.evaluate.peers.retraining import FineTuned
+from erase_core.evaluate.tasks.world import World
 
 __all__ = ["Tuned", "tune"]
 

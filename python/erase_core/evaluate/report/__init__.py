@@ -1,0 +1,1 @@
+"""What a run found: tables, page and pictures, from the finished cells alone."""
