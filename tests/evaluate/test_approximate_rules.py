@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import exp, log
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from erase_core.errors import LLMError, ParameterError
+from erase_core.evaluate.adapters.adapted_model import Encoded
+from erase_core.evaluate.peers.approximate import selective_amnesia
 from erase_core.evaluate.peers.approximate.dmm import change_of_outputs, margins, sketch
 from erase_core.evaluate.peers.approximate.flat import DIVERGENCES, FLAT
 from erase_core.evaluate.peers.approximate.frame import Steps
@@ -209,6 +213,48 @@ def test_the_gradient_restriction_is_differentiated_through() -> None:
 )
 def test_the_weight_of_retained_examples_follows_the_table(change: float, alpha: float) -> None:
     assert retain_weight(change) == alpha
+
+
+class WithMLP(Toy):
+    """Its weights are those of an MLP. Notes which rows each loss is of."""
+
+    def __init__(self, rows: np.ndarray, targets: np.ndarray) -> None:
+        super().__init__(rows, targets, np.array([0.4, -0.3]))
+        self.asked: list[list[int]] = []
+        self.network = SimpleNamespace(
+            named_parameters=lambda: [("model.layers.0.mlp.w", self.weights)], parameters=lambda: [self.weights]
+        )
+
+    def losses(self, batch: Sequence[Encoded]) -> torch.Tensor:
+        self.asked.append([each.tokens[0] for each in batch])
+        return super().losses(batch)
+
+
+def test_selective_amnesia_weighs_retained_examples_by_the_rise_of_their_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rise is that above the mean of the first pass, and the step is on weight * CE_R - CE_F."""
+    draws = np.random.default_rng(0)
+    rows, targets = draws.normal(size=(6, 2)), draws.normal(size=6)
+    model, rises, seen = WithMLP(rows, targets), [], []
+
+    def weight(rise: float) -> float:
+        rises.append(rise)
+        return 1.0 + len(rises)
+
+    monkeypatch.setattr(selective_amnesia, "retain_weight", weight)
+    model.weights.register_hook(lambda slope: seen.append((model.weights.detach().numpy().copy(), slope.numpy())))
+    SelectiveAmnesia(passes=3, batch=2, rate=0.1)(removal_of(model, 4, 6))
+    assert len(seen) == 6  # two batches of two in each pass
+    losses = []
+    for step, (weights, slope) in enumerate(seen):
+        kept, gone = model.asked[2 * step : 2 * step + 2]
+        assert (set(kept), len(gone)) == ({4, 5}, 2)
+        errors = rows @ weights - targets
+        each = rows * errors[:, None]
+        np.testing.assert_allclose(slope, (2.0 + step) * each[kept].mean(0) - each[gone].mean(0), rtol=1e-10)
+        losses.append((errors[kept] ** 2).mean() / 2)
+    expected = [0, 0, *(loss - np.mean(losses[:2]) for loss in losses[2:])]
+    np.testing.assert_allclose(rises, expected, rtol=1e-10)
+    assert np.ptp(losses[:2]) > 0.01  # so the mean of the pass is neither of them
 
 
 def test_selective_amnesia_needs_mlps() -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from erase_core.errors import ParameterError, StoreLockedError
 from erase_core.evaluate.peers import approximate, classifiers, prompts, retraining, sisa
@@ -169,6 +170,31 @@ def test_the_worst_case_stands_beside_the_mean(made: Folder) -> None:
     assert {"any row", "all exemplars"} <= {row["kind"] for row in found["dear removals"]}
     assert all(row["worst milliseconds"] >= row["milliseconds"] for row in found["dear removals"])
     assert found["hard set"]["size"] >= 1
+
+
+def kl(first: list[list[float]], second: list[list[float]]) -> float:
+    """The mean of KL(first || second) of the softmax of scores."""
+    p, q = (np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True) for scores in map(np.array, (first, second)))
+    return float((p * np.log(p / q)).sum(axis=1).mean())
+
+
+def test_distances_are_from_retrains_with_other_seeds_to_the_peer(made: Folder) -> None:
+    rows = {(row["peer"], row["state"]): row for row in report(made)["forgetting"]}
+    fitted = {name: made.read(Cell("peer", name, 0)) or {} for name in ("npo", "fine-tuned")}
+    never = [made.read(Cell("fresh", "fine-tuned", seed)) or {} for seed in range(2)]
+    for part in ("forgotten", "retained", "test"):
+        other = never[1]["scores"][part]
+        for peer, state, key in (
+            ("npo", "after", "after"),
+            ("fine-tuned", "after", "after"),
+            ("fine-tuned", "nothing done", "before"),
+        ):
+            found = rows[peer, state][part]["value"]
+            assert found == pytest.approx(kl(other, fitted[peer][key][part]), rel=1e-6)
+            assert found != pytest.approx(kl(fitted[peer][key][part], other), rel=1e-6)
+        one = never[0]["scores"][part]
+        floor = rows["fine-tuned", "floor"][part]["value"]
+        assert floor == pytest.approx((kl(one, other) + kl(other, one)) / 2, rel=1e-6)
 
 
 # ---- the page and its JSON ----

@@ -249,11 +249,12 @@ def test_expected_random_deletions_until_a_service_is_dead(n_orders: int) -> Non
     for _ in range(runs):
         orders = Orders(m, length, n_orders)
         n = 0
-        while not orders.dead:
-            slices = draws.integers(m * length, size=16).tolist()
-            for slice_ in slices:
-                n += not orders.dead
-                orders.delete(*divmod(slice_, length))
+        for slice_ in draws.integers(m * length, size=1000).tolist():  # more than any service lives
+            n += 1
+            orders.delete(*divmod(slice_, length))
+            if orders.dead:
+                break
+        assert orders.dead
         lives.append(n)
     # With k first slices to go, the next is hit after a geometric number of deletions, with p = k / (m L).
     chances = [k / (m * length) for k in range(1, m * n_orders + 1)]

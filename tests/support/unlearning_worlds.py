@@ -61,7 +61,7 @@ class Toy:
     def encode(self, example: Example, _: Template) -> Encoded:
         return Encoded((int(example.id),), 0)
 
-    def losses(self, batch: Sequence[Encoded], *, backward: bool = False) -> torch.Tensor:
+    def losses(self, batch: Sequence[Encoded]) -> torch.Tensor:
         places = [each.tokens[0] for each in batch]
         return (self.rows[places] @ self.weights - self.targets[places]) ** 2 / 2
 
@@ -91,7 +91,7 @@ class Fixed:
         self.seen.append(example)
         return Encoded((int(example.id),) * (1 + int(example.id) % 4), 0)
 
-    def losses(self, batch: Sequence[Encoded], *, backward: bool = False) -> torch.Tensor:
+    def losses(self, batch: Sequence[Encoded]) -> torch.Tensor:
         return self.values[[each.tokens[0] for each in batch]]
 
     @contextmanager

@@ -214,6 +214,6 @@ PEERS: list[Entry] = [
         "approximate",
         "ranker",
         "the multimodal graph recommender; the weights of the sum, which could not be verified. Rate, steps and batch "
-        "were set while looking at test questions of the packaged support desk: its figures on that task may be too good",
+        "were set while looking at test questions of the packaged support desk: its figures there may be too good",
     )
 ]

@@ -36,7 +36,7 @@ def audits_of(entry: Entry, cells: Measured) -> list[dict[str, Any]]:
     n = len(cells.setting["forget set"])
     rows = [
         _worlds(entry, name, [_answered(world["wordings"], kinds) for world in worlds])
-        for name, kinds in (("paraphrases", PARAPHRASES), ("probes of RWKU", PROBES))
+        for name, kinds in (("paraphrases", PARAPHRASES), ("probes of the kinds of RWKU", PROBES))
     ]
     if all("linear probe" in world for world in worlds):
         rows.append(_worlds(entry, "linear probe", [share(world["linear probe"] * n, n) for world in worlds]))
