@@ -220,7 +220,7 @@ def distinct_ids(ids: int | str | Iterable[int | str]) -> list[int | str]:
     """Return one id, or an iterable of ids, as a list without repetitions."""
     if isinstance(ids, Mapping):
         raise IdKindError("ids must be an id or an iterable of ids, got a mapping. Give the value of its 'id'.")
-    given = [ids] if isinstance(ids, (int, str, np.integer, Decimal)) else id_list(ids) or []
+    given = [ids] if ids is None or isinstance(ids, (int, str, np.integer, Decimal)) else id_list(ids) or []
     # Databases return ids as decimals. `ingest` takes them as integers, too.
     given = [int(id_) if isinstance(id_, Decimal) and _is_whole(id_) else id_ for id_ in given]
     for id_ in given:

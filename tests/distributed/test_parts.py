@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from erase_core import DuplicateIdError, ParameterError, PartError
+from erase_core import DuplicateIdError, IdKindError, ParameterError, PartError
 from erase_core.distributed import DistributedQKMeans, duplicates, parts
 from erase_core.distributed.engines.local import LocalEngine
 from erase_core.distributed.parts import FilePart, parts_of
@@ -121,7 +122,11 @@ def test_a_file_that_is_no_table_of_rows_is_named(tmp_path: Path) -> None:
     np.save(tmp_path / "b.npy", X)
     np.save(tmp_path / "b.ids.npy", np.arange(3))
     np.savez(tmp_path / "c.npz", other=X)
-    for name, words in (("a.npy", "cannot be read"), ("b.npy", "3 ids for 120 rows"), ("c.npz", "cannot be read")):
+    for name, words in (
+        ("a.npy", "cannot be read"),
+        ("b.npy", "3 ids for 120 rows"),
+        ("c.npz", "there is no column 'vector'"),
+    ):
         with pytest.raises(PartError, match=rf"{name}.*{words}"):
             fit([tmp_path / name])
 
@@ -171,3 +176,47 @@ def test_strings_that_shards_share_are_found() -> None:
 
 def test_a_list_of_two_arrays_is_two_parts() -> None:
     assert len(parts_of([X[:60], X[60:]], COLUMNS)) == 2
+
+
+def test_rows_are_not_numbered_if_their_ids_may_have_another_name(tmp_path: Path) -> None:
+    """A removal by id would remove other rows."""
+    np.savez(tmp_path / "a.npz", vector=X, key=np.arange(1000, 1000 + len(X)))
+    np.savez(tmp_path / "b.npz", vector=X)
+    with pytest.raises(PartError, match=r"a\.npz: there is no column 'id', but 'key'\. Name the columns"):
+        fit([tmp_path / "a.npz"])
+    with pytest.raises(PartError, match=r"b\.npz: there is no column 'key'\. Name the columns"):
+        fit([tmp_path / "b.npz"], columns=("key", "vector"))
+    assert fit([tmp_path / "b.npz"]).digest() == digest_of(dict(enumerate(X)))
+
+
+def test_a_file_of_ids_is_not_taken_for_rows(tmp_path: Path) -> None:
+    write_part(tmp_path / "a.npy", range(len(X)), X)
+    with pytest.raises(PartError, match=r"a\.ids\.npy: these are ids.* Leave this file out"):
+        fit(sorted(tmp_path.glob("*.npy")))
+
+
+def test_a_column_of_texts_is_refused(tmp_path: Path) -> None:
+    """Their bytes would be rows."""
+    file = write_table(tmp_path / "a.parquet", [*range(len(X))], X, ["1.5"] * len(X))
+    with pytest.raises(PartError, match="must be lists of numbers, got a column of the type string"):
+        fit([file])
+
+
+def test_rows_of_this_process_are_not_kept_as_a_dask_collection() -> None:
+    """A collection of arrays has them in its graph."""
+    array = pytest.importorskip("dask.array")
+    blocks = array.from_array(X, chunks=(50, -1))
+    model = fit([blocks * 2])
+    assert model.digest() == digest_of(dict(enumerate(X * 2)))
+    kept = pickle.dumps(model._clustering._shards.parts)
+    assert X[7].tobytes() not in kept
+    assert len(kept) < 4000
+    made = array.random.default_rng(0).normal(size=X.shape, chunks=(50, -1))
+    parts = parts_of(made, ("id", "vector"))
+    assert [part.rereadable for part in parts] == [True] * 3
+    assert fit([made]).digest() == digest_of(dict(enumerate(made.compute())))
+
+
+def test_none_is_no_id() -> None:
+    with pytest.raises(IdKindError, match="an id must be an integer or text, got None"):
+        fit([X]).remove(None)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from erase_core import ParameterError, PartError, UnknownIdError, WorkerLostError
 from erase_core.distributed import DistributedQKMeans
+from erase_core.distributed.engines.protocol import Lost, Place
 from made_parts import SETTINGS, digest_of, made_rows, write_part
 from mortal_engine import MortalEngine
 
@@ -242,3 +243,37 @@ def test_rows_may_be_erased_from_their_file_after_their_removal(files: list[Path
     engine.stop(model._clustering._shards.records[1].place)
     model.remove(0)
     assert model.digest() == digest_of(some({*range(120)} - {0, 50, 51}))
+
+
+@LATE
+@pytest.mark.parametrize("call", ["gather", "redistribute", "resume"])
+def test_a_worker_may_die_while_all_rows_are_read(files: list[Path], tmp_path: Path, call: str, late: bool) -> None:
+    def done(engine: MortalEngine) -> str:
+        if call == "gather":
+            return model.gather().digest()
+        if call == "redistribute":
+            return model.redistribute(2).digest()
+        return DistributedQKMeans.resume(tmp_path / "saved", engine).digest()
+
+    model, engine = fitted(files)
+    model.save(tmp_path / "saved")
+    engine.arm()
+    done(engine)
+    n_requests = len(engine.methods)
+    assert n_requests >= 3
+    for at in range(n_requests):
+        model, engine = fitted(files)
+        engine.arm(at, late=late)
+        assert done(engine) == digest_of(some(range(120))), at
+        if call == "redistribute":
+            model.remove(3)
+            assert model.digest() == digest_of(some({*range(120)} - {3})), at
+
+
+def test_an_engine_that_starts_nothing_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(engine: MortalEngine, count: int) -> Any:
+        raise Lost(Place("somewhere", None))
+
+    monkeypatch.setattr(MortalEngine, "start", lost)
+    with pytest.raises(WorkerLostError, match=r"worker somewhere is lost, .* Start workers, and repeat"):
+        DistributedQKMeans(**SETTINGS, engine=MortalEngine()).fit([X])

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from erase_core._core import Coordinator, UpdateReport, merge_parts
+from erase_core._core import Coordinator, UpdateReport, merge_parts, read_part
 from erase_core.distributed import arguments
 from erase_core.distributed.duplicates import check_added, check_all
 from erase_core.distributed.holder import Id
@@ -50,11 +50,16 @@ class Clustering:
         self._n_features = coordinator.params()["n_features"]
         # A removal that has begun.
         self._pending: Ids | None = None
-        # Whether parts came in that do not belong to the model.
-        self._to_undo = False
+        # Whether parts come in; and then how many rows the model has with them, and the shards' parts of it.
+        self._is_adding = False
+        self._coming: tuple[int, list[bytes | None]] | None = None
+        # Whether the holders know that what came in belongs to the model.
+        self._is_settled = True
         self.folder: Folder | None = None
-        # What the folder has of the shards.
+        # What the folder has of the shards, whether that is all, and what it has besides.
         self._noted: dict[str, Any] = {}
+        self._is_noted = True
+        self._saved_with: tuple[Columns, tuple[int | None, int | None]] = (("", ""), (None, None))
         shards.open(coordinator.parameters(), self._n_features)
 
     # ---- a fit ----
@@ -94,60 +99,80 @@ class Clustering:
         """Return coordinator and shards. An update that was interrupted is undone or completed first."""
         if not self._shards.records:
             raise ParameterError("the model is closed. Fit again, or resume it from its folder.")
-        if self._to_undo:
-            self._undo()
-        if self._pending is not None:
-            self._remove_pending(again=True)
-            self._note_done()
-        if not self._coordinator.is_complete:
-            self._assign()
-            self._note_done()
+        if self._is_adding or self._pending is not None or not (self._coordinator.is_complete and self._is_settled):
+            if self._is_adding:
+                self._end_addition()
+            if self._pending is not None:
+                self._remove_pending(again=True)
+            if not self._coordinator.is_complete:
+                self._assign()
+            self._settle()
+            self._note_anew()
         return self._coordinator, self._shards
 
     def hashed(self) -> tuple[Coordinator, Shards]:
         """Return coordinator and shards with the hashes of all rows. After a fit, this waits for them."""
         coordinator, shards = self.settled()
-        if (parts := shards.hashes()) is not None:
+        if shards.is_hashing:
+            parts = shards.hashes()
             coordinator.complete(merge_parts(parts))
             shards.settle(parts)
+            shards.is_hashing = False
+        return coordinator, shards
+
+    def _ready(self) -> tuple[Coordinator, Shards]:
+        """Return coordinator and shards for an update, once the folder has all that was before it."""
+        coordinator, shards = self.hashed()
+        self._note_anew()
         return coordinator, shards
 
     def add(self, parts: Sequence[Part]) -> UpdateReport:
         """Add the rows of parts, or nothing."""
-        coordinator, shards = self.hashed()
+        coordinator, shards = self._ready()
         measured = shards.measure(parts)
         firsts = arguments.numbering(measured, parts, self._next_id)
         n_parts = len(shards.parts)
-        with self._undone_on_error():
+        with self._addition():
             shards.stage(parts, firsts)
             shards.load()
             check_added(shards)
             changes = shards.ask("change", [], coordinator.mark(), 0, False)
             candidates = [message for change in changes for message in change.candidates]
-            report, moved = coordinator.exchange([], candidates, shards.merged(changes))
-        shards.settle([change.part for change in changes])
+            total = shards.merged(changes)
+            self._coming = read_part(total)["n_rows"], [change.part for change in changes]
+            report, moved = coordinator.exchange([], candidates, total)
         try:
             if moved:
                 self._assign()
-            shards.ask("settle")
+            self._settle()
         finally:
             shards.forget_arrays()
         self._note_done(described(shards, n_parts))
         return report
 
     @contextmanager
-    def _undone_on_error(self) -> Iterator[None]:
-        self._to_undo = True
+    def _addition(self) -> Iterator[None]:
+        self._is_adding, self._coming = True, None
         try:
             yield
-        except BaseException:
-            self._undo()
-            raise
-        self._to_undo = False
+        finally:
+            self._end_addition()
 
-    def _undo(self) -> None:
-        self._shards.undo()
-        self._to_undo = False
+    def _end_addition(self) -> None:
+        """Keep what came in if the coordinator has taken it in, even if it was interrupted then. Else take it out."""
+        if self._coming is not None and self._coordinator.n_rows == self._coming[0]:
+            self._is_settled = self._is_noted = False
+            self._shards.settle(self._coming[1])
+        else:
+            self._shards.undo()
+        self._is_adding = False
+
+    def _settle(self) -> None:
+        """Tell the holders that what came in belongs to the model: a later `undo` must not take it out."""
+        if not self._is_settled:
+            self._shards.ask("settle")
+            self._is_settled = True
+            self._shards.forget_arrays()
 
     def _next_id(self) -> int:
         largest = [each for each in self._shards.ask("largest") if each is not None]
@@ -165,17 +190,19 @@ class Clustering:
             raise WorkerLostError(f"{error} That completes the removal.") from None
 
     def _remove(self, ids: list[Id]) -> UpdateReport:
-        coordinator, shards = self.hashed()
+        coordinator, shards = self._ready()
         which, n_before = self.of_kind(ids), coordinator.n_rows
         on_panel = set(coordinator.on_panel(which)) if which else set()
         unsure = [id_ for id_ in which if id_ not in on_panel]
         if len(which) > 1 and unsure:
             arguments.check_known(unsure, np.any(shards.ask("has", unsure), axis=0), NOTHING)
+        self._is_noted = False
         self._note({"remove": which})
         self._pending = which
         report = self._remove_pending(again=False)
         if coordinator.n_rows == n_before and which:
             self._note({"undo": True})
+            self._is_noted = True
             arguments.check_known(which, [False], NOTHING)
         self._note_done()
         return report
@@ -231,25 +258,32 @@ class Clustering:
         after = shards.again(count)
         try:
             after.load()
-            after.ask("hashed")
-            parts = after.ask("assign", coordinator.frame_message())
+            parts = after.assigned(coordinator.frame_message())
             after.check_equal(shards, parts)
         except BaseException:
             after.close()
             raise
         after.settle(parts)
         after.ask("settle")
-        after.frame = coordinator.frame_message()
         self._shards = after
         shards.close()
 
     # ---- the folder ----
     def save(self, folder: Path, columns: Columns, limits: tuple[int | None, int | None]) -> None:
         """Write the state into a folder, which is kept up to date from here on."""
-        coordinator, shards = self.hashed()
-        place = Folder(folder)
-        place.write(State.of(coordinator, shards, columns, limits).as_json())
-        self.folder, self._noted = place, hashes_of(shards)
+        self.hashed()
+        self._write(Folder(folder), columns, limits)
+
+    def _write(self, folder: Folder, columns: Columns, limits: tuple[int | None, int | None]) -> None:
+        self._is_noted = False
+        folder.write(State.of(self._coordinator, self._shards, columns, limits).as_json())
+        self.folder, self._noted, self._saved_with = folder, hashes_of(self._shards), (columns, limits)
+        self._is_noted = True
+
+    def _note_anew(self) -> None:
+        """Write the state as a whole, if the folder does not have the last update because it was interrupted."""
+        if self.folder is not None and not self._is_noted:
+            self._write(self.folder, *self._saved_with)
 
     def take_up(self, state: State, parts: Sequence[Part]) -> None:
         """Make a saved model again. After an error, the object is of no use."""
@@ -271,5 +305,6 @@ class Clustering:
         if self.folder is not None:
             shards = hashes_of(self._shards)
             changed = {at: each for at, each in shards.items() if self._noted.get(at) != each}
-            self._noted = shards
             self._note({"done": changed, "digest": self._coordinator.digest(), "add": [*added]})
+            self._noted = shards
+        self._is_noted = True

@@ -171,6 +171,10 @@ class Holder:
         self._shard.assign(centres)
         return self._shard.part(row_hash=False)
 
+    def hash(self) -> None:
+        """Hash the rows. The hash is kept up to date from here on."""
+        self.hashed()
+
     def hashed(self) -> bytes:
         """Return the part with the hash of the rows, which is kept up to date from here on."""
         self._is_hashed = True

@@ -126,12 +126,14 @@ class DistributedQKMeans:
             - the path of a ``.npy`` file of rows, with a file ``NAME.ids.npy`` of ids beside it, or without ids;
             - the path of a ``.npz`` or ``.parquet`` file with ids and vectors, named by `columns`;
             - a pair ``(ids, array)``, or an array of rows without ids, which are sent to a worker;
-            - a dask array, data frame or delayed object. The processes that hold the shards compute its pieces.
+            - a dask array, data frame or delayed object. The processes that hold the shards compute its pieces. Pieces
+              that have their rows with them, as of `from_array`, are arrays.
 
             Workers must be able to read the paths. If no part has ids, rows are numbered from 0 on, in the order of the
             parts.
         columns : tuple of str, default=("id", "vector")
-            The names of the ids and of the vectors in ``.npz`` and ``.parquet`` files and data frames.
+            The names of the ids and of the vectors in ``.npz`` and ``.parquet`` files and data frames. The ids may be
+            left out only if there are vectors only.
 
         Returns
         -------

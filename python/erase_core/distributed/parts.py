@@ -5,6 +5,7 @@ Parts that were given as arrays are the exception: their rows are sent, once, an
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import sys
@@ -27,6 +28,8 @@ Ids = list[int] | list[str]
 Batch = tuple[Ids | None, NDArray[np.floating]]
 Columns = tuple[str, str]
 
+# Names of the columns of ids and vectors.
+COLUMNS: Columns = ("id", "vector")
 # Bytes of rows that are read at once, or sent.
 READ, SEND = 2**24, 2**20
 
@@ -87,6 +90,8 @@ class Part(ABC):
         if isinstance(error, EraseError):
             return type(error)(f"{self.name}: {error}")
         reason = os_reason(error) if isinstance(error, OSError) else first_line(error)
+        if "allow_pickle" in reason:
+            reason = "it is damaged, or has Python objects. Save ids as an array of integers or of the type str"
         return PartError(f"{self.name} cannot be read: {reason}")
 
 
@@ -111,9 +116,12 @@ class FilePart(Part):
         try:
             if self.path.suffix == ".npy":
                 shape = np.load(self.path, mmap_mode="r").shape
+                if self.path.name.endswith(".ids.npy") and len(shape) == 1:
+                    raise PartError("these are ids, which are read with the rows beside them. Leave this file out.")
                 return _width(shape), None if self._ids.exists() else shape[0]
             if self.path.suffix == ".npz":
                 with np.load(self.path) as arrays:
+                    _check_columns([*arrays], self.columns)
                     shape = arrays[self.columns[1]].shape
                     return _width(shape), None if self.columns[0] in arrays else shape[0]
             file = _parquet(self.path)
@@ -136,6 +144,7 @@ class FilePart(Part):
 
     def _tables(self) -> Iterator[Batch]:
         file = _parquet(self.path)
+        _check_columns(file.schema_arrow.names, self.columns)
         wanted = [name for name in self.columns if name in file.schema_arrow.names]
         for batch in file.iter_batches(batch_size=_parquet_rows(file), columns=wanted):
             yield _of_columns({name: batch.column(name) for name in wanted}, self.columns)
@@ -192,6 +201,7 @@ class LazyPart(Part):
             ids, rows = value
             return ids, np.asarray(rows)
         if hasattr(value, "columns"):
+            _check_columns([*value.columns], self.columns)
             wanted = {name: value[name] for name in self.columns if name in value.columns}
             return _of_columns(wanted, self.columns)
         return None, np.asarray(value)
@@ -254,15 +264,53 @@ def _lazy(given: Any, number: int, columns: Columns) -> list[Part]:
     if hasattr(type(given), "rechunk") and given.ndim == 2:  # an array: a block shall have whole rows
         given = given.rechunk({1: -1})
     pieces = given.to_delayed() if is_collection else [given]
-    import cloudpickle  # type: ignore[import-untyped] # comes with dask
-
+    # Each piece without what only the others need.
+    only = sys.modules["dask"].optimize
     return [
-        LazyPart(cloudpickle.dumps(piece), columns, f"part {number}, piece {index} of a dask collection")
+        _piece(only(piece)[0], columns, f"part {number}, piece {index} of a dask collection")
         for index, piece in enumerate(pieces.flat if isinstance(pieces, np.ndarray) else pieces)
     ]
 
 
+def _piece(piece: Any, columns: Columns, name: str) -> Part:
+    """Return a piece of a collection. One that has its rows with it is an array: it must not be kept here."""
+    import cloudpickle  # type: ignore[import-untyped] # comes with dask
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        has_rows = False
+
+        def reducer_override(self, obj: Any) -> Any:
+            self.has_rows = self.has_rows or (isinstance(obj, np.ndarray) and obj.ndim > 1 and obj.size > 0)
+            return super().reducer_override(obj)
+
+    stream = io.BytesIO()
+    (pickler := Pickler(stream)).dump(piece)
+    part = LazyPart(stream.getvalue(), columns, name)
+    if not pickler.has_rows:
+        return part
+    try:
+        ids, rows = part._computed()
+        return ArrayPart(checks.id_list(ids, ordered=True), _floats(rows), name)
+    except Exception as error:
+        raise part._unread(error) from None
+
+
 # ---- arrays and columns ----
+def _check_columns(names: list[str], columns: Columns) -> None:
+    """Refuse a table whose ids may have another name. Its rows would be numbered, and a removal would take others.
+
+    A table with vectors only has rows without ids.
+    """
+    ids, vectors = columns
+    others = [name for name in names if name != vectors]
+    hint = "Name the columns of ids and vectors by columns=."
+    if vectors not in names:
+        raise PartError(f"there is no column {vectors!r}. {hint}")
+    if ids not in names and (others or ids != COLUMNS[0]):
+        only = f", but {', '.join(repr(name) for name in others[:3])}" if others else ""
+        raise PartError(f"there is no column {ids!r}{only}. {hint} Rows are numbered if there are vectors only.")
+
+
 def _width(shape: tuple[int, ...]) -> int | None:
     if len(shape) != 2:
         raise PartError(f"rows must be a matrix, got an array of {len(shape)} dimensions")
@@ -295,8 +343,6 @@ def _pairs(ids: Any, rows: Any) -> Iterator[Batch]:
 
 def _of_columns(table: dict[str, Any], columns: Columns) -> Batch:
     """Return ids and rows of the columns of a table: of Arrow, or of pandas."""
-    if columns[1] not in table:
-        raise PartError(f"there is no column {columns[1]!r}. Name the columns of ids and vectors by columns=.")
     ids, vectors = table.get(columns[0]), table[columns[1]]
     rows = _arrow_matrix(vectors)
     if rows is None:
@@ -307,8 +353,10 @@ def _of_columns(table: dict[str, Any], columns: Columns) -> Batch:
 
 
 def _arrow_matrix(vectors: Any) -> NDArray[Any] | None:
-    if not hasattr(vectors, "flatten") or not hasattr(vectors, "null_count"):
+    if not hasattr(vectors, "null_count"):
         return None
+    if not hasattr(vectors, "value_lengths") and not hasattr(vectors.type, "list_size"):
+        raise PartError(f"the vectors must be lists of numbers, got a column of the type {vectors.type}")
     flat = vectors.flatten()
     if vectors.null_count or flat.null_count:
         raise PartError("the vectors have null values")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -97,7 +97,12 @@ class Shards:
         self._parameters = b""
         self._hashing: list[Call] = []
         self._n_features = 0
-        self.records = [Record(place) for place in engine.start(count)]
+        # Whether the rows are being hashed: their parts have no hash until `hashes` has returned it.
+        self.is_hashing = False
+        try:
+            self.records = [Record(place) for place in engine.start(count)]
+        except Lost as error:
+            raise _no_worker(error) from None
 
     def close(self) -> None:
         """End all holders."""
@@ -149,15 +154,23 @@ class Shards:
 
     def start_hashing(self) -> None:
         """Let the holders hash their rows, without waiting."""
-        self._hashing = [self.engine.call(record.place, "hashed") for record in self.records]
+        # Other calls may come before the replies are read, so these must be short.
+        self._hashing = [self.engine.call(record.place, "hash") for record in self.records]
+        self.is_hashing = True
 
-    def hashes(self) -> list[bytes] | None:
-        """Wait for `start_hashing`, and return the parts with hashes; None if that was done before."""
-        if not self._hashing:
-            return None
+    def hashes(self) -> list[bytes]:
+        """Wait for `start_hashing`, and return the parts with hashes."""
         self.engine.outcomes(self._hashing)
-        parts = self.ask("hashed")  # at once, but for a holder that was lost
-        self._hashing = []
+        return self.ask("hashed")  # at once, but for a holder that was lost
+
+    def assigned(self, frame: bytes) -> list[bytes]:
+        """Return the parts with hashes, of rows that are assigned to centres, even if a holder is lost meanwhile."""
+        self.frame = frame
+        for _ in range(TRIES):
+            self.ask("hashed")
+            parts = self.ask("assign", frame)
+            if all(hash_of(part) is not None for part in parts):
+                break
         return parts
 
     def lost(self) -> list[Record]:
@@ -210,12 +223,33 @@ class Shards:
         """
         for record, shard in zip(self.records, saved, strict=True):
             record.numbers = [*shard.numbers]
-        self._check(self._load({record.place: record.numbers for record in self.records}, self.gone, given))
+        errors = self._load({record.place: record.numbers for record in self.records}, self.gone, given)
+        self._check({place: error for place, error in errors.items() if not isinstance(error, Lost)})
         for record, shard in zip(self.records, saved, strict=True):
-            record.part = self.engine.gather([self.engine.call(record.place, "hashed")])[0]
-            if record.row_hash != shard.row_hash:
-                raise self._changed(record.place, record)
-            self.engine.gather([self.engine.call(record.place, "settle")])
+            lost = errors.get(record.place)
+            for _ in range(TRIES):
+                try:
+                    if lost is not None:
+                        self._start_anew(record)
+                        self._check(self._load({record.place: record.numbers}, self.gone, given))
+                    self._accept(record, shard)
+                    break
+                except Lost as error:
+                    lost = error
+            else:
+                raise _no_worker(lost)
+
+    def _start_anew(self, record: Record) -> None:
+        self.engine.stop(record.place)
+        record.place = self.engine.start(1)[0]
+        self._open(record.place)
+
+    def _accept(self, record: Record, shard: Saved) -> None:
+        """Check that a holder has the rows of a shard that was saved."""
+        record.part = self.engine.gather([self.engine.call(record.place, "hashed")])[0]
+        if record.row_hash != shard.row_hash:
+            raise self._changed(record.place, record)
+        self.engine.gather([self.engine.call(record.place, "settle")])
 
     def _load(
         self, plan: Mapping[Place, list[int]], gone: Mapping[Id, int], given: Mapping[int, Part] | None = None
@@ -265,19 +299,18 @@ class Shards:
 
     def undo(self) -> None:
         """Take out what was staged. A holder that is lost is replaced at the next call, without it."""
-        staged = [number for record in self.records for number in record.staged]
         for record in self.records:
             record.staged = []
         self.engine.outcomes([self.engine.call(each.place, "undo", self.frame) for each in self.records])
-        for number in sorted(staged, reverse=True):
-            del self.parts[number], self.firsts[number], self.loaded[number]
+        n_parts = sum(len(record.numbers) for record in self.records)
+        for each in (self.parts, self.firsts, self.loaded):
+            del each[n_parts:]
 
     def settle(self, parts: Iterable[bytes | None], removed: Iterable[Id] = ()) -> None:
         """Note what the rows are from here on: of each shard its part of the model, if it changed; and ids removed."""
         for record, part in zip(self.records, parts, strict=True):
             record.part = part or record.part
-            record.numbers += record.staged
-            record.staged = []
+            record.numbers, record.staged = record.numbers + record.staged, []
         self.gone.update(dict.fromkeys(removed, len(self.parts)))
 
     def forget_arrays(self) -> None:
@@ -293,11 +326,14 @@ class Shards:
         )
 
     # ---- all shards ----
-    def rows_of(self, record: Record, step: int) -> Iterator[bytes]:
-        """Yield all rows of a shard, as messages."""
+    def rows_of(self, record: Record, step: int) -> list[bytes]:
+        """Return all rows of a shard, as messages."""
         n_rows = 0 if record.part is None else read_part(record.part)["n_rows"]
-        for start in range(0, n_rows, step):
-            yield self.engine.gather([self.engine.call(record.place, "rows", start, start + step)])[0]
+        while True:
+            place = record.place
+            messages = [self._ask([(record, "rows", (at, at + step))])[0] for at in range(0, n_rows, step)]
+            if record.place is place:  # another holder has the rows at other positions
+                return messages
 
     def again(self, count: int) -> Shards:
         """Return so many shards without rows, to which all parts are given again."""
@@ -404,7 +440,9 @@ class Shards:
             if not part.rereadable or before is None or not before.row_hash:
                 suspects.append(part)
                 continue
-            now = self.engine.gather([self.engine.call(place, "hash_of", part, self.firsts[number])])[0]
+            now = self.engine.outcomes([self.engine.call(place, "hash_of", part, self.firsts[number])])[0]
+            if isinstance(now, PartError):
+                return now
             if now != before.row_hash:
                 suspects.append(part)
         return PartError(
@@ -422,7 +460,7 @@ def _is_elsewhere(part: Part) -> bool:
     return not isinstance(part, ArrayPart)
 
 
-def _no_worker(error: Lost) -> WorkerLostError:
+def _no_worker(error: Any) -> WorkerLostError:
     return WorkerLostError(
         f"worker {error.place.name} is lost, and no other takes its place. Start workers, and repeat."
     )

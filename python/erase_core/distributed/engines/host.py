@@ -14,8 +14,9 @@ __all__ = ["Host"]
 class Host:
     """The only object that an engine knows of a worker's side.
 
-    A request begins with ``!`` (a whole one), ``+`` (a piece of one), ``=`` (all pieces are there) or ``?`` (asks for a
-    piece of the last reply). A reply begins with ``!`` (whole) or ``+`` (the number of pieces to ask for).
+    A request begins with ``!`` (a whole one), ``*`` (the first piece of one), ``+`` (another piece), ``=`` (all pieces
+    are there) or ``?`` (asks for a piece of the last reply). A reply begins with ``!`` (whole) or ``+`` (the number of
+    pieces to ask for).
 
     Parameters
     ----------
@@ -34,7 +35,9 @@ class Host:
         kind = bytes(request[:1])
         if kind == b"?":
             return self._piece(int.from_bytes(request[1:], "little"))
-        if kind == b"+":
+        if kind == b"*":  # what is there is of a caller that was interrupted
+            _overwrite(self._request)
+        if kind in {b"*", b"+"}:
             self._request += request[1:]
             return b""
         _overwrite(self._long)

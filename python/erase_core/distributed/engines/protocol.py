@@ -124,7 +124,7 @@ class Engine(ABC):
         self.traffic.messages += 1
         if self.limit is not None and len(request) > self.limit:
             for start in range(0, len(request), self.limit):
-                self._send(place, b"+" + request[start : start + self.limit])
+                self._send(place, (b"+" if start else b"*") + request[start : start + self.limit])
             return Call(place, self._send(place, b"="))
         return Call(place, self._send(place, b"!" + request))
 
