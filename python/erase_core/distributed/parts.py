@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from erase_core import checks
 from erase_core.errors import EraseError, MissingPackageError, ParameterError, PartError, first_line, os_reason
 
-__all__ = ["ArrayPart", "Batch", "Columns", "FilePart", "Part", "parts_of"]
+__all__ = ["ArrayPart", "Batch", "Columns", "FilePart", "Measure", "Part", "parts_of"]
 
 Ids = list[int] | list[str]
 # Ids, or None for rows to be numbered; and rows.
@@ -31,6 +31,14 @@ Columns = tuple[str, str]
 READ, SEND = 2**24, 2**20
 
 
+class Measure(NamedTuple):
+    """The width of the rows of a part, None if there are none; how many there are; and whether they have ids."""
+
+    width: int | None
+    n_rows: int
+    has_ids: bool
+
+
 class Part(ABC):
     """Some rows, all with ids or all without.
 
@@ -38,6 +46,8 @@ class Part(ABC):
     ----------
     name : str
         For messages.
+    n_rows : int
+        How many rows to expect; 0 if that is not known.
     rereadable : bool
         Whether it can be read again.
     is_here : bool
@@ -45,12 +55,13 @@ class Part(ABC):
     """
 
     name: str
+    n_rows: int = 0
     rereadable: bool = True
     is_here: bool = True
 
     @abstractmethod
-    def measure(self) -> tuple[int | None, int | None]:
-        """Return the width of the rows, None if there are none; and, if they have no ids, how many rows there are.
+    def measure(self) -> Measure:
+        """Return the measure of the rows, without reading more than it takes.
 
         Raises
         ------
@@ -106,20 +117,19 @@ class FilePart(Part):
     def _ids(self) -> Path:
         return self.path.with_suffix(".ids.npy")
 
-    def measure(self) -> tuple[int | None, int | None]:
+    def measure(self) -> Measure:
         """Read the head of the file."""
         try:
             if self.path.suffix == ".npy":
                 shape = np.load(self.path, mmap_mode="r").shape
-                return _width(shape), None if self._ids.exists() else shape[0]
+                return _measure(shape, has_ids=self._ids.exists())
             if self.path.suffix == ".npz":
                 with np.load(self.path) as arrays:
-                    shape = arrays[self.columns[1]].shape
-                    return _width(shape), None if self.columns[0] in arrays else shape[0]
+                    return _measure(arrays[self.columns[1]].shape, has_ids=self.columns[0] in arrays)
             file = _parquet(self.path)
             first = next(self._tables(), None)
-            width = None if first is None else _width(first[1].shape)
-            return width, None if self.columns[0] in file.schema_arrow.names else int(file.metadata.num_rows)
+            width = None if first is None else _measure(first[1].shape, has_ids=False).width
+            return Measure(width, int(file.metadata.num_rows), self.columns[0] in file.schema_arrow.names)
         except Exception as error:
             raise self._unread(error) from None
 
@@ -151,9 +161,9 @@ class ArrayPart(Part):
     rereadable: bool = field(default=False, init=False)
     is_here: bool = True
 
-    def measure(self) -> tuple[int | None, int | None]:
+    def measure(self) -> Measure:
         """Look at the array."""
-        return _width(self.rows.shape), len(self.rows) if self.ids is None else None
+        return _measure(self.rows.shape, has_ids=self.ids is not None)
 
     def batches(self) -> Iterator[Batch]:
         """Cut the rows into messages."""
@@ -174,11 +184,11 @@ class LazyPart(Part):
     columns: Columns
     name: str
 
-    def measure(self) -> tuple[int | None, int | None]:
+    def measure(self) -> Measure:
         """Compute the piece."""
         try:
             ids, rows = self._computed()
-            return _width(rows.shape), len(rows) if ids is None else None
+            return _measure(rows.shape, has_ids=ids is not None)
         except Exception as error:
             raise self._unread(error) from None
 
@@ -263,10 +273,10 @@ def _lazy(given: Any, number: int, columns: Columns) -> list[Part]:
 
 
 # ---- arrays and columns ----
-def _width(shape: tuple[int, ...]) -> int | None:
+def _measure(shape: tuple[int, ...], *, has_ids: bool) -> Measure:
     if len(shape) != 2:
         raise PartError(f"rows must be a matrix, got an array of {len(shape)} dimensions")
-    return shape[1] if shape[0] else None
+    return Measure(shape[1] if shape[0] else None, shape[0], has_ids)
 
 
 def _floats(rows: NDArray[Any]) -> NDArray[np.floating]:

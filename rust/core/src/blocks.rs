@@ -77,9 +77,14 @@ impl Blocks {
         kernel::write_lane(&mut self.values[range], slot % LANES, row);
     }
 
+    /// Makes room for so many rows, if there is as much memory.
+    pub(crate) fn expect(&mut self, rows: usize) {
+        self.values.expect(rows.div_ceil(LANES) * block_len(self.dim));
+    }
+
     /// Takes in rows of another.
     pub(crate) fn extend(&mut self, more: Self) {
-        if self.len == 0 {
+        if self.len == 0 && self.values.capacity() < more.values.len() {
             *self = more;
             return;
         }
