@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from erase_core.distributed.engines.protocol import Engine
 from erase_core.distributed.holder import Id
-from erase_core.distributed.parts import Columns, Measure, Part
+from erase_core.distributed.parts import Columns, Measure, Part, RayPart, parts_of
 from erase_core.distributed.shards import names
 from erase_core.errors import ParameterError, PartError, UnknownIdError
 
-__all__ = ["check_known", "columns", "matched", "numbering", "width"]
+__all__ = ["check_known", "columns", "given_parts", "matched", "numbering", "width"]
 
 
 def columns(given: Any) -> Columns:
@@ -18,6 +19,16 @@ def columns(given: Any) -> Columns:
     if not isinstance(given, (tuple, list)) or [type(each) for each in given] != [str, str]:
         raise ParameterError(f"columns must be the names of ids and of vectors, two strings, got {given!r}")
     return given[0], given[1]
+
+
+def given_parts(given: Any, columns: Columns, engine: Engine) -> list[Part]:
+    """Return what a caller gives as parts, as `parts_of` does, if the engine can read them."""
+    parts = parts_of(given, columns)
+    if not engine.takes_ray_data and (blocks := [part for part in parts if isinstance(part, RayPart)]):
+        raise ParameterError(
+            f"{names(blocks)}: only engine='ray' reads a Ray data set. Write it to Parquet, and give the files."
+        )
+    return parts
 
 
 def width(measured: Sequence[Measure], parts: Sequence[Part]) -> int:

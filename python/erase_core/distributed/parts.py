@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from erase_core import checks
 from erase_core.errors import EraseError, MissingPackageError, ParameterError, PartError, first_line, os_reason
 
-__all__ = ["ArrayPart", "Batch", "Columns", "FilePart", "Measure", "Part", "parts_of"]
+__all__ = ["ArrayPart", "Batch", "Columns", "FilePart", "Measure", "Part", "RayPart", "parts_of"]
 
 Ids = list[int] | list[str]
 # Ids, or None for rows to be numbered; and rows.
@@ -207,6 +207,47 @@ class LazyPart(Part):
         return None, np.asarray(value)
 
 
+@dataclass
+class RayPart(Part):
+    """A block of a Ray data set: a table in Ray's object store, which the holder reads there by its reference.
+
+    A reference that is pickled into bytes would keep the block for as long as the cluster runs. So it is not pickled:
+    the engine lends it to the holder for the length of a call.
+    """
+
+    lent: Any
+    columns: Columns
+    name: str
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"lent": None}
+
+    def measure(self) -> Measure:
+        """Look at the table."""
+        try:
+            table = self._table()
+            first = next(self._batches(table.slice(0, 1)), None)
+            width = None if first is None else _measure(first[1].shape, has_ids=False).width
+            return Measure(width, int(table.num_rows), self.columns[0] in table.column_names)
+        except Exception as error:
+            raise self._unread(error) from None
+
+    def batches(self) -> Iterator[Batch]:
+        """Read the table where it is."""
+        yield from self._batches(self._table())
+
+    def _table(self) -> Any:
+        import ray
+
+        return ray.get(self.lent)
+
+    def _batches(self, table: Any) -> Iterator[Batch]:
+        step = max(1, READ * table.num_rows // max(1, table.nbytes))
+        wanted = [name for name in self.columns if name in table.column_names]
+        for batch in table.select(wanted).to_batches(max_chunksize=step):
+            yield _of_columns({name: batch.column(name) for name in wanted}, self.columns)
+
+
 # ---- what the caller gives ----
 def parts_of(given: Any, columns: Columns) -> list[Part]:
     """Return what a caller gives as parts.
@@ -223,7 +264,7 @@ def parts_of(given: Any, columns: Columns) -> list[Part]:
     ParameterError, IdKindError, DataError
     """
     is_pair = isinstance(given, tuple) and len(given) == 2 and hasattr(given[1], "shape")
-    if is_pair or _is_dask(given) or isinstance(given, (str, os.PathLike, np.ndarray)):
+    if is_pair or _is_dask(given) or _is_ray(given) or isinstance(given, (str, os.PathLike, np.ndarray)):
         given = [given]
     if not isinstance(given, Iterable):
         raise ParameterError(f"parts must be a list of parts, got {type(given).__name__}. {_WANTED}")
@@ -231,8 +272,8 @@ def parts_of(given: Any, columns: Columns) -> list[Part]:
 
 
 _WANTED = (
-    "A part is the path of a .npy, .npz or .parquet file, a pair (ids, array), an array, or a dask array, data frame "
-    "or delayed."
+    "A part is the path of a .npy, .npz or .parquet file, a pair (ids, array), an array, a dask array, data frame "
+    "or delayed, or a Ray data set."
 )
 
 
@@ -244,6 +285,9 @@ def _parts(given: Any, number: int, columns: Columns) -> list[Part]:
         return [FilePart(path.absolute(), columns)]
     if _is_dask(given):
         return _lazy(given, number, columns)
+    if _is_ray(given):
+        blocks = enumerate(given.to_arrow_refs())
+        return [RayPart(block, columns, f"part {number}, block {index} of a Ray data set") for index, block in blocks]
     if isinstance(given, np.ndarray):
         return [ArrayPart(None, _floats(given), f"part {number}, an array")]
     if isinstance(given, (tuple, list)) and len(given) == 2:
@@ -256,6 +300,10 @@ def _parts(given: Any, number: int, columns: Columns) -> list[Part]:
 
 def _is_dask(given: Any) -> bool:
     return "dask" in sys.modules and bool(sys.modules["dask"].is_dask_collection(given))
+
+
+def _is_ray(given: Any) -> bool:
+    return "ray.data" in sys.modules and isinstance(given, sys.modules["ray.data"].Dataset)
 
 
 def _lazy(given: Any, number: int, columns: Columns) -> list[Part]:
@@ -308,7 +356,7 @@ def _of_columns(table: dict[str, Any], columns: Columns) -> Batch:
     if columns[1] not in table:
         raise PartError(f"there is no column {columns[1]!r}. Name the columns of ids and vectors by columns=.")
     ids, vectors = table.get(columns[0]), table[columns[1]]
-    rows = _arrow_matrix(vectors)
+    rows = np.asarray(vectors.to_numpy_ndarray()) if hasattr(vectors, "to_numpy_ndarray") else _arrow_matrix(vectors)
     if rows is None:
         rows = np.array([np.asarray(each) for each in vectors])
     if rows.ndim == 1 and len(rows) == 0:
