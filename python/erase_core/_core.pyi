@@ -183,6 +183,8 @@ class Shard:
         If it equals `Coordinator.frame`, `assign` is not needed. It is None if the rows are not assigned: before the
         first `assign`, and after a row was added that has a larger exponent than the model.
         """
+    def expect(self, more: int) -> None:
+        """Make room for so many more rows, so that those present are not moved when they come. Only a hint."""
     def add(self, x: _Rows, ids: _Ids) -> None:
         """Add rows. They are assigned if the present rows are.
 

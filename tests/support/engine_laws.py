@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from erase_core import UnknownIdError, WorkerLostError
+from erase_core import ParameterError, UnknownIdError, WorkerLostError
 from erase_core.distributed import DistributedQKMeans
 from erase_core.distributed.engines.protocol import Engine, Place
 from made_parts import SETTINGS, digest_of, made_rows, write_part
@@ -30,6 +30,8 @@ ROWS = dict(enumerate(X))
 CUTS = [(0, 150), (150, 150), (150, 160), (160, 240), (240, 241)]
 # How often Ray is started, if it takes longer than it allows itself on a busy machine.
 TRIES = 5
+# Bytes. The least that Ray allows is 75 MB.
+OBJECT_STORE = 80 * 2**20
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -137,6 +139,36 @@ def passes_errors_of_a_holder_on(engine: Any, folder: Path) -> None:
         assert model.digest() == left(up_to=100)
 
 
+def reads_the_blocks_of_a_ray_data_set(engine: Any, folder: Path) -> None:
+    """Where they are: the rows are in no message but for those of the panel. And again, if a worker dies."""
+    import pyarrow
+    import ray.data
+
+    rows = made_rows(6000, 64)
+    tables = [
+        pyarrow.table({"id": [*range(a, b)], "vector": pyarrow.array([*rows[a:b]], pyarrow.list_(pyarrow.float32()))})
+        for a, b in ((0, 2500), (2500, 2500), (2500, 6000))
+    ]
+    by_id = dict(enumerate(rows))
+    with DistributedQKMeans(**SETTINGS, engine=engine, n_shards=2) as model:
+        model.fit(ray.data.from_arrow(tables))
+        model.remove(3)
+        assert model.digest() == digest_of({id_: row for id_, row in by_id.items() if id_ != 3})
+        assert model.traffic.sent + model.traffic.received < rows.nbytes / 8
+        os.kill(process_of(model._connected(), model._clustering._shards.records[0].place), signal.SIGKILL)
+        model.remove(4000)
+        assert model.digest() == digest_of({id_: row for id_, row in by_id.items() if id_ not in {3, 4000}})
+        # Arrays are a column of tensors, here without ids.
+        tensors = ray.data.from_numpy([rows[:2500], rows[2500:]])
+        model.fit(tensors, columns=("id", "data"))
+        assert model.digest() == digest_of(by_id)
+    with (
+        DistributedQKMeans(**SETTINGS, engine="local") as local,
+        pytest.raises(ParameterError, match=r"part 0, block 0 of a Ray data set.*only engine='ray'.*to Parquet"),
+    ):
+        local.fit(tensors, columns=("id", "data"))
+
+
 LAWS: dict[str, Callable[[Any, Path], None]] = {
     law.__name__: law
     for law in (
@@ -147,7 +179,8 @@ LAWS: dict[str, Callable[[Any, Path], None]] = {
         passes_errors_of_a_holder_on,
     )
 }
-# Those that kill a process.
+# Those of Ray alone, and those that kill a process.
+ON_RAY = LAWS | {reads_the_blocks_of_a_ray_data_set.__name__: reads_the_blocks_of_a_ray_data_set}
 DEADLY = {"replaces_a_worker_that_is_killed_during_an_update", "asks_for_arrays_that_are_lost"}
 
 
@@ -156,7 +189,13 @@ def start_ray() -> None:
 
     for attempt in range(TRIES):
         try:
-            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+            ray.init(
+                num_cpus=2,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                object_store_memory=OBJECT_STORE,
+            )
             return
         except Exception:
             ray.shutdown()
@@ -171,7 +210,7 @@ def main() -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     start_ray()
     outcomes: dict[str, str | None] = {}
-    for name, law in LAWS.items():
+    for name, law in ON_RAY.items():
         try:
             with tempfile.TemporaryDirectory() as folder:
                 law("ray", Path(folder))

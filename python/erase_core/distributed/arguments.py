@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from erase_core.distributed.engines.protocol import Engine
 from erase_core.distributed.holder import Id
-from erase_core.distributed.parts import Columns, Part
+from erase_core.distributed.parts import Columns, Measure, Part, RayPart, parts_of
 from erase_core.distributed.shards import names
 from erase_core.errors import ParameterError, PartError, UnknownIdError
 
-__all__ = ["check_known", "columns", "matched", "numbering", "width"]
+__all__ = ["check_known", "columns", "given_parts", "matched", "numbering", "width"]
 
 
 def columns(given: Any) -> Columns:
@@ -20,34 +21,43 @@ def columns(given: Any) -> Columns:
     return given[0], given[1]
 
 
-def width(measured: Sequence[tuple[int | None, int | None]], parts: Sequence[Part]) -> int:
+def given_parts(given: Any, columns: Columns, engine: Engine) -> list[Part]:
+    """Return what a caller gives as parts, as `parts_of` does, if the engine can read them."""
+    parts = parts_of(given, columns)
+    if not engine.takes_ray_data and (blocks := [part for part in parts if isinstance(part, RayPart)]):
+        raise ParameterError(
+            f"{names(blocks)}: only engine='ray' reads a Ray data set. Write it to Parquet, and give the files."
+        )
+    return parts
+
+
+def width(measured: Sequence[Measure], parts: Sequence[Part]) -> int:
     """Return the width of the rows; that of the first part with rows counts."""
-    for width, _ in measured:
-        if width is not None:
-            return width
+    for each in measured:
+        if each.width is not None:
+            return each.width
     raise ParameterError(f"the {len(parts)} parts have no rows")
 
 
-def numbering(measured: Sequence[tuple[int | None, int | None]], parts: Sequence[Part], first: Any) -> list[int | None]:
+def numbering(measured: Sequence[Measure], parts: Sequence[Part], first: Any) -> list[int | None]:
     """Return the number of the first row of each part without ids.
 
     Parameters
     ----------
-    measured : list
-        What `Part.measure` returned.
+    measured : list of Measure
     parts : list of Part
     first : int or callable
         The number of the first row of all; called only if numbers are needed.
     """
-    with_rows = [(width, count, part) for (width, count), part in zip(measured, parts, strict=True) if width]
-    numbered = [part for _, count, part in with_rows if count is not None]
+    with_rows = [(each, part) for each, part in zip(measured, parts, strict=True) if each.width]
+    numbered = [part for each, part in with_rows if not each.has_ids]
     if numbered and len(numbered) < len(with_rows):
         raise PartError(f"{names(numbered)}: there are no ids, but other parts have some. Give ids to all, or to none.")
     firsts: list[int | None] = []
     at = (first() if callable(first) else first) if numbered else 0
-    for _, count in measured:
-        firsts.append(None if count is None else at)
-        at += count or 0
+    for each in measured:
+        firsts.append(None if each.has_ids else at)
+        at += 0 if each.has_ids else each.n_rows
     return firsts
 
 

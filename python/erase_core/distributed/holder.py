@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from erase_core._core import Shard, read_part
 from erase_core.checks import MAX_ID, MIN_ID
-from erase_core.distributed.parts import Batch, Ids, Part
+from erase_core.distributed.parts import Batch, Ids, Measure, Part
 from erase_core.errors import EraseError, PartError
 
 __all__ = ["Change", "Holder", "Loaded"]
@@ -63,14 +63,23 @@ class Holder:
 
     # ---- rows come in ----
     @staticmethod
-    def measure(part: Part) -> tuple[int | None, int | None]:
-        """Return the width of a part, None if it has no rows; and its number of rows if they have no ids."""
+    def measure(part: Part) -> Measure:
+        """Return the measure of a part."""
         return part.measure()
 
-    def begin(self, gone: Mapping[Id, int]) -> None:
-        """Note that parts will be loaded, and which of their ids were removed, by the number of the next part then."""
+    def begin(self, gone: Mapping[Id, int], expected: int) -> None:
+        """Note that parts will be loaded.
+
+        Parameters
+        ----------
+        gone : mapping of int or str to int
+            The ids that were removed, each with the number of the next part at the time.
+        expected : int
+            How many rows the parts may have, as far as is known. Memory for them is taken at once.
+        """
         self._gone = gone
         self._added = []
+        self._shard.expect(expected)
 
     def load(self, number: int, part: Part, first: int | None) -> Loaded:
         """Read a part, and take in its rows but for those that were removed."""

@@ -20,7 +20,7 @@ from erase_core.distributed import arguments
 from erase_core.distributed.clustering import Clustering
 from erase_core.distributed.engines.choosing import engine_of
 from erase_core.distributed.engines.protocol import Engine, Traffic
-from erase_core.distributed.parts import Columns, parts_of
+from erase_core.distributed.parts import Columns
 from erase_core.distributed.saving import Folder, State
 from erase_core.distributed.shards import Shards
 from erase_core.errors import NotPicklableError, ParameterError
@@ -127,13 +127,14 @@ class DistributedQKMeans:
             - the path of a ``.npz`` or ``.parquet`` file with ids and vectors, named by `columns`;
             - a pair ``(ids, array)``, or an array of rows without ids, which are sent to a worker;
             - a dask array, data frame or delayed object. The processes that hold the shards compute its pieces. Pieces
-              that have their rows with them, as of `from_array`, are arrays.
+              that have their rows with them, as of `from_array`, are arrays;
+            - a Ray data set, if the engine is Ray. The processes that hold the shards read its blocks.
 
             Workers must be able to read the paths. If no part has ids, rows are numbered from 0 on, in the order of the
             parts.
         columns : tuple of str, default=("id", "vector")
-            The names of the ids and of the vectors in ``.npz`` and ``.parquet`` files and data frames. The ids may be
-            left out only if there are vectors only.
+            The names of the ids and of the vectors in ``.npz`` and ``.parquet`` files, data frames and Ray data sets.
+            The ids may be left out only if there are vectors only.
 
         Returns
         -------
@@ -150,7 +151,8 @@ class DistributedQKMeans:
         WorkerLostError
             There is no worker.
         """
-        given, engine = parts_of(parts, arguments.columns(columns)), self._connected()
+        engine = self._connected()
+        given = arguments.given_parts(parts, arguments.columns(columns), engine)
         n_shards = engine.workers if self.n_shards is None else checks.integer("n_shards", self.n_shards, 1, MAX_SHARDS)
         limits = checks.n_threads(self.n_threads), checks.cache_bytes(self.cache_bytes)
         checks.integer("n_clusters", self.n_clusters, 1, checks.MAX_CLUSTERS)
@@ -214,7 +216,7 @@ class DistributedQKMeans:
         started = perf_counter()
         coordinator, _ = self._settled()
         before, n_before = coordinator.resolution, coordinator.n_rows
-        report = self._clustering.add(parts_of(parts, self._columns))
+        report = self._clustering.add(arguments.given_parts(parts, self._columns, self._connected()))
         warn_if_coarse(coordinator, before)
         return _report(report, coordinator.n_rows - n_before, 0, started)
 
@@ -271,7 +273,7 @@ class DistributedQKMeans:
         PartError
             They do not have the rows that were lost.
         """
-        self._fitted().restore(parts_of(parts, self._columns))
+        self._fitted().restore(arguments.given_parts(parts, self._columns, self._connected()))
         return self
 
     def redistribute(self, n_shards: int | None = None) -> Self:
@@ -447,7 +449,7 @@ class DistributedQKMeans:
         engine : distributed.Client or str
             As for the class.
         parts : list of parts, default=()
-            Those that cannot be read again, because they were given as arrays or dask collections, in their order.
+            Those that are in no file: arrays, dask collections and Ray data sets, in their order.
 
         Raises
         ------
@@ -462,8 +464,8 @@ class DistributedQKMeans:
         state = State.of_json(*Folder(path).read())
         model = cls._of_settings(state.settings, state.limits, engine)
         model._columns = state.columns
-        given = parts_of(parts, state.columns)
         try:
+            given = arguments.given_parts(parts, state.columns, model._connected())
             shards = Shards(model._connected(), len(state.shards), *state.limits)
             try:
                 n_features = state.settings["n_features"]

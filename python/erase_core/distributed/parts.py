@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from erase_core import checks
 from erase_core.errors import EraseError, MissingPackageError, ParameterError, PartError, first_line, os_reason
 
-__all__ = ["ArrayPart", "Batch", "Columns", "FilePart", "Part", "parts_of"]
+__all__ = ["ArrayPart", "Batch", "Columns", "FilePart", "Measure", "Part", "RayPart", "parts_of"]
 
 Ids = list[int] | list[str]
 # Ids, or None for rows to be numbered; and rows.
@@ -34,6 +34,14 @@ COLUMNS: Columns = ("id", "vector")
 READ, SEND = 2**24, 2**20
 
 
+class Measure(NamedTuple):
+    """The width of the rows of a part, None if there are none; how many there are; and whether they have ids."""
+
+    width: int | None
+    n_rows: int
+    has_ids: bool
+
+
 class Part(ABC):
     """Some rows, all with ids or all without.
 
@@ -41,6 +49,8 @@ class Part(ABC):
     ----------
     name : str
         For messages.
+    n_rows : int
+        How many rows to expect; 0 if that is not known.
     rereadable : bool
         Whether it can be read again.
     is_here : bool
@@ -48,12 +58,13 @@ class Part(ABC):
     """
 
     name: str
+    n_rows: int = 0
     rereadable: bool = True
     is_here: bool = True
 
     @abstractmethod
-    def measure(self) -> tuple[int | None, int | None]:
-        """Return the width of the rows, None if there are none; and, if they have no ids, how many rows there are.
+    def measure(self) -> Measure:
+        """Return the measure of the rows, without reading more than it takes.
 
         Raises
         ------
@@ -111,23 +122,22 @@ class FilePart(Part):
     def _ids(self) -> Path:
         return self.path.with_suffix(".ids.npy")
 
-    def measure(self) -> tuple[int | None, int | None]:
+    def measure(self) -> Measure:
         """Read the head of the file."""
         try:
             if self.path.suffix == ".npy":
                 shape = np.load(self.path, mmap_mode="r").shape
                 if self.path.name.endswith(".ids.npy") and len(shape) == 1:
                     raise PartError("these are ids, which are read with the rows beside them. Leave this file out.")
-                return _width(shape), None if self._ids.exists() else shape[0]
+                return _measure(shape, has_ids=self._ids.exists())
             if self.path.suffix == ".npz":
                 with np.load(self.path) as arrays:
                     _check_columns([*arrays], self.columns)
-                    shape = arrays[self.columns[1]].shape
-                    return _width(shape), None if self.columns[0] in arrays else shape[0]
+                    return _measure(arrays[self.columns[1]].shape, has_ids=self.columns[0] in arrays)
             file = _parquet(self.path)
             first = next(self._tables(), None)
-            width = None if first is None else _width(first[1].shape)
-            return width, None if self.columns[0] in file.schema_arrow.names else int(file.metadata.num_rows)
+            width = None if first is None else _measure(first[1].shape, has_ids=False).width
+            return Measure(width, int(file.metadata.num_rows), self.columns[0] in file.schema_arrow.names)
         except Exception as error:
             raise self._unread(error) from None
 
@@ -160,9 +170,9 @@ class ArrayPart(Part):
     rereadable: bool = field(default=False, init=False)
     is_here: bool = True
 
-    def measure(self) -> tuple[int | None, int | None]:
+    def measure(self) -> Measure:
         """Look at the array."""
-        return _width(self.rows.shape), len(self.rows) if self.ids is None else None
+        return _measure(self.rows.shape, has_ids=self.ids is not None)
 
     def batches(self) -> Iterator[Batch]:
         """Cut the rows into messages."""
@@ -183,11 +193,11 @@ class LazyPart(Part):
     columns: Columns
     name: str
 
-    def measure(self) -> tuple[int | None, int | None]:
+    def measure(self) -> Measure:
         """Compute the piece."""
         try:
             ids, rows = self._computed()
-            return _width(rows.shape), len(rows) if ids is None else None
+            return _measure(rows.shape, has_ids=ids is not None)
         except Exception as error:
             raise self._unread(error) from None
 
@@ -207,6 +217,49 @@ class LazyPart(Part):
         return None, np.asarray(value)
 
 
+@dataclass
+class RayPart(Part):
+    """A block of a Ray data set: a table in Ray's object store, which the holder reads there by its reference.
+
+    A reference that is pickled into bytes would keep the block for as long as the cluster runs. So it is not pickled:
+    the engine lends it to the holder for the length of a call.
+    """
+
+    lent: Any
+    columns: Columns
+    name: str
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"lent": None}
+
+    def measure(self) -> Measure:
+        """Look at the table."""
+        try:
+            table = self._table()
+            first = next(self._batches(table.slice(0, 1)), None)
+            width = None if first is None else _measure(first[1].shape, has_ids=False).width
+            return Measure(width, int(table.num_rows), self.columns[0] in table.column_names)
+        except Exception as error:
+            raise self._unread(error) from None
+
+    def batches(self) -> Iterator[Batch]:
+        """Read the table where it is."""
+        yield from self._batches(self._table())
+
+    def _table(self) -> Any:
+        import ray
+
+        return ray.get(self.lent)
+
+    def _batches(self, table: Any) -> Iterator[Batch]:
+        if table.num_rows:
+            _check_columns(table.column_names, self.columns)
+        step = max(1, READ * table.num_rows // max(1, table.nbytes))
+        wanted = [name for name in self.columns if name in table.column_names]
+        for batch in table.select(wanted).to_batches(max_chunksize=step):
+            yield _of_columns({name: batch.column(name) for name in wanted}, self.columns)
+
+
 # ---- what the caller gives ----
 def parts_of(given: Any, columns: Columns) -> list[Part]:
     """Return what a caller gives as parts.
@@ -223,7 +276,7 @@ def parts_of(given: Any, columns: Columns) -> list[Part]:
     ParameterError, IdKindError, DataError
     """
     is_pair = isinstance(given, tuple) and len(given) == 2 and hasattr(given[1], "shape")
-    if is_pair or _is_dask(given) or isinstance(given, (str, os.PathLike, np.ndarray)):
+    if is_pair or _is_dask(given) or _is_ray(given) or isinstance(given, (str, os.PathLike, np.ndarray)):
         given = [given]
     if not isinstance(given, Iterable):
         raise ParameterError(f"parts must be a list of parts, got {type(given).__name__}. {_WANTED}")
@@ -231,8 +284,8 @@ def parts_of(given: Any, columns: Columns) -> list[Part]:
 
 
 _WANTED = (
-    "A part is the path of a .npy, .npz or .parquet file, a pair (ids, array), an array, or a dask array, data frame "
-    "or delayed."
+    "A part is the path of a .npy, .npz or .parquet file, a pair (ids, array), an array, a dask array, data frame "
+    "or delayed, or a Ray data set."
 )
 
 
@@ -244,6 +297,9 @@ def _parts(given: Any, number: int, columns: Columns) -> list[Part]:
         return [FilePart(path.absolute(), columns)]
     if _is_dask(given):
         return _lazy(given, number, columns)
+    if _is_ray(given):
+        blocks = enumerate(given.to_arrow_refs())
+        return [RayPart(block, columns, f"part {number}, block {index} of a Ray data set") for index, block in blocks]
     if isinstance(given, np.ndarray):
         return [ArrayPart(None, _floats(given), f"part {number}, an array")]
     if isinstance(given, (tuple, list)) and len(given) == 2:
@@ -256,6 +312,10 @@ def _parts(given: Any, number: int, columns: Columns) -> list[Part]:
 
 def _is_dask(given: Any) -> bool:
     return "dask" in sys.modules and bool(sys.modules["dask"].is_dask_collection(given))
+
+
+def _is_ray(given: Any) -> bool:
+    return "ray.data" in sys.modules and isinstance(given, sys.modules["ray.data"].Dataset)
 
 
 def _lazy(given: Any, number: int, columns: Columns) -> list[Part]:
@@ -311,10 +371,10 @@ def _check_columns(names: list[str], columns: Columns) -> None:
         raise PartError(f"there is no column {ids!r}{only}. {hint} Rows are numbered if there are vectors only.")
 
 
-def _width(shape: tuple[int, ...]) -> int | None:
+def _measure(shape: tuple[int, ...], *, has_ids: bool) -> Measure:
     if len(shape) != 2:
         raise PartError(f"rows must be a matrix, got an array of {len(shape)} dimensions")
-    return shape[1] if shape[0] else None
+    return Measure(shape[1] if shape[0] else None, shape[0], has_ids)
 
 
 def _floats(rows: NDArray[Any]) -> NDArray[np.floating]:
@@ -344,7 +404,7 @@ def _pairs(ids: Any, rows: Any) -> Iterator[Batch]:
 def _of_columns(table: dict[str, Any], columns: Columns) -> Batch:
     """Return ids and rows of the columns of a table: of Arrow, or of pandas."""
     ids, vectors = table.get(columns[0]), table[columns[1]]
-    rows = _arrow_matrix(vectors)
+    rows = np.asarray(vectors.to_numpy_ndarray()) if hasattr(vectors, "to_numpy_ndarray") else _arrow_matrix(vectors)
     if rows is None:
         rows = np.array([np.asarray(each) for each in vectors])
     if rows.ndim == 1 and len(rows) == 0:

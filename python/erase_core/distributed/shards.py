@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from erase_core._core import merge_parts, read_part
 from erase_core.distributed.engines.protocol import Call, Engine, Lost, Place
 from erase_core.distributed.holder import Change, Id, Loaded
-from erase_core.distributed.parts import ArrayPart, Part
+from erase_core.distributed.parts import ArrayPart, Measure, Part
 from erase_core.errors import PartError, WorkerLostError
 
 __all__ = ["Record", "Saved", "Shards", "names"]
@@ -178,11 +178,14 @@ class Shards:
         outcomes = self.engine.outcomes([self.engine.call(each.place, "ping") for each in self.records])
         return [record for record, outcome in zip(self.records, outcomes, strict=True) if isinstance(outcome, Lost)]
 
-    def measure(self, parts: Sequence[Part]) -> list[tuple[int | None, int | None]]:
-        """Return width and number of rows of parts, as `Part.measure` does, where they can be read."""
+    def measure(self, parts: Sequence[Part]) -> list[Measure]:
+        """Measure parts where they can be read, and note how many rows they have."""
         places = itertools.cycle(self.records)
         answers = iter(self._ask([(next(places), "measure", (part,)) for part in parts if _is_elsewhere(part)]))
-        return [next(answers) if _is_elsewhere(part) else part.measure() for part in parts]
+        measured: list[Measure] = [next(answers) if _is_elsewhere(part) else part.measure() for part in parts]
+        for part, measure in zip(parts, measured, strict=True):
+            part.n_rows = measure.n_rows
+        return measured
 
     # ---- parts that come in ----
     def stage(self, parts: Iterable[Part], firsts: Iterable[int | None]) -> None:
@@ -265,7 +268,8 @@ class Shards:
                 elif number is not None:
                     self.loaded[number] = self.loaded[number] or result
 
-        note([*plan], outcomes([call(place, "begin", gone) for place in plan]), [None] * len(plan))
+        expected = {place: sum(self.parts[number].n_rows for number in numbers) for place, numbers in plan.items()}
+        note([*plan], outcomes([call(place, "begin", gone, expected[place]) for place in plan]), [None] * len(plan))
         pairs = [(place, number) for place, numbers in plan.items() for number in numbers]
         read = [(place, number) for place, number in pairs if self.parts[number].rereadable]
         reading = [call(place, "load", number, self.parts[number], self.firsts[number]) for place, number in read]

@@ -77,19 +77,31 @@ impl Blocks {
         kernel::write_lane(&mut self.values[range], slot % LANES, row);
     }
 
+    /// Makes room for so many rows, if there is as much memory.
+    pub(crate) fn expect(&mut self, rows: usize) {
+        self.values.expect(rows.div_ceil(LANES) * block_len(self.dim));
+    }
+
     /// Takes in rows of another.
     pub(crate) fn extend(&mut self, more: Self) {
-        if self.len == 0 {
+        if self.len == 0 && self.values.capacity() < more.values.len() {
             *self = more;
             return;
         }
-        let first = self.len;
+        // Line by line: the lanes of a block fill up the block that is begun, and the rest begins the next one.
+        let (len, begun, filled) = (block_len(self.dim), self.len / LANES, 2 * (self.len % LANES));
         self.len += more.len;
-        self.values.grow(self.count() * block_len(self.dim));
-        let mut row = self.blank_row();
-        for slot in 0..more.len {
-            more.read(slot, &mut row);
-            self.write(first + slot, &row);
+        self.values.grow(self.count() * len);
+        for (b, block) in (begun..).zip(more.values.chunks_exact(len)) {
+            let (head, tail) = self.values[b * len..].split_at_mut(len);
+            let lines = || block.chunks_exact(2 * LANES).map(|line| line.split_at(2 * LANES - filled));
+            for (to, (line, _)) in head.chunks_exact_mut(2 * LANES).zip(lines()) {
+                to[filled..].copy_from_slice(line);
+            }
+            // Without a next block, the rest has no rows.
+            for (to, (_, rest)) in tail.chunks_exact_mut(2 * LANES).zip(lines()) {
+                to[..filled].copy_from_slice(rest);
+            }
         }
     }
 

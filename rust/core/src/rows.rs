@@ -304,6 +304,13 @@ impl Rows {
         staying.max(added.map_or(MIN_EXPONENT, Batch::largest_exponent))
     }
 
+    /// Makes room for so many rows, if there is as much memory.
+    pub(crate) fn expect(&mut self, rows: usize) {
+        self.aligned.expect(rows);
+        self.squares.expect(rows);
+        self.exponents.expect(rows);
+    }
+
     /// Takes in rows. If they change the model's exponent, `settle` must follow.
     pub(crate) fn extend(&mut self, batch: Batch) {
         if batch.is_empty() {

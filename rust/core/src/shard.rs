@@ -83,6 +83,12 @@ impl Shard {
         self.frame
     }
 
+    /// Makes room for so many more rows, so that those that are here need not be moved when they come. It is a hint: nothing
+    /// depends on it.
+    pub fn expect(&mut self, more: usize) {
+        self.held.rows.expect(self.len().saturating_add(more).min(i32::MAX as usize));
+    }
+
     /// Takes rows in, and assigns them if the others are. Returns the multiply-adds spent.
     ///
     /// # Errors

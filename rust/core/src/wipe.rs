@@ -25,6 +25,11 @@ impl<T: DefaultIsZeroes> Wiped<T> {
         self.0.extend_from_slice(more);
     }
 
+    /// How many elements there is room for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
     /// Appends zeros up to a length.
     pub(crate) fn grow(&mut self, len: usize) {
         self.reserve(len);
@@ -41,11 +46,23 @@ impl<T: DefaultIsZeroes> Wiped<T> {
 
     fn reserve(&mut self, needed: usize) {
         if needed > self.0.capacity() {
-            let mut larger = Vec::with_capacity(needed.max(self.0.capacity() * 2));
-            larger.extend_from_slice(&self.0);
-            wipe(&mut self.0);
-            self.0 = larger;
+            let larger = Vec::with_capacity(needed.max(self.0.capacity() * 2));
+            self.move_to(larger);
         }
+    }
+
+    /// Makes room for a length that is expected, if there is as much memory.
+    pub(crate) fn expect(&mut self, len: usize) {
+        let mut larger = Vec::new();
+        if len > self.0.capacity() && larger.try_reserve_exact(len.max(self.0.capacity() * 2)).is_ok() {
+            self.move_to(larger);
+        }
+    }
+
+    fn move_to(&mut self, mut larger: Vec<T>) {
+        larger.extend_from_slice(&self.0);
+        wipe(&mut self.0);
+        self.0 = larger;
     }
 
     /// Takes out the elements `index * width ..` of one record by moving the last record there, and overwrites what

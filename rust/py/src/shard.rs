@@ -50,6 +50,14 @@ impl Shard {
         self.inner.read(py, erase_core::Shard::frame).map(|frame| PyBytes::new(py, &frame.0))
     }
 
+    /// Makes room for more rows.
+    fn expect(&self, py: Python<'_>, more: usize) -> PyResult<()> {
+        self.inner.write(py, |shard| {
+            shard.expect(more);
+            Ok(())
+        })
+    }
+
     /// Takes rows in.
     fn add(&self, py: Python<'_>, x: Rows<'_>, ids: &Bound<'_, PyList>) -> PyResult<()> {
         let ids = crate::arguments::ids(ids)?;

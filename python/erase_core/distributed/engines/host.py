@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from typing import Any
 
 from erase_core.distributed.holder import Holder
+from erase_core.distributed.parts import RayPart
 from erase_core.errors import EraseError, first_line
 
 __all__ = ["Host"]
@@ -30,8 +32,8 @@ class Host:
         self._request = bytearray()
         self._long = bytearray()
 
-    def call(self, request: bytes) -> bytes:
-        """Handle a request."""
+    def call(self, request: bytes, lent: Sequence[Any] = ()) -> bytes:
+        """Handle a request. Blocks of Ray data sets that it names are lent for this call."""
         kind = bytes(request[:1])
         if kind == b"?":
             return self._piece(int.from_bytes(request[1:], "little"))
@@ -46,10 +48,12 @@ class Host:
                 return self._handle(self._request)
             finally:
                 _overwrite(self._request)
-        return self._handle(memoryview(request)[1:])
+        return self._handle(memoryview(request)[1:], lent)
 
-    def _handle(self, request: bytearray | memoryview) -> bytes:
+    def _handle(self, request: bytearray | memoryview, lent: Sequence[Any] = ()) -> bytes:
         method, arguments = pickle.loads(request)
+        for part, block in zip([each for each in arguments if isinstance(each, RayPart)], lent, strict=True):
+            part.lent = block
         outcome: Any
         try:
             # A host begins with a holder of rows.

@@ -86,6 +86,8 @@ class Engine(ABC):
 
     # The longest message in bytes, or None.
     limit: int | None = None
+    # Whether it can lend the blocks of Ray data sets to hosts.
+    takes_ray_data = False
 
     def __init__(self) -> None:
         self.traffic = Traffic()
@@ -119,14 +121,18 @@ class Engine(ABC):
     # ---- calls ----
     def call(self, place: Place, method: str, *arguments: Any) -> Call:
         """Call a method of a host's holder, without waiting for the result."""
-        request = pickle.dumps((method, arguments), pickle.HIGHEST_PROTOCOL)
-        self.traffic.sent += len(request)
-        self.traffic.messages += 1
+        request = self._packed(method, arguments)
         if self.limit is not None and len(request) > self.limit:
             for start in range(0, len(request), self.limit):
                 self._send(place, (b"+" if start else b"*") + request[start : start + self.limit])
             return Call(place, self._send(place, b"="))
         return Call(place, self._send(place, b"!" + request))
+
+    def _packed(self, method: str, arguments: tuple[Any, ...]) -> bytes:
+        request = pickle.dumps((method, arguments), pickle.HIGHEST_PROTOCOL)
+        self.traffic.sent += len(request)
+        self.traffic.messages += 1
+        return request
 
     def outcomes(self, calls: Sequence[Call]) -> list[Any]:
         """Wait for several calls, and return in order what each returned, or the error that it raised."""

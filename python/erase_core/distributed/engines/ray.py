@@ -12,7 +12,8 @@ import ray
 from ray.exceptions import RayActorError
 
 from erase_core.distributed.engines.host import Host
-from erase_core.distributed.engines.protocol import Engine, Lost, Place
+from erase_core.distributed.engines.protocol import Call, Engine, Lost, Place
+from erase_core.distributed.parts import RayPart
 
 __all__ = ["RayEngine"]
 
@@ -29,6 +30,7 @@ class RayEngine(Engine):
 
     # Ray's own limit is 100 KiB, with what it adds to a message.
     limit = 64 * 1024
+    takes_ray_data = True
 
     def __init__(self, address: str | None = None) -> None:
         super().__init__()
@@ -73,6 +75,13 @@ class RayEngine(Engine):
         if self._connected:
             ray.shutdown()
             self._connected = False
+
+    def call(self, place: Place, method: str, *arguments: Any) -> Call:
+        """Call a method of a host's holder. References of blocks go beside the message, so that Ray counts them."""
+        lent = [each.lent for each in arguments if isinstance(each, RayPart)]
+        if not lent:
+            return super().call(place, method, *arguments)
+        return Call(place, place.handle.call.remote(b"!" + self._packed(method, arguments), lent))
 
     def _send(self, place: Place, request: bytes) -> Any:
         return place.handle.call.remote(request)
