@@ -68,7 +68,7 @@ def shard_costs(folder: Path, X: Matrix, k: int, removals: int) -> dict[str, Any
     holder = Holder()
     holder.open(coordinator.parameters(), dim, (1, None))
     part = parts_of(written(folder, X, 1), ("id", "vector"))[0]
-    holder.begin({})
+    holder.begin({}, 0)
     before = private_memory()
     load, _ = timed(holder.load, 0, part, None)
     holder.settle()
@@ -126,7 +126,7 @@ def coordinator_costs(X: Matrix, k: int) -> dict[str, float]:
         for ids in np.array_split(np.arange(min(len(X), shards * panel)), count):
             holders.append(Holder())
             holders[-1].open(coordinator.parameters(), dim, (1, None))
-            holders[-1].begin({})
+            holders[-1].begin({}, 0)
             holders[-1].take(0, "rows", ids.tolist(), X[ids])
         answers = [holder.smallest(panel) for holder in holders]
         merged = merge_parts([part for _, part in answers])

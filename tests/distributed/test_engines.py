@@ -1,6 +1,6 @@
 """dask.distributed and Ray: the bits of one process, workers that are killed during a call, and nothing left behind.
 
-Each engine is started once. The laws are in tests/support/engine_laws.py.
+Each engine is started once, and Ray once more for --slow. The laws are in tests/support/engine_laws.py.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from typing import Any
 import engine_laws
 import numpy as np
 import pytest
-from engine_laws import DEADLY, LAWS, ON_RAY, X, left
+from engine_laws import DEADLY, LAWS, ON_RAY, SHORT, X, left
 from erase_core import ParameterError
 from erase_core.distributed import DistributedQKMeans
 from made_parts import SETTINGS
 from processes import HANG
+
+LONG = [law for law in ON_RAY if law != SHORT]
 
 
 @pytest.fixture(scope="module", params=["processes", "threads"])
@@ -39,12 +41,11 @@ def client(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield client
 
 
-@pytest.fixture(scope="module")
-def outcomes_on_ray() -> dict[str, str | None]:
-    """What went wrong with each law."""
+def outcomes_on_ray(*laws: str) -> dict[str, str | None]:
+    """What went wrong with each law, on a Ray that is started for them."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("needs ray")
-    program = [sys.executable, engine_laws.__file__]
+    program = [sys.executable, engine_laws.__file__, *laws]
     done = subprocess.run(program, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr
     outcomes: dict[str, str | None] = json.loads(done.stdout.splitlines()[-1])
@@ -58,9 +59,19 @@ def test_laws_on_dask(client: Any, tmp_path: Path, law: str) -> None:
     LAWS[law](client, tmp_path)
 
 
-@pytest.mark.parametrize("law", ON_RAY)
-def test_laws_on_ray(outcomes_on_ray: dict[str, str | None], law: str) -> None:
-    assert outcomes_on_ray[law] is None, outcomes_on_ray[law]
+def test_a_short_law_on_ray() -> None:
+    assert outcomes_on_ray(SHORT) == {SHORT: None}
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, str | None]:
+    return outcomes_on_ray(*LONG)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", LONG)
+def test_laws_on_ray(outcomes: dict[str, str | None], law: str) -> None:
+    assert outcomes[law] is None, outcomes[law]
 
 
 def test_dask_collections_are_computed_where_the_shards_are(client: Any) -> None:

@@ -146,6 +146,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn rows_come_in_portions_of_any_size() {
+        for dim in [1, 3, 4] {
+            let rows: Vec<i16> = (1..).take(100 * dim).collect();
+            for portion in [1, 7, 16, 19, 100] {
+                for expected in [0, 5, 100] {
+                    let mut blocks = Blocks::zeros(dim, 0);
+                    blocks.expect(expected);
+                    for some in rows.chunks(portion * dim) {
+                        blocks.extend(Blocks::from_rows(dim, some));
+                    }
+                    let at_once = Blocks::from_rows(dim, &rows);
+                    assert_eq!((blocks.len, &blocks.values), (at_once.len, &at_once.values));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn rows_come_and_go_by_slot() {
         for dim in [1, 2, 5] {
             let row = |id: i16| (0..dim).map(|i| id * 10 + i16::try_from(i).unwrap()).collect::<Vec<_>>();
