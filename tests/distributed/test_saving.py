@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,12 @@ def model(files: list[Path], tmp_path: Path) -> DistributedQKMeans:
 
 
 def resumed(folder: Path, **more: Any) -> DistributedQKMeans:
-    return DistributedQKMeans.resume(folder / "saved", LocalEngine(1), **more)
+    """Resume from a copy: a folder is that of one model."""
+    copy = folder / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    if (folder / "saved").exists():
+        shutil.copytree(folder / "saved", copy)
+    return DistributedQKMeans.resume(copy, LocalEngine(1), **more)
 
 
 def test_every_update_is_in_the_folder(model: DistributedQKMeans, tmp_path: Path) -> None:
@@ -50,7 +56,7 @@ def test_every_update_is_in_the_folder(model: DistributedQKMeans, tmp_path: Path
     again = resumed(tmp_path)
     assert again.digest() == model.digest()
     again.remove(130)
-    assert resumed(tmp_path).digest() == digest_of(rows(5, 6, 50, 130, up_to=150))
+    assert DistributedQKMeans.resume(tmp_path / "copy", "local").digest() == digest_of(rows(5, 6, 50, 130, up_to=150))
 
 
 def test_what_a_removal_appends_does_not_depend_on_the_rows(model: DistributedQKMeans, tmp_path: Path) -> None:
@@ -139,7 +145,7 @@ def test_other_files_are_refused(model: DistributedQKMeans, tmp_path: Path, cont
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="saved cannot be read: No such file"):
+    with pytest.raises(ModelFileError, match="copy cannot be read: No such file"):
         resumed(tmp_path)
 
 
@@ -150,3 +156,21 @@ def test_damage_is_an_error(model: DistributedQKMeans, tmp_path: Path) -> None:
         file.write_text(json.dumps({key: each for key, each in content.items() if key != name}))
         with pytest.raises(ModelFileError):
             resumed(tmp_path)
+
+
+def test_a_folder_is_that_of_one_model(model: DistributedQKMeans, tmp_path: Path) -> None:
+    """The coordinator that was thought to be dead goes on, after another one has taken its model up."""
+    again = DistributedQKMeans.resume(tmp_path / "saved", LocalEngine(1))
+    refused = pytest.raises(ModelFileError, match=r"saved is the folder of another model.* Save this one to another")
+    with refused:
+        model.add([X[120:]])
+    with refused:
+        model.remove(7)
+    with refused:
+        model.remove(8)
+    assert model.digest() == digest_of(rows(5))
+    assert again.remove(9).n_removed == 1
+    assert resumed(tmp_path).digest() == digest_of(rows(5, 9))
+    model.save(tmp_path / "other")
+    model.remove(7)
+    assert DistributedQKMeans.resume(tmp_path / "other", "local").digest() == digest_of(rows(5, 7))

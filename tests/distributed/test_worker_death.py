@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from erase_core import ParameterError, PartError, UnknownIdError, WorkerLostError
-from erase_core.distributed import DistributedQKMeans
+from erase_core import MissingPackageError, ParameterError, PartError, UnknownIdError, WorkerLostError
+from erase_core.distributed import DistributedQKMeans, holder
 from erase_core.distributed.engines.protocol import Lost, Place
 from made_parts import SETTINGS, digest_of, made_rows, write_part
 from mortal_engine import MortalEngine
@@ -276,4 +276,10 @@ def test_an_engine_that_starts_nothing_is_one_error(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(MortalEngine, "start", lost)
     with pytest.raises(WorkerLostError, match=r"worker somewhere is lost, .* Start workers, and repeat"):
+        DistributedQKMeans(**SETTINGS, engine=MortalEngine()).fit([X])
+
+
+def test_a_worker_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holder, "__version__", "0.0.1")
+    with pytest.raises(MissingPackageError, match=r"worker local-0 has erase-core 0\.0\.1, .* Install erase-core=="):
         DistributedQKMeans(**SETTINGS, engine=MortalEngine()).fit([X])

@@ -124,6 +124,8 @@ class Clustering:
         """Return coordinator and shards for an update, once the folder has all that was before it."""
         coordinator, shards = self.hashed()
         self._note_anew()
+        if self.folder is not None:
+            self.folder.check()
         return coordinator, shards
 
     def add(self, parts: Sequence[Part]) -> UpdateReport:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core._core import Shard, read_part
+from erase_core._core import Shard, __version__, read_part
 from erase_core.checks import MAX_ID, MIN_ID
 from erase_core.distributed.parts import Batch, Ids, Measure, Part
 from erase_core.errors import EraseError, PartError
@@ -54,12 +54,13 @@ class Holder:
     def ping(self) -> None:
         """Answer."""
 
-    def open(self, parameters: bytes, n_features: int, limits: tuple[int | None, int | None]) -> None:
-        """Make an empty shard."""
+    def open(self, parameters: bytes, n_features: int, limits: tuple[int | None, int | None]) -> str:
+        """Make an empty shard, and return the version of this package."""
         self._parameters, self._n_features, self._limits = parameters, n_features, limits
         self._shard = Shard(parameters, *limits)
         # Whether the hash of the rows is known, and follows each row. To compute it takes as long as a fit.
         self._is_hashed = False
+        return __version__
 
     # ---- rows come in ----
     @staticmethod

@@ -37,6 +37,8 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._journal = path / "journal.jsonl"
+        # Of the state that this object has written.
+        self._own: int | None = None
 
     def write(self, content: Mapping[str, Any]) -> None:
         """Write the state, and begin a new journal.
@@ -44,12 +46,27 @@ class Folder:
         Raises
         ------
         OSError
+        ModelFileError
+            Another model is kept there since this object wrote.
         """
         make_folder(self.path)
         # A journal belongs to the state with its number, so that neither can be mixed up with an older one.
         number = self._number() + 1
+        if self._own is not None and number > 1:
+            self._check_own(number - 1)
         write_over(self.path / "model.json", json.dumps({"format": FORMAT, "number": number, **content}).encode())
         write_over(self._journal, json.dumps({"number": number}).encode() + b"\n")
+        self._own = number
+
+    def check(self) -> None:
+        """Check that no other model is kept there.
+
+        Raises
+        ------
+        OSError, ModelFileError
+        """
+        with open(self._journal, "rb") as stream:
+            self._check_own(json.loads(stream.readline())["number"])
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Append a line to the journal, durably.
@@ -57,7 +74,10 @@ class Folder:
         Raises
         ------
         OSError
+        ModelFileError
+            As for `write`.
         """
+        self.check()
         with open(self._journal, "ab") as stream:
             stream.write(json.dumps(line).encode() + b"\n")
             stream.flush()
@@ -89,6 +109,13 @@ class Folder:
         if not lines or lines[0].get("number") != state.get("number"):
             lines = lines[:1]  # the process ended after it had written the state
         return state, lines[1:]
+
+    def _check_own(self, number: int) -> None:
+        if number != self._own:
+            raise ModelFileError(
+                f"{self.path} is the folder of another model, which was resumed from it or saved there. Save this one "
+                "to another folder, or close it."
+            )
 
     def _number(self) -> int:
         try:

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from erase_core._core import merge_parts, read_part
+from erase_core._core import __version__, merge_parts, read_part
 from erase_core.distributed.engines.protocol import Call, Engine, Lost, Place
 from erase_core.distributed.holder import Change, Id, Loaded
 from erase_core.distributed.parts import ArrayPart, Measure, Part
-from erase_core.errors import PartError, WorkerLostError
+from erase_core.errors import MissingPackageError, PartError, WorkerLostError
 
 __all__ = ["Record", "Saved", "Shards", "names"]
 
@@ -122,7 +122,12 @@ class Shards:
     def _open(self, place: Place) -> None:
         n_threads, cache_bytes = self._limits
         limits = place.threads if n_threads is None else n_threads, cache_bytes
-        self.engine.gather([self.engine.call(place, "open", self._parameters, self._n_features, limits)])
+        version = self.engine.gather([self.engine.call(place, "open", self._parameters, self._n_features, limits)])[0]
+        if version != __version__:
+            raise MissingPackageError(
+                f"worker {place.name} has erase-core {version}, and this process has {__version__}. Install "
+                f"erase-core=={__version__} there."
+            )
 
     # ---- calls ----
     def ask(self, method: str, *arguments: Any) -> list[Any]:

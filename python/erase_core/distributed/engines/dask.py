@@ -120,6 +120,11 @@ class DaskEngine(Engine):
         self._hosts.clear()
 
     def _send(self, place: Place, request: bytes) -> Future[Any]:
+        if self._client.status not in {"running", "connecting"}:
+            raise WorkerLostError(
+                "the dask client is closed, or its scheduler has ended. With another client, resume the model from the "
+                "folder in which it was saved, or fit again."
+            )
         return asyncio.run_coroutine_threadsafe(self._execute(place, request), self._client.loop.asyncio_loop)
 
     def _is_lost(self, place: Place) -> bool:
