@@ -197,6 +197,39 @@ def test_distances_are_from_retrains_with_other_seeds_to_the_peer(made: Folder) 
         assert floor == pytest.approx((kl(one, other) + kl(other, one)) / 2, rel=1e-6)
 
 
+def share_in_order(answers: dict[str, list[list[float]]]) -> float:
+    """The share of pairs of a member and another in which the member's right option has the higher score; ties half."""
+    right = {
+        part: [row[label] for row, label in zip(answers[part], TASK.labels(examples).tolist(), strict=True)]
+        for part, examples in (("forgotten", TASK.examples(FORGOTTEN)), ("test", TEST))
+    }
+    pairs = [(a > b) + (a == b) / 2 for a in right["forgotten"] for b in right["test"]]
+    return sum(pairs) / len(pairs)
+
+
+def test_an_attack_is_beside_the_same_on_the_world_that_never_had_the_examples(made: Folder, tmp_path: Path) -> None:
+    """With members that rank first, last, and as they do in the three worlds, so that no two are alike."""
+    folder = Folder(tmp_path)
+    folder.begin(made.setting())
+    worlds: dict[str, dict[str, list[list[float]]]] = {}
+    for record in made.records():
+        cell = Cell(record["what"], record["peer"], record["seed"])
+        if cell == Cell("peer", "npo", 0):
+            for state, shift in (("before", 9.0), ("after", 0.0)):
+                record[state]["forgotten"] = (np.array(record[state]["forgotten"]) + shift).tolist()
+                worlds[state] = record[state]
+        if cell == Cell("fresh", "fine-tuned", 0):
+            record["scores"]["forgotten"] = (np.array(record["scores"]["forgotten"]) - 9.0).tolist()
+            worlds["never had them"] = record["scores"]
+        folder.write(cell, record)
+    write_report(folder, PEERS, lambda entry: 7)
+    (row,) = [row for row in report(folder)["attacks"] if (row["peer"], row["attack"]) == ("npo", "loss")]
+    expected = {state: share_in_order(answers) for state, answers in worlds.items()}
+    assert 1 == expected["before"] > expected["after"] > expected["never had them"] == 0
+    assert {state: row[state]["value"] for state in expected} == pytest.approx(expected)
+    assert row["difference"]["value"] == pytest.approx(expected["after"])
+
+
 # ---- the page and its JSON ----
 def numbers(value: Any) -> Iterator[str]:
     """All numbers of a report as a page writes them."""
