@@ -1,4 +1,4 @@
-"""Audits of whole peers: exact peers meet their targets to the bit, and what only hides or does nothing does not."""
+"""What an adversary can do to whole peers, and how attacks read them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from erase_core.evaluate.peers import classifiers, prompts
 from erase_core.evaluate.peers.peer import Entry, Tools
 from erase_core.evaluate.peers.retraining import FineTuned
 from erase_core.evaluate.running.adversaries import (
-    PeerTokens,
     attack_with_shadows,
-    audit,
     hard_forget_set,
     worst_removals,
 )
+from erase_core.evaluate.running.peer_tokens import reading
 from erase_core.evaluate.tasks.task import Task
 from erase_core.evaluate.tasks.world import World
 from erase_core.llm import TransformersLLM
@@ -52,63 +51,30 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
     return Tools(model.llm, WordEmbedder(), model, Checkpoints(folder / "checkpoints"))
 
 
-def test_an_exact_peer_meets_its_targets_and_doing_nothing_does_not(tools: Tools) -> None:
-    with one_thread():
-        exact = audit(RETRAINED, tools, WORLD, CANARIES.inserted[:4], CANARIES.held_out[:4])
-        idle = audit(IDLE, tools, WORLD, CANARIES.inserted[:4], CANARIES.held_out[:4], never=RETRAINED)
-    for part in ("answer", "text"):
-        for row in exact["membership"][part]:
-            assert row["after"] == row["target"]
-            assert row["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0}
-    by_name = {row["name"]: row for row in idle["membership"]["answer"]}
-    assert by_name["loss"]["after"] == by_name["loss"]["before"]
-    assert by_name["loss"]["difference"]["value"] > 0
-    for kind in ("paraphrases", "probes"):
-        assert all(row["after"] == row["never"] for row in exact[kind])
-        assert all(row["after"] == row["before"] for row in idle[kind])
-    # Without a change, the pair of models is of no use; with one it gives away what was learned by heart.
-    assert idle["extraction"]["forgotten"]["guided"] == idle["extraction"]["forgotten"]["after_alone"]
-    assert exact["extraction"]["forgotten"]["guided"] > exact["extraction"]["forgotten"]["after_alone"]
-    assert exact["linear probe"]["after"] == exact["linear probe"]["never"]
-    assert idle["linear probe"]["after"] == idle["linear probe"]["before"]
-    text = json.dumps([exact, idle])
-    assert not any(example.input in text for example in (*CANARIES.task.pool, *CANARIES.held_out))
-
-
-def test_a_prompt_that_forgot_is_attacked_as_one_that_never_had_the_examples(tools: Tools) -> None:
-    found = audit(PROMPTS["erase"], tools, WORLD, CANARIES.inserted[:2], CANARIES.held_out[:2])
-    assert all(row["after"] == row["target"] for row in found["membership"]["answer"])
-    assert all(row["after"] == row["never"] for row in found["paraphrases"])
-    assert "linear probe" not in found
-
-
 def test_prompts_are_read_with_what_they_show(tools: Tools) -> None:
     peer = PROMPTS["knn"].make(tools)
     peer.fit(WORLD)
-    reader = PeerTokens(peer, tools, WORLD.task)
-    asked = WORLD.task.examples(CANARIES.inserted[:1])
+    (asked,) = WORLD.task.examples(CANARIES.inserted[:1])
 
-    def n_demonstrations() -> int:
-        read = reader.tokens(asked[0])
-        decoded = tools.llm._tokenizer.decode(read.tokens)
-        # The nearest neighbour of a question that is there is the question itself, with its answer.
-        return int(decoded.count(asked[0].input))
+    def seen() -> tuple[int, list[float]]:
+        # The nearest neighbour of a question is itself, while it is there.
+        with reading(peer, tools, WORLD.task) as reader:
+            assert reader is not None
+            text = tools.llm._tokenizer.decode(reader.tokens(asked).tokens)
+            return int(text.count(asked.input)), reader.token_logprobs([asked])[0].lp.tolist()
 
-    before = reader.token_logprobs(asked)[0].lp
-    assert n_demonstrations() == 2
+    n_before, before = seen()
     peer.forget(CANARIES.inserted[:1])
-    assert n_demonstrations() == 1
-    assert reader.token_logprobs(asked)[0].lp.tolist() != before.tolist()
+    n_after, after = seen()
+    assert (n_before, n_after) == (2, 1)
+    assert before != after
 
 
-def test_peers_without_a_readable_model_are_probed_only(tools: Tools) -> None:
-    entry = next(each for each in classifiers.PEERS if each.name == "vote")
-    found = audit(entry, tools, WORLD, CANARIES.inserted, CANARIES.held_out)
-    assert set(found) == {"peer", "paraphrases", "probes"}
-    peer = entry.make(tools)
+def test_peers_without_one_model_are_not_read(tools: Tools) -> None:
+    peer = next(each for each in classifiers.PEERS if each.name == "vote").make(tools)
     peer.fit(WORLD)
-    with pytest.raises(ValueError, match="vote has no single model"):
-        PeerTokens(peer, tools, WORLD.task).token_logprobs(WORLD.examples)
+    with reading(peer, tools, WORLD.task) as reader:
+        assert reader is None
 
 
 def test_shadow_worlds_find_what_was_memorised_until_it_is_forgotten(tools: Tools) -> None:

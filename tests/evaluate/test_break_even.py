@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from erase_core.errors import ParameterError
-from erase_core.evaluate.measures.break_even import PeerCosts, break_even, holistic, in_unit, request_curve
+from erase_core.evaluate.measures.break_even import PeerCosts, break_even, holistic, in_unit
 from erase_core.evaluate.measures.cost import Cost
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,16 +99,6 @@ def test_draws_in_which_the_other_peer_is_cheaper_widen_the_interval_at_both_end
 def test_the_same_seed_gives_the_same_interval() -> None:
     a, b = PeerCosts((8.0, 10.0, 13.0), (1.0, 1.2)), PeerCosts((1.0,), (2.0, 2.5))
     assert break_even(a, b, seed=3) == break_even(a, b, seed=3)
-
-
-def test_the_curve_is_the_cost_of_a_removal_with_its_queries() -> None:
-    costs = PeerCosts((8.0, 12.0), (1.0, 3.0), batch=2)
-    curve = request_curve(costs, [0, 1, 50])
-    assert curve.mean.tolist() == [5, 7, 105]
-    assert [r * holistic(costs, r) for r in (1, 50)] == [7, 105]
-    assert np.all(curve.low <= curve.mean)
-    assert np.all(curve.mean <= curve.high)
-    assert (curve.low[0], curve.high[0]) == (4, 6)
 
 
 def test_units() -> None:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from erase_core.evaluate.measures.distance import GROUPS, Distance, bits_equal, distance_rows, klom, margins, option_kl
+from erase_core.evaluate.measures.distance import bits_equal, klom, margins, option_kl
 from numpy.typing import NDArray
 from scipy.stats import norm
 
@@ -67,36 +67,3 @@ def test_kl_of_options_is_a_sum_over_options_and_ignores_constants() -> None:
 def test_bits_differ(other: NDArray[np.floating]) -> None:
     assert bits_equal(np.array([1.0, 0.0]), np.array([1.0, 0.0]))
     assert not bits_equal(np.array([1.0, 0.0]), other)
-
-
-def test_zero_is_printed_only_after_a_comparison() -> None:
-    scores = np.random.default_rng(0).normal(size=(4, 3))
-    assert str(Distance.between(scores, scores.copy())) == "0"
-    # Another constant for each question: the distributions are the same, the bits are not.
-    shifted = Distance.between(scores, scores + 1)
-    assert not shifted.same_bits
-    assert str(shifted) == "< 0.0001"
-    assert str(Distance(0.0)) == "< 0.0001"
-    assert str(Distance(-1e-17)) == "< 0.0001"
-    assert str(Distance(0.04321)) == "0.0432"
-    with pytest.raises(ValueError, match="must be 0"):
-        Distance(0.1, same_bits=True)
-
-
-def test_rows_are_means_over_retrains_beside_doing_nothing_and_the_floor() -> None:
-    draws = np.random.default_rng(2)
-    before, after, *retrains = ({group: draws.normal(size=(6, 3)) for group in GROUPS} for _ in range(5))
-    ours, nothing, floor = distance_rows(before, after, retrains, twin=after)
-    assert [row.name for row in (ours, nothing, floor)] == ["after", "do nothing", "floor"]
-    for group in GROUPS:
-        expected = np.mean([option_kl(each[group], after[group]).mean() for each in retrains])
-        assert ours.to_retrains[group].value == pytest.approx(expected, rel=1e-12)
-        among = [option_kl(a[group], b[group]).mean() for a in retrains for b in retrains if a is not b]
-        assert len(among) == 6
-        assert floor.to_retrains[group].value == pytest.approx(np.mean(among), rel=1e-12)
-        assert ours.to_twin is not None
-        assert str(ours.to_twin[group]) == "0"
-        assert nothing.to_twin is not None
-        assert not nothing.to_twin[group].same_bits
-    assert floor.to_twin is None
-    assert len(distance_rows(before, after, retrains[:1])) == 2

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from erase_core.errors import ParameterError
 from erase_core.evaluate.measures.cost import Cost
 
-__all__ = ["BreakEven", "Curve", "PeerCosts", "Unit", "break_even", "holistic", "in_unit", "request_curve"]
+__all__ = ["BreakEven", "PeerCosts", "Unit", "break_even", "holistic", "in_unit"]
 
 Unit = Literal["processor_seconds", "wall_seconds", "tokens"]
 When = Literal["always", "never", "below", "above"]
@@ -172,42 +172,3 @@ def _crossing(forget: float, query: float) -> tuple[When, float | None]:
 
 def _percentile(values: Sequence[float], share: float) -> float:
     return float(np.quantile(values, share, method="inverted_cdf"))  # no arithmetic with infinity
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The cost of a removal with its queries, by the number of queries: arrays of shape (n,).
-
-    Parameters
-    ----------
-    r : ndarray
-        Queries for each removal.
-    mean, low, high : ndarray
-        Cost, and the percentiles of its bootstrap.
-    """
-
-    r: Values
-    mean: Values
-    low: Values
-    high: Values
-
-
-def request_curve(
-    costs: PeerCosts, r: Sequence[float], *, level: float = 0.95, n_samples: int = 2000, seed: int = 0
-) -> Curve:
-    """Return what a removal costs with the queries that come with it: r H_r.
-
-    Parameters
-    ----------
-    costs : PeerCosts
-    r : sequence of float
-        Queries for each removal, 0 or more.
-    level, n_samples, seed
-        See `break_even`.
-    """
-    queries = np.array(r, dtype=np.float64)
-    forget, query = costs.resampled(n_samples, np.random.default_rng(seed))
-    sampled = forget[:, None] + query[:, None] * queries
-    tail = (1 - level) / 2
-    low, high = np.quantile(sampled, [tail, 1 - tail], axis=0)
-    return Curve(queries, costs.removal + costs.per_query * queries, low, high)

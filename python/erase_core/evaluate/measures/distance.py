@@ -14,24 +14,15 @@ options take their place, with the scores as logits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import permutations
-from typing import Literal
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, logsumexp
 
 from erase_core.evaluate.tasks.task import Scores
 
-__all__ = ["GROUPS", "Distance", "DistanceRow", "bits_equal", "distance_rows", "klom", "margins", "option_kl"]
+__all__ = ["bits_equal", "klom", "margins", "option_kl"]
 
 Floats = NDArray[np.float64]
-Group = Literal["forgotten", "retained", "test"]
-GROUPS: tuple[Group, ...] = ("forgotten", "retained", "test")
-# Scores of one peer on the examples of each group.
-GroupScores = Mapping[Group, Scores]
 
 BINS = 20
 CLIP = 100.0
@@ -110,101 +101,3 @@ def bits_equal(first: ArrayLike, second: ArrayLike) -> bool:
     """Whether two arrays have the same type, shape and bits. 0.0 and -0.0 differ."""
     a, b = np.asarray(first), np.asarray(second)
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-
-
-@dataclass(frozen=True, slots=True)
-class Distance:
-    """A distance that is 0 only if bits were compared and found equal.
-
-    Parameters
-    ----------
-    value : float
-    same_bits : bool, default=False
-        Whether the bits of both sides were compared and are equal. Then `value` is 0.
-
-    Raises
-    ------
-    ValueError
-        The bits are equal, and the value is not 0.
-    """
-
-    value: float
-    same_bits: bool = False
-
-    def __post_init__(self) -> None:
-        if self.same_bits and self.value != 0:
-            raise ValueError(f"value must be 0 where bits are equal, got {self.value}")
-
-    @classmethod
-    def between(cls, first: Scores, second: Scores) -> Distance:
-        """Compare scores by their bits. If these differ, return the mean KL of the option distributions."""
-        if bits_equal(first, second):
-            return cls(0.0, same_bits=True)
-        return cls(float(option_kl(first, second).mean()))
-
-    def __str__(self) -> str:
-        """Return 0 for equal bits, and otherwise a number that is not 0: three digits, or a bound."""
-        if self.same_bits:
-            return "0"
-        # Rounding can make a KL slightly negative; it is not below 0.
-        return "< 0.0001" if self.value < 0.0001 else f"{self.value:.3g}"
-
-
-@dataclass(frozen=True, slots=True)
-class DistanceRow:
-    """The distance of some scores to those of retrains.
-
-    Parameters
-    ----------
-    name : str
-    to_retrains : dict of str to Distance
-        For each group, the mean over retrains and questions of KL(retrain || the row's).
-    to_twin : dict of str to Distance or None
-        For each group, the distance to the retrain with the row's own seed. None if there is no such retrain.
-    """
-
-    name: str
-    to_retrains: dict[Group, Distance]
-    to_twin: dict[Group, Distance] | None = None
-
-
-def distance_rows(
-    before: GroupScores, after: GroupScores, retrains: Sequence[GroupScores], twin: GroupScores | None = None
-) -> list[DistanceRow]:
-    """Return three rows: the peer after it forgot, the peer that did nothing, and the retrains among themselves.
-
-    Parameters
-    ----------
-    before, after : mapping of group to scores
-        Scores on the forgotten and retained examples and on the test questions, each of shape (n, k).
-    retrains : sequence of such mappings
-        Each of a world that never had the forgotten examples, with a seed that is not the peer's. At least one; the
-        last row needs two.
-    twin : such a mapping or None, default=None
-        The retrain with the peer's seed. Only with it can the bits be equal.
-
-    Returns
-    -------
-    list of DistanceRow
-        Named "after", "do nothing", and "floor" if there are two retrains.
-    """
-    rows = [
-        DistanceRow(name, _mean_kl([(each, scores) for each in retrains]), _to_twin(scores, twin))
-        for name, scores in (("after", after), ("do nothing", before))
-    ]
-    if len(retrains) > 1:
-        rows.append(DistanceRow("floor", _mean_kl(list(permutations(retrains, 2)))))
-    return rows
-
-
-def _mean_kl(pairs: Sequence[tuple[GroupScores, GroupScores]]) -> dict[Group, Distance]:
-    return {group: _mean([Distance.between(p[group], q[group]) for p, q in pairs]) for group in GROUPS}
-
-
-def _mean(distances: Sequence[Distance]) -> Distance:
-    same = all(each.same_bits for each in distances)
-    return Distance(float(np.mean([each.value for each in distances])), same_bits=same)
-
-
-def _to_twin(scores: GroupScores, twin: GroupScores | None) -> dict[Group, Distance] | None:
-    return None if twin is None else {group: Distance.between(twin[group], scores[group]) for group in GROUPS}

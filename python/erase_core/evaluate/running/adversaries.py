@@ -1,4 +1,4 @@
-"""All that is asked of a peer beside its scores and costs: attacks, probes, and the worst case, each as one call.
+"""What an adversary can do to a peer: an attack with shadow worlds, a hard forget set, and dear removals.
 
 A run measures these for few peers, since each takes as long as a fit or more. What is returned is plain dicts and lists
 for JSON, without any text of an example.
@@ -7,164 +7,32 @@ for JSON, without any text of an example.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from erase_core.evaluate.adapters.training import TrainingSettings
 from erase_core.evaluate.attacks.dear_removals import dear_removals, removal_requests
-from erase_core.evaluate.attacks.extraction import extract
-from erase_core.evaluate.attacks.linear_probe import hidden_states, probe_accuracy
-from erase_core.evaluate.attacks.log_probabilities import ExampleTokens, Part, PromptedTokens, TokenLogProbs
 from erase_core.evaluate.attacks.membership import (
     AttackResult,
-    attack_membership,
     compare_areas,
     lira,
     shadow_members,
 )
-from erase_core.evaluate.attacks.probes import PARAPHRASES, PROBES, AnswerQuestions, probe
 from erase_core.evaluate.attacks.worst_forget_sets import AscentLosses, unlearned_loss, worst_forget_set
 from erase_core.evaluate.measures.distance import margins
-from erase_core.evaluate.peers.peer import Entry, Peer, Tools
+from erase_core.evaluate.peers.peer import Entry, Tools
 from erase_core.evaluate.peers.prompts import N_SHOTS
 from erase_core.evaluate.peers.selections import clustered
-from erase_core.evaluate.running.peer_tokens import reading
 from erase_core.evaluate.tasks.draws import derived
-from erase_core.evaluate.tasks.task import Task, labels_of
+from erase_core.evaluate.tasks.task import labels_of
 from erase_core.evaluate.tasks.world import World
-from erase_core.examples.example import Example
 from erase_core.settings import N_PROMPTS, Strategy
 
-__all__ = ["PeerTokens", "attack_with_shadows", "audit", "hard_forget_set", "worst_removals"]
+__all__ = ["attack_with_shadows", "hard_forget_set", "worst_removals"]
 
 Record = dict[str, Any]
-
-
-class PeerTokens:
-    """A peer as attacks read it: its prompt or its weights at the moment of each call.
-
-    Parameters
-    ----------
-    peer : Peer
-        Fitted.
-    tools : Tools
-    task : Task
-    """
-
-    def __init__(self, peer: Peer, tools: Tools, task: Task) -> None:
-        self._peer, self._tools, self._task = peer, tools, task
-
-    def is_readable(self) -> bool:
-        """Whether one language model answers for the peer, with demonstrations one after the other."""
-        with reading(self._peer, self._tools, self._task) as reader:
-            return reader is not None
-
-    def token_logprobs(self, examples: Sequence[Example], part: Part = "answer") -> list[TokenLogProbs]:
-        """Return the log-probabilities of the tokens of each example."""
-        with ExitStack() as stack:
-            return self._reader(stack).token_logprobs(examples, part)
-
-    def tokens(self, example: Example) -> ExampleTokens:
-        """Return the tokens of an example."""
-        with ExitStack() as stack:
-            return self._reader(stack).tokens(example)
-
-    def next_logprobs(self, tokens: Sequence[int]) -> NDArray[np.float64]:
-        """Return the log-probability of each token of the vocabulary after some tokens, shape (vocabulary,)."""
-        with ExitStack() as stack:
-            return self._reader(stack).next_logprobs(tokens)
-
-    def hidden_states(self, examples: Sequence[Example]) -> NDArray[np.float64]:
-        """Return the last layer's state at the end of each question, without demonstrations, shape (n, hidden size)."""
-        with ExitStack() as stack:
-            reader = self._reader(stack)
-            return hidden_states(reader.llm, reader.template, examples)
-
-    def _reader(self, stack: ExitStack) -> PromptedTokens:
-        reader = stack.enter_context(reading(self._peer, self._tools, self._task))
-        if reader is None:
-            raise ValueError(f"{self._peer.name} has no single model whose tokens can be read")
-        return reader
-
-
-def audit(
-    entry: Entry,
-    tools: Tools,
-    world: World,
-    forgotten: Sequence[int],
-    others: Sequence[Example],
-    *,
-    never: Entry | None = None,
-) -> Record:
-    """Attack and probe a peer before and after it forgot, beside a world that never had the forgotten examples.
-
-    Parameters
-    ----------
-    entry : Entry
-    tools : Tools
-    world : World
-    forgotten : sequence of int
-        Ids to forget in one request.
-    others : sequence of Example
-        Examples that no world has, such as test questions, two or more: what members are compared to.
-    never : Entry or None, default=None
-        What is fitted to the world that never had the examples. None: `entry`. For approximate peers, the one that
-        they start from.
-
-    Returns
-    -------
-    dict
-        "paraphrases" and "probes" for each peer: shares of right answers by wording. For peers whose tokens can be read
-        also "membership" (by part, areas with intervals) and "extraction" (of the forgotten examples, and as a target
-        of `others`). For fine-tuned peers also "linear probe": its accuracy in the three worlds. A retrain and the
-        world that never had the examples share their checkpoint, so that they are equal proves nothing.
-    """
-    task = world.task
-    asked = task.examples(forgotten)
-    before, after, lacking = entry.make(tools), entry.make(tools), (never or entry).make(tools)
-    before.fit(world)
-    after.fit(world)
-    after.forget(forgotten)
-    lacking.fit(world.without(forgotten))
-    answers: dict[Literal["before", "after", "never"], AnswerQuestions] = {
-        "before": before.scores,
-        "after": after.scores,
-        "never": lacking.scores,
-    }
-    record: Record = {
-        "peer": entry.name,
-        "paraphrases": [asdict(row) for row in probe(answers, asked, task.options, PARAPHRASES)],
-        "probes": [asdict(row) for row in probe(answers, asked, task.options, PROBES)],
-    }
-    peers = {"before": before, "after": after, "never": lacking}
-    seen = {name: PeerTokens(peer, tools, task) for name, peer in peers.items()}
-    if not all(each.is_readable() for each in seen.values()):
-        return record
-    parts: tuple[Part, ...] = ("answer", "text")
-    record["membership"] = {
-        part: [
-            asdict(row)
-            for row in attack_membership(seen["before"], seen["after"], seen["never"], asked, others, part=part)
-        ]
-        for part in parts
-    }
-    record["extraction"] = {
-        name: asdict(extract(seen["before"], seen["after"], examples))
-        for name, examples in (("forgotten", asked), ("others", others))
-    }
-    if entry.kind == "fine-tuning":
-        kept = world.without(forgotten).examples
-        labels = labels_of(kept, task.options), labels_of(asked, task.options)
-        if len(np.unique(labels[0])) > 1:
-            record["linear probe"] = {
-                name: probe_accuracy(each.hidden_states(kept), labels[0], each.hidden_states(asked), labels[1])
-                for name, each in seen.items()
-            }
-    return record
 
 
 def attack_with_shadows(
@@ -183,7 +51,8 @@ def attack_with_shadows(
     n_worlds : int, default=4
         An even number, 4 or more. Each takes a fit, on the world's other examples and on half of the candidates.
     never : Entry or None, default=None
-        See `audit`.
+        What is fitted to the world that never had the examples. None: `entry`. For approximate peers, the one that
+        they start from.
 
     Returns
     -------
