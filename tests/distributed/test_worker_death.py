@@ -283,3 +283,22 @@ def test_a_worker_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(holder, "__version__", "0.0.1")
     with pytest.raises(MissingPackageError, match=r"worker local-0 has erase-core 0\.0\.1, .* Install erase-core=="):
         DistributedQKMeans(**SETTINGS, engine=MortalEngine()).fit([X])
+
+
+@pytest.mark.parametrize("is_hashed", [True, False])
+def test_a_removal_that_cannot_begin_is_completed_too(is_hashed: bool, tmp_path: Path) -> None:
+    """Rows are lost before it, as by the call before."""
+    engine = MortalEngine()
+    model = DistributedQKMeans(**SETTINGS, engine=engine, n_shards=3).fit(arrays())
+    if is_hashed:
+        model.save(tmp_path / "saved")
+    engine.stop(model._clustering._shards.records[1].place)
+    for ids in (7, [8, 55]):
+        with pytest.raises(WorkerLostError, match="Call restore"):
+            model.remove(ids)
+    left = {*range(120)} - {7, 8, 55}
+    if is_hashed:
+        assert DistributedQKMeans.resume(tmp_path / "saved", "local", parts=arrays()).digest() == digest_of(some(left))
+        return
+    model.restore(arrays()[1:2])
+    assert model.digest() == digest_of(some(left))

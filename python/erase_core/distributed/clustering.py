@@ -209,6 +209,13 @@ class Clustering:
         self._note_done()
         return report
 
+    def defer(self, ids: list[Id]) -> None:
+        """Note a removal that cannot be made, because rows are lost. It is made once they are there again."""
+        which = [*dict.fromkeys([*(self._pending or ()), *self.of_kind(ids)])]
+        self._is_noted = False
+        self._pending = cast("Ids", which)
+        self._note({"remove": which})
+
     def _remove_pending(self, *, again: bool) -> UpdateReport:
         """Do, or do once more, what `_pending` says. Nothing but this can follow a removal that was interrupted."""
         coordinator, shards, which = self._coordinator, self._shards, cast("Ids", self._pending)

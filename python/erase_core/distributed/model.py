@@ -23,7 +23,7 @@ from erase_core.distributed.engines.protocol import Engine, Traffic
 from erase_core.distributed.parts import Columns
 from erase_core.distributed.saving import Folder, State
 from erase_core.distributed.shards import Shards
-from erase_core.errors import NotPicklableError, ParameterError
+from erase_core.errors import NotPicklableError, ParameterError, WorkerLostError
 from erase_core.kmeans import QKMeans, core_parameters
 from erase_core.resolution import warn_if_coarse
 
@@ -245,10 +245,14 @@ class DistributedQKMeans:
         WorkerLostError
             A worker died, and its rows cannot be read again. `restore` takes them, and completes the removal.
         """
-        started = perf_counter()
-        coordinator, _ = self._settled()
-        before, n_before = coordinator.resolution, coordinator.n_rows
-        report = self._clustering.remove(checks.distinct_ids(ids))
+        started, which = perf_counter(), checks.distinct_ids(ids)
+        try:
+            coordinator, _ = self._settled()
+            before, n_before = coordinator.resolution, coordinator.n_rows
+            report = self._clustering.remove(which)
+        except WorkerLostError:
+            self._clustering.defer(which)
+            raise
         warn_if_coarse(coordinator, before)
         return _report(report, 0, n_before - coordinator.n_rows, started)
 
