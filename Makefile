@@ -169,7 +169,7 @@ accuracy: build $(VENV)/.group-bench
 EVALUATION := benches/results/evaluate
 # Not all variants of a peer, so that it takes half an hour on two cores. PEERS=all for all of them.
 EVALUATED := prompt,classifier,ranker,index,approximate,hides,fine-tuned,sisa-2,sisa-4,sisa-4-strike,s3t
-EVALUATED_SIZES := --seeds $(or $(SEEDS),2) --pool 100 --test 50 --forget-size 10
+EVALUATED_SIZES := --seeds $(or $(SEEDS),1) --pool 100 --test 50 --forget-size 10
 evaluate: build $(VENV)/.group-test
 	$(BIN)/erase evaluate $(DATA) --out $(EVALUATION) --peers $(or $(PEERS),$(EVALUATED)) $(EVALUATED_SIZES)
 	$(if $(PAGE),$(BIN)/python benches/evaluation_page.py $(EVALUATION))

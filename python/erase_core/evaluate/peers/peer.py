@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from erase_core.evaluate.adapters.checkpoints import Checkpoints
     from erase_core.llm.transformers import TransformersLLM
 
-__all__ = ["Entry", "Exactness", "MakePeer", "Peer", "Tools", "cool"]
+__all__ = ["Entry", "Exactness", "MakePeer", "Peer", "Tools", "cool", "warm"]
 
 # "exact": bit for bit what a fit without the forgotten examples gives. "exact-on-fewer": the same for a fit that lacks
 # further examples, since a part of the model is dropped and not trained again. "approximate": near it at best. "hides":
@@ -103,6 +103,13 @@ def cool(peer: Peer, tools: Tools) -> None:
     if own is not None:
         own()
     tools.llm.forget()
+
+
+def warm(peer: Peer) -> None:
+    """Let a peer read all that it can read before a query, if there is anything: it has a method `warm` then."""
+    own = getattr(peer, "warm", None)
+    if own is not None:
+        own()
 
 
 MakePeer = Callable[[Tools], Peer]

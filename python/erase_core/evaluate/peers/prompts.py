@@ -71,14 +71,14 @@ class PromptPeer:
         self._task: Task | None = None
 
     def fit(self, world: World) -> None:
-        """Select among the examples of a world, and read the prompts that queries share."""
+        """Select among the examples of a world, and read the prompts that queries share, or all windows."""
         self.cool()
         self._task, self._selection = world.task, self._select()
         self._examples = {id_: example for example in world.examples if isinstance(id_ := example.id, int)}
         if self._examples:
             vectors = self._tools.vectors([example.input for example in self._examples.values()])
             self._selection.fit(list(self._examples), vectors, world.seed)
-        self._warm(self.prompts())
+        self.warm()
 
     def prompts(self) -> list[Ids]:
         """Return the ids of all prompts that queries share; none if each query gets one of its own."""
@@ -107,7 +107,12 @@ class PromptPeer:
             self._selection.remove(gone)
         self._llm.forget_examples(gone)
         self._priors.forget(gone)
-        self._warm([prompt for prompt in self.prompts() if prompt not in before])
+        self._read([prompt for prompt in self.prompts() if prompt not in before])
+
+    def warm(self) -> None:
+        """Read the prompts that queries share, or all windows, as far as they are not kept."""
+        # A window is that of one example, whatever it is shown with.
+        self._read([(id_,) for id_ in self._examples] if self._context == "windows" else self.prompts())
 
     def cool(self) -> None:
         """Drop all that is kept of prompts, so that the next query is a cold one."""
@@ -149,7 +154,7 @@ class PromptPeer:
         scores = choose(self._prompt(ids, query), options).scores
         return [scores[option] for option in options]
 
-    def _warm(self, prompts: Sequence[Ids]) -> None:
+    def _read(self, prompts: Sequence[Ids]) -> None:
         for ids in prompts:
             self._choose(ids, CONTENT_FREE[0])
 

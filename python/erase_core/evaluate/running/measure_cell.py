@@ -22,7 +22,7 @@ from erase_core.evaluate.attacks.membership import ATTACKS
 from erase_core.evaluate.measures.cost import measured
 from erase_core.evaluate.peers.approximate.frame import Unlearner
 from erase_core.evaluate.peers.approximate.tuning import tune
-from erase_core.evaluate.peers.peer import Entry, Peer, Tools, cool
+from erase_core.evaluate.peers.peer import Entry, Peer, Tools, cool, warm
 from erase_core.evaluate.running.adapter_audits import audited, extracted
 from erase_core.evaluate.running.adversaries import attack_with_shadows, hard_forget_set, worst_removals
 from erase_core.evaluate.running.peer_tokens import adapter_of, reading
@@ -148,13 +148,16 @@ def _is_audited(cell: Cell, peer: Peer) -> bool:
 def _asked(peer: Peer, tools: Tools, setup: Setup) -> tuple[Scores, Record]:
     """Return the scores of all parts, and the cost of the first query and of each later one about the test questions.
 
-    The model has dropped all that it had read before, so scores depend on the peer alone, to the last bit.
+    The model has dropped all that it had read before, so scores depend on the peer alone, to the last bit. After the
+    first query the peer reads again what it had read in its fit.
     """
     cool(peer, tools)
     costs, rows = [], []
     for question in setup.parts["test"]:
         with measured() as meter:
             rows += peer.scores([question]).tolist()
+        if not costs:
+            warm(peer)
         costs.append(asdict(meter.cost))
     others = {name: peer.scores(asked).tolist() for name, asked in setup.parts.items() if name != "test"}
     return {"test": rows, **others}, {"cold": costs[0], "warm": costs[1:]}
