@@ -47,7 +47,12 @@ USES = {
     "langchain": ("integrations", "import erase_core.integrations.langchain"),
     "litellm": ("integrations", "import erase_core.integrations.litellm"),
     "lm-eval": ("integrations", "import erase_core.integrations.lm_eval"),
+    "evaluate": ("evaluate", "command('evaluate', '--list')"),
+    "dask": ("distributed", "engine('dask://127.0.0.1:9')"),
+    "ray": ("distributed", "engine('ray://127.0.0.1:9')"),
 }
+# Extras that are installed together with another one.
+TOGETHER = {"evaluate": "llm,evaluate"}
 PROGRAM = """
 import pathlib, sys
 import erase_core
@@ -64,6 +69,14 @@ def read_parquet():
     try:
         read_examples("some.parquet")
     except erase_core.SourceError:
+        pass
+
+def engine(name):
+    from erase_core.distributed.connecting import connected
+    try:
+        with connected(name):
+            pass
+    except erase_core.errors.WorkerLostError:
         pass
 
 try:
@@ -240,7 +253,7 @@ def test_it_brings_nothing_of_an_extra(alone: Environment) -> None:
         re.split(r"[^\w-]", package)[0] for names in PROJECT["optional-dependencies"].values() for package in names
     }
     assert needed
-    assert alone.packages() & needed == set()
+    assert alone.packages() & needed == {"scipy"}  # scikit-learn brings it
     assert alone.packages() > {re.split(r"[^\w-]", package)[0] for package in PROJECT["dependencies"]}
 
 
@@ -290,14 +303,14 @@ def test_there_is_a_use_of_every_extra() -> None:
 def test_without_an_extra_one_error_names_it(alone: Environment, extra: str) -> None:
     done = alone.run(alone.python, "-c", program(extra), code=MISSING)
     assert re.fullmatch(r"error: [^\n]+\n", done.stderr), done.stderr
-    assert f"pip install 'erase-core[{extra}]'" in done.stderr
+    assert f"pip install 'erase-core[{TOGETHER.get(extra, extra)}]'" in done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_with_an_extra_it_works(wheel: Path, tmp_path: Path, extra: str) -> None:
     text = program(extra)
-    environment = Environment(tmp_path / "environment", wheel, extra)
+    environment = Environment(tmp_path / "environment", wheel, TOGETHER.get(extra, extra))
     try:
         done = environment.run(environment.python, "-c", text, code=None)
         assert "erase-core[" not in done.stderr

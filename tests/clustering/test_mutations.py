@@ -132,8 +132,8 @@ MUTATIONS = {
     "the reserve says that it holds all": (
         "core",
         "panel.rs",
-        "self.reserve = Reserve { rows, bound: Some(bound) };",
-        "self.reserve = Reserve { rows, bound: Some(u64::MAX) };",
+        "bound: Some(bound), passed: 0 };\n            sort(",
+        "bound: Some(u64::MAX), passed: 0 };\n            sort(",
     ),
     "the reserve is not told of rows pushed off": (
         "core",

@@ -55,7 +55,11 @@ ENDINGS = (
     Ending(0, "done"),
     Ending(1, "verification failed, a scan found something, or a report says: NOT forgotten"),
     Ending(2, "wrong usage", (UsageError, errors.ParameterError, errors.NotPicklableError)),
-    Ending(3, "bad input data", (errors.SourceError, errors.DataError, errors.DuplicateIdError, errors.IdKindError)),
+    Ending(
+        3,
+        "bad input data",
+        (errors.SourceError, errors.DataError, errors.PartError, errors.DuplicateIdError, errors.IdKindError),
+    ),
     Ending(4, "unknown id or subject", (errors.UnknownIdError, errors.UnknownSubjectError)),
     Ending(5, "no store, or a damaged store", (errors.StoreError, errors.ModelFileError, errors.EmptyModelError)),
     Ending(6, "store of another version", (errors.StoreVersionError,)),

@@ -21,7 +21,7 @@ from erase_core.distributed.holder import Id
 from erase_core.distributed.parts import Columns, Ids, Part
 from erase_core.distributed.saving import Folder, State, described, hashes_of
 from erase_core.distributed.shards import Shards, names
-from erase_core.errors import IdKindError, ModelFileError, ParameterError, PartError, WorkerLostError
+from erase_core.errors import IdKindError, ModelFileError, ParameterError, PartError
 
 __all__ = ["Clustering"]
 
@@ -183,15 +183,7 @@ class Clustering:
         return max(largest, default=-1) + 1
 
     def remove(self, ids: list[Id]) -> UpdateReport:
-        """Remove rows by distinct ids, all or none. If a worker is lost, the error says whether it has begun."""
-        try:
-            return self._remove(ids)
-        except WorkerLostError as error:
-            if self._pending is None and self._coordinator.is_complete:
-                raise WorkerLostError(f"{error} Nothing was removed: remove the rows again after that.") from None
-            raise WorkerLostError(f"{error} That completes the removal.") from None
-
-    def _remove(self, ids: list[Id]) -> UpdateReport:
+        """Remove rows by distinct ids, all or none."""
         coordinator, shards = self._ready()
         which, n_before = self.of_kind(ids), coordinator.n_rows
         on_panel = set(coordinator.on_panel(which)) if which else set()

@@ -250,9 +250,9 @@ class DistributedQKMeans:
             coordinator, _ = self._settled()
             before, n_before = coordinator.resolution, coordinator.n_rows
             report = self._clustering.remove(which)
-        except WorkerLostError:
+        except WorkerLostError as error:
             self._clustering.defer(which)
-            raise
+            raise WorkerLostError(f"{error} That completes the removal.") from None
         warn_if_coarse(coordinator, before)
         return _report(report, 0, n_before - coordinator.n_rows, started)
 
