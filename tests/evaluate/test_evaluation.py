@@ -204,7 +204,7 @@ def share_in_order(answers: dict[str, list[list[float]]]) -> float:
         for part, examples in (("forgotten", TASK.examples(FORGOTTEN)), ("test", TEST))
     }
     pairs = [(a > b) + (a == b) / 2 for a in right["forgotten"] for b in right["test"]]
-    return sum(pairs) / len(pairs)
+    return float(np.mean(pairs))
 
 
 def test_an_attack_is_beside_the_same_on_the_world_that_never_had_the_examples(made: Folder, tmp_path: Path) -> None:

@@ -152,7 +152,8 @@ def _asked(peer: Peer, tools: Tools, setup: Setup) -> tuple[Scores, Record]:
     first query the peer reads again what it had read in its fit.
     """
     cool(peer, tools)
-    costs, rows = [], []
+    costs: list[dict[str, Any]] = []
+    rows: list[list[float]] = []
     for question in setup.parts["test"]:
         with measured() as meter:
             rows += peer.scores([question]).tolist()
