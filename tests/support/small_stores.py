@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -63,15 +62,10 @@ class WordEmbedder:
             raise self.fails[text]
         total = np.zeros(self.dim)
         for word in text.split():
-            total += _word(word, self.name, self.dim)
+            key = hashlib.blake2b(word.encode(), digest_size=8, key=self.name.encode()).digest()
+            total += np.random.default_rng(int.from_bytes(key, "big")).normal(size=self.dim)
         vector: NDArray[np.float32] = (total / np.linalg.norm(total)).astype(np.float32)
         return vector
-
-
-@cache
-def _word(word: str, name: str, dim: int) -> NDArray[np.float64]:
-    key = hashlib.blake2b(word.encode(), digest_size=8, key=name.encode()).digest()
-    return np.random.default_rng(int.from_bytes(key, "big")).normal(size=dim)
 
 
 class CountingLLM:
