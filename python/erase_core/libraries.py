@@ -1,4 +1,4 @@
-"""The model libraries (transformers and others): differences between versions, their output, and what they cache.
+"""The model libraries (transformers and others): versions and how they differ, output, threads, and what they cache.
 
 Differences are detected by looking at the library itself (a signature, an attribute), never by its version number.
 """
@@ -13,9 +13,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
-__all__ = ["cache_keyword", "gguf_progress", "in_fresh_thread", "quiet"]
+__all__ = ["cache_keyword", "gguf_progress", "in_fresh_thread", "quiet", "torch_threads", "version_of"]
 
 LOGGERS = ("accelerate", "gguf", "huggingface_hub", "sentence_transformers", "transformers")
 # Warnings of these modules are hidden: users can do nothing about them.
@@ -35,6 +36,27 @@ def cache_keyword(model: Any) -> str:
     """
     parameters = inspect.signature(model.forward).parameters
     return "past_key_values" if "past_key_values" in parameters and "cache" not in parameters else "cache"
+
+
+def version_of(package: str) -> str | None:
+    """Return the version of an installed package; None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads within this context. The last bits of results depend on the number."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def in_fresh_thread(call: Callable[[], T]) -> T:

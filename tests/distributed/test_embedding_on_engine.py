@@ -28,7 +28,7 @@ from erase_core.distributed.embedding import AT_ONCE, EngineEmbedder, chunks_of
 from erase_core.distributed.embedding_holder import EmbeddingHolder
 from erase_core.distributed.engines.local import LocalEngine
 from erase_core.distributed.engines.protocol import Lost, Place
-from erase_core.embedding.sentence import PROBES, SentenceEmbedder
+from erase_core.embedding.sentence import SentenceEmbedder, probe_texts
 from erase_core.erase import Erase
 from erase_core.errors import (
     EmbedderError,
@@ -119,8 +119,8 @@ def test_every_text_is_embedded_once_and_not_here() -> None:
     copies: list[WordEmbedder] = []
     Loaded.change = staticmethod(lambda embedder, number: copies.append(embedder))
     EngineEmbedder(here, LocalEngine(2)).embed([*TEXTS, *TEXTS[:9]])
-    assert here.texts == list(PROBES)
-    embedded = [text for copy in copies for text in copy.texts[len(PROBES) :]]
+    assert here.texts == probe_texts()
+    embedded = [text for copy in copies for text in copy.texts[len(probe_texts()) :]]
     assert sorted(embedded) == sorted(TEXTS)
     # One may be so fast that there is nothing left for the other.
     assert len(copies) in (1, 2)
@@ -152,14 +152,16 @@ def test_a_worker_that_differs_is_named(tmp_path: Path) -> None:
     Loaded.change = staticmethod(change)
     engine = LocalEngine(1)
     engine.start(1)
-    with pytest.raises(EmbedderError, match=f"worker local-1 .* gives 1 of {len(PROBES)} probe texts other bits"):
+    with pytest.raises(
+        EmbedderError, match=f"worker local-1 .* gives 1 of {len(probe_texts())} probe texts other bits"
+    ):
         store_of(tmp_path / "store", Loaded(), engine)
 
 
 def nudged(embed: Callable[..., NDArray[np.float32]]) -> Callable[..., NDArray[np.float32]]:
     def other(texts: Sequence[str], *, progress: bool = False) -> NDArray[np.float32]:
         vectors = embed(texts)
-        if list(texts) == list(PROBES):
+        if list(texts) == probe_texts():
             vectors[-1, 0] = np.nextafter(vectors[-1, 0], np.float32(2))
         return vectors
 
@@ -197,7 +199,7 @@ def test_a_model_that_workers_cannot_load_is_named() -> None:
 def test_vectors_of_another_shape_are_refused() -> None:
     def short(texts: Sequence[str], *, progress: bool = False) -> NDArray[np.float32]:
         vectors = WordEmbedder().embed(texts)
-        return vectors if list(texts) == list(PROBES) else vectors[:3]
+        return vectors if list(texts) == probe_texts() else vectors[:3]
 
     def change(embedder: WordEmbedder, number: int) -> None:
         embedder.embed = short  # type: ignore[method-assign]

@@ -14,9 +14,10 @@ from erase_core.evaluate.adapters import packing
 from erase_core.evaluate.adapters.adapted_model import AdaptedModel
 from erase_core.evaluate.measures.cost import measured
 from erase_core.examples.example import Example
+from erase_core.libraries import torch_threads
 from erase_core.llm import TransformersLLM
 from erase_core.llm.prompt import Prompt
-from fine_tuning import OPTIONS, TEMPLATE, adapted, examples, fill, one_thread, same
+from fine_tuning import OPTIONS, TEMPLATE, adapted, examples, fill, same
 from hypothesis import given
 from hypothesis import strategies as st
 from small_models import CONTEXT, make_model
@@ -27,7 +28,7 @@ EXAMPLES = examples(7)
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    with one_thread():
+    with torch_threads(1):
         yield
 
 

@@ -20,8 +20,9 @@ from erase_core.evaluate.running.adversaries import (
 from erase_core.evaluate.running.peer_tokens import reading
 from erase_core.evaluate.tasks.task import Task
 from erase_core.evaluate.tasks.world import World
+from erase_core.libraries import torch_threads
 from erase_core.llm import TransformersLLM
-from fine_tuning import OPTIONS, TEMPLATE, adapted, examples, one_thread
+from fine_tuning import OPTIONS, TEMPLATE, adapted, examples
 from small_stores import WordEmbedder
 
 PROMPTS = {entry.name: entry for entry in prompts.PEERS}
@@ -81,7 +82,7 @@ def test_shadow_worlds_find_what_was_memorised_until_it_is_forgotten(tools: Tool
     pool = CANARIES.task.pool
     half = World(CANARIES.task, tuple(int(example.id) for example in pool[:9]), 3)  # 3 canaries are in it, 3 are not
     members = list(CANARIES.inserted[:3])
-    with one_thread():
+    with torch_threads(1):
         found = attack_with_shadows(RETRAINED, tools, half, members)
         idle = attack_with_shadows(IDLE, tools, half, members, never=RETRAINED)
     assert found.name == "LiRA, 4 shadow worlds"

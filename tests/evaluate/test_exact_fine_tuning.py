@@ -23,7 +23,8 @@ from erase_core.evaluate.peers.retraining import FineTuned
 from erase_core.evaluate.peers.s3t import S3T, Orders, blocks
 from erase_core.evaluate.peers.sisa import SISA, retrained, slice_passes, voted
 from erase_core.evaluate.tasks.world import World
-from fine_tuning import OPTIONS, TEMPLATE, adapted, one_thread, same, task, tools, world
+from erase_core.libraries import torch_threads
+from fine_tuning import OPTIONS, TEMPLATE, adapted, same, task, tools, world
 from scipy.special import log_softmax
 
 SETTINGS = TrainingSettings(passes=1, batch=4)
@@ -34,7 +35,7 @@ MakeTools = Callable[[], Tools]
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    with one_thread():
+    with torch_threads(1):
         yield
 
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from erase_core.evaluate.report.audit_tables import share
 from erase_core.evaluate.report.figures import figure, of_correct, of_costs, rounded, shown
+from erase_core.evaluate.tasks.task import Scale
 from evaluation_page import BEGIN, END, with_results
 
 
 def test_an_accuracy_is_the_mean_of_all_answers_and_its_score_a_line_through_chance_and_one() -> None:
     correct = np.array([[1, 0, 1, 1], [1, 1, 1, 0]])
-    found, score = of_correct(correct), of_correct(correct, 0.25, 1.0, 100.0)
+    found, score = of_correct(correct), of_correct(correct, Scale(0.25))
     assert (found["value"], found["n"]) == (0.75, 8)
     assert score["value"] == pytest.approx(100 * (0.75 - 0.25) / 0.75)
     assert found["low"] is not None

@@ -15,7 +15,8 @@ from erase_core.evaluate.adapters.checkpoints import Checkpoints
 from erase_core.evaluate.adapters.seta import SeTa
 from erase_core.evaluate.adapters.training import Stage, TrainingSettings, answer_loss, train
 from erase_core.evaluate.measures.cost import measured
-from fine_tuning import TEMPLATE, adapted, examples, fill, one_thread, same, world
+from erase_core.libraries import torch_threads
+from fine_tuning import TEMPLATE, adapted, examples, fill, same, world
 
 EXAMPLES = examples(10)
 SHORT = TrainingSettings(passes=1, batch=4)
@@ -23,7 +24,7 @@ SHORT = TrainingSettings(passes=1, batch=4)
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    with one_thread():
+    with torch_threads(1):
         yield
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from erase_core.distributed.engines.choosing import engine_of
+from erase_core.distributed.engines.choosing import engine_of, missing_engine
 from erase_core.distributed.engines.protocol import Engine
-from erase_core.errors import EraseError, MissingPackageError, WorkerLostError, first_line
+from erase_core.errors import EraseError, WorkerLostError, first_line
 
 __all__ = ["connected"]
 
@@ -54,5 +54,5 @@ def _client(address: str) -> Any:
     try:
         from distributed import Client
     except ModuleNotFoundError:
-        raise MissingPackageError("distributed is not installed. Run `pip install 'erase-core[dask]'`.") from None
+        raise missing_engine("distributed", "dask") from None
     return Client(address.replace("dask://", "tcp://", 1), timeout=PATIENCE, set_as_default=False)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from erase_core.distributed.connecting import connected
 from erase_core.distributed.embedding_holder import PROCESS, EmbeddingHolder, Probed, probed
 from erase_core.distributed.engines.protocol import Engine, Lost, Place
-from erase_core.embedding.sentence import PROBES, Embedder
+from erase_core.embedding.sentence import Embedder, each_once, probe_texts
 from erase_core.errors import EmbedderError, EraseError, NotPicklableError, WorkerLostError, first_line
 from erase_core.progress import bar
 
@@ -73,14 +73,11 @@ class EngineEmbedder:
         NotPicklableError
             The embedder cannot be sent to a worker.
         """
-        unique = sorted(dict.fromkeys(texts), key=len)
+        unique, places = each_once(texts)
         with connected(self._engine) as engine, bar("Embedding", len(unique), shown=progress) as advance:
-            vectors = _Sharing(engine, self._embedder, unique, advance).run() if unique else self._none()
-        place = {text: at for at, text in enumerate(unique)}
-        return vectors[[place[text] for text in texts]]
-
-    def _none(self) -> NDArray[np.float32]:
-        return np.empty((0, self.dim), dtype=np.float32)
+            if not unique:
+                return np.empty((0, self.dim), dtype=np.float32)
+            return _Sharing(engine, self._embedder, unique, advance).run()[places]
 
 
 class _Sharing:
@@ -91,7 +88,8 @@ class _Sharing:
         self._waiting = deque(chunks_of(embedder, texts))
         self._vectors = np.empty((len(texts), embedder.dim), dtype=np.float32)
         self._model = _pickled(embedder)
-        self._here = probed(embedder, PROBES)
+        self._probes = probe_texts()
+        self._here = probed(embedder, self._probes)
         self._starting = Lock()  # an engine starts hosts from one thread at a time
         self._fresh: list[Place] = []
         self._errors: list[BaseException] = []
@@ -175,7 +173,7 @@ class _Sharing:
             there: Probed
             # First with the threads that are the worker's own.
             for threads in dict.fromkeys((place.threads, self._here.threads)):
-                there = self._ask(place, "probe", PROBES, threads)
+                there = self._ask(place, "probe", self._probes, threads)
                 if there.hashes == self._here.hashes:
                     return place
         except BaseException:

@@ -9,7 +9,6 @@ import platform
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from erase_core._core import __version__
 from erase_core.embedding.sentence import Embedder
 from erase_core.errors import EmbedderError, EraseError, first_line
+from erase_core.libraries import torch_threads, version_of
 
 __all__ = ["PROCESS", "EmbeddingHolder", "Probed", "probed"]
 
@@ -99,16 +99,11 @@ class EmbeddingHolder:
 
     @contextmanager
     def _fitting_threads(self) -> Iterator[None]:
-        torch = sys.modules.get("torch")
-        if torch is None or self._threads is None or self._is_caller:
+        if "torch" not in sys.modules or self._threads is None or self._is_caller:
             yield
             return
-        before = torch.get_num_threads()
-        torch.set_num_threads(self._threads)
-        try:
+        with torch_threads(self._threads):
             yield
-        finally:
-            torch.set_num_threads(before)
 
 
 def probed(embedder: Embedder, texts: Sequence[str]) -> Probed:
@@ -133,12 +128,5 @@ def probed(embedder: Embedder, texts: Sequence[str]) -> Probed:
     if (torch := sys.modules.get("torch")) is not None:
         threads = torch.get_num_threads()
         facts |= {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": str(threads)}
-        facts |= {name: found for name in PACKAGES if (found := _version(name))}
+        facts |= {name: found for name in PACKAGES if (found := version_of(name))}
     return Probed(hashes, threads, f"process {os.getpid()} on {platform.node()}", facts)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

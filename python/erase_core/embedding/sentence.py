@@ -26,7 +26,7 @@ from erase_core.pickling import Recipe, Shared, anywhere, make_again
 from erase_core.progress import bar
 from erase_core.tokenizing import renamed
 
-__all__ = ["PROBES", "Embedder", "SentenceEmbedder"]
+__all__ = ["Embedder", "SentenceEmbedder", "each_once", "probe_texts"]
 
 # Widths of batches in tokens. They are dense where texts are frequent, so that little is padded.
 WIDTHS = (8, 16, 20, 24, 28, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -38,17 +38,13 @@ TOKENISED_AT_ONCE = 256
 PROBE_WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "rain", "falls")
 # Lengths of probes in words: several for each width, and some beyond the largest width.
 PROBE_LENGTHS = (*range(1, 72, 3), *range(72, 540, 10))
-# Texts that show whether two processes give a text the same bits: some for each shape of a batch, and some whose words
-# and scripts tokenizers may treat differently.
-PROBES = (
-    *(" ".join(PROBE_WORDS[(i + n) % len(PROBE_WORDS)] for i in range(n)) for n in PROBE_LENGTHS),
-    *(
-        "Größe 42, 3½ m³ für 17 €?",
-        "東京は大雨です。",
-        "مرحبا بالعالم",
-        "e\u0301 é \u200babc",
-        "🙂🙃 <b>#1</b>\t[SEP]",
-    ),
+# Texts whose words and scripts tokenizers may treat differently.
+PROBE_SCRIPTS = (
+    "Größe 42, 3½ m³ für 17 €?",
+    "東京は大雨です。",
+    "مرحبا بالعالم",
+    "e\u0301 é \u200babc",
+    "🙂🙃 <b>#1</b>\t[SEP]",
 )
 
 
@@ -167,7 +163,7 @@ class SentenceEmbedder(Shared):
         self._lock = threading.Lock()
         try:
             with quiet():
-                full_dim = self._run([PROBE_WORDS[0]]).shape[1]
+                full_dim = self._run([_probe(1)]).shape[1]
                 self._widths = self._usable_widths()
                 self._shapes = self._exact_shapes()
         except Exception as error:  # a model for images, an unknown architecture, not enough memory
@@ -305,8 +301,7 @@ class SentenceEmbedder(Shared):
         self, texts: Sequence[str], batches: Callable[[list[str]], Iterable[_Batch]], progress: bool
     ) -> NDArray[np.float32]:
         """Return the vectors of texts. A function divides the different ones into batches."""
-        # Sorted by length, so that little is padded when tokens are counted.
-        unique = sorted(dict.fromkeys(texts), key=len)
+        unique, places = each_once(texts)
         vectors = np.empty((len(unique), self.dim), dtype=np.float32)
         # The tokenizer keeps the width of the current batch, so only one thread may use it at a time.
         with self._lock, quiet(), bar("Embedding", len(unique), shown=progress) as advance:
@@ -317,8 +312,7 @@ class SentenceEmbedder(Shared):
                     advance(len(members))
             finally:
                 self._forget_words()
-        place = {text: i for i, text in enumerate(unique)}
-        return vectors[[place[text] for text in texts]]
+        return vectors[places]
 
     def _batches(self, texts: list[str]) -> Iterator[_Batch]:
         """Yield batches of one shape."""
@@ -370,7 +364,7 @@ class SentenceEmbedder(Shared):
 
     def _usable_widths(self) -> list[int]:
         """Return the widths whose batches hold several rows, up to and including the model's longest input."""
-        mask = self._features([PROBES[len(PROBE_LENGTHS) - 1]]).get("attention_mask")
+        mask = self._features([_probe(max(PROBE_LENGTHS))]).get("attention_mask")
         if mask is None or mask.ndim != 2:
             return []
         widths = [width for width in WIDTHS if self._rows(width) > 1]
@@ -381,7 +375,7 @@ class SentenceEmbedder(Shared):
         """Return the shapes whose batches are exact on this device: all that were probed, or none."""
         if not self._widths:
             return frozenset()
-        probes = list(PROBES[: len(PROBE_LENGTHS)])
+        probes = [_probe(length) for length in PROBE_LENGTHS]
         groups = {shape: members for shape, members in self._groups(probes).items() if shape is not None}
         exact = all(self._is_exact(shape, [probes[i] for i in members]) for shape, members in groups.items())
         return frozenset(groups) if exact else frozenset()
@@ -400,6 +394,22 @@ class SentenceEmbedder(Shared):
         tokenizer = getattr(self._model, "tokenizer", None)
         words = getattr(getattr(tokenizer, "backend_tokenizer", tokenizer), "model", None)
         getattr(words, "_clear_cache", lambda: None)()
+
+
+def _probe(n_words: int) -> str:
+    return " ".join(PROBE_WORDS[(i + n_words) % len(PROBE_WORDS)] for i in range(n_words))
+
+
+def probe_texts() -> list[str]:
+    """Return texts that show whether two processes give a text the same bits: some for each shape of a batch."""
+    return [*map(_probe, PROBE_LENGTHS), *PROBE_SCRIPTS]
+
+
+def each_once(texts: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Return the different texts sorted by length, so that little is padded; and for each text its place among them."""
+    unique = sorted(dict.fromkeys(texts), key=len)
+    place = {text: i for i, text in enumerate(unique)}
+    return unique, [place[text] for text in texts]
 
 
 def _each_alone(texts: list[str]) -> Iterator[_Batch]:

@@ -1,12 +1,17 @@
 //! Python values taken apart.
 
-use erase_core::{IdRef, Ids, Matrix, Projection, Ratio};
+use erase_core::{CacheSize, IdRef, Ids, Matrix, Projection, Ratio, Resources, Threads};
 use numpy::{PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyList, PyString};
 
 use crate::errors::IdKindError;
+
+/// What a model may use of the machine.
+pub(crate) fn resources(n_threads: Option<usize>, cache_bytes: Option<usize>) -> Resources {
+    Resources { threads: Threads::new(n_threads), cache: CacheSize(cache_bytes) }
+}
 
 /// A C-contiguous array of rows in either precision.
 #[derive(FromPyObject)]

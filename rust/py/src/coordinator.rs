@@ -2,13 +2,13 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
-use erase_core::{Batch, CacheSize, Error, KeptRows, Params, Part, Resources, SharedParams, Threads};
+use erase_core::{Batch, Error, KeptRows, Params, Part, Resources, SharedParams};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
-use crate::arguments::{Id, ProjectionArgument, Rational, Rows};
+use crate::arguments::{Id, ProjectionArgument, Rational, Rows, resources};
 use crate::errors::to_python;
 use crate::guarded::Guarded;
 use crate::model::{Model, Recipe, ids_object, params_dict};
@@ -44,7 +44,7 @@ impl Coordinator {
         let (epsilon, gamma) = (epsilon.into(), gamma.into());
         let params = Params { n_clusters, epsilon, gamma, max_iter, panel, projection, max_norm, center, seed };
         let shared = params.check(n_features).and_then(SharedParams::new).map_err(|error| to_python(&error))?;
-        let resources = Resources { threads: Threads::new(n_threads), cache: CacheSize(cache_bytes) };
+        let resources = resources(n_threads, cache_bytes);
         Ok(Self { inner: Guarded::new(erase_core::Coordinator::new(shared, resources)) })
     }
 
@@ -217,7 +217,7 @@ impl Coordinator {
         n_threads: Option<usize>,
         cache_bytes: Option<usize>,
     ) -> PyResult<Model> {
-        let resources = Resources { threads: Threads::new(n_threads), cache: CacheSize(cache_bytes) };
+        let resources = resources(n_threads, cache_bytes);
         let model = self.inner.try_read(py, |model| model.gather(kept(model.shared(), &rows)?, resources))?;
         Ok(Model::new(model))
     }
@@ -230,7 +230,7 @@ impl Coordinator {
     /// A coordinator from its state.
     #[staticmethod]
     fn from_bytes(py: Python<'_>, data: &[u8], n_threads: Option<usize>, cache_bytes: Option<usize>) -> PyResult<Self> {
-        let resources = Resources { threads: Threads::new(n_threads), cache: CacheSize(cache_bytes) };
+        let resources = resources(n_threads, cache_bytes);
         let inner = py.detach(|| erase_core::Coordinator::from_bytes(data, resources));
         inner.map(|inner| Self { inner: Guarded::new(inner) }).map_err(|error| to_python(&error))
     }

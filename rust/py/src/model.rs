@@ -7,14 +7,14 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use erase_core::{Batch, CacheSize, Error, IdRef, Ids, Params, Resources, Threads, Update};
+use erase_core::{Batch, Error, IdRef, Ids, Params, Resources, Update};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::arguments::{Id, ProjectionArgument, Rational, Rows, id, ids};
+use crate::arguments::{Id, ProjectionArgument, Rational, Rows, id, ids, resources};
 use crate::errors::{IdKindError, to_python};
 use crate::guarded::Guarded;
 use crate::report::UpdateReport;
@@ -80,17 +80,15 @@ impl Model {
         let (epsilon, gamma) = (epsilon.into(), gamma.into());
         let params = Params { n_clusters, epsilon, gamma, max_iter, panel, projection, max_norm, center, seed };
         let params = params.check(x.width()).map_err(|error| to_python(&error))?;
-        let threads = Threads::new(n_threads);
-        let batch = Batch::quantise(&params, x.matrix()?, threads).map_err(|error| to_python(&error))?;
+        let resources = resources(n_threads, cache_bytes);
+        let batch = Batch::quantise(&params, x.matrix()?, resources.threads).map_err(|error| to_python(&error))?;
         let ids = match ids {
             Some(list) => crate::arguments::ids(list)?,
             None => Ids::Int((0_i64..).take(batch.len()).collect()),
         };
-        py.detach(|| {
-            erase_core::Model::fit_batch(params, ids, batch, Resources { threads, cache: CacheSize(cache_bytes) })
-        })
-        .map(Self::new)
-        .map_err(|error| to_python(&error))
+        py.detach(|| erase_core::Model::fit_batch(params, ids, batch, resources))
+            .map(Self::new)
+            .map_err(|error| to_python(&error))
     }
 
     /// Adds rows; integer ids from the largest present on where none are given.
@@ -302,7 +300,7 @@ impl Model {
     }
 
     fn decode(py: Python<'_>, bytes: &[u8], n_threads: Option<usize>, cache_bytes: Option<usize>) -> PyResult<Self> {
-        let resources = Resources { threads: Threads::new(n_threads), cache: CacheSize(cache_bytes) };
+        let resources = resources(n_threads, cache_bytes);
         py.detach(|| erase_core::Model::decode(bytes, resources)).map(Self::new).map_err(|error| to_python(&error))
     }
 }

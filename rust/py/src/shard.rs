@@ -2,12 +2,12 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
-use erase_core::{Batch, CacheSize, Error, Frame, Ids, KeptRows, Mark, Resources, SharedParams, Threads};
+use erase_core::{Batch, Error, Frame, Ids, KeptRows, Mark, SharedParams};
 use numpy::{IntoPyArray, PyArray1};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::arguments::{Id, Rows, ids};
+use crate::arguments::{Id, Rows, ids, resources};
 use crate::errors::to_python;
 use crate::guarded::Guarded;
 use crate::model::ids_object;
@@ -27,7 +27,7 @@ pub(crate) fn id_list(ids: &Ids) -> Vec<Id> {
 impl Shard {
     #[new]
     fn new(py: Python<'_>, parameters: &[u8], n_threads: Option<usize>, cache_bytes: Option<usize>) -> PyResult<Self> {
-        let resources = Resources { threads: Threads::new(n_threads), cache: CacheSize(cache_bytes) };
+        let resources = resources(n_threads, cache_bytes);
         let shared = py.detach(|| SharedParams::from_bytes(parameters)).map_err(|error| to_python(&error))?;
         Ok(Self { inner: Guarded::new(erase_core::Shard::new(shared, resources)) })
     }

@@ -9,7 +9,7 @@ from erase_core.distributed.engines.local import LocalEngine
 from erase_core.distributed.engines.protocol import Engine
 from erase_core.errors import MissingPackageError, ParameterError
 
-__all__ = ["engine_of"]
+__all__ = ["engine_of", "missing_engine"]
 
 
 def engine_of(given: Any) -> Engine:
@@ -32,7 +32,7 @@ def engine_of(given: Any) -> Engine:
         try:
             from erase_core.distributed.engines.ray import RayEngine
         except ModuleNotFoundError:
-            raise _missing("ray") from None
+            raise missing_engine("ray", "ray") from None
         return RayEngine(None if given == "ray" else given)
     # A client exists only if its package has been imported.
     if (distributed := sys.modules.get("distributed")) is not None and isinstance(given, distributed.Client):
@@ -42,5 +42,6 @@ def engine_of(given: Any) -> Engine:
     raise ParameterError(f"engine must be a dask Client, 'ray', 'ray://host:port' or 'local', got {given!r}")
 
 
-def _missing(name: str) -> MissingPackageError:
-    return MissingPackageError(f"{name} is not installed. Run `pip install 'erase-core[{name}]'`.")
+def missing_engine(package: str, extra: str) -> MissingPackageError:
+    """Return the error for an engine whose package is not installed."""
+    return MissingPackageError(f"{package} is not installed. Run `pip install 'erase-core[{extra}]'`.")

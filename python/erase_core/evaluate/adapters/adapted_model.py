@@ -1,7 +1,7 @@
 """A language model with a LoRA adapter: the differentiable side of it. How it is trained is `training`'s.
 
 One network is shared by all peers that fine-tune. What a peer has trained is a *state*, the adapter's weights, which is
-loaded before it is used. Questions are scored by `TransformersLLM.choose`, as without an adapter.
+loaded before it is used. Scores are those of `TransformersLLM.choose`, up to rounding.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class AdaptedModel:
     Parameters
     ----------
     llm : TransformersLLM
-        Its network gets the adapter, which is switched off except within `with model:`.
+        Its network gets the adapter, which is switched off except within `active`.
     rank, alpha : int, default=8, 16
 
     Raises

@@ -2,7 +2,7 @@
 
 Processor seconds depend on the machine and its load. Tokens do not, and carry over to larger models. They are counted
 in one place: `count_tokens_of` hooks a network, and from then on every run of it counts, by whoever it is called.
-`Tools` and `AdaptedModel` hook theirs, so no code around a network calls `count_tokens` for what that network reads.
+`Tools` and `AdaptedModel` hook theirs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-__all__ = ["Cost", "Meter", "add_cost", "count_tokens", "count_tokens_of", "measured"]
+__all__ = ["Cost", "Meter", "add_cost", "count_tokens_of", "measured"]
 
 PROCESS = Path("/proc/self")
 
@@ -101,13 +101,6 @@ def _resident(name: str) -> int:
     except OSError:
         return 0
     return next((1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{name}:")), 0)
-
-
-def count_tokens(*, forward: int = 0, backward: int = 0) -> None:
-    """Add tokens to the costs that are being measured."""
-    for meter in _meters.get():
-        meter.tokens_forward += forward
-        meter.tokens_backward += backward
 
 
 def count_tokens_of(network: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from erase_core.evaluate.adapters.adapted_model import State
 from erase_core.evaluate.adapters.seta import SeTa
@@ -20,9 +20,9 @@ def state_bytes(state: State) -> int:
     return sum(weight.numel() * weight.element_size() for weight in state.values())
 
 
-def examples_bytes(world: World) -> int:
-    """Return the size of the texts of a world's examples."""
-    return sum(len(each.input.encode()) + len(each.output.encode()) for each in world.examples)
+def examples_bytes(examples: Iterable[Example]) -> int:
+    """Return the size of the texts of examples."""
+    return sum(len(each.input.encode()) + len(each.output.encode()) for each in examples)
 
 
 class FineTuned:
@@ -62,7 +62,7 @@ class FineTuned:
 
     def kept_bytes(self) -> int:
         """Return the size of the adapter, and of the examples, which have to be kept for training again."""
-        return state_bytes(self.state) + examples_bytes(self.world)
+        return state_bytes(self.state) + examples_bytes(self.world.examples)
 
 
 PEERS = [

@@ -205,7 +205,7 @@ class S3T:
 
     def kept_bytes(self) -> int:
         """Return the size of all adapters, and of the examples, which have to be kept for training again."""
-        return sum(map(state_bytes, self.states.values())) + examples_bytes(self.world)
+        return sum(map(state_bytes, self.states.values())) + examples_bytes(self.world.examples)
 
 
 def _first_blocks(model: AdaptedModel, state: State, seed: int, kept: Sequence[tuple[int, ...]]) -> State:

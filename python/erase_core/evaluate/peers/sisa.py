@@ -177,7 +177,7 @@ class SISA:
     def kept_bytes(self) -> int:
         """Return the size of all adapters, and of the examples, which have to be kept for training again."""
         adapters = sum(state_bytes(state) for states in self.states.values() for state in states)
-        return adapters + examples_bytes(self.world)
+        return adapters + examples_bytes(self.world.examples)
 
 
 def _entry(name: str, n_shards: int, n_slices: int = 1, *, strike: bool = False, vote: Vote = "mean") -> Entry:

@@ -16,10 +16,9 @@ from erase_core.evaluate.report.forgetting_tables import attacks_of, distances_o
 from erase_core.evaluate.report.measured import Measured, same_bits
 from erase_core.evaluate.running.folder import Folder
 from erase_core.evaluate.running.plan import Record
+from erase_core.evaluate.tasks.task import Scale
 
 __all__ = ["report_of"]
-
-PARTS = ("forgotten", "retained", "test")
 
 
 def report_of(folder: Folder, entries: Sequence[Entry], lines: Callable[[Entry], int]) -> dict[str, Any]:
@@ -89,7 +88,7 @@ def _row(entry: Entry, cells: Measured) -> dict[str, Any] | None:
     if not cells.peer(entry.name):
         return None
     name = entry.name
-    low, high = cells.setting["scale"]
+    scale = Scale(*cells.setting["scale"])
 
     def cost(of: Callable[[Record], Sequence[Mapping[str, float]]], field: str = "processor_seconds") -> Figure | None:
         values = cells.costs(name, of, field)
@@ -97,7 +96,7 @@ def _row(entry: Entry, cells: Measured) -> dict[str, Any] | None:
 
     def largest(of: Callable[[Record], Sequence[Mapping[str, float]]]) -> Figure | None:
         values = cells.costs(name, of, "processor_seconds")
-        return figure(max(values), n=len(values)) if values else None
+        return largest_of(values) if values else None
 
     kept = [record["kept_bytes"] / 2**20 for record in cells.peer(name).values()]
     return {
@@ -105,8 +104,8 @@ def _row(entry: Entry, cells: Measured) -> dict[str, Any] | None:
         "kind": entry.kind,
         "exactness": entry.exactness,
         "accuracy": of_correct(cells.correct(name, "before", "test")),
-        "score": of_correct(cells.correct(name, "before", "test"), low, high, 100.0),
-        "score after": of_correct(cells.correct(name, "after", "test"), low, high, 100.0),
+        "score": of_correct(cells.correct(name, "before", "test"), scale),
+        "score after": of_correct(cells.correct(name, "after", "test"), scale),
         "accuracy after": of_correct(cells.correct(name, "after", "test")),
         **{
             f"accuracy of {part} {state}": of_correct(cells.correct(name, state, part))

@@ -9,6 +9,8 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import ArrayLike
 
+from erase_core.evaluate.tasks.task import Scale
+
 __all__ = ["Figure", "figure", "of_correct", "of_costs", "shown"]
 
 RESAMPLES = 2000
@@ -32,7 +34,7 @@ def figure(value: float, low: float | None = None, high: float | None = None, n:
     return Figure(value=float(value), low=bounds[0], high=bounds[1], n=n)
 
 
-def of_correct(correct: ArrayLike, low: float = 0.0, high: float = 1.0, most: float = 1.0) -> Figure:
+def of_correct(correct: ArrayLike, scale: Scale | None = None) -> Figure:
     """Return the share of right answers, or the score that it is.
 
     The interval resamples seeds and questions together, 2000 times.
@@ -41,12 +43,12 @@ def of_correct(correct: ArrayLike, low: float = 0.0, high: float = 1.0, most: fl
     ----------
     correct : array-like of shape (n_seeds, n_questions)
         1 for each right answer, 0 for each wrong one.
-    low, high : float, default=0, 1
-        The shares that count as 0 and as `most`.
-    most : float, default=1
-        100 gives BIG-bench's normalised score.
+    scale : Scale or None, default=None
+        For BIG-bench's normalised score. None: the share.
     """
-    right = most * (np.asarray(correct, dtype=np.float64) - low) / (high - low)
+    right = np.asarray(correct, dtype=np.float64)
+    if scale is not None:
+        right = scale.normalised(right)
     draws = np.random.default_rng(0)
     n_seeds, n_questions = right.shape
     seeds = draws.integers(n_seeds, size=(RESAMPLES, n_seeds))

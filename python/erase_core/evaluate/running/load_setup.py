@@ -12,12 +12,12 @@ from erase_core.evaluate.running.adversaries import hard_forget_set
 from erase_core.evaluate.running.measure_cell import CANDIDATES
 from erase_core.evaluate.running.plan import Sizes
 from erase_core.evaluate.running.setup import Setup
-from erase_core.evaluate.running.workers import single_thread
 from erase_core.evaluate.tasks.forget_sets import at_random, by_subject
 from erase_core.evaluate.tasks.loading import Limits, load_task
 from erase_core.evaluate.tasks.task import Task
 from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
+from erase_core.libraries import torch_threads
 
 __all__ = ["Choice", "Forget", "load_setup"]
 
@@ -84,7 +84,7 @@ def load_setup(choice: Choice, forgotten: tuple[int, ...] | None = None) -> Setu
     if ids:
         return setup
     n = max(CANDIDATES, 2 * choice.forget_size)
-    with single_thread():  # as in the processes that use its checkpoint, so that it is found again
+    with torch_threads(1):  # as in the processes that use its checkpoint, so that it is found again
         hard = hard_forget_set(setup.fitting_tools(), setup.world(0), choice.forget_size, n_candidates=n, n_random=0)
     return replace(setup, forgotten=tuple(hard["ids"]))
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from erase_core.errors import StoreLockedError
@@ -18,9 +17,10 @@ from erase_core.evaluate.peers.peer import Entry
 from erase_core.evaluate.running.folder import Folder
 from erase_core.evaluate.running.plan import Cell, Pace, Record, cells_of, entries_by_name, ready, seconds_of
 from erase_core.evaluate.running.setup import Setup
-from erase_core.evaluate.running.workers import Job, MakeSetup, Workers, measured_here, single_thread
+from erase_core.evaluate.running.workers import Job, MakeSetup, Workers, measured_here
 from erase_core.evaluate.tasks.task import Task
 from erase_core.fs.locks import exclusive
+from erase_core.libraries import torch_threads, version_of
 from erase_core.progress import bar
 
 __all__ = ["Run", "setting_of"]
@@ -59,7 +59,7 @@ def setting_of(setup: Setup, named: Mapping[str, str]) -> dict[str, Any]:
         "labels": {name: setup.task.labels(part).tolist() for name, part in setup.parts.items()},
         "sizes": sizes,
         "tuned": setup.sizes.tune,
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: version_of(name) or "none" for name in PACKAGES},
     }
 
 
@@ -67,13 +67,6 @@ def _digest(task: Task) -> str:
     """Return a hash of all texts of a task."""
     texts = [[(e.id, e.input, e.output) for e in part] for part in (task.pool, task.test)]
     return hashlib.sha256(repr((texts, task.options, task.template)).encode()).hexdigest()[:16]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "none"
 
 
 class Run:
@@ -156,7 +149,7 @@ class Run:
 
     def _here(self, missing: Sequence[Cell]) -> Iterator[tuple[Cell, Record]]:
         left = list(missing)
-        with single_thread():
+        with torch_threads(1):
             while left:
                 cell = _next(left, left, self.entries)
                 yield measured_here(Job(cell, self._base(cell)), self.entries, self.setup)
@@ -204,7 +197,7 @@ def calibrated(setup: Setup, trained: bool) -> Pace:
     from erase_core.llm.prompt import Prompt
 
     task = setup.task
-    with single_thread():
+    with torch_threads(1):
         prompts = [Prompt(task.template, (), question.input) for question in task.test[:3]]
         setup.llm.choose(prompts[0], task.options)
         start = time.process_time()

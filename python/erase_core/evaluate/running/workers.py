@@ -14,8 +14,9 @@ from erase_core.evaluate.peers.peer import Entry
 from erase_core.evaluate.running.measure_cell import measure
 from erase_core.evaluate.running.plan import Cell, Record
 from erase_core.evaluate.running.setup import Setup
+from erase_core.libraries import torch_threads
 
-__all__ = ["Job", "Workers", "single_thread"]
+__all__ = ["Job", "Workers"]
 
 MakeSetup = Callable[[], Setup]
 # Each library's own name for its number of threads.
@@ -113,7 +114,7 @@ def _work(pipe: Any, make_setup: MakeSetup, peers: tuple[str, ...]) -> None:
     from erase_core.evaluate.peers.catalogue import peers_named
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
-    with single_thread():
+    with torch_threads(1):
         try:
             entries = {entry.name: entry for entry in peers_named(peers)}
             setup = make_setup()
@@ -127,19 +128,6 @@ def _work(pipe: Any, make_setup: MakeSetup, peers: tuple[str, ...]) -> None:
                 pipe.send((cell, measure(cell, entries[cell.peer], setup, base)))
             except (EOFError, OSError):  # nobody waits for it any more
                 return
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Let torch use one thread within this context: last bits depend on the number, and so does processor time."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

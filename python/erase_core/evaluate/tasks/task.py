@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from erase_core.llm.prompt import Template
 __all__ = ["Scale", "Task", "TaskReport", "labels_of"]
 
 Scores = NDArray[np.float64]
+Raw = TypeVar("Raw", float, NDArray[np.float64])
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Scale:
     high: float = 1.0
     source: Literal["file", "chance"] = "chance"
 
-    def normalised(self, raw: float) -> float:
+    def normalised(self, raw: Raw) -> Raw:
         """Return 100 (raw - low) / (high - low). It is below 0 for a raw score below `low`."""
         return 100 * (raw - self.low) / (self.high - self.low)
 

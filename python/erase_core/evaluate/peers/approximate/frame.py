@@ -146,7 +146,7 @@ class Unlearner:
 
     def kept_bytes(self) -> int:
         """Return the size of the adapter, of what the rule keeps, and of the examples, which later requests use."""
-        return examples_bytes(self._world) + sum(map(state_bytes, (self._state, self._weights, self._kept)))
+        return examples_bytes(self._world.examples) + sum(map(state_bytes, (self._state, self._weights, self._kept)))
 
     @contextmanager
     def loaded(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from erase_core.evaluate.adapters.training import TrainingSettings
 from erase_core.evaluate.peers.approximate.do_nothing import DoNothing
 from erase_core.evaluate.peers.approximate.frame import Unlearner
 from erase_core.evaluate.peers.peer import Entry, Exactness, Tools
+from erase_core.evaluate.peers.retraining import examples_bytes
 from erase_core.evaluate.tasks.task import Scores
 from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
@@ -100,8 +101,7 @@ class Guard(Unlearner):
 
     def kept_bytes(self) -> int:
         """Return the size of what is kept, the hidden examples and their vectors among it."""
-        texts = sum(len(each.input.encode()) + len(each.output.encode()) for each in self._hidden)
-        return super().kept_bytes() + texts + self._vectors.nbytes
+        return super().kept_bytes() + examples_bytes(self._hidden) + self._vectors.nbytes
 
     def forbidden(self, question: str) -> set[Phrase]:
         """Return the phrases that must not be in the answer of a question."""
