@@ -106,6 +106,25 @@ def test_a_worker_that_dies_between_updates_is_replaced(files: list[Path]) -> No
     assert model.gather().digest() == model.digest()
 
 
+def test_a_holder_is_started_again_if_the_engine_chose_a_worker_that_is_gone(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may not know yet that the worker died."""
+    model, engine = fitted(files)
+    start, gone = engine.start, [Place("gone", None)]
+
+    def started(count: int) -> list[Place]:
+        if gone:
+            raise Lost(gone.pop())
+        return start(count)
+
+    monkeypatch.setattr(engine, "start", started)
+    engine.stop(model._clustering._shards.records[0].place)
+    model.remove(8)
+    assert gone == []
+    assert model.digest() == digest_of(some({*range(120)} - {8}))
+
+
 def test_a_row_that_was_removed_and_came_again_is_read_from_its_new_part(files: list[Path], tmp_path: Path) -> None:
     model, engine = fitted(files)
     model.remove([5, 70])

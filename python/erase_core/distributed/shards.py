@@ -390,18 +390,17 @@ class Shards:
                 "cannot be read again. Call restore(parts) with the same arrays."
             )
         for _ in range(TRIES):
+            place = None
             try:
+                # An engine may not know yet that a worker is gone, and start the holder there.
                 place = self.engine.start(1)[0]
-            except Lost as error:
-                raise _no_worker(error) from None
-            try:
                 self._fill(place, record, given)
-            except Lost as error:
-                self.engine.stop(place)
+            except BaseException as error:
+                if place is not None:
+                    self.engine.stop(place)
+                if not isinstance(error, Lost):
+                    raise
                 lost = error
-            except BaseException:
-                self.engine.stop(place)
-                raise
             else:
                 self.engine.stop(record.place)
                 record.place = place
