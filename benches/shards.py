@@ -1,9 +1,10 @@
 """What rows on other processes cost: two workers on dask and on Ray beside one process of two threads, in the same run.
 
-For each engine: a fit with its digest, beside that of one process; a removal off the panel, beside an empty round trip
-of the engine, taken in turns; the bytes that it sends and receives, at several numbers of rows.
+For each engine and number of rows: a fit with its digest, beside that of one process, with and without the time in which
+the engine starts two empty hosts; a removal off the panel, beside an empty round trip of the engine, taken in turns; the
+bytes that it sends and receives.
 
-    make distributed                 1e4, 1e5 and 1e6 rows for the bytes
+    make distributed                 1e4, 1e5 and 1e6 rows
     make distributed LARGE=1         and 10 000 000 x 384 rows, by parts on the disk (7.7 GB, which are deleted)
 """
 
@@ -95,21 +96,40 @@ def in_one_process(files: list[Path], digests: set[str]) -> tuple[float, float, 
     return read + fitted, fitted, read + fitted + seconds(lambda: digests.add(model.digest()))
 
 
+def start_of_hosts(model: DistributedQKMeans) -> float:
+    """The time until two hosts without rows answer: what a fit waits for before it begins."""
+    hosts = model._connected()
+    start = time.perf_counter()
+    places = hosts.start(2)
+    hosts.gather([hosts.call(place, "ping") for place in places])
+    taken = time.perf_counter() - start
+    for place in places:
+        hosts.stop(place)
+    return taken
+
+
 def fits(engine: Any, files: list[Path], repeats: int) -> None:
     """A fit with its digest here and on two workers, in turns. The workers always read the files."""
     here: list[tuple[float, float, float]] = []
     there: list[tuple[float, float, float]] = []
+    starts: list[float] = []
     digests: set[str] = set()
     with DistributedQKMeans(**SETTINGS, engine=engine, n_shards=2, n_threads=1) as model:
         for _ in range(repeats):
             here.append(in_one_process(files, digests))
+            starts.append(start_of_hosts(model))
             fitted = seconds(lambda: model.fit(files))
             hashed = seconds(lambda: digests.add(model.digest()))
             there.append((fitted, fitted, fitted + hashed))
+        print(f"  {model.n_rows_:>9} rows: two hosts start in {statistics.median(starts):.2f} s")
     assert len(digests) == 1, "the bits differ"
     for at, what in enumerate(("a fit", "a fit beside one of rows in memory", "a fit and its digest")):
         one, two = (statistics.median(each[at] for each in times) for times in (here, there))
-        print(f"  {what}: one process {one:.2f} s, two workers {two:.2f} s, ratio {two / one:.2f} (bar {BARS['fit']})")
+        started = statistics.median(each[at] - start for each, start in zip(there, starts, strict=True))
+        print(
+            f"            {what}: one process {one:.2f} s, two workers {two:.2f} s, ratio {two / one:.2f}; without the "
+            f"start of hosts {started / one:.2f} (bar {BARS['fit']})"
+        )
 
 
 def removals(engine: Any, files: list[Path], count: int) -> None:
@@ -129,15 +149,14 @@ def removals(engine: Any, files: list[Path], count: int) -> None:
             times.append(seconds(lambda id_=id_: model.remove(id_)))  # type: ignore[misc]
             bytes_.append(model.traffic.sent + model.traffic.received - before)
         print(
-            f"  {model.n_rows_ + count:>9} rows: a round trip {median_ms(trips):.2f} ms, a removal off the panel "
+            f"            a round trip {median_ms(trips):.2f} ms, a removal off the panel "
             f"{median_ms(times):.2f} ms, {median_ms(times) - median_ms(trips):+.2f} ms "
             f"(bar +{BARS['removal above a round trip, ms']}); {statistics.median(bytes_):.0f} bytes"
         )
 
 
-def large(engine: Any, folder: Path, n_rows: int) -> None:
+def large(engine: Any, files: list[Path], n_rows: int) -> None:
     """Rows that are read from the disk by parts."""
-    files = write_parts(folder / "large", n_rows, max(2, n_rows // 250_000), np.float16)
     with DistributedQKMeans(**SETTINGS, engine=engine, n_shards=2, n_threads=1) as model:
         fitted = seconds(lambda: model.fit(files))
         hashed = seconds(lambda: model.digest())
@@ -161,7 +180,6 @@ def in_use() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=[*ENGINES])
-    parser.add_argument("--rows", type=int, default=100_000, help="rows of the fit that is compared")
     parser.add_argument("--sizes", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--removals", type=int, default=200)
@@ -169,14 +187,17 @@ def main() -> None:
     given = parser.parse_args()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
+        if given.large:
+            many = write_parts(Path(folder) / "large", given.large, max(2, given.large // 250_000), np.float16)
         for name in given.engines:
             with ENGINES[name]() as engine:
                 print(name)
-                fits(engine, write_parts(Path(folder) / "fit", given.rows), given.repeats)
                 for size in given.sizes:
-                    removals(engine, write_parts(Path(folder) / "parts", size), given.removals)
+                    files = write_parts(Path(folder) / "parts", size)
+                    fits(engine, files, given.repeats)
+                    removals(engine, files, given.removals)
                 if given.large:
-                    large(engine, Path(folder), given.large)
+                    large(engine, many, given.large)
 
 
 if __name__ == "__main__":
