@@ -1,8 +1,8 @@
 """What rows on other processes cost: two workers on dask and on Ray beside one process of two threads, in the same run.
 
-For each engine and number of rows: a fit with its digest, beside that of one process, with and without the time in which
-the engine starts two empty hosts; a removal off the panel, beside an empty round trip of the engine, taken in turns; the
-bytes that it sends and receives.
+For each engine and number of rows: a fit with its digest, beside that of one process, with and without the start of
+two empty hosts; a removal off the panel, beside an empty round trip of the engine, taken in turns; the bytes that it
+sends and receives.
 
     make distributed                 1e4, 1e5 and 1e6 rows
     make distributed LARGE=1         and 10 000 000 x 384 rows, by parts on the disk (7.7 GB, which are deleted)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -19,18 +18,18 @@ from erase_core.evaluate.attacks.linear_probe import hidden_states, probe_accura
 from erase_core.evaluate.attacks.log_probabilities import AdaptedTokens, Part, PromptedTokens, TokenLogProbs
 from erase_core.evaluate.attacks.membership import (
     ATTACKS,
-    attack_membership,
+    AttackResult,
+    compare_areas,
     lira,
     loss,
     min_k,
     min_k_plus,
-    reference_scores,
     shadow_members,
     zlib_ratio,
 )
-from erase_core.evaluate.attacks.probes import PARAPHRASES, PROBES, probe, reworded
+from erase_core.evaluate.attacks.probes import PARAPHRASES, PROBES, reworded
 from erase_core.evaluate.measures.cost import measured
-from erase_core.evaluate.tasks.task import Scores, Task
+from erase_core.evaluate.tasks.task import Task
 from erase_core.examples.example import Example
 from erase_core.llm import TransformersLLM
 from erase_core.llm.prompt import Prompt, Template
@@ -61,10 +60,6 @@ def test_formulas_of_the_attacks() -> None:
     assert min_k(tokens, 0.1) == -4.0
     # (lp - mu) / sigma: 1, -1, 2, 0
     assert min_k_plus(tokens, 0.5) == -0.5
-
-
-def test_reference_attack_subtracts_what_others_know() -> None:
-    assert reference_scores([1.0, 2.0], [[0.0, 2.0], [1.0, 4.0]]).tolist() == [0.5, -1.0]
 
 
 def test_lira_is_the_log_ratio_of_two_normal_densities() -> None:
@@ -163,6 +158,7 @@ def model(folders: object) -> AdaptedModel:
 
 CANARIES = with_canaries(Task("none", (), (), OPTIONS, TEMPLATE), 24, seed=1, n_words=2)
 INSERTED = CANARIES.task.examples(CANARIES.inserted)
+OUTPUTS = [example.output for example in (*INSERTED, *CANARIES.held_out)]
 
 
 @pytest.fixture(scope="module")
@@ -174,12 +170,23 @@ def memory(model: AdaptedModel) -> tuple[AdaptedTokens, AdaptedTokens]:
     return AdaptedTokens(model, model.state(), TEMPLATE), AdaptedTokens(model, blank, TEMPLATE)
 
 
+def attacked(learned: AdaptedTokens, blank: AdaptedTokens) -> list[AttackResult]:
+    """All attacks on a model that has learned the inserted canaries, and forgets them by becoming the blank one."""
+    asked = [*INSERTED, *CANARIES.held_out]
+    is_member = [True] * len(INSERTED) + [False] * len(CANARIES.held_out)
+    had, lacks = (world.token_logprobs(asked) for world in (learned, blank))
+    results = []
+    for name, attack in ATTACKS.items():
+        before, never = ([attack(*each) for each in zip(seen, OUTPUTS, strict=True)] for seen in (had, lacks))
+        results.append(compare_areas(name, before, never, never, is_member))
+    return results
+
+
 def test_attacks_find_what_was_memorised_and_nothing_in_a_model_that_never_saw_it(
     memory: tuple[AdaptedTokens, AdaptedTokens],
 ) -> None:
     learned, blank = memory
-    results = attack_membership(learned, blank, blank, INSERTED, CANARIES.held_out)
-    assert [result.name for result in results] == list(ATTACKS)
+    results = attacked(learned, blank)
     for result in results:
         assert 0.5 in result.target, result
         assert result.before.low > 0.5, result
@@ -259,25 +266,6 @@ def test_a_question_in_other_words_keeps_its_words_and_answer(wording: str) -> N
     assert len(asked.input) - asked.input.count(example.input) * len(example.input) == len(
         wording.replace("{input}", "").replace("{options}", ", ".join(OPTIONS))
     )
-
-
-def test_probe_counts_right_answers_of_each_world() -> None:
-    examples = TASK.pool[:6]
-
-    def knows_wording(questions: Sequence[Example]) -> Scores:
-        """Right on questions as they were, and else "yes"."""
-        known = {example.input: example.output for example in examples}
-        return np.array([[float(known.get(each.input, "yes") == option) for option in OPTIONS] for each in questions])
-
-    def always_no(questions: Sequence[Example]) -> Scores:
-        return np.array([[0.0, 1.0, 0.0]] * len(questions))
-
-    rows = probe({"before": knows_wording, "after": always_no, "never": always_no}, examples, OPTIONS)
-    assert [row.name for row in rows] == ["as it was", *PARAPHRASES]
-    assert rows[0].before == 1
-    for row in rows:
-        assert row.after == row.never == 2 / 6
-    assert all(row.before == 2 / 6 for row in rows[1:])
 
 
 def test_linear_probe_finds_a_direction_and_nothing_in_noise() -> None:

@@ -265,6 +265,15 @@ def test_a_number_that_is_not_in_the_json_is_found() -> None:
     assert in_tables("| erase | 0.123 (0.1 to 2e-05); n=4 |") == ["0.123", "0.1", "2e-05", "4"]
 
 
+def test_near_twins_are_on_the_page(made: Folder) -> None:
+    found = report(made)
+    assert "| near twins | none |" in page_of(found)
+    found["run"]["near twins"] = {"examples": 7, "groups": 3, "largest group": 4, "questions left out": 2}
+    page = page_of(found)
+    assert "| near twins | 7 examples in 3 groups, the largest of 4. Each" in page
+    assert "2 test questions with a twin in the pool were left out" in page
+
+
 def test_the_report_is_a_function_of_the_files(made: Folder) -> None:
     before = [(made.path / name).read_bytes() for name in ("evaluation.json", "evaluation.md")]
     write_report(made, PEERS, lambda entry: 7)

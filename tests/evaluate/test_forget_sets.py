@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from erase_core.errors import ParameterError
-from erase_core.evaluate.tasks.forget_sets import at_random, by_subject, sizes_of
+from erase_core.evaluate.tasks.forget_sets import at_random, by_subject
 from erase_core.evaluate.tasks.task import Task
 from erase_core.evaluate.tasks.world import World
 from erase_core.examples.example import Example
@@ -59,9 +59,3 @@ def test_what_cannot_be_drawn_is_refused() -> None:
     for n in (0, 10):
         with pytest.raises(ParameterError, match="n must be"):
             at_random(world(10), n, 0)
-    with pytest.raises(ParameterError, match="shares"):
-        sizes_of(world(10), (1.0,))
-
-
-def test_sizes_are_one_and_shares() -> None:
-    assert sizes_of(world(200), (0.1, 0.5, 0.001)) == [1, 20, 100]

@@ -13,26 +13,23 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from erase_core.evaluate.attacks.areas import Interval, area, area_difference
-from erase_core.evaluate.attacks.log_probabilities import Part, ReadsTokens, TokenLogProbs
-from erase_core.examples.example import Example
+from erase_core.evaluate.attacks.log_probabilities import TokenLogProbs
 
 __all__ = [
     "ATTACKS",
     "AttackResult",
-    "attack_membership",
     "compare_areas",
     "lira",
     "loss",
     "min_k",
     "min_k_plus",
-    "reference_scores",
     "shadow_members",
     "zlib_ratio",
 ]
@@ -86,20 +83,6 @@ ATTACKS: dict[str, Callable[[TokenLogProbs, str], float]] = {
     "Min-K": lambda tokens, _: min_k(tokens),
     "Min-K++": lambda tokens, _: min_k_plus(tokens),
 }
-
-
-def reference_scores(statistic: ArrayLike, without: ArrayLike) -> Floats:
-    """Return how far a statistic is above its mean over models that never had the examples.
-
-    Parameters
-    ----------
-    statistic : array-like of shape (n,)
-        Of the attacked model; such as the mean log-probability or the margin of each example.
-    without : array-like of shape (n_models, n)
-        Of the shadow models.
-    """
-    ours, theirs = np.asarray(statistic, dtype=np.float64), np.asarray(without, dtype=np.float64)
-    return np.asarray(ours - theirs.mean(axis=0))
 
 
 def lira(statistic: ArrayLike, shadows: ArrayLike, is_in: ArrayLike) -> Floats:
@@ -196,39 +179,3 @@ def compare_areas(
     """Return the result of an attack from its scores in the three worlds, each of shape (n,)."""
     in_worlds = [area(scores, is_member) for scores in (before, after, never)]
     return AttackResult(name, in_worlds[0], in_worlds[1], in_worlds[2], area_difference(after, never, is_member))
-
-
-def attack_membership(
-    before: ReadsTokens,
-    after: ReadsTokens,
-    never: ReadsTokens,
-    forgotten: Sequence[Example],
-    others: Sequence[Example],
-    *,
-    part: Part = "answer",
-    attacks: Mapping[str, Callable[[TokenLogProbs, str], float]] = ATTACKS,
-) -> list[AttackResult]:
-    """Run the attacks that need no other model.
-
-    Parameters
-    ----------
-    before, after, never : ReadsTokens
-        The peer with the examples, after it forgot them, and one of a world that never had them.
-    forgotten : sequence of Example
-        The members.
-    others : sequence of Example
-        Examples that are in no world, of the same distribution, drawn as the members were.
-    part : {"answer", "text"}, default="answer"
-        The tokens that count.
-    attacks : mapping of str to callable
-        By default `ATTACKS`.
-    """
-    examples = [*forgotten, *others]
-    is_member = [True] * len(forgotten) + [False] * len(others)
-    texts = [example.output if part == "answer" else f"{example.input} {example.output}" for example in examples]
-    seen = [world.token_logprobs(examples, part) for world in (before, after, never)]
-    results = []
-    for name, attack in attacks.items():
-        had, forgot, lacks = ([attack(*each) for each in zip(world, texts, strict=True)] for world in seen)
-        results.append(compare_areas(name, had, forgot, lacks, is_member))
-    return results

@@ -9,18 +9,12 @@ used: all templates are our own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
 
-import numpy as np
-
-from erase_core.evaluate.tasks.task import Scores, labels_of
 from erase_core.examples.example import Example
 
-__all__ = ["PARAPHRASES", "PROBES", "AnswerQuestions", "ProbeRow", "probe", "reworded"]
-
-AnswerQuestions = Callable[[Sequence[Example]], Scores]
+__all__ = ["PARAPHRASES", "PROBES", "reworded"]
 
 # {input} is the question, {options} its options.
 PARAPHRASES: dict[str, str] = {
@@ -59,54 +53,3 @@ def reworded(examples: Sequence[Example], wording: str, options: Sequence[str]) 
         return example.input.join(parts)
 
     return [replace(example, input=text(example)) for example in examples]
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeRow:
-    """Shares of right answers to forgotten questions in one wording.
-
-    Parameters
-    ----------
-    name : str
-        "as it was", or that of the wording.
-    before, after, never : float
-        Of the peer with the examples, after it forgot them, and in a world that never had them.
-    """
-
-    name: str
-    before: float
-    after: float
-    never: float
-
-
-def probe(
-    worlds: Mapping[Literal["before", "after", "never"], AnswerQuestions],
-    examples: Sequence[Example],
-    options: Sequence[str],
-    wordings: Mapping[str, str] = PARAPHRASES,
-) -> list[ProbeRow]:
-    """Ask about forgotten examples as they were, and in other words.
-
-    Parameters
-    ----------
-    worlds : mapping of str to callable
-        For "before", "after" and "never", what returns the scores of questions, such as `Peer.scores`.
-    examples : sequence of Example
-        One or more.
-    options : sequence of str
-        In the order of the scores' columns.
-    wordings : mapping of str to str
-        By default `PARAPHRASES`; or `PROBES`.
-
-    Returns
-    -------
-    list of ProbeRow
-        The first has the questions as they were.
-    """
-    labels = labels_of(examples, options)
-    rows = []
-    for name, wording in {"as it was": "{input}", **wordings}.items():
-        asked = reworded(examples, wording, options)
-        shares = {world: float(np.mean(scores(asked).argmax(axis=1) == labels)) for world, scores in worlds.items()}
-        rows.append(ProbeRow(name, shares["before"], shares["after"], shares["never"]))
-    return rows

@@ -18,7 +18,7 @@ from erase_core.evaluate.running.folder import Folder
 from erase_core.evaluate.running.plan import Cell, Pace, Record, cells_of, entries_by_name, ready, seconds_of
 from erase_core.evaluate.running.setup import Setup
 from erase_core.evaluate.running.workers import Job, MakeSetup, Workers, measured_here
-from erase_core.evaluate.tasks.task import Task
+from erase_core.evaluate.tasks.task import Task, TaskReport
 from erase_core.fs.locks import exclusive
 from erase_core.libraries import torch_threads, version_of
 from erase_core.progress import bar
@@ -55,11 +55,21 @@ def setting_of(setup: Setup, named: Mapping[str, str]) -> dict[str, Any]:
         "test": len(setup.task.test),
         "forget set": list(setup.forgotten),
         "options": len(setup.task.options),
+        "near twins": _near_twins(setup.task.report or TaskReport(0)),
         "scale": [setup.task.scale.low, setup.task.scale.high],
         "labels": {name: setup.task.labels(part).tolist() for name, part in setup.parts.items()},
         "sizes": sizes,
         "tuned": setup.sizes.tune,
         "versions": {name: version_of(name) or "none" for name in PACKAGES},
+    }
+
+
+def _near_twins(report: TaskReport) -> dict[str, int]:
+    return {
+        "examples": report.n_twins,
+        "groups": report.n_groups,
+        "largest group": report.largest_group,
+        "questions left out": report.n_left_out,
     }
 
 

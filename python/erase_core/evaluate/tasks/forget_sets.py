@@ -7,14 +7,14 @@ are chosen to be hard are left to `attacks.worst_forget_sets`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TypeVar
 
 from erase_core import checks
 from erase_core.errors import ParameterError
 from erase_core.evaluate.tasks.world import World
 
-__all__ = ["at_random", "by_subject", "sizes_of"]
+__all__ = ["at_random", "by_subject"]
 
 T = TypeVar("T", int, str)
 
@@ -66,15 +66,6 @@ def by_subject(world: World, n: int, seed: int) -> tuple[int, ...]:
     if len(ids) == len(world.ids):
         raise ParameterError(f"n must leave examples, got {n}, which takes all {len(ids)} of {world.task.name}")
     return ids
-
-
-def sizes_of(world: World, shares: Sequence[float] = (0.1,)) -> list[int]:
-    """Return the sizes of forget sets, ascending: 1, and shares of a world, rounded, each at least 1."""
-    n = len(world.ids)
-    wrong = [share for share in shares if not 0 < share < 1]
-    if wrong:
-        raise ParameterError(f"shares must be above 0 and below 1, got {wrong[0]!r}")
-    return sorted({1, *(min(max(1, round(share * n)), n - 1) for share in shares)})
 
 
 def _drawn(values: Iterable[T], n: int, seed: int, purpose: str) -> list[T]:
