@@ -72,7 +72,7 @@ def read_parquet():
         pass
 
 def engine(name):
-    from erase_core.distributed.connecting import connected
+    from erase_core.distributed.engines.choosing import connected
     try:
         with connected(name):
             pass

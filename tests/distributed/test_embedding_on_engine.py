@@ -23,9 +23,9 @@ import numpy as np
 import pytest
 from command_line import check_refused, erase, json_of, shell
 from engine_embedding import TEXTS, Deadly, check_a_death, store_of
-from erase_core.distributed import connecting
 from erase_core.distributed.embedding import AT_ONCE, EngineEmbedder, chunks_of
 from erase_core.distributed.embedding_holder import EmbeddingHolder
+from erase_core.distributed.engines import choosing
 from erase_core.distributed.engines.local import LocalEngine
 from erase_core.distributed.engines.protocol import Lost, Place
 from erase_core.embedding.sentence import SentenceEmbedder, probe_texts
@@ -228,7 +228,7 @@ def test_a_cluster_that_cannot_be_reached_is_one_clear_error(monkeypatch: pytest
     def refuse(given: object) -> None:
         raise Exception("timed out\nduring startup")
 
-    monkeypatch.setattr(connecting, "engine_of", refuse)
+    monkeypatch.setattr(choosing, "_ray", refuse)
     with pytest.raises(WorkerLostError, match=r"^cannot connect to ray \(timed out\)\. Check the address"):
         EngineEmbedder(WordEmbedder(), "ray").embed(TEXTS)
 

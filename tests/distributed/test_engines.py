@@ -86,7 +86,24 @@ def test_dask_collections_are_computed_where_the_shards_are(client: Any) -> None
         assert model.digest() == left(up_to=150)
 
 
+def test_an_address_of_dask_is_connected_to_and_disconnected(client: Any) -> None:
+    address = client.cluster.scheduler_address
+    if not address.startswith("tcp://"):
+        pytest.skip("its scheduler is in this process")
+    before = clients_of(client)
+    with DistributedQKMeans(**SETTINGS, engine=address.replace("tcp://", "dask://")) as model:
+        model.fit([X[:60], X[60:100]])
+        assert model.digest() == left(up_to=100)
+        assert clients_of(client) == before + 1
+    assert clients_of(client) == before
+
+
+def clients_of(client: Any) -> int:
+    """How many clients the scheduler has."""
+    return int(client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.clients)))
+
+
 @pytest.mark.parametrize("given", ["rays", None, 3, "dask"])
 def test_other_engines_are_refused(given: Any) -> None:
-    with pytest.raises(ParameterError, match="engine must be a dask Client, 'ray'"):
+    with pytest.raises(ParameterError, match="engine must be a dask Client, 'dask://host:port', 'ray'"):
         DistributedQKMeans(**SETTINGS, engine=given).fit([X])

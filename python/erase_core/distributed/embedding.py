@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core.distributed.connecting import connected
 from erase_core.distributed.embedding_holder import PROCESS, EmbeddingHolder, Probed, probed
+from erase_core.distributed.engines.choosing import connected
 from erase_core.distributed.engines.protocol import Engine, Lost, Place
 from erase_core.embedding.sentence import Embedder, each_once, probe_texts
 from erase_core.errors import EmbedderError, EraseError, NotPicklableError, WorkerLostError, first_line

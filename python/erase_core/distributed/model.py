@@ -50,10 +50,10 @@ class DistributedQKMeans:
         As for `QKMeans`.
     panel : "auto" or int, default="auto"
         As for `QKMeans`, but not None: all rows would have to be in this process.
-    engine : distributed.Client, "ray", "ray://host:port" or "local"
-        Where the rows are held. A dask client stays open when the model is closed. ``"ray"`` is the cluster that this
-        process is connected to, or else the one that `ray.init` finds or starts. ``"local"``: two shards in this
-        process, to try things.
+    engine : distributed.Client, "dask://host:port", "ray", "ray://host:port" or "local"
+        Where the rows are held. A dask client stays open when the model is closed; an address is connected to, and
+        disconnected then. ``"ray"`` is the cluster that this process is connected to, or else the one that `ray.init`
+        finds or starts. ``"local"``: two shards in this process, to try things.
     n_shards : int or None, default=None
         Number of shards. None: one for each dask worker, or for each node of a Ray cluster.
     n_threads : int or None, default=None

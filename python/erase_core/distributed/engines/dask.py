@@ -36,14 +36,16 @@ class DaskEngine(Engine):
     Parameters
     ----------
     client : distributed.Client
-        Stays open when this engine is closed.
+    is_own : bool, default=False
+        Whether the client is closed with this engine.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, is_own: bool = False) -> None:
         super().__init__()
         if client.asynchronous:
             raise ParameterError("engine must be a synchronous dask Client, got one with asynchronous=True")
         self._client = client
+        self._is_own = is_own
         # The actors live as long as their futures do.
         self._actors: dict[str, Any] = {}
         self._hosts: Counter[str] = Counter()
@@ -118,6 +120,8 @@ class DaskEngine(Engine):
             actor.release()
         self._actors.clear()
         self._hosts.clear()
+        if self._is_own:
+            self._client.close()
 
     def _send(self, place: Place, request: bytes) -> Future[Any]:
         if self._client.status not in {"running", "connecting"}:
