@@ -1,5 +1,5 @@
-"""The suite notices a broken certificate: each mutation of the core makes its contract tests or golden vectors fail.
-
+"""The suite notices a broken certificate: each mutation of the core makes its contract tests, those of shards or its
+golden vectors fail.
 Each mutation is a text that occurs once in a source file, and what it is replaced by.
 """
 
@@ -307,6 +307,68 @@ MUTATIONS = {
         "Ordering::Greater => false",
     ),
     "a far row listed as the next": ("core", "exemplar.rs", "place < list.len() || complete", "true"),
+    "the rows of one part alone are counted": (
+        "core",
+        "part.rs",
+        "rows: self.rows.checked_add(other.rows).ok_or_else(too_many)?,",
+        "rows: self.rows.max(other.rows),",
+    ),
+    "the scale of one part alone": (
+        "core",
+        "part.rs",
+        "exponent: self.exponent.max(other.exponent),",
+        "exponent: self.exponent,",
+    ),
+    "the hash of one part alone": (
+        "core",
+        "part.rs",
+        ".map(|(sum, other)| sum.merge(&other))",
+        ".map(|(sum, _)| sum)",
+    ),
+    "the loss of one part alone": (
+        "core",
+        "part.rs",
+        "loss: self.loss.checked_add(other.loss).ok_or_else(too_many)?,",
+        "loss: self.loss.max(other.loss),",
+    ),
+    "nearest rows of parts in any order": ("core", "part.rs", "list.sort_unstable();", ""),
+    "parts of two frames merge": (
+        "core",
+        "part.rs",
+        "(Assigned::To(own), Assigned::To(others)) if own.frame == others.frame",
+        "(Assigned::To(own), Assigned::To(others)) if own.counts.len() == others.counts.len()",
+    ),
+    "candidates before those of the panel": (
+        "core",
+        "coordinator.rs",
+        "pool.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));",
+        "",
+    ),
+    "rows that are pushed off stay with the coordinator": (
+        "core",
+        "coordinator.rs",
+        "leaving.extend(pool[size..].iter().filter_map(|row| row.2.ok()));",
+        "",
+    ),
+    "the row in the last place is no candidate": (
+        "core",
+        "shard.rs",
+        "slots.retain(|&slot| mark.is_none_or(|mark| placed(slot) <= mark.key()));",
+        "slots.retain(|&slot| mark.is_none_or(|mark| placed(slot) < mark.key()));",
+    ),
+    "the reserve of a shard is not told of rows that come": ("core", "shard.rs", "self.held.enter(keyed, slot);", ""),
+    "rows of a shard keep their old centres": (
+        "core",
+        "shard.rs",
+        "if self.frame == Some(id) {",
+        "if self.frame.is_some() {",
+    ),
+    "a shard keeps its frame at another scale": (
+        "core",
+        "shard.rs",
+        "if self.frame.is_some() && (!has_centres || exponent != self.held.rows.exponent()) {",
+        "if self.frame.is_some() && !has_centres {",
+    ),
 }
 
 
@@ -329,7 +391,8 @@ def run_suite(workspace: Path) -> subprocess.CompletedProcess[str]:
         "PROPTEST_CASES": "20000",
         "RUST_BACKTRACE": "0",
     }
-    command = ["cargo", "test", "--quiet", "--package", "erase-core", "--lib", "--test", "contract", "--no-fail-fast"]
+    suites = ["--lib", "--test", "contract", "--test", "shards"]
+    command = ["cargo", "test", "--quiet", "--package", "erase-core", *suites, "--no-fail-fast"]
     # Mutants that the compiler can tell are dead code are none the less wanted.
     environment["RUSTFLAGS"] = "--cap-lints=allow"
     return subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
