@@ -1,5 +1,5 @@
-"""The suite notices a broken certificate: each mutation of the core makes its contract tests, those of shards or its
-golden vectors fail.
+"""The suite notices a broken certificate: each mutation of the core fails its contract tests, those of shards or vectors.
+
 Each mutation is a text that occurs once in a source file, and what it is replaced by.
 """
 
