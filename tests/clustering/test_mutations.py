@@ -1,4 +1,4 @@
-"""The suite notices a broken certificate: each mutation of the core fails its contract tests, those of shards or vectors.
+"""The suite notices a broken certificate: with each mutation of the core, some of its tests or vectors fail.
 
 Each mutation is a text that occurs once in a source file, and what it is replaced by.
 """
