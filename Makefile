@@ -44,7 +44,7 @@ help:
 	@echo "make compare    fits and removals beside scikit-learn, faiss and vector stores (docs/performance.md); FULL=1"
 	@echo "make bench-store  what forgetting costs, from the call to the disk, beside other stores; FULL=1"
 	@echo "make accuracy   what demonstrations are worth to a small model (docs/accuracy.md); DATA=, SEEDS=, PART=, COST=1"
-	@echo "make evaluate   ERASE beside fine-tuning and unlearning (docs/evaluation.md), an hour of processor time; PAGE=1, PEERS=, SEEDS=, DATA="
+	@echo "make evaluate   ERASE beside fine-tuning and unlearning (docs/evaluation.md), half an hour on two cores; PAGE=1, PEERS=, SEEDS=, DATA="
 	@echo "make picture    the picture of the demo in the README"
 	@echo "make choose     the table behind the defaults (docs/choosing.md)"
 	@echo "make distributed  two workers beside one process: fits, removals, bytes (docs/distributed.md); LARGE=1"
@@ -167,7 +167,7 @@ accuracy: build $(VENV)/.group-bench
 
 # Stopped, it goes on where it was. PAGE=1 puts what was found into docs/evaluation.md.
 EVALUATION := benches/results/evaluate
-# Not all variants of a peer, so that it takes about an hour of processor time. PEERS=all for all of them.
+# Not all variants of a peer, so that it takes half an hour on two cores. PEERS=all for all of them.
 EVALUATED := prompt,classifier,ranker,index,approximate,hides,fine-tuned,sisa-2,sisa-4,sisa-4-strike,s3t
 EVALUATED_SIZES := --seeds $(or $(SEEDS),1) --pool 100 --test 50 --forget-size 10
 evaluate: build $(VENV)/.group-test

@@ -23,7 +23,9 @@ def share(k: float, n: int) -> Figure:
     p, z = k / n, NORMAL
     middle, half = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return figure(p, max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale), n)
+    # Rounding must not leave the ends of the range.
+    low, high = 0.0 if k == 0 else (middle - half) / scale, 1.0 if k == n else (middle + half) / scale
+    return figure(p, low, high, n)
 
 
 def audits_of(entry: Entry, cells: Measured) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ MARKS = {"prompt": "o", "fine-tuning": "s", "classifier": "^", "ranker": "D", "i
 MOST_QUERIES = 10_000
 # The smallest cost that is drawn, in seconds: logarithms have no 0.
 LEAST = 1e-4
+# Where a label may stand beside its mark, in points, the best place first; the text is to the right or left of it.
+PLACES = [(side * 4, up) for up in (3, -8, 10, -15, 17, -22, 24) for side in (1, -1)]
 
 
 def draw(report: Mapping[str, Any], folder: Path) -> None:
@@ -69,6 +71,9 @@ def _costs(axes: Any, rows: list[Mapping[str, Any]]) -> None:
 
 def _scores(axes: Any, rows: list[Mapping[str, Any]]) -> None:
     """Draw scores against the cost of a removal with 100 queries. A mark for each kind, and the name beside it."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    labels = []
     for place, row in enumerate(rows):
         cost = max(row["removal"]["value"] + 100 * row["query warm"]["value"], LEAST)
         score, colour = row["score after"], COLOURS[place % len(COLOURS)]
@@ -76,9 +81,37 @@ def _scores(axes: Any, rows: list[Mapping[str, Any]]) -> None:
         axes.errorbar(
             cost, score["value"], yerr=bars, fmt=MARKS[row["kind"]], color=colour, alpha=0.9, elinewidth=0.6, ms=5
         )
-        axes.annotate(row["peer"], (cost, score["value"]), xytext=(4, 3), textcoords="offset points", fontsize=6.5)
+        where = {"xytext": PLACES[0], "textcoords": "offset points"}
+        labels.append(axes.annotate(row["peer"], (cost, score["value"]), fontsize=6.5, **where))
     axes.set(xscale="log", xlabel="cost of a removal with 100 queries, s", ylabel="normalised score after forgetting")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     for kind, mark in MARKS.items():
         if any(row["kind"] == kind for row in rows):
             axes.plot([], [], mark, color="grey", label=kind)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=len(MARKS), frameon=False)
+    _separate(axes, labels)
+
+
+def _separate(axes: Any, labels: Sequence[Any]) -> None:
+    """Move labels that would cover one another, or a mark: each takes the first free place beside its own mark."""
+    axes.figure.draw_without_rendering()
+    left = axes.get_window_extent().x0
+    marks = axes.transData.transform([label.xy for label in labels])
+    taken = [[x - 4, y - 4, x + 4, y + 4] for x, y in marks]
+
+    def put(label: Any, place: tuple[int, int]) -> list[float]:
+        label.xyann = place
+        label.set_horizontalalignment("left" if place[0] > 0 else "right")
+        return list(label.get_window_extent().extents)
+
+    for label in labels:
+        boxes = ((place, put(label, place)) for place in PLACES)
+        free = (place for place, box in boxes if box[0] > left and not any(_overlap(box, other) for other in taken))
+        taken.append(put(label, next(free, PLACES[0])))
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Return whether two boxes of left, bottom, right and top have a point in common."""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

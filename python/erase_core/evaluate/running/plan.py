@@ -21,15 +21,19 @@ Record = dict[str, Any]
 BASE = "fine-tuned"
 # The peer whose dearest removals are searched for.
 DEAR = "erase"
-# How many times the work of `none` a query of a peer is, for estimates only; of those that are not named, 1.
-QUERY = {"knn": 4.0, "windows": 2.0, "sisa-2": 2.0, "sisa-4": 4.0, "dmm": 2.0, "auto-cot": 1.5}
+# For estimates only, from what cells took: how many warm queries of `none` it takes to ask a peer one question, attacks
+# included; of those that are not named, the first number, or the second for prompts.
+ASKED, SHOWN = 1.5, 3.0
+QUERY = {"none": 1.5, "knn": 6.5, "ranker": 6.5, "windows": 6.5, "routed": 5.0, "sisa-2": 2.5, "sisa-4": 4.5}
 # Examples that the search for a hard forget set trains on, all steps together.
-SEARCHED = 300
+SEARCHED = 400
+# How many times the work of a fit an approximate peer is; of those that are not named, the first number.
+APPROXIMATE, UNLEARNING = 0.5, {"iau": 4.3, "dmm": 2.0}
 # How many times a model is trained on all examples by a fit, and by all removals of a cell. Those that are 0 have the
 # checkpoints of another peer.
 FITS = {
-    "s3t": (3.0, 0.2),
-    "s3t-2": (3.0, 0.2),
+    "s3t": (3.5, 3.5),
+    "s3t-2": (3.5, 3.5),
     "fine-tuned-seta": (1.5, 3.0),
     "sisa-2": (1.0, 1.5),
     "sisa-4": (1.0, 1.2),
@@ -172,18 +176,21 @@ def seconds_of(
     if cell.what == "worst":
         return SEARCHED * pace.trained_example if entry.kind == "fine-tuning" else 2.0
     if cell.what == "shadows":
-        fits = 7 if entry.kind == "fine-tuning" else 0
-        return fits * n_pool * passes * pace.trained_example + 2 * n_questions * pace.query
+        fits = 5 if entry.kind == "fine-tuning" else 0
+        return fits * n_pool * passes * pace.trained_example + SHOWN * n_questions * pace.query
     fit, removals = FITS.get(cell.peer, (1.0, 2.0))
     if entry.kind in ("classifier", "index"):
         return 1.0
-    asked = n_questions * pace.query * QUERY.get(cell.peer, 1.0)
+    usual = SHOWN if entry.kind == "prompt" else ASKED
+    asked = n_questions * pace.query * QUERY.get(cell.peer, usual)
     training = n_pool * passes * pace.trained_example
     if entry.kind != "fine-tuning":
         return asked * (1 if cell.what == "fresh" else 2)
     if cell.what == "fresh":
         return asked + fit * training
-    return asked + 0.3 * training if entry.after else 2 * asked + (fit + removals) * training
+    if entry.after:
+        return 2 * asked + UNLEARNING.get(cell.peer, APPROXIMATE) * training
+    return 2 * asked + (fit + removals) * training
 
 
 def entries_by_name(entries: Iterable[Entry]) -> dict[str, Entry]:
