@@ -8,8 +8,8 @@ All rows answer the same questions. Each finished row with a seed is written to 
 run can be interrupted, and extended by more seeds, tasks or rows. The first seed of all tasks comes first. Several
 processes share the work with `--part 1/2` and `--part 2/2`; the command without `--part` then prints the table.
 
-What was measured is used again as long as the data are the same. After a change of the code that selects or scores,
-delete the folder of results.
+What was measured is used again as long as the data are the same, and so are the rows in `accuracy.jsonl.xz`, which are
+in the repository; `--pack` writes all rows there. After a change of the code that selects or scores, delete both.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 from accuracy_cost import Costs, measure_costs
+from accuracy_kept import SETTING, pack, unpack
 from accuracy_report import Kept, Report, draw, reference
 from accuracy_rows import HEADS, ROWS, Ids, Known, Row, Task, tasks_of
 from erase_core.calls.calibrating import CONTENT_FREE
@@ -128,7 +129,7 @@ class Measuring:
         """The language model, loaded when it is needed. The folder of results belongs to it."""
         llm = TransformersLLM(self.model)
         setting = {"llm": llm.name, "shots": self.n_shots}
-        file = self.folder / "setting.json"
+        file = self.folder / SETTING
         if file.exists() and json.loads(file.read_text()) != setting:
             raise SystemExit(
                 f"{self.folder} has results of {file.read_text()}, not of {json.dumps(setting)}. Give another folder "
@@ -243,6 +244,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cost-questions", type=int, default=30)
     parser.add_argument("--llm", type=Path, help="folder or file of a language model; default: the packaged one")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--pack", action="store_true", help="put all rows of the folder of results into the repository")
     parser.add_argument("--picture", type=Path, help="draw score against cost")
     return parser.parse_args()
 
@@ -262,6 +264,11 @@ def main() -> None:
     tasks = chosen_tasks(args.data, args.tasks)
     part, n_parts = map(int, args.part.split("/"))
     args.results.mkdir(parents=True, exist_ok=True)
+    if args.results == RESULTS:
+        unpack(RESULTS)
+    if args.pack:
+        pack(args.results)
+        return
     kept = Kept.read(args.results, tasks, args.questions)
     file = args.results / f"part-{part}-of-{n_parts}.jsonl"
     measuring = Measuring(args.results, file, kept, args.questions, args.shots, args.llm)

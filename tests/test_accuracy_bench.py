@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from accuracy import drop_cut_off_line, shares, work
 from accuracy_cost import Query, Times, interleaved, relative
+from accuracy_kept import SETTING, pack, unpack
 from accuracy_report import Bootstrap, Kept, Report, chance, interval, normalised_score, prior
 from accuracy_rows import (
     HEADS,
@@ -254,3 +255,28 @@ def test_costs_are_medians_of_ratios_in_one_round_and_a_first_call_is_not_counte
         "none": {"ratio": 1.0, "model ratio": 1.0},
         "other": {"ratio": 3.0, "model ratio": 3.0},
     }
+
+
+# ---- rows in the repository ----
+def test_rows_of_the_repository_begin_a_folder_of_results(tmp_path: Path) -> None:
+    kept, folder, other = tmp_path / "rows.xz", tmp_path / "results", tmp_path / "other"
+    folder.mkdir()
+    other.mkdir()
+    unpack(other, kept)
+    assert not [*other.iterdir()]  # there are none yet
+
+    (folder / SETTING).write_text('{"llm": "small", "shots": 8}')
+    (folder / "part-1.jsonl").write_text('{"row": "b"}\n{"row": "a"}\n{"row": "cut of')
+    (folder / "part-2.jsonl").write_text('{"row": "a"}\n')
+    pack(folder, kept)
+    unpack(other, kept)
+    assert (other / "kept.jsonl").read_text() == '{"row": "a"}\n{"row": "b"}\n'
+    assert json.loads((other / SETTING).read_text()) == {"llm": "small", "shots": 8}
+
+    (other / "part-1.jsonl").write_text('{"row": "c"}\n')
+    pack(other, kept)
+    unpack(folder, kept)  # it has rows already
+    assert not (folder / "kept.jsonl").exists()
+    (folder / SETTING).unlink()
+    unpack(folder, kept)
+    assert (folder / "kept.jsonl").read_text().count("\n") == 3

@@ -385,22 +385,27 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_suite(workspace: Path) -> subprocess.CompletedProcess[str]:
+# Sources that are for shards alone: their mutations are for the tests of shards, which are slower.
+FOR_SHARDS = ("part.rs", "shard.rs", "coordinator.rs")
+CONTRACT, SHARDS = ("--lib", "--test", "contract"), ("--test", "shards")
+
+
+def run_suite(workspace: Path, suite: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {
         "CARGO_TARGET_DIR": str(workspace.parent / "target"),
-        "PROPTEST_CASES": "20000",
+        "PROPTEST_CASES": "2000" if suite == SHARDS else "20000",
         "RUST_BACKTRACE": "0",
     }
-    suites = ["--lib", "--test", "contract", "--test", "shards"]
-    command = ["cargo", "test", "--quiet", "--package", "erase-core", *suites, "--no-fail-fast"]
+    command = ["cargo", "test", "--quiet", "--package", "erase-core", *suite, "--no-fail-fast"]
     # Mutants that the compiler can tell are dead code are none the less wanted.
     environment["RUSTFLAGS"] = "--cap-lints=allow"
     return subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow
-def test_the_suite_passes_without_a_mutation(workspace: Path) -> None:
-    result = run_suite(workspace)
+@pytest.mark.parametrize("suite", [CONTRACT, SHARDS])
+def test_the_suite_passes_without_a_mutation(workspace: Path, suite: tuple[str, ...]) -> None:
+    result = run_suite(workspace, suite)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -413,7 +418,7 @@ def test_the_suite_fails_with(workspace: Path, name: str) -> None:
     assert original.count(old) == 1
     try:
         path.write_text(original.replace(old, new))
-        result = run_suite(workspace)
+        result = run_suite(workspace, SHARDS if file in FOR_SHARDS else CONTRACT)
     finally:
         path.write_text(original)
     # A failure of the tests, not of the compiler.
