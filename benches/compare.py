@@ -173,6 +173,28 @@ def bulk(X: Matrix) -> Figures:
     return {"n": len(X), "removal": removal, "fit": fit}
 
 
+def nearest(every: Matrix) -> list[Figures]:
+    """The rows nearest to one query, exact, in turns with faiss."""
+    import faiss
+
+    table("The 8 rows nearest to a query", "n", "erase_core, ms", "faiss, all rows, ms", "against faiss")
+    rows: list[Figures] = []
+    queries = every[-50:]
+    for n in (1_000, 10_000, 100_000, 1_000_000):
+        if n > len(every):
+            break
+        model, index = QKMeans(max_norm=1.0).fit(every[:n]), faiss.IndexFlatL2(DIM)
+        index.add(every[:n])
+        times = [
+            (seconds(partial(model.kneighbors, query, 8), 1), seconds(partial(index.search, query, 8), 1))
+            for query in queries[:, None]
+        ]
+        ours, theirs = (1e3 * float(each) for each in np.median(times, axis=0))
+        line(n, f"{ours:.2f}", f"{theirs:.2f}", f"{ours / theirs:.2f} x")
+        rows.append({"n": n, "ours_ms": ours, "faiss_ms": theirs})
+    return rows
+
+
 def peak_memory(shapes: list[tuple[int, int]]) -> list[Figures]:
     """Each in a process of its own."""
     table("Memory beyond the input", "n", "dim", "peak", "stays", "aim for the peak", "fit")
@@ -238,6 +260,7 @@ def main() -> None:
         "removals": random_removals(real, every, 3_000 if args.full else 1_000),
         "growth": growth(10_000_000 if args.full else 1_000_000),
         "bulk": bulk(every),
+        "nearest": nearest(every),
         "stores": other_stores(every[:10_000]),
     }
     del every
