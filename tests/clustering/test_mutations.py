@@ -303,8 +303,8 @@ MUTATIONS = {
     "coarser scale without a new alignment": (
         "core",
         "rows.rs",
-        "Ordering::Greater => true",
-        "Ordering::Greater => false",
+        "self.exponents[slot] < exponent && self.squares[slot] > 0",
+        "false",
     ),
     "a far row listed as the next": ("core", "exemplar.rs", "place < list.len() || complete", "true"),
     "the rows of one part alone are counted": (
@@ -362,12 +362,6 @@ MUTATIONS = {
         "shard.rs",
         "if self.frame == Some(id) {",
         "if self.frame.is_some() {",
-    ),
-    "a shard keeps its frame at another scale": (
-        "core",
-        "shard.rs",
-        "if self.frame.is_some() && (!has_centres || exponent != self.held.rows.exponent()) {",
-        "if self.frame.is_some() && !has_centres {",
     ),
 }
 

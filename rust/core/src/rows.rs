@@ -1,7 +1,6 @@
 //! The rows: quantised, projected, aligned to the model's exponent, addressed by slot. Owns what it takes to align
 //! them anew when that exponent changes.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -320,12 +319,8 @@ impl Rows {
             self.exponent = self.fixed.unwrap_or(batch.largest_exponent().max(self.floor));
         }
         let exponent = self.exponent;
-        // A smaller exponent changes the row that comes, unless it is zero; a larger one changes those that are here.
-        let changed = |i: usize| match batch.exponents[i].cmp(&exponent) {
-            Ordering::Less => batch.squares[i] > 0,
-            Ordering::Equal => false,
-            Ordering::Greater => true,
-        };
+        // A smaller exponent changes the row that comes, unless it is zero. A larger one waits for `settle`.
+        let changed = |i: usize| batch.exponents[i] < exponent && batch.squares[i] > 0;
         if self.mantissas.is_none() && (0..batch.len()).any(changed) {
             self.mantissas = Some((self.aligned.clone(), self.squares.clone()));
         }
@@ -382,7 +377,7 @@ impl Rows {
         if let Some((rows, squares)) = &self.mantissas {
             (self.aligned, self.squares) = (rows.clone(), squares.clone());
         } else if (0..self.len()).any(|slot| self.exponents[slot] < exponent && self.squares[slot] > 0) {
-            // Rows of one exponent, and now one elsewhere is larger.
+            // Rows of one exponent, and now that of another one is larger.
             self.mantissas = Some((self.aligned.clone(), self.squares.clone()));
         }
         self.align_from(0);

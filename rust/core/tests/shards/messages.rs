@@ -127,6 +127,19 @@ fn what_does_not_fit_together_is_refused() {
     cluster.check();
 }
 
+/// A shard that has the centres from before an update is not merged with one that has the new ones.
+#[test]
+fn a_shard_with_old_centres_is_refused() {
+    let mut cluster = two_shards(300);
+    assert!((0..300).any(|id| cluster.exchange(&[id], &[])));
+    cluster.shards[0].assign(&cluster.model.frame()).unwrap();
+    assert!(cluster.merged(1).clusters().is_none());
+    assert!(matches!(cluster.model.complete(cluster.merged(1)), Err(Error::Parts(_))));
+    assert!(!cluster.model.is_complete());
+    cluster.complete();
+    cluster.check();
+}
+
 /// Parts without a shard whose rows are on the panel: here they say a smaller exponent.
 #[test]
 fn parts_without_rows_of_the_panel_are_refused() {

@@ -198,6 +198,13 @@ impl Cluster {
 
     /// One update by the protocol of the documentation.
     pub(crate) fn change(&mut self, removed: &[i64], added: &[(i64, Row, usize)]) {
+        if self.exchange(removed, added) {
+            self.complete();
+        }
+    }
+
+    /// An update up to the frame. Returns whether the shards have to be brought to a new one.
+    pub(crate) fn exchange(&mut self, removed: &[i64], added: &[(i64, Row, usize)]) -> bool {
         let mark = self.model.mark().map(|mark| Mark::from_bytes(&self.shared, &mark.to_bytes(&self.shared)).unwrap());
         let leaving = self.ids(removed.iter().copied());
         let missing = self.model.on_panel(&leaving).len();
@@ -217,10 +224,7 @@ impl Cluster {
         let candidates: Vec<KeptRows> =
             candidates.iter().map(|rows| KeptRows::from_bytes(&self.shared, &rows.to_bytes()).unwrap()).collect();
         let part = self.merged(20);
-        let exchanged = self.model.exchange(&leaving, candidates, part).unwrap();
-        if exchanged.moved {
-            self.complete();
-        }
+        self.model.exchange(&leaving, candidates, part).unwrap().moved
     }
 
     pub(crate) fn perform(&mut self, operation: &Operation) {
