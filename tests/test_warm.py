@@ -499,6 +499,17 @@ def test_the_command_loads_no_model_where_it_has_nothing_to_compute(
     assert "--server" not in command_line.erase("warm", "--help").stdout
 
 
+def test_a_command_that_is_interrupted_says_that_it_goes_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Erase, *, progress: bool) -> None:
+        raise KeyboardInterrupt
+
+    create(path, some(5), strategy="knn").close()
+    monkeypatch.setattr(Erase, "warm", interrupted)
+    done = command_line.erase("warm", "--store", path)
+    assert done.exit_code == 130
+    assert "finished windows are kept. Run the command again to go on\n" in done.stderr
+
+
 def test_any_order_of_calls_leaves_the_files_of_the_examples_alone(path: Path, llm: TransformersLLM) -> None:
     rng = random.Random(0)
     present, new = set(range(12)), 12

@@ -12,7 +12,7 @@ import typer
 
 from erase_core.cli.completion import one_of
 from erase_core.cli.options import AsJson
-from erase_core.cli.output import show
+from erase_core.cli.output import resumable, show
 from erase_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -129,7 +129,8 @@ def _measure(choice: Choice, entries: Sequence[Entry], folder: Folder, jobs: int
     with waiting("Loading the models"):
         setup = load_setup(choice)
     run = Run(setup, entries, folder, {"data": setup.task.name, "forget": choice.forget}, _say)
-    run.measure(jobs, partial(load_setup, choice, setup.forgotten))
+    with resumable("finished measurements"):
+        run.measure(jobs, partial(load_setup, choice, setup.forgotten))
 
 
 def _say(line: str) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "is_terminal",
     "note",
     "notes",
+    "resumable",
     "run",
     "show",
     "show_each",
@@ -204,6 +205,16 @@ def note(text: str) -> None:
     """Show a note on stderr."""
     with suppress(OSError):  # the command must continue even if stderr cannot be written
         print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def resumable(what: str) -> Iterator[None]:
+    """Note after Ctrl-C that the command goes on where it was: `what` is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"{what} are kept. Run the command again to go on")
+        raise
 
 
 def _code(error: BaseException) -> int:
