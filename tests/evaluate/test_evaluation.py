@@ -280,6 +280,15 @@ def test_the_report_is_a_function_of_the_files(made: Folder) -> None:
     assert [(made.path / name).read_bytes() for name in ("evaluation.json", "evaluation.md")] == before
 
 
+def test_first_seeds_come_first(llm: Callable[[], TransformersLLM], tmp_path: Path) -> None:
+    folder, said = Folder(tmp_path), list[str]()
+    cheap = [entry for entry in PEERS if entry.name in ("none", "erase", "vote")]
+    Run(a_setup(llm, folder, sizes=replace(SIZES, shadows=0)), cheap, folder, NAMED, said.append).measure()
+    seeds = [found[1] for line in said if (found := re.search(r"seed (\d)", line))]
+    assert set(seeds) == {"0", "1"}
+    assert seeds == sorted(seeds)
+
+
 # ---- stopped and begun again ----
 def test_a_stopped_run_goes_on_and_finds_the_same(
     made: Folder, llm: Callable[[], TransformersLLM], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

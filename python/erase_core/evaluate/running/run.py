@@ -138,8 +138,8 @@ class Run:
             n = min(jobs, len(missing)) if make_setup is not None else 1
             seconds = self._estimates(missing)
             self.say(_forecast(missing, self.cells, sum(seconds.values()) / n, n))
-            # The longest first, so that no process is left with one at the end.
-            missing.sort(key=lambda cell: -seconds[cell])
+            # First seeds first, and of each seed the longest, so that no process is left with one at the end.
+            missing.sort(key=lambda cell: (cell.seed, -seconds[cell]))
             steps = {cell: max(1, round(value)) for cell, value in seconds.items()}
             finished = self._here(missing) if n == 1 or make_setup is None else self._there(missing, n, make_setup)
             with bar("Evaluating", sum(steps.values())) as advance:
