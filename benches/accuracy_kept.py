@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import lzma
-from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["KEPT", "SETTING", "pack", "unpack"]
+__all__ = ["SETTING", "pack", "unpack", "whole_lines"]
 
 KEPT = Path(__file__).with_name("accuracy.jsonl.xz")
 # What all rows of a folder were measured with.
@@ -25,11 +24,11 @@ def unpack(folder: Path, kept: Path = KEPT) -> None:
 def pack(folder: Path, kept: Path = KEPT) -> None:
     """Write all rows of a folder of results into the repository, each once."""
     setting = json.dumps(json.loads((folder / SETTING).read_text()))
-    lines = [line for file in sorted(folder.glob("*.jsonl")) for line in _whole(file)]
+    lines = [line for file in sorted(folder.glob("*.jsonl")) for line in whole_lines(file)]
     text = "\n".join([setting, *sorted(set(lines))]) + "\n"
     kept.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
 
 
-def _whole(file: Path) -> Iterable[str]:
-    # What follows the last line break was cut off.
+def whole_lines(file: Path) -> list[str]:
+    """Return the lines of a file, without a last one that was cut off because its process was stopped."""
     return file.read_text().split("\n")[:-1]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from accuracy_kept import whole_lines
 from accuracy_rows import HEADS, ROWS, Calibration, Ids, Row, Task
 from erase_core.llm.prompt import Context
 from numpy.typing import NDArray
@@ -46,8 +47,7 @@ class Kept:
         kept = cls()
         known = {task.digest: task for task in tasks}
         for file in sorted(folder.glob("*.jsonl")):
-            # The last line of a process that was stopped may be cut off.
-            for line in file.read_text().split("\n")[:-1]:
+            for line in whole_lines(file):
                 record = json.loads(line)
                 task = known.get(record["data"])
                 if task is not None:
