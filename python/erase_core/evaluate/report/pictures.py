@@ -96,22 +96,19 @@ def _scores(axes: Any, rows: list[Mapping[str, Any]]) -> None:
 
 def _separate(axes: Any, labels: Sequence[Any]) -> None:
     """Move labels that would cover one another, or a mark: each takes the first free place beside its own mark."""
+    from matplotlib.transforms import Bbox
+
     axes.figure.draw_without_rendering()
     left = axes.get_window_extent().x0
     marks = axes.transData.transform([label.xy for label in labels])
-    taken = [[x - 4, y - 4, x + 4, y + 4] for x, y in marks]
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in marks]
 
-    def put(label: Any, place: tuple[int, int]) -> list[float]:
+    def put(label: Any, place: tuple[int, int]) -> Any:
         label.xyann = place
         label.set_horizontalalignment("left" if place[0] > 0 else "right")
-        return list(label.get_window_extent().extents)
+        return label.get_window_extent()
 
     for label in labels:
         boxes = ((place, put(label, place)) for place in PLACES)
-        free = (place for place, box in boxes if box[0] > left and not any(_overlap(box, other) for other in taken))
+        free = (place for place, box in boxes if box.x0 > left and not box.count_overlaps(taken))
         taken.append(put(label, next(free, PLACES[0])))
-
-
-def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Return whether two boxes of left, bottom, right and top have a point in common."""
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
