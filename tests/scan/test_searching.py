@@ -10,9 +10,9 @@ import pytest
 from erase_core.errors import ParameterError
 from erase_core.scan import searching
 from erase_core.scan.directions import Directions
-from erase_core.scan.needles import Needles
 from erase_core.scan.searching import Searcher
-from erase_core.verify.scan import PIECE, forms_of_text, forms_of_vector
+from erase_core.verify.forms import forms_of_text, forms_of_vector
+from erase_core.verify.needles import PIECE, Needles
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray

@@ -1,6 +1,6 @@
 """Examples that are known again wherever a part of them lies, the search for them in bytes, a store with such examples.
 
-It shares no code with erase_core.verify.scan, nor with the store: see sealed_by_hand.py for keys and rows. Pieces of 16
+It shares no code with erase_core.verify, nor with the store: see sealed_by_hand.py for keys and rows. Pieces of 16
 bytes are searched for in every encoding, since a database splits what is long and overwrites some of what is deleted.
 Texts are random, so that no piece is found by chance.
 """

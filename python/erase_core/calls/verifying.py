@@ -12,7 +12,7 @@ from erase_core.calls.open_store import OpenStore
 from erase_core.errors import ParameterError
 from erase_core.receipts.receipt import ReceiptRef
 from erase_core.reports import Verification
-from erase_core.verify.scan import forms_of_text, forms_of_vector
+from erase_core.verify.forms import forms_of_text, forms_of_vector
 from erase_core.verify.verification import verify
 
 __all__ = ["verify_store"]

@@ -95,7 +95,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check the store: compare its model with a fit by a second implementation; check examples, receipts and files."""
-    from erase_core.verify.scan import SHORTEST
+    from erase_core.verify.forms import SHORTEST
 
     texts = named_and_listed(absent, "--absent-from", absent_from, SHORTEST)
     known_receipts = [receipt_ref_of("--known", each) for each in known or ()]

@@ -79,7 +79,7 @@ def report(
         raise ParameterError("--absent-from: - is read for what is named already. Give a file for one of the two.")
     check_new("--out", out, force=force)
     from erase_core.erasure_report.contents import report_erasure
-    from erase_core.verify.scan import SHORTEST
+    from erase_core.verify.forms import SHORTEST
 
     named = naming.read()
     texts = named_and_listed(None, "--absent-from", absent_from, SHORTEST)

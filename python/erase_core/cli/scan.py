@@ -48,7 +48,7 @@ def scan(
     Nothing is changed. The exit code is 1 if anything was found.
     """
     from erase_core.scan.folder import scan_folder
-    from erase_core.verify.scan import SHORTEST
+    from erase_core.verify.forms import SHORTEST
 
     texts = named_and_listed(absent, "--absent-from", absent_from, SHORTEST)
     if not texts and vectors is None:

@@ -23,7 +23,8 @@ from erase_core.examples.reading import read_examples
 from erase_core.llm import LLM, TransformersLLM
 from erase_core.progress import waiting
 from erase_core.settings import GivenSettings
-from erase_core.verify.scan import forms_of_text, search
+from erase_core.verify.forms import forms_of_text
+from erase_core.verify.search import search
 
 __all__ = ["Outcome", "Score", "run_demo"]
 

@@ -29,7 +29,7 @@ from erase_core.reports import ForgetReport
 from erase_core.scan.folder import scan_folder
 from erase_core.scan.report import ScanReport
 from erase_core.store.reads import Reads
-from erase_core.verify.scan import SHORTEST
+from erase_core.verify.forms import SHORTEST
 
 __all__ = ["report_erasure", "traces_of"]
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core.scan.needles import Place, hashed, table_bits
+from erase_core.verify.needles import Place, hashed, table_bits
 
 __all__ = ["TOLERANCE", "Directions"]
 

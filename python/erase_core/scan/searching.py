@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erase_core.scan.directions import Directions
-from erase_core.scan.needles import Needles, Place
 from erase_core.scan.report import Kind, ScanFinding
-from erase_core.verify.scan import forms_of_text, forms_of_vector
+from erase_core.verify.forms import forms_of_text, forms_of_vector
+from erase_core.verify.needles import Needles, Place
 
 __all__ = ["Searcher"]
 

@@ -12,7 +12,7 @@ from erase_core.receipts.receipt import HASH
 from erase_core.server.auth import TOKEN, route_for
 from erase_core.server.errors import ApiError
 from erase_core.server.service import Serves, Service
-from erase_core.verify.scan import SHORTEST
+from erase_core.verify.forms import SHORTEST
 
 __all__ = ["router", "status_router"]
 

@@ -1,7 +1,7 @@
 """Verifies a store: its model, its rows, its receipts and its files. No example is changed.
 
 First one consistent picture of the store is read (picture.py). Then it is judged (judgement.py). Last, the files are
-searched (scan.py).
+searched (search.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from erase_core.store.clustering import Clustering
 from erase_core.store.reads import Reads
 from erase_core.verify.judgement import judge
 from erase_core.verify.picture import Picture, take
-from erase_core.verify.scan import Finding, search
+from erase_core.verify.search import Finding, search
 
 __all__ = ["verify"]
 
@@ -47,7 +47,7 @@ def verify(
         Folder of the store.
     clustering, receipts, removals
     absent : sequence of mappings
-        Texts and vectors that must not be in the files, each as a mapping of its encodings; see `scan`.
+        Texts and vectors that must not be in the files, each as a mapping of its encodings; see `forms`.
     known : sequence of ReceiptRef
         Receipts that must be present.
     progress : bool, default=False

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from erase_core.verify.scan import PIECE, pieces
+__all__ = ["PIECE", "Needles", "Place", "hashed", "table_bits"]
 
-__all__ = ["Needles", "Place", "hashed", "table_bits"]
-
+# A database splits long values, so they are searched in pieces of this many bytes.
+PIECE = 128
 WORD = 8
 # A multiplier that spreads the bits of a word (Fibonacci hashing).
 SPREAD = np.uint64(0x9E3779B97F4A7C15)
@@ -95,10 +95,18 @@ class Needles:
             yield from self._pieces[first:last]
 
 
+def _pieces(needle: bytes) -> list[bytes]:
+    """Return pieces of `PIECE` bytes that cover a needle. A short needle is a single piece."""
+    starts = [*range(0, len(needle) - PIECE, PIECE), max(0, len(needle) - PIECE)]
+    parts = [needle[start : start + PIECE] for start in starts]
+    # A run of a single byte value, such as zeros, is found everywhere. It counts only if there is no other piece.
+    return [piece for piece in parts if len(set(piece)) > 1] or parts[:1]
+
+
 def _marks(contents: Sequence[bytes]) -> Iterator[tuple[bytes, int, bytes]]:
     """Yield the mark of each piece with the index of its needle. The word with the most distinct bytes is the mark."""
     for index, content in enumerate(contents):
-        for piece in pieces(content) if len(content) >= WORD else ():
+        for piece in _pieces(content) if len(content) >= WORD else ():
             best, most = piece[:WORD], 0
             for start in (*range(0, len(piece) - WORD, WORD), len(piece) - WORD):
                 word = piece[start : start + WORD]
