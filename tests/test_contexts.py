@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from erase_core.erase import Erase
 from erase_core.errors import LLMError, ParameterError, ScrubError
 from erase_core.examples.example import Example
 from erase_core.llm import TransformersLLM
-from erase_core.settings import Settings
 from hypothesis import given
 from hypothesis import strategies as st
 from small_stores import CountingLLM, WordEmbedder, create, new_path, parts_of, some
@@ -285,15 +283,6 @@ def test_windows_at_a_server_are_refused(path: Path) -> None:
     with pytest.raises(ParameterError, match=r"context.*server.*base_url"):
         create(path, base_url="http://localhost:1/v1", llm="some", context="windows")
     assert not path.exists()
-
-
-def test_settings_of_older_stores_mean_what_they_meant() -> None:
-    values = json.loads(Settings(context="joint").to_json())
-    assert "context" not in values  # as older versions wrote, and can read
-    assert Settings.from_json(json.dumps(values)).context == "joint"
-    for context in ("auto", "joint", "windows"):
-        settings = Settings(context=context)
-        assert Settings.from_json(settings.to_json()) == settings
 
 
 def test_the_command_line_sets_the_context(path: Path) -> None:

@@ -99,6 +99,23 @@ def test_the_map_names_no_file_that_is_gone() -> None:
     assert named - present == set()
 
 
+def test_the_core_imports_one_way_as_the_map_says() -> None:
+    """Cargo checks this of crates, not of the modules in one."""
+    _, _, page = (
+        (ROOT / "ARCHITECTURE.md").read_text().partition("A module of the core uses only those to the right of it:")
+    )
+    groups = [re.findall(r"\w+", group) for group in page.partition("\n\n## ")[0].split("->")]
+    places = {module: place for place, group in enumerate(groups) for module in group}
+    files = {file.stem: file for file in (ROOT / "rust/core/src").glob("*.rs") if file.stem not in ("lib", "golden")}
+    assert places.keys() == files.keys()
+    uses = {module: set(re.findall(r"\bcrate::(\w+)", file.read_text())) for module, file in files.items()}
+    assert sum(map(len, uses.values())) > len(files)
+    wrong = {
+        (module, used) for module in files for used in uses[module] & places.keys() if places[used] <= places[module]
+    }
+    assert wrong - {(module, module) for module in files} == set()
+
+
 @pytest.mark.parametrize("name", ["forget", "verify"])
 def test_the_code_has_every_step_of_the_map_and_no_other(name: str) -> None:
     _, _, steps = (ROOT / "ARCHITECTURE.md").read_text().partition(f"## The steps of `{name}`")

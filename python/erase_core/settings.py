@@ -19,7 +19,7 @@ from erase_core.errors import ParameterError
 from erase_core.examples.control_tokens import OnControlTokens
 from erase_core.examples.example import unstorable
 from erase_core.llm import LLM
-from erase_core.llm.address import check_no_credentials, without_credentials
+from erase_core.llm.address import check_no_credentials
 from erase_core.llm.prompt import Context, Template
 from erase_core.llm.protocol import check_options
 from erase_core.llm.server_options import ServerOptions
@@ -247,17 +247,7 @@ class Settings:
 
     def to_json(self) -> str:
         """Return the settings as JSON. Equal settings give equal text."""
-        values = asdict(self)
-        # Older versions, which do not know them, can then read the settings.
-        if self.server == ServerOptions():
-            del values["server"]
-        if self.context == "joint":
-            del values["context"]
-        if not self.calibrate:
-            del values["calibrate"]
-        if self.n_prompts is None:
-            del values["n_prompts"]
-        return json.dumps(values, sort_keys=True)
+        return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
@@ -265,10 +255,7 @@ class Settings:
         values = json.loads(text)
         if values["template"] is not None:
             values["template"] = Template.from_dict(values["template"])
-        if values["base_url"] is not None:  # older versions stored an address with its password
-            values["base_url"] = without_credentials(values["base_url"])
-        values["server"] = ServerOptions.of(values.get("server"))
-        values = {"context": "joint", "calibrate": False, **values}
+        values["server"] = ServerOptions.of(values["server"])
         return cls(**{**values, "options": tuple(values["options"])})
 
 

@@ -147,12 +147,6 @@ def test_the_choice_is_checked(path: Path, value: Any) -> None:
         check_refused(erase, lambda: erase.ingest(some(1, 9), on_control_tokens=value), ParameterError, words)
 
 
-def test_settings_of_before_are_read() -> None:
-    values = json.loads(Settings().to_json())
-    del values["on_control_tokens"]
-    assert Settings.from_json(json.dumps(values)) == Settings()
-
-
 @pytest.mark.parametrize("chat", [False, True])
 def test_the_tokenizer_alone_tells_the_tokens_of_a_model(tmp_path: Path, chat: bool) -> None:
     folder = save_model(tmp_path, FAMILIES["unigram"]())

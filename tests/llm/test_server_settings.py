@@ -15,7 +15,6 @@ from erase_core.cli.app import app
 from erase_core.erase import Erase
 from erase_core.errors import ParameterError
 from erase_core.llm import ServerOptions
-from erase_core.settings import Settings
 from small_stores import ONE_PROMPT, WordEmbedder, create, found, parts_of, refused, some
 from typer.testing import CliRunner, Result
 
@@ -108,14 +107,6 @@ def test_credentials_in_an_address_are_refused_with_advice(path: Path) -> None:
     assert not path.exists()
 
 
-def test_credentials_that_an_older_version_kept_are_not_shown(path: Path) -> None:
-    old = json.loads(Settings(llm="small", base_url="http://h:8000/v1?api-version=1").to_json())
-    old["base_url"] = f"http://me:{SECRET}@h:8000/v1?api-version=1"
-    settings = Settings.from_json(json.dumps(old))
-    assert settings.base_url == "http://h:8000/v1?api-version=1"
-    assert SECRET not in repr(settings)
-
-
 def test_the_query_of_an_address_is_kept(path: Path) -> None:
     with serving(says("yes")) as server:
         options: dict[str, Any] = {"llm": "small", "base_url": f"{server.url}?api-version=1"}
@@ -139,12 +130,6 @@ def test_options_of_a_server_are_kept_and_can_be_replaced_for_a_handle(path: Pat
             erase.ask("what?", max_tokens=5)
             assert erase.settings.server.thinking_tokens == 100
     assert [(request["max_tokens"], request["top_k"]) for request in server.requests] == [(105, 1), (12, 1)]
-
-
-def test_settings_without_options_are_those_of_versions_that_had_none() -> None:
-    text = Settings(llm="small", base_url="http://h/v1").to_json()
-    assert "server" not in json.loads(text)
-    assert Settings.from_json(text).server == ServerOptions()
 
 
 def test_demonstrations_that_leave_no_room_for_thoughts_are_left_out(path: Path) -> None:

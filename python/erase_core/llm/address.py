@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from erase_core.errors import ParameterError
 from erase_core.examples.example import unstorable
 
-__all__ = ["Address", "check_no_credentials", "without_credentials"]
+__all__ = ["Address", "check_no_credentials"]
 
 ADVICE = "Leave it out, and give api_key"
 # Names of query parameters whose values are secrets. Query parameters often appear in logs.
@@ -83,13 +83,6 @@ def check_no_credentials(base_url: str) -> None:
         raise ParameterError(
             f"base_url must have no user name and no password, since a store keeps it. {ADVICE}, or give an OpenAILLM."
         )
-
-
-def without_credentials(base_url: str) -> str:
-    """Return an address without user name and password, which stores of older versions may contain."""
-    scheme, mark, rest = base_url.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}" if mark else base_url
 
 
 def _split(base_url: object) -> SplitResult:

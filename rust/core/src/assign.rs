@@ -6,17 +6,13 @@
 
 use erase_core_kernel::{self as kernel, padded};
 
+use crate::fixed::dot;
 use crate::wipe::Wiped;
 
 /// Makes every key non-negative: no row has a larger squared norm.
 pub(crate) const OFFSET: u32 = (1 << 28) + (1 << 24);
 /// Largest squared norm of a centre.
 pub(crate) const MAX_CENTRE_SQUARE: i64 = 33 << 26;
-
-/// Exact scalar product. Sums may wrap on the way but not at the end: `|x| |c| < 2^31`.
-pub(crate) fn dot(a: &[i16], b: &[i16]) -> i32 {
-    a.iter().zip(b).fold(0_i32, |sum, (&x, &y)| sum.wrapping_add(i32::from(x) * i32::from(y)))
-}
 
 /// Some centres: those of a step, or rows that others are compared with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

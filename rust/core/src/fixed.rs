@@ -3,7 +3,6 @@
 
 use erase_core_kernel as kernel;
 
-use crate::assign::dot;
 use crate::error::Error;
 use crate::wipe::Wiped;
 
@@ -18,6 +17,11 @@ pub(crate) const MIN_EXPONENT: i16 = -900;
 pub(crate) fn power_of_two(exponent: i32) -> f64 {
     debug_assert!((-1022..=1023).contains(&exponent));
     f64::from_bits(u64::from((1023 + exponent).unsigned_abs()) << 52)
+}
+
+/// Exact scalar product. Sums may wrap on the way but not at the end: `|x| |c| < 2^31`.
+pub(crate) fn dot(a: &[i16], b: &[i16]) -> i32 {
+    a.iter().zip(b).fold(0_i32, |sum, (&x, &y)| sum.wrapping_add(i32::from(x) * i32::from(y)))
 }
 
 /// A float of either precision, read by the kernel in vectors.

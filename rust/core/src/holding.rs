@@ -4,7 +4,6 @@
 
 use std::sync::OnceLock;
 
-use crate::digest::RowSum;
 use crate::error::Error;
 use crate::ids::{IdTable, Ids, slot_number};
 use crate::keyed::Keyed;
@@ -12,6 +11,7 @@ use crate::last::Last;
 use crate::panel::Panel;
 use crate::params::ValidParams;
 use crate::population::Population;
+use crate::row_sum::RowSum;
 use crate::rows::{Batch, Rows};
 use crate::threads::Threads;
 

@@ -59,6 +59,7 @@ mod replay;
 mod resolution;
 mod resources;
 mod results;
+mod row_sum;
 mod rows;
 mod scores;
 mod seed;

@@ -11,7 +11,6 @@ use crate::last::Last;
 use crate::panel::Exchange;
 use crate::params::ValidParams;
 use crate::population::Population;
-use crate::predict::unit;
 use crate::resources::Resources;
 use crate::rows::{Batch, Matrix};
 
@@ -351,6 +350,6 @@ impl Model {
 
     /// The length of one unit of the fixed point in units of the data.
     pub(crate) fn unit(&self) -> f64 {
-        unit(&self.params, self.held.rows.exponent())
+        self.params.unit(self.held.rows.exponent())
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BinaryHeap;
 
 use erase_core_kernel::{self as kernel, LANES};
 
-use crate::assign::{self, Centres, OFFSET};
+use crate::assign::{Centres, OFFSET};
 use crate::error::Error;
+use crate::fixed::dot;
 use crate::ids::{IdRef, slot_number};
 use crate::model::Model;
 use crate::predict::{FAR_ENOUGH, Query, Routes};
@@ -136,7 +137,7 @@ impl Model {
             let mut nearest = Nearest::new(count);
             for slot in range {
                 rows.read(slot, &mut row);
-                let product = i128::from(assign::dot(&row, q)) << (shift.min(FAR_ENOUGH) + 1);
+                let product = i128::from(dot(&row, q)) << (shift.min(FAR_ENOUGH) + 1);
                 let rank = i128::from(self.held.rows.squares()[slot]) - product;
                 nearest.offer(rank, slot_number(slot), || self.held.ids.get(slot_number(slot)));
             }

@@ -301,6 +301,13 @@ impl ValidParams {
         self.projector.dim().unwrap_or(self.n_features)
     }
 
+    /// The length of one unit of the fixed point in units of the data, for rows that are aligned to an exponent.
+    pub(crate) fn unit(&self, exponent: i16) -> f64 {
+        let exponent = i32::from(exponent) - UNIT_BITS + self.projector.unit_exponent();
+        // In two factors, so that an exponent at the ends of a float's range is not lost on the way.
+        2_f64.powi(exponent / 2) * 2_f64.powi(exponent - exponent / 2)
+    }
+
     /// `K` for `n` rows.
     pub(crate) fn clusters(&self, n: usize) -> usize {
         n.min(self.n_clusters as usize)

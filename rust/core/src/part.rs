@@ -5,7 +5,6 @@
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::codec::{MAX_EXPONENT, Reader, Writer};
-use crate::digest::{RowSum, SUM_LEN};
 use crate::error::Error;
 use crate::exemplar::MAX_NEAREST;
 use crate::fixed::MIN_EXPONENT;
@@ -13,6 +12,7 @@ use crate::frame::FrameId;
 use crate::ids::{IdRef, OwnedId, WipedIds};
 use crate::message::{self, Kind, Origin};
 use crate::params::MAX_CLUSTERS;
+use crate::row_sum::{RowSum, SUM_LEN};
 
 /// Most bytes of a part besides its clusters.
 const FIXED_LEN: usize = 8 + 1 + 2 + 1 + SUM_LEN + 1;

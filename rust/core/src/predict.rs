@@ -27,13 +27,6 @@ pub(crate) struct Routes<'a> {
     pub(crate) threads: Threads,
 }
 
-/// The length of one unit of the fixed point in units of the data, for rows that are aligned to an exponent.
-pub(crate) fn unit(params: &ValidParams, exponent: i16) -> f64 {
-    let exponent = i32::from(exponent) - fixed::UNIT_BITS + params.projector.unit_exponent();
-    // In two factors, so that an exponent at the ends of a float's range is not lost on the way.
-    2_f64.powi(exponent / 2) * 2_f64.powi(exponent - exponent / 2)
-}
-
 impl Routes<'_> {
     /// The nearest centre of each row.
     pub(crate) fn predict(&self, queries: &Batch) -> Vec<u16> {
@@ -65,7 +58,7 @@ impl Routes<'_> {
 
     /// The centres in units of the data (after projection), where the data lie, one after the other.
     pub(crate) fn floats(&self) -> Vec<f64> {
-        let (centres, unit) = (self.centres, unit(self.params, self.exponent));
+        let (centres, unit) = (self.centres, self.params.unit(self.exponent));
         let mut floats: Vec<f64> =
             (0..centres.len()).flat_map(|j| centres.centre(j)).map(|&c| f64::from(c) * unit).collect();
         if let Some(center) = self.params.center() {
@@ -83,13 +76,13 @@ impl Routes<'_> {
         let centres = self.centres;
         match *query {
             Query::Near(row) => {
-                (f64::from(centres.distance(j, row, fixed::small_square(row))), unit(self.params, self.exponent))
+                (f64::from(centres.distance(j, row, fixed::small_square(row))), self.params.unit(self.exponent))
             }
             Query::Far { row, exponent, shift } => {
                 // The centre is brought to the row's scale, where nothing overflows.
                 let scale = 2_f64.powi(-i32::try_from(shift).unwrap_or(i32::MAX));
                 let differences = row.iter().zip(centres.padded(j)).map(|(&x, &c)| f64::from(x) - f64::from(c) * scale);
-                (differences.map(|difference| difference * difference).sum(), unit(self.params, exponent))
+                (differences.map(|difference| difference * difference).sum(), self.params.unit(exponent))
             }
         }
     }
@@ -155,7 +148,7 @@ impl Model {
 /// The nearest centre of a row that is `2^shift` times as long as its entries say.
 fn nearest_far(centres: &Centres, row: &[i16], shift: u32) -> u16 {
     let key = |j: usize| {
-        let product = i128::from(crate::assign::dot(row, centres.padded(j)));
+        let product = i128::from(fixed::dot(row, centres.padded(j)));
         i128::from(centres.square(j)) - (product << (shift.min(FAR_ENOUGH) + 1))
     };
     let nearest = (0..centres.len()).min_by_key(|&j| key(j)).unwrap_or(0);

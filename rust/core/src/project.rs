@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use erase_core_kernel as kernel;
 
-use crate::assign::dot;
 use crate::error::Error;
-use crate::fixed::{self, MAX_SQUARE, MIN_EXPONENT, UNIT_BITS, round_shift};
+use crate::fixed::{self, MAX_SQUARE, MIN_EXPONENT, UNIT_BITS, dot, round_shift};
 use crate::keyed::Keyed;
 use crate::wipe::Wiped;
 

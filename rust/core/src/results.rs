@@ -10,7 +10,7 @@ use crate::ids::IdRef;
 use crate::lloyd::Summary;
 use crate::message::SharedParams;
 use crate::part::{Assigned, Clusters};
-use crate::predict::{Routes, unit};
+use crate::predict::Routes;
 use crate::resolution::Apart;
 use crate::resources::Resources;
 use crate::rows::Batch;
@@ -149,7 +149,7 @@ impl Coordinator {
     ///
     /// As [`Coordinator::counts`].
     pub fn inertia(&self) -> Result<f64, Error> {
-        let unit = unit(&self.shared.params, self.rows.exponent());
+        let unit = self.shared.params.unit(self.rows.exponent());
         #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
         let loss = self.result()?.map_or(0, |clusters| clusters.loss) as f64;
         Ok(loss * unit * unit)
