@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from accuracy_kept import whole_lines
 from accuracy_rows import HEADS, ROWS, Calibration, Ids, Row, Task
+from erase_core.calls.calibrating import prior
 from erase_core.llm.prompt import Context
 from numpy.typing import NDArray
 
@@ -80,12 +81,6 @@ def reference(prompt: Ids, calibration: Calibration) -> list[Ids]:
     if calibration == "blocks":
         return [(id_,) for id_ in prompt] or [()]
     return [prompt if calibration == "prompt" else ()]
-
-
-def prior(free: Array) -> Array:
-    """Return the log of each option's mean probability over content-free inputs, (n_inputs, n_options)."""
-    highest = free.max(axis=0)
-    return np.asarray(highest + np.log(np.exp(free - highest).mean(axis=0)))
 
 
 def chance(right: Sequence[int], n_options: int) -> float:

@@ -11,7 +11,7 @@ import pytest
 from accuracy import drop_cut_off_line, shares, work
 from accuracy_cost import Query, Times, interleaved, relative
 from accuracy_kept import SETTING, pack, unpack
-from accuracy_report import Bootstrap, Kept, Report, chance, interval, normalised_score, prior
+from accuracy_report import Bootstrap, Kept, Report, chance, interval, normalised_score
 from accuracy_rows import (
     HEADS,
     ROWS,
@@ -26,6 +26,7 @@ from accuracy_rows import (
     support_desk,
     with_tail,
 )
+from erase_core.calls.calibrating import prior
 from erase_core.examples.example import Example
 from erase_core.llm.prompt import Template
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from erase_core.llm import Choice
 from erase_core.llm.prompt import Prompt
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import HANG
 from small_stores import CountingLLM, WordEmbedder, new_path, parts_of, reopened, some
 from small_stores import create as usual
 
@@ -119,6 +122,56 @@ def test_scores_that_lack_an_option_stay_as_they_are(path: Path) -> None:
     with create(path, some(20), llm=Lacking()) as erase:
         choice = erase.choose(QUERY, OPTIONS)
         assert (choice.option, choice.calibrated) == ("no", False)
+
+
+@pytest.mark.parametrize("bounded", ["asked", *CONTENT_FREE])
+def test_scores_that_are_only_bounds_stay_as_they_are(path: Path, bounded: str) -> None:
+    """A bound minus a bound says nothing. By it, an option that the server never named could win."""
+
+    class Bounded(BiasedLLM):
+        def choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
+            asked = prompt.query if prompt.query in CONTENT_FREE else "asked"
+            return replace(super().choose(prompt, options), bounded=("no",) if asked == bounded else ())
+
+    with create(path, some(20), llm=Bounded("logprobs")) as erase:
+        choice = erase.choose(QUERY, OPTIONS)
+        assert not choice.calibrated
+        assert choice.scores == Bounded().choose(erase.prompt(QUERY), OPTIONS).scores
+
+
+def test_queries_at_a_time_calibrate_a_prompt_once(path: Path) -> None:
+    llm = BiasedLLM()
+    together = Barrier(4)
+
+    def choose(prompt: Prompt, options: Sequence[str]) -> Choice:
+        if prompt.query not in CONTENT_FREE:
+            together.wait(HANG)
+        return BiasedLLM.choose(llm, prompt, options)
+
+    llm.choose = choose  # type: ignore[method-assign]
+    with create(path, some(20), llm=llm) as erase:
+        several = erase.choose_many([f"query {place}" for place in range(8)], OPTIONS, parallel=4)
+        assert all(choice.calibrated for choice in several)
+        assert len(llm.prompts) == 8 + len(CONTENT_FREE)
+
+
+def test_demonstrations_fit_with_every_input_of_the_calibration(path: Path) -> None:
+    class Short(BiasedLLM):
+        def count_tokens(self, prompt: Prompt) -> int:
+            return len(prompt.query) + 8 * len(prompt.demonstrations)
+
+        def choose(self, prompt: Prompt, options: Sequence[str]) -> Choice:
+            assert self.count_tokens(prompt) + max(map(len, options)) + 1 <= room
+            return super().choose(prompt, options)
+
+    room, llm = 40, Short()
+    llm.context_length = room
+    with create(path, some(20), llm=llm, n_shots=4, options=("yes", "no")) as erase:
+        assert erase.choose("a").calibrated
+        shown = {len(prompt.demonstrations) for prompt in llm.prompts}
+        assert len(llm.prompts) == 4
+        assert len(shown) == 1
+        assert 0 < shown.pop() < 4, "all fits, or nothing does: the test shows nothing"
 
 
 @pytest.mark.parametrize("settings", [{"strategy": "knn"}, {"strategy": "routed"}, {"calibrate": False}])

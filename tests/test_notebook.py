@@ -234,7 +234,7 @@ def evil_things(path: Path) -> dict[str, Any]:
     things: dict[str, Any] = {"erase": erase, "ingest": erase.ingest(rows, skip_bad=True)}
     things |= {"prompt": erase.prompt(f"query {EVIL}"), "route": erase.route("late"), "verification": erase.verify()}
     things |= {"forget": erase.forget(evil[0].id), "dry forget": erase.forget(evil[1].id, dry_run=True)}
-    things |= {"status": erase.status(), "warm": WarmReport(1, 2, 3, 0, 5, 0.1)}
+    things |= {"status": erase.status(), "warm": WarmReport(1, 2, 3, 0, 0, 5, 0.1)}
     things["problems"] = replace(things["verification"], ok=False, problems=[f"problem {EVIL}"])
     finding = ScanFinding("text", 1, f"form {EVIL}", f"place {EVIL}", 7, True)
     unread = UnreadPlace(f"unread {EVIL}", f"reason {EVIL}")

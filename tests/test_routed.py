@@ -140,6 +140,7 @@ def test_a_prompt_that_was_there_is_not_reported_as_changed() -> None:
     assert str(PromptChanges([[1, 2]], [[2, 3]])) == "1 of 2 demonstrations is new"
     assert PromptChanges([[1, 2], [3]], [[2]]).removed == [1, 3]
     assert str(PromptChanges([], [])) == "demonstrations depend on the query"
+    assert str(PromptChanges([], [[1, 2]])) == "the prompts before the change are not known"
     assert PromptChanges([], [["a"], ["b"]]).changed == [0, 1]
     assert changes.to_dict()["changed"] == [1, 3]
 

@@ -209,6 +209,23 @@ def test_a_query_gets_the_prompt_of_the_nearest_centre(ids: list[Id], n_clusters
         assert route.margin is None or route.margin >= 0
 
 
+def test_no_query_gets_the_prompt_of_a_cluster_without_examples() -> None:
+    """Such a cluster has a centre all the same, where its rows were in the last step."""
+    n_seen = 0
+    for seed in range(4):
+        model = QKMeans(50, epsilon=3, random_state=seed, max_norm=1.0).fit(unit_rows(167, seed))
+        prompts = routed.prompts(model, 2)
+        distances = model.transform(queries := unit_rows(1000, seed + 1000))
+        distances[:, [not prompt for prompt in prompts]] = np.inf
+        n_seen += sum(not prompts[label] for label in model.predict(queries))
+        for query, own in zip(queries, distances, strict=True):
+            route = RoutedSelector().route(model._model, query)
+            assert routed.select(model, 2, 0, query) == prompts[route.prompt] != []
+            assert route.distance == own.min()
+            assert route.margin == np.partition(own, 1)[1] - own.min()
+    assert n_seen, "no query was nearest to an empty cluster: the test shows nothing"
+
+
 @pytest.mark.filterwarnings("ignore::erase_core.DataWarning")
 def test_between_equal_centres_the_first_is_nearer() -> None:
     ids: list[Id] = [5, 3, 9, 1]
@@ -216,7 +233,7 @@ def test_between_equal_centres_the_first_is_nearer() -> None:
     # One centre has all rows, and the others, which are equal to it, have none.
     assert routed.prompts(model, 3) == [[1, 3, 5], [], []]
     for query in unit_rows(4, 3):
-        assert RoutedSelector().route(model._model, query) == (0, ANY, 0.0)
+        assert RoutedSelector().route(model._model, query) == (0, ANY, None)
 
 
 def test_the_prompts_are_all_that_a_query_can_get() -> None:

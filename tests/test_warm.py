@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -406,7 +409,8 @@ def test_a_prompt_that_queries_share_is_run_and_kept_in_memory(
     with create(path, some(12), llm=llm, options=options, strategy=strategy, context=context) as erase:
         report = erase.warm()
         n_prompts = 12 if strategy == "routed" else 1  # at most one for each example
-        assert (report.n_prompts_run, report.n_computed, report.bytes) == (n_prompts, 0, 0)
+        assert (report.n_prompts_run, report.n_prompts_kept) == (n_prompts, n_prompts)
+        assert (report.n_computed, report.bytes) == (0, 0)
         assert not (path / "windows").exists()
         runs = runs_of(llm)
         if options:
@@ -415,6 +419,93 @@ def test_a_prompt_that_queries_share_is_run_and_kept_in_memory(
             erase.ask(QUERIES[0], max_tokens=1)
         assert len(runs) == 1
         assert f"{n_prompts} prompt" in str(report)
+
+
+@pytest.mark.parametrize("context", ["joint", "windows"])
+def test_prompts_beyond_the_budget_are_not_called_kept(
+    path: Path, folders: Callable[[str], Path], context: str
+) -> None:
+    llm = TransformersLLM(folders("llama"), memory=0)
+    with create(path, some(12), llm=llm, options=OPTIONS, strategy="routed", context=context) as erase:
+        report = erase.warm()
+        assert (report.n_prompts_run, report.n_prompts_kept) == (12, 1)
+        assert "12 prompts run; the memory that the language model may use holds 1 of them" in str(report)
+
+
+def test_what_is_forgotten_between_two_prompts_is_not_run_any_more(
+    path: Path, llm: TransformersLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[set[Any]] = []
+    choose = llm.choose
+
+    def noted(prompt: Prompt, options: Sequence[str]) -> Any:
+        ran.append({each.id for each in prompt.demonstrations})
+        return choose(prompt, options)
+
+    with create(path, some(12), llm=llm, options=OPTIONS, strategy="routed", n_shots=3, n_prompts=4) as erase:
+
+        @contextmanager
+        def bar(*_: Any, **__: Any) -> Iterator[Callable[[int], object]]:
+            yield lambda _: erase.forget(min(ran[0])) if len(ran) == 1 else None
+
+        monkeypatch.setattr(llm, "choose", noted)
+        monkeypatch.setattr(warming, "bar", bar)
+        report = erase.warm()
+        prompts = [set(each) for each in erase.status().prompts]
+        assert report.n_prompts_run == len(ran) > 3
+        assert all(prompt in ran[1:] for prompt in prompts if prompt != ran[0])
+        assert all(min(ran[0]) not in shown for shown in ran[1:])
+        assert min(ran[0]) not in kept_ids(llm)
+
+
+@pytest.mark.parametrize("strategy", ["kmeans", "routed", "knn"])
+def test_a_model_that_keeps_nothing_in_this_process_is_not_asked(path: Path, strategy: str) -> None:
+    llm = CountingLLM()
+    with create(path, some(12), llm=llm, options=OPTIONS, strategy=strategy) as erase:
+        report = erase.warm()
+        assert (report.n_prompts_run, report.n_prompts_kept, llm.prompts) == (0, 0, [])
+        assert "nothing to compute" in str(report)
+
+
+@pytest.mark.parametrize("context", ["joint", "windows"])
+@pytest.mark.parametrize("strategy", ["kmeans", "knn"])
+@pytest.mark.parametrize("how", ["closed", "deleted"])
+def test_a_store_that_is_closed_or_gone_is_one_error(
+    path: Path, llm: TransformersLLM, context: str, strategy: str, how: str
+) -> None:
+    with create(path, some(3), llm=llm, strategy=strategy, context=context) as erase:
+        if how == "closed":
+            erase.close()
+        else:
+            shutil.rmtree(path)
+        with pytest.raises(StoreError):
+            erase.warm()
+        assert not (path / "windows").exists()
+
+
+def test_windows_of_equal_weights_with_another_configuration_are_not_taken(
+    path: Path, folders: Callable[[str], Path]
+) -> None:
+    """They have the same name, which is of the weights."""
+    models = []
+    for theta in (10_000.0, 100.0):
+        folder = path.with_name(f"theta {theta}") / "model"
+        shutil.copytree(folders("llama"), folder)
+        config = json.loads((folder / "config.json").read_text())
+        config.setdefault("rope_parameters", {"rope_type": "default"})["rope_theta"] = theta
+        config["rope_theta"] = theta  # of transformers 4
+        (folder / "config.json").write_text(json.dumps(config))
+        models.append(TransformersLLM(folder))
+    assert models[0].name == models[1].name
+    with store(path, models[0], some(12)) as erase:
+        erase.warm()
+        first = answers(erase)
+    with Erase.open(path, embedder=WordEmbedder(), llm=models[1]) as erase:
+        second = answers(erase)
+        assert second != first
+        assert erase.warm().n_computed == 12
+        models[1].forget()
+        assert answers(erase) == second
 
 
 def test_neighbours_in_one_prompt_leave_nothing_to_compute(path: Path, llm: TransformersLLM) -> None:
@@ -436,7 +527,7 @@ def test_a_model_that_cannot_read_windows_is_refused_if_the_store_insists(
     ).close()
     with (
         Erase.open(path / "insists", embedder=WordEmbedder()) as erase,
-        pytest.raises(LLMError, match=r'cannot read windows: .*slides.*context="joint"'),
+        pytest.raises(LLMError, match=r'cannot read windows: .*slides.*"joint" from `erase export`'),
     ):
         erase.warm()
 

@@ -47,7 +47,8 @@ class AsyncErase:
     The methods have the names, parameters, results, errors and warnings of those of `Erase`. The properties
     `newest_receipt` and `id_type` read the store, and `embedder` and `llm` may load a model, so they are methods here.
     Methods that write are included: a service that answers also gets requests to ingest and to forget, and they have to
-    wait for their turn like any other call.
+    wait for their turn like any other call. A call of `warm` may take long, and all others wait for its end: make it
+    before there are any, or with an `Erase` of its own.
 
     A cancelled call that waits for its turn is not made. A cancelled call that runs goes on in its thread to its end,
     and the next one waits for it. Nothing is lost but its result, or its error. After a cancelled `forget` or `ingest`,

@@ -234,7 +234,7 @@ class Backends:
             The model cannot be loaded.
         """
         if self._llm is None:
-            self._llm = as_llm(self._settings, self.access.api_key)
+            self._llm = self._checked(as_llm(self._settings, self.access.api_key))
         return self._llm
 
     def answer_by(self, llm: str | PathLike[str] | LLM | None) -> None:
@@ -242,18 +242,24 @@ class Backends:
         name = name_of("llm", llm)
         self._is_shared = name is None and llm is not None
         self.given_llm = as_given("llm", llm)
-        if name is None and llm is not None:
+        if name is not None:
+            self._llm = self._checked(as_llm(replace(self._settings, llm=name), self.access.api_key))
+        elif llm is not None:
             _check_methods(cast("LLM", llm))
-            self._check_context(cast("LLM", llm))
-        named = None if name is None else replace(self._settings, llm=name)
-        self._llm = cast("LLM | None", llm) if named is None else as_llm(named, self.access.api_key)
+            self._llm = self._checked(cast("LLM", llm))
+        else:
+            self._llm = None
 
-    def _check_context(self, llm: LLM) -> None:
-        if self._settings.context not in ("auto", *contexts_of(llm)):
-            raise LLMError(
-                f'the language model {llm.name} does not have "{self._settings.context}" among its `contexts`. Use '
-                'context="joint", or a `TransformersLLM`.'
-            )
+    def _checked(self, llm: LLM) -> LLM:
+        """Return a language model if it can read demonstrations as the settings say."""
+        context = self._settings.context
+        if context in ("auto", *contexts_of(llm)):
+            return llm
+        why = getattr(llm, "why_no_windows", "") or f'it does not have "{context}" among its `contexts`'
+        raise LLMError(
+            f"the language model {llm.name} cannot read {context}: {why}. Use another model, or create a store with "
+            'context="auto" or "joint" from `erase export`.'
+        )
 
     @property
     def llm_name(self) -> str:

@@ -641,11 +641,12 @@ class Erase:
         as they are, so a call that was interrupted goes on where it was. Call it again after `ingest`, and after a
         change of the language model or of the libraries that run it.
 
-        If queries share prompts (the other strategies), each prompt is run once, and kept in the memory of this
-        process.
+        If queries share prompts (the other strategies), each prompt is run, and kept in the memory of this process as
+        far as the model's budget allows (``TransformersLLM(memory=...)``).
 
-        Windows take much space: see docs/deploying.md. Other threads can use this handle meanwhile, and other processes
-        can write to the store.
+        There is nothing to compute for a model that is not a `TransformersLLM`. Windows take much space: see
+        docs/deploying.md. Other threads can use this handle between one prompt, or a few windows, and the next. Other
+        processes can write to the store.
 
         Parameters
         ----------
@@ -750,9 +751,9 @@ class Erase:
 
         The model is compared with a fit by a second implementation, which shares no code with the first, and the
         demonstrations with those of a model reloaded from the same bytes. With ``strategy="routed"`` all prompts and
-        the routes of all examples are compared with both. Each row is compared with its hash, and all
-        rows with the store's commitment. The receipts must fit one another and the store and, if `open` was given
-        public keys, be signed by these.
+        the routes of all examples are compared with both, and with ``strategy="knn"`` the nearest examples of 16
+        examples. Each row is compared with its hash, and all rows with the store's commitment. The receipts must fit
+        one another and the store and, if `open` was given public keys, be signed by these.
 
         Parameters
         ----------

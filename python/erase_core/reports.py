@@ -96,6 +96,8 @@ class PromptChanges(_Report):
     def __str__(self) -> str:
         if self.depend_on_query:
             return "demonstrations depend on the query"
+        if not self.before:
+            return "the prompts before the change are not known"
         if len(self.after) == 1:
             n_new = len(self.added)
             return f"{n_new} of {counted(len(self.after[0]), 'demonstration')} {'is' if n_new == 1 else 'are'} new"
@@ -417,8 +419,8 @@ class WarmReport(_Report):
         Windows of examples that were computed, and that were in files already.
     n_too_long : int
         Examples without a window, since they do not fit into the language model's context.
-    n_prompts_run : int
-        Prompts that queries share and that were run. They are in memory only.
+    n_prompts_run, n_prompts_kept : int
+        Prompts that queries share: those that were run, and those that the language model keeps in memory now.
     bytes : int
         Size of the files with windows.
     seconds : float
@@ -429,13 +431,17 @@ class WarmReport(_Report):
     n_present: int
     n_too_long: int
     n_prompts_run: int
+    n_prompts_kept: int
     bytes: int
     seconds: float
 
     def __str__(self) -> str:
         took = f" ({self.seconds:.1f} s)"
         if self.n_prompts_run:
-            return f"{counted(self.n_prompts_run, 'prompt')} run; kept in the memory of this process{took}"
+            ran, kept = counted(self.n_prompts_run, "prompt"), self.n_prompts_kept
+            if kept == self.n_prompts_run:
+                return f"{ran} run; kept in the memory of this process{took}"
+            return f"{ran} run; the memory that the language model may use holds {kept} of them{took}"
         if not (self.n_computed or self.n_present or self.n_too_long):
             return f"nothing to compute: no examples, or no windows of them{took}"
         long = f", {counted(self.n_too_long, 'example')} too long for the model" if self.n_too_long else ""

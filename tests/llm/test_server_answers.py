@@ -329,8 +329,8 @@ def test_more_options_than_letters_are_not_asked_for_by_letters() -> None:
 
 def test_letters_are_scored_by_the_first_token() -> None:
     options = ["delivery", "refund", "other"]
-    scores = label_scores({"B": -0.1, " B": -3.0, "(A": -4.0, "Sure": -5.0}, options)
-    assert scores is not None
+    scores, bounded = label_scores({"B": -0.1, " B": -3.0, "(A": -4.0, "Sure": -5.0}, options)
+    assert bounded == ("other",)
     assert max(scores, key=scores.__getitem__) == "refund"
     assert -0.1 < scores["refund"] < 0  # both ways to write it
     assert (scores["delivery"], scores["other"]) == (-4.0, -5.0)
@@ -346,17 +346,17 @@ def test_letters_are_scored_by_the_first_token() -> None:
     ],
 )
 def test_a_first_token_that_is_no_letter_chooses_nothing(first: dict[str, float]) -> None:
-    assert label_scores(first, ["delivery", "refund", "other"]) is None
+    assert label_scores(first, ["delivery", "refund", "other"]) == ({}, ())
 
 
 def test_options_that_are_letters_are_their_own_letters() -> None:
-    scores = label_scores({"C": -0.1, "A": -4.0}, ["C", "A"])
-    assert scores == {"C": -0.1, "A": -4.0}
+    assert label_scores({"C": -0.1, "A": -4.0}, ["C", "A"]) == ({"C": -0.1, "A": -4.0}, ())
 
 
 def test_scores_are_json_whatever_a_server_calls_impossible() -> None:
-    scores = label_scores({"A": -0.001, "B": float("-inf")}, ["yes", "no"])
+    scores, bounded = label_scores({"A": -0.001, "B": float("-inf")}, ["yes", "no"])
     json.dumps(scores, allow_nan=False)
+    assert bounded == ("no",)
 
 
 # The list of models

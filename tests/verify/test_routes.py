@@ -137,6 +137,38 @@ def test_verify_detects_that_the_second_implementation_finds_others(
         assert "second implementation" in problem
 
 
+@pytest.mark.parametrize("case", ["another order", "one missing"])
+@pytest.mark.parametrize("who", ["core", "reference"])
+def test_verify_detects_wrong_neighbours(path: Path, case: str, who: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def change(found: list[Id]) -> list[Id]:
+        return found[1:] if case == "one missing" else [*found[1::-1], *found[2:]]
+
+    with create(path, some(40), strategy="knn", n_shots=4) as erase:
+        assert erase.verify().ok
+        if who == "reference":
+            found = reference.Fitted.neighbours
+            monkeypatch.setattr(reference.Fitted, "neighbours", lambda *given: change(found(*given)))
+        else:
+            clustering = parts_of(erase).clustering
+            model: Any = clustering._model
+            clustering._model = Wrong(  # type: ignore[assignment]
+                model, neighbours=lambda found: (found[0], change(found[1]))
+            )
+        [problem] = erase.verify().problems
+        assert "nearest examples" in problem
+
+
+@given(problem=problems(), ids=st.sampled_from([INT_IDS, TEXT_IDS]), data=st.data())
+def test_neighbours_of_rows_are_the_cores(problem: Problem, ids: list[Id], data: st.DataObject) -> None:
+    rows = data.draw(row_sets(problem, ids, 1, 16))
+    x, config = matrix(list(rows.values()), problem.config.d), problem.config
+    model = fresh(rows, config)
+    expected = reference.fit(x, id_list(list(rows)), reference.Params(**config.core()))
+    for place, id_ in enumerate(expected.ids):
+        for count in (1, 3, 16):
+            assert model.neighbours(matrix([rows[id_]], config.d), count)[1] == expected.neighbours(place, count)
+
+
 def test_what_is_not_routed_is_verified_without_routes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(reference.Fitted, "routes")
     monkeypatch.delattr(reference.Fitted, "nearest")

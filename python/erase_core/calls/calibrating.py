@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from threading import Lock
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from erase_core.llm import LLM, Choice
 from erase_core.llm.prompt import Prompt
 
-__all__ = ["Priors"]
+__all__ = ["CONTENT_FREE", "Priors", "prior"]
 
 # Inputs without content, as in the paper.
 CONTENT_FREE = ("N/A", "[MASK]", "none")
@@ -32,6 +33,8 @@ class Priors:
     def __init__(self) -> None:
         # Empty where a model does not tell the probabilities of all options.
         self._kept: dict[Key, NDArray[np.float64]] = {}
+        # Held while a prior is computed, so that several queries at a time compute it once.
+        self._locks: dict[Key, Lock] = {}
 
     def calibrated(self, llm: LLM, prompt: Prompt, options: Sequence[str]) -> Choice:
         """Return a language model's choice, calibrated if its scores are log-probabilities.
@@ -50,16 +53,17 @@ class Priors:
     def _of(self, llm: LLM, prompt: Prompt, options: tuple[str, ...], found_by: str) -> NDArray[np.float64]:
         """Return the log of each option's mean probability; an empty array if the model does not tell all of them."""
         key = (tuple(example.id for example in prompt.demonstrations), options)
-        kept = self._kept.pop(key, None)
-        if kept is None:
-            found = [llm.choose(replace(prompt, query=text), options) for text in CONTENT_FREE]
-            if all(each.found_by == found_by and _has_logs(each, options) for each in found):
-                logs = np.array([[each.scores[option] for option in options] for each in found])
-                highest = logs.max(axis=0)
-                kept = highest + np.log(np.exp(logs - highest).mean(axis=0))
-            else:
-                kept = np.empty(0)
-        self._kept[key] = kept
+        with self._locks.setdefault(key, Lock()):
+            kept = self._kept.get(key)
+            if kept is None:
+                found = [llm.choose(replace(prompt, query=text), options) for text in CONTENT_FREE]
+                has_all = all(each.found_by == found_by and _has_logs(each, options) for each in found)
+                kept = (
+                    prior([[each.scores[option] for option in options] for each in found]) if has_all else np.empty(0)
+                )
+            # Behind all others, as the one that was used last.
+            self._kept.pop(key, None)
+            self._kept[key] = kept
         for oldest in list(self._kept)[:-MOST]:
             self._drop(oldest)
         return kept
@@ -70,13 +74,21 @@ class Priors:
             self._drop(key)
 
     def _drop(self, key: Key) -> None:
-        prior = self._kept.pop(key, None)
-        if prior is not None:  # another thread may have dropped it
-            prior.fill(0)
+        self._locks.pop(key, None)
+        kept = self._kept.pop(key, None)
+        if kept is not None:  # another thread may have dropped it
+            kept.fill(0)
+
+
+def prior(logs: ArrayLike) -> NDArray[np.float64]:
+    """Return the log of the mean of probabilities over the first axis, from their logs of any shape."""
+    given = np.asarray(logs, dtype=np.float64)
+    highest = given.max(axis=0)
+    return np.asarray(highest + np.log(np.exp(given - highest).mean(axis=0)))
 
 
 def _has_logs(choice: Choice, options: Sequence[str]) -> bool:
-    """Whether the scores of a choice are log-probabilities of all options, and none is of an impossible one."""
-    if choice.found_by not in ("scoring", "logprobs"):
+    """Whether the scores of a choice are the log-probabilities of all options, and none is of an impossible one."""
+    if choice.found_by not in ("scoring", "logprobs") or choice.bounded:
         return False
     return all(math.isfinite(choice.scores.get(option, math.nan)) for option in options)

@@ -11,6 +11,7 @@ from functools import partial
 
 from erase_core import checks
 from erase_core.backends import query_vectors
+from erase_core.calls.calibrating import CONTENT_FREE
 from erase_core.calls.open_store import OpenStore
 from erase_core.calls.queries import Queries
 from erase_core.calls.stored_windows import with_windows
@@ -33,7 +34,7 @@ __all__ = [
     "prompt_with_route",
     "prompts",
     "route",
-    "shared_prompts",
+    "shared_prompt",
 ]
 
 MAX_PARALLEL = 1024
@@ -87,12 +88,14 @@ def prompts(opened: OpenStore, queries: Queries) -> list[Prompt]:
     return _made(opened, _selected(opened, queries), queries)
 
 
-def shared_prompts(opened: OpenStore, query: str, answer_tokens: int) -> list[Prompt]:
-    """Return all prompts that many queries share, with one query, as they fit beside an answer."""
-    every = opened.read(lambda reads: [reads.examples(ids) for ids in opened.prompts(reads)])
-    _note_shown(opened, every)
-    queries = Queries([query] * len(every), are_several=False)
-    return fitted(opened, _made(opened, every, queries), queries, answer_tokens)
+def shared_prompt(opened: OpenStore, ids: list[int | str], query: str) -> Prompt:
+    """Return a prompt that many queries share with one of them, as it fits beside the options of the store."""
+    several = [opened.read(lambda reads: reads.examples(ids))]
+    _note_shown(opened, several)
+    queries = Queries.one(query)
+    options = opened.settings.options
+    (prompt,) = fitted(opened, _made(opened, several, queries), queries, _longest(options), also=_also(opened, options))
+    return prompt
 
 
 def answers(
@@ -129,9 +132,7 @@ def choices(
     checks.integer("parallel", parallel, 1, MAX_PARALLEL)
     if opened.settings.on_control_tokens == "refuse":
         check_texts("options", chosen, opened.backends.control_tokens)
-    # An option has at most as many tokens as bytes.
-    longest = max(len(option.encode()) for option in chosen) + 1
-    fitting = fitted(opened, prompts(opened, queries), queries, longest)
+    fitting = fitted(opened, prompts(opened, queries), queries, _longest(chosen), also=_also(opened, chosen))
     if not fitting:
         return []
     choose = chooser(opened)
@@ -146,8 +147,22 @@ def choices(
 def chooser(opened: OpenStore) -> Callable[[Prompt, Sequence[str]], Choice]:
     """Return the function that chooses one of several options after a prompt."""
     llm = opened.backends.llm
-    is_calibrated = opened.settings.calibrate and SELECTORS[opened.settings.strategy].is_calibrated
-    return partial(opened.priors.calibrated, llm) if is_calibrated else llm.choose
+    return partial(opened.priors.calibrated, llm) if _calibrates(opened) else llm.choose
+
+
+def _calibrates(opened: OpenStore) -> bool:
+    """Whether choices are calibrated if the language model tells probabilities."""
+    return opened.settings.calibrate and SELECTORS[opened.settings.strategy].is_calibrated
+
+
+def _longest(options: Sequence[str]) -> int:
+    """Return the most tokens of an option and its end: it has at most as many tokens as bytes."""
+    return max((len(option.encode()) for option in options), default=0) + 1
+
+
+def _also(opened: OpenStore, options: Sequence[str]) -> Sequence[str]:
+    """Return the other queries that follow the demonstrations of a choice."""
+    return CONTENT_FREE if options and _calibrates(opened) else ()
 
 
 def _check(opened: OpenStore, queries: Queries) -> None:
@@ -196,8 +211,10 @@ def _made(opened: OpenStore, several: Sequence[Sequence[Example]], queries: Quer
     return [Prompt(template, tuple(shown), query, context) for shown, query in zip(several, queries.texts, strict=True)]
 
 
-def fitted(opened: OpenStore, made: list[Prompt], queries: Queries, answer_tokens: int) -> list[Prompt]:
-    """Return prompts with as many of their demonstrations as fit beside the answer."""
+def fitted(
+    opened: OpenStore, made: list[Prompt], queries: Queries, answer_tokens: int, *, also: Sequence[str] = ()
+) -> list[Prompt]:
+    """Return prompts with as many of their demonstrations as fit beside the answer, also with other queries."""
     if not made:
         return made
     llm = opened.backends.llm
@@ -206,10 +223,14 @@ def fitted(opened: OpenStore, made: list[Prompt], queries: Queries, answer_token
         return made
     room = max(1, llm.context_length - answer_tokens)
     keep = SELECTORS[opened.settings.strategy].keeps
+
+    def count(prompt: Prompt) -> int:
+        return max(llm.count_tokens(replace(prompt, query=query)) for query in (prompt.query, *also))
+
     fitting = []
     for place, prompt in enumerate(made):
         with queries.at(place):
-            fitting.append(fit_budget(prompt, room, llm.count_tokens, keep=keep))
+            fitting.append(fit_budget(prompt, room, count, keep=keep))
     return fitting
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from functools import partial
 
 from erase_core.calls.open_store import OpenStore
-from erase_core.calls.prompting import chooser, shared_prompts
+from erase_core.calls.prompting import chooser, shared_prompt
 from erase_core.errors import LLMError, StoreError, os_reason
 from erase_core.examples.example import Example
 from erase_core.llm import LLM, TransformersLLM
@@ -36,14 +36,16 @@ def warm(opened: OpenStore, *, progress: bool) -> WarmReport:
     start = time.perf_counter()
     counts = Counter[str]()
     with opened.lock:
+        opened.read(len)  # a store that is closed or gone is an error, whatever there is to compute
         llm = opened.backends.llm
         windows = context_for(llm, opened.settings.context) == "windows"
         shared = SELECTORS[opened.settings.strategy].is_shared
+        if windows and not shared:
+            _check(opened, llm)
+    if isinstance(llm, TransformersLLM):  # others keep nothing in this process
         if shared:
-            counts["prompts"] = _run_shared(opened, llm)
-    if windows and not shared:
-        _check(opened, llm)
-        if isinstance(llm, TransformersLLM):
+            counts = _run_shared(opened, llm, progress=progress)
+        elif windows:
             try:
                 counts = _compute(opened, llm, progress=progress)
             except OSError as error:
@@ -55,7 +57,8 @@ def warm(opened: OpenStore, *, progress: bool) -> WarmReport:
         n_computed=counts["computed"],
         n_present=counts["present"],
         n_too_long=counts["too long"],
-        n_prompts_run=counts["prompts"],
+        n_prompts_run=counts["run"],
+        n_prompts_kept=counts["kept"],
         bytes=opened.store.windows.n_bytes,
         seconds=time.perf_counter() - start,
     )
@@ -69,16 +72,30 @@ def _check(opened: OpenStore, llm: LLM) -> None:
         raise LLMError(f"windows of {llm.name} cannot be kept in files. Use a `TransformersLLM`.")
 
 
-def _run_shared(opened: OpenStore, llm: LLM) -> int:
-    """Run the prompts that queries share, and return how many they are."""
+def _run_shared(opened: OpenStore, llm: TransformersLLM, *, progress: bool) -> Counter[str]:
+    """Run the prompts that queries share, and return how many were run, and are kept."""
     options = opened.settings.options
-    made = shared_prompts(opened, QUERY, 1 + max((len(each.encode()) for each in options), default=0))
-    for prompt in made:
-        if options:
-            chooser(opened)(prompt, options)
-        else:
-            llm.generate(prompt, max_tokens=1)
-    return len(made)
+    done: dict[tuple[int | str, ...], Prompt] = {}
+
+    def waiting() -> list[list[int | str]]:
+        return [ids for ids in opened.read(opened.prompts) if tuple(ids) not in done]
+
+    with opened.lock:
+        total = len(waiting())
+    with bar("Running prompts", total, shown=progress) as advance:
+        while True:
+            # Read and run under one lock: what another thread forgets between would stay in memory.
+            with opened.lock:
+                ids = next(iter(waiting()), None)
+                if ids is None:
+                    kept = sum(llm.keeps(prompt) for prompt in done.values())
+                    return Counter({"run": len(done), "kept": kept})
+                done[tuple(ids)] = prompt = shared_prompt(opened, ids, QUERY)
+                if options:
+                    chooser(opened)(prompt, options)
+                else:
+                    llm.generate(prompt, max_tokens=1)
+                advance(1)
 
 
 def _compute(opened: OpenStore, llm: TransformersLLM, *, progress: bool) -> Counter[str]:

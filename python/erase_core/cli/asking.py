@@ -121,7 +121,7 @@ def warm(
     with waiting("Warming"), open_store(store, receipts, public_key, key_from, llm=llm) as erase:
         why = _why_no_windows(erase.settings)
         with output.resumable("finished windows"):
-            report = WarmReport(0, 0, 0, 0, 0, 0.0) if why else erase.warm(progress=True)
+            report = WarmReport(0, 0, 0, 0, 0, 0, 0.0) if why else erase.warm(progress=True)
     if why:
         output.note(why)
     show(report.to_dict(), [str(report)], as_json=as_json, done=True)

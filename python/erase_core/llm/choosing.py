@@ -23,17 +23,20 @@ MAX_LABELS = 20
 FEW = 5
 # The letters must have at least this share of the first token's probability. Otherwise the model answers differently.
 LEAST_MASS = 0.5
+# Some servers say -inf, which is not JSON. No score is lower than this.
+LEAST = -1e4
 ONE_OF = "Answer with exactly one of the following, word for word, and with nothing else:"
 LETTER_OF = "Answer with the letter of exactly one of the following, and with nothing else:"
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The chosen option, the scores of all options, and how the option was found: see `Choice`."""
+    """The chosen option, the scores of all options, how it was found, and whose score is a bound: see `Choice`."""
 
     option: str
     scores: dict[str, float]
     by: FoundBy
+    bounded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +71,11 @@ def by_text(reply: Reply, options: Sequence[str], query: str = "") -> Found | No
     return None if option is None else _certain(option, options, "text")
 
 
-def label_scores(first_token: Mapping[str, float], options: Sequence[str]) -> dict[str, float] | None:
-    """Return the log-probability of each option's letter as the first token; None if the model answers differently.
+def label_scores(first_token: Mapping[str, float], options: Sequence[str]) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return the log-probability of each option's letter as the first token, and the options whose score is a bound.
 
-    A letter that the server does not return gets the lowest value that it returns, which is an upper bound.
+    A letter that the server does not return gets the lowest value that it returns, which is an upper bound. There are
+    no scores if the model answers differently.
     """
     labels = _labels(options)
     found: dict[str, float] = {}
@@ -80,9 +84,11 @@ def label_scores(first_token: Mapping[str, float], options: Sequence[str]) -> di
         if label in labels:
             found[label] = value if label not in found else _log_add(found[label], value)
     if not found or sum(map(math.exp, found.values())) < LEAST_MASS:
-        return None
-    least = max(min(first_token.values()), -1e4)  # some servers say -inf, which is not JSON
-    return {option: max(found.get(label, least), -1e4) for label, option in zip(labels, options, strict=True)}
+        return {}, ()
+    known = {option: found[label] for label, option in zip(labels, options, strict=True) if label in found}
+    least = max(min(first_token.values()), LEAST)
+    scores = {option: max(known.get(option, least), LEAST) for option in options}
+    return scores, tuple(option for option in options if known.get(option, -math.inf) < LEAST)
 
 
 def _by_json(reply: Reply, options: Sequence[str], query: str) -> Found | None:
@@ -96,8 +102,8 @@ def _by_choice(reply: Reply, options: Sequence[str], query: str) -> Found | None
 
 
 def _by_labels(reply: Reply, options: Sequence[str], _: str) -> Found | None:
-    scores = label_scores(reply.first_token or {}, options)
-    return None if scores is None else Found(max(options, key=scores.__getitem__), scores, "logprobs")
+    scores, bounded = label_scores(reply.first_token or {}, options)
+    return Found(max(options, key=scores.__getitem__), scores, "logprobs", bounded) if scores else None
 
 
 def _certain(option: str, options: Sequence[str], by: FoundBy) -> Found:

@@ -179,6 +179,10 @@ class Memory:
         """Type in which windows are kept."""
         return self._window_dtype or self.model.dtype
 
+    def has_prefix(self, prefix: Shown) -> bool:
+        """Whether the shared part of a prompt is kept."""
+        return (None, prefix.tokens) in self._kept
+
     def has_window(self, head: Shown, window: Shown) -> bool:
         """Whether a window is kept."""
         return (head.tokens, window.tokens) in self._kept

@@ -197,7 +197,8 @@ class OpenAILLM(Shared):
             if found is not None:
                 # Only after a success: a server that refuses everything may have another problem.
                 self._useless.update(useless)
-                return Choice(found.option, found.scores, time.perf_counter() - start, found.by)
+                seconds = time.perf_counter() - start
+                return Choice(found.option, found.scores, seconds, found.by, bounded=found.bounded)
             useless.append(way.name)
         raise AssertionError("the last way finds an option or raises")
 

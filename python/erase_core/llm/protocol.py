@@ -70,6 +70,9 @@ class Choice:
     calibrated : bool, default=False
         Whether the log of each option's mean probability over inputs without content, after the same prompt, was
         subtracted from its score (Zhao et al., ICML 2021). See `Settings`.
+    bounded : tuple of str, default=()
+        The options whose score is only an upper bound, since the server did not return their letter. If there are any,
+        after the query or after an input without content, the choice is not calibrated.
     """
 
     option: str
@@ -77,6 +80,7 @@ class Choice:
     seconds: float
     found_by: FoundBy = "scoring"
     calibrated: bool = False
+    bounded: tuple[str, ...] = ()
 
 
 class LLM(Protocol):

@@ -157,7 +157,7 @@ class TransformersLLM(Shared):
         self._lock = Lock()
         self._memory = Memory(loaded.model, budget, checkpoint.torch_dtype(window_dtype))
         self._why_no_masks = _why_no_masks(loaded)
-        self._why_no_windows = self._why_no_masks or (self._chat.why_no_windows if self._chat else "")
+        self.why_no_windows = self._why_no_masks or (self._chat.why_no_windows if self._chat else "")
         self._label = _label(self.name, self._memory)
         # The newest prompt, so that it is not tokenised twice.
         self._newest: tuple[Prompt, Reading] | None = None
@@ -184,11 +184,15 @@ class TransformersLLM(Shared):
     @property
     def contexts(self) -> tuple[Context, ...]:
         """How the model can read demonstrations."""
-        return ("joint",) if self._why_no_windows else ("joint", "windows")
+        return ("joint",) if self.why_no_windows else ("joint", "windows")
 
     @property
     def network(self) -> Any:
-        """The torch module that is run. Whoever changes its weights calls `forget` afterwards."""
+        """The torch module that is run.
+
+        Whoever changes its weights calls `forget` afterwards, and deletes the folders `windows` of stores: files there
+        are of the weights that were loaded.
+        """
         return self._memory.model
 
     @property
@@ -287,8 +291,8 @@ class TransformersLLM(Shared):
     def window_labels(self, prompt: Prompt) -> list[bytes]:
         """Return for each demonstration a hash of all that its window is a function of, 32 bytes.
 
-        That is the model, its types, the libraries that run it, and the tokens of the window and of what comes before
-        it. The last bits of a window may also depend on the machine.
+        That is the model, its configuration and types, the libraries that run it, and the tokens of the window and of
+        what comes before it. The last bits of a window may also depend on the machine.
 
         Raises
         ------
@@ -298,6 +302,14 @@ class TransformersLLM(Shared):
         with self._lock, quiet():
             read = self._windows(prompt)
             return [self._label_of(read.first, window) for window in read.windows]
+
+    def keeps(self, prompt: Prompt) -> bool:
+        """Whether the keys and values of a prompt's demonstrations are in memory. Errors are those of `choose`."""
+        with self._lock, quiet():
+            read = self._read(prompt)
+            if read.inside:
+                return all(self._memory.has_window(read.first, window) for window in read.windows)
+            return self._memory.has_prefix(read.first)
 
     def missing_windows(self, prompt: Prompt) -> list[int]:
         """Return the places of the demonstrations whose windows are not kept. Errors are those of `window_labels`."""
@@ -382,8 +394,8 @@ class TransformersLLM(Shared):
         if context_for(self, prompt.context) == "joint":
             prefix = Shown(tuple(self._shared_tokens(prompt)), frozenset[int | str | None]().union(*ids))
             return Reading(self._written(prompt), prefix, ())
-        if self._why_no_windows:
-            raise LLMError(f'{self.name} cannot read windows: {self._why_no_windows}. Use context="joint".')
+        if self.why_no_windows:
+            raise LLMError(f'{self.name} cannot read windows: {self.why_no_windows}. Use context="joint".')
         if self._chat is None:
             first, query = Written.of(prompt.head_parts), Written.of(prompt.query_parts)
             each = [Written.of(parts) for parts in prompt.window_parts]
@@ -450,9 +462,11 @@ def _label(name: str, memory: Memory) -> hashlib._Hash:
     import transformers
 
     types = [str(each) for each in (memory.model.dtype, memory.window_dtype, memory.model.device.type)]
+    config = {key: value for key, value in memory.model.config.to_dict().items() if key != "_name_or_path"}
     attention = str(getattr(memory.model.config, "_attn_implementation", None))
-    known = ["erase-core window 1", name, *types, attention, torch.__version__, transformers.__version__, sys.byteorder]
-    return hashlib.sha256(json.dumps(known).encode())
+    versions = [torch.__version__, transformers.__version__]
+    known = ["erase-core window 2", name, *types, attention, *versions, sys.byteorder, config]
+    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode())
 
 
 def _context_length(loaded: checkpoint.Checkpoint) -> int | None:

@@ -6,7 +6,7 @@ The model is compared with the result of reference.py, which shares no code with
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 from erase_core import commitments
@@ -24,6 +24,8 @@ from erase_core.verify.reference import Fitted
 __all__ = ["judge"]
 
 CHECKSUM_BYTES = 32
+# Examples whose vectors are queries, where every query has demonstrations of its own.
+N_QUERIES = 16
 # The number of a problem that is not one of a receipt.
 STORE = None
 
@@ -111,6 +113,8 @@ def _of_prompts(picture: Picture, model: Model, reloaded: Model, expected: Fitte
     prompts = possible_prompts(settings, model)
     if prompts != possible_prompts(settings, reloaded):
         yield Problem(STORE, "model", "the demonstrations differ from those of a reloaded model")
+    if not prompts and any(_neighbours_differ(picture, (model, reloaded), expected)):
+        yield Problem(STORE, "model", "the nearest examples of a query differ from those of the second implementation")
     if settings.n_prompts is None:
         return
     if prompts != expected.nearest(settings.n_shots):
@@ -119,6 +123,15 @@ def _of_prompts(picture: Picture, model: Model, reloaded: Model, expected: Fitte
     routes = expected.routes(picture.vectors)
     if any(each.predict(picture.vectors).tolist() != routes for each in (model, reloaded)):
         yield Problem(STORE, "model", "routes differ from those of the second implementation")
+
+
+def _neighbours_differ(picture: Picture, models: Iterable[Model], expected: Fitted) -> Iterator[bool]:
+    """Whether models have other neighbours of some of the examples, whose vectors are queries, than expected."""
+    n, count = len(picture.ids), picture.settings.n_shots
+    for place in range(0, n, -(-n // N_QUERIES)):
+        wanted = expected.neighbours(place, count)
+        for model in models:
+            yield model.neighbours(picture.vectors[place : place + 1], count)[1] != wanted
 
 
 # verify 5

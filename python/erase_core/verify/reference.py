@@ -109,6 +109,12 @@ class Fitted:
             return []
         return [[self.ids[i] for i in nearest] for nearest in _nearest(self.rows, self.result, count)]
 
+    def neighbours(self, place: int, count: int) -> list[int | str]:
+        """Return the ids of the `count` rows nearest to one of the rows, the nearest first, on a tie the smaller id."""
+        row = self.rows[place][None].astype(np.float64)
+        parts = [_distances(self.rows[part].astype(np.float64), row)[:, 0] for part in _chunks(*self.rows.shape)]
+        return [self.ids[i] for i in np.argsort(np.concatenate(parts), kind="stable")[:count]]
+
     def routes(self, vectors: NDArray[np.float32] | NDArray[np.float64]) -> list[int]:
         """Return the route of each vector: the index of the centre nearest to it."""
         if self.result is None:

@@ -91,7 +91,9 @@ def search(
     encodings = [each for each in encodings if each[:2] not in found]
     if encodings:
         places = _in_values(values, Needles([content for _, _, content in encodings]))
-        findings += [Finding(*encodings[which][:2], *where) for which, where in places.items()]
+        findings += [
+            Finding(*encodings[which][:2], place, offset, whole) for which, (place, offset, whole) in places.items()
+        ]
     return findings
 
 
