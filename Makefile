@@ -197,4 +197,4 @@ sdist: $(VENV)/.group-build
 
 clean:
 	cargo clean
-	rm -rf site .venv .venv-latest .venv-oldest .venv-constraints
+	rm -rf dist site .venv .venv-latest .venv-oldest .venv-constraints

@@ -22,10 +22,10 @@ import memory
 import numpy as np
 from embeddings import embed
 from erase_core import QKMeans
+from indexes import deletions
 from measure import Matrix, Removals, around_directions, partition_inertia, references, seconds, sentence_like
 from numpy.typing import NDArray
 from peers import peers
-from stores import deletions
 
 DIM = 384
 SEEDS = (1, 2, 3)

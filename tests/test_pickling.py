@@ -28,6 +28,7 @@ from erase_core import (
     ErasureReport,
     NotPicklableError,
     OpenAILLM,
+    Problem,
     Prompt,
     PromptChanges,
     QKMeans,
@@ -288,6 +289,7 @@ def test_what_is_returned_has_equal_copies(path: Path, way: str) -> None:
             ServerOptions(parameters={"a": [1]}),
             Choice("a", {"a": 0.0}, 0.0),
             Answer("a", 1, 1, 0.0),
+            Problem(3, "tampered", "receipt 3 was changed"),
             verify_receipts(path / "receipts"),
         ]
         assert isinstance(things[-1], ChainVerification)

@@ -82,6 +82,7 @@ from erase_core.examples.reading import read_examples
 from erase_core.llm import LLM, Answer, Choice, OpenAILLM, ServerOptions, TransformersLLM
 from erase_core.llm.prompt import Prompt, Template
 from erase_core.receipts.chain import ChainVerification, verify_receipts
+from erase_core.receipts.problem import Problem
 from erase_core.receipts.receipt import Receipt, ReceiptRef
 from erase_core.receipts.signing import Signer
 from erase_core.reports import ForgetReport, IngestReport, PromptChanges, Route, Status, Verification, WarmReport
@@ -127,6 +128,7 @@ __all__ = [
     "ParameterError",
     "PartError",
     "PlatformError",
+    "Problem",
     "Prompt",
     "PromptChanges",
     "PromptTooLongError",

@@ -18,7 +18,7 @@ from erase_core import checks
 from erase_core.calls.forgetting import run_dry_forget, run_forget
 from erase_core.calls.ingesting import run_ingest, without_refused_tokens
 from erase_core.calls.open_store import OpenStore
-from erase_core.calls.opening import Keys, arguments_of, create_new, open_existing, recipe_of
+from erase_core.calls.opening import GivenKeys, arguments_of, create_new, open_existing, recipe_of
 from erase_core.calls.overview import all_examples, all_ids, described, export_examples, has_id, status_of
 from erase_core.calls.prompting import answers, choices, demonstrations, prompt_with_route, prompts, route
 from erase_core.calls.queries import Queries
@@ -120,7 +120,7 @@ class Erase:
         PlatformError
             Stores do not work on this operating system.
         """
-        keys = Keys(signing_key, public_keys, key)
+        keys = GivenKeys(signing_key, public_keys, key)
         return cls(create_new(path, settings, keys, api_key=api_key, receipts=receipts, timeout=timeout))
 
     @classmethod
@@ -191,7 +191,7 @@ class Erase:
         """
         opened = open_existing(
             path,
-            Keys(signing_key, public_keys, key),
+            GivenKeys(signing_key, public_keys, key),
             embedder=embedder,
             llm=llm,
             api_key=api_key,

@@ -181,7 +181,13 @@ class WorkerLostError(EraseError, ConnectionError):
 
 
 class MissingPackageError(EraseError, ImportError):
-    """An optional package is not installed. The message says which `pip install` installs it."""
+    """An optional package is not installed, or not in the version that is needed. The message says what to install."""
+
+    @classmethod
+    def of(cls, packages: str, extra: str) -> MissingPackageError:
+        """Return the error for packages that are not installed, and the extra that has them."""
+        are = "are" if "," in packages or " and " in packages else "is"
+        return cls(f"{packages} {are} not installed. Run `pip install 'erase-core[{extra}]'`.")
 
 
 class PlatformError(EraseError, NotImplementedError):

@@ -37,7 +37,7 @@ try:
     from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
     from pydantic import BaseModel, Field, StrictInt, StrictStr, ValidationError
 except ModuleNotFoundError:
-    raise MissingPackageError("mcp is not installed. Run `pip install 'erase-core[mcp]'`.") from None
+    raise MissingPackageError.of("mcp", "mcp") from None
 
 __all__ = ["make_server", "serve"]
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from erase_core.calls.open_store import OpenStore
-from erase_core.calls.opening import Keys, open_existing
+from erase_core.calls.opening import GivenKeys, open_existing
 from erase_core.erase import Erase
 from erase_core.errors import EraseError
 from erase_core.examples.example import Example, NewExample
@@ -139,7 +139,7 @@ def unchecked(
     path: Path, llm: CountingLLM | None = None, *, timeout: float = 1, public_keys: Sequence[str] = ()
 ) -> Erase:
     """A handle on a store as it lies there: nothing is recovered, and old copies are not noticed."""
-    keys = Keys(None, public_keys)
+    keys = GivenKeys(None, public_keys)
     options: Any = {"api_key": None, "server": None, "receipts": None}
     return Erase(open_existing(path, keys, embedder=WordEmbedder(), llm=llm, timeout=timeout, **options))
 

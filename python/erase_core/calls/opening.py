@@ -24,10 +24,10 @@ from erase_core.store.new_folder import check_vacant
 from erase_core.store.store import Store
 from erase_core.store.user_key import KeySource, user_key
 
-__all__ = ["Keys", "arguments_of", "create_new", "open_existing", "recipe_of"]
+__all__ = ["GivenKeys", "arguments_of", "create_new", "open_existing", "recipe_of"]
 
 
-class Keys(NamedTuple):
+class GivenKeys(NamedTuple):
     """The keys as the caller gives them. See `Erase.open`."""
 
     signing_key: str | PathLike[str] | Signer | None
@@ -42,7 +42,7 @@ class Keys(NamedTuple):
 def create_new(
     path: str | PathLike[str],
     given: GivenSettings,
-    keys: Keys,
+    keys: GivenKeys,
     *,
     api_key: str | None,
     receipts: str | PathLike[str] | None,
@@ -80,7 +80,7 @@ def create_new(
 
 def open_existing(
     path: str | PathLike[str],
-    keys: Keys,
+    keys: GivenKeys,
     *,
     embedder: str | PathLike[str] | Embedder | None,
     llm: str | PathLike[str] | LLM | None,

@@ -151,7 +151,7 @@ def chooser(opened: OpenStore) -> Callable[[Prompt, Sequence[str]], Choice]:
 
 
 def _calibrates(opened: OpenStore) -> bool:
-    """Whether choices are calibrated if the language model tells probabilities."""
+    """Whether choices are calibrated if their scores are log-probabilities."""
     return opened.settings.calibrate and SELECTORS[opened.settings.strategy].is_calibrated
 
 

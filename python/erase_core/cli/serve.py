@@ -136,5 +136,4 @@ def _check_packages() -> None:
 
     missing = [name.replace("_", "-") for name in NEEDED if find_spec(name) is None]
     if missing:
-        is_ = "is" if len(missing) == 1 else "are"
-        raise MissingPackageError(f"{', '.join(missing)} {is_} not installed. Run `pip install 'erase-core[serve]'`.")
+        raise MissingPackageError.of(", ".join(missing), "serve")

@@ -432,7 +432,7 @@ def _parquet(path: Path) -> Any:
     try:
         from pyarrow import parquet
     except ModuleNotFoundError:
-        raise MissingPackageError("pyarrow is not installed. Run `pip install 'erase-core[parquet]'`.") from None
+        raise MissingPackageError.of("pyarrow", "parquet") from None
     return parquet.ParquetFile(path)
 
 

@@ -90,9 +90,7 @@ def load(source: Source, device: str | None) -> Any:
         import torch
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        raise MissingPackageError(
-            f"embedding needs more packages ({error}). Run `pip install 'erase-core[llm]'`."
-        ) from error
+        raise MissingPackageError(f"embedding needs more packages ({error}). Run `{INSTALL_PACKAGED}`.") from error
     try:
         torch.empty(0, device=device)
     except Exception as error:  # torch has different errors for different devices

@@ -32,7 +32,7 @@ from erase_core.store.store import Store
 __all__ = ["Removals", "head_of"]
 
 
-class State(NamedTuple):
+class Recorded(NamedTuple):
     """What a receipt records of the store before and after: the number of examples, and the commitments."""
 
     n: int
@@ -97,7 +97,7 @@ class Removals:
         """
         # forget 4: the receipts
         self._receipts.check_may_remove(tx)
-        before = _state(tx)
+        before = _recorded(tx)
         rows = tx.rows_of(ids)
         # A damaged example can be forgotten, too. Its content is unknown.
         examples = [example for row in rows if (example := tx.opened(row))]
@@ -113,7 +113,7 @@ class Removals:
             update, model = self._remove_unreadable(tx, rows, tokens)
         scope: Scope = "ids" if subjects is None else "subject"
         # forget 7: the receipt, pending
-        receipt = self._receipt(tx, before, _state(tx), scope, [row.hash for row in rows], tokens, update)
+        receipt = self._receipt(tx, before, _recorded(tx), scope, [row.hash for row in rows], tokens, update)
         # If another program damaged the store, the receipt may be malformed. Such a receipt must not be published.
         Receipt.from_bytes(receipt.to_bytes())
         tx.set_finished(each.generation for each in tx.unfinished() if self._is_finished(tx, each))
@@ -152,7 +152,7 @@ class Removals:
         if left:
             raise StoreError(
                 f"{self._store.folder}: {counted(left, 'example')} not named here cannot be opened, so "
-                " the model of the others is not known; nothing was forgotten. Restore a backup, or name "
+                "the model of the others is not known; nothing was forgotten. Restore a backup, or name "
                 "all that cannot be opened in one call."
             )
         return self._clustering.refit(tx)
@@ -160,8 +160,8 @@ class Removals:
     def _receipt(
         self,
         reads: Reads,
-        before: State,
-        after: State,
+        before: Recorded,
+        after: Recorded,
         scope: Scope,
         rows: Sequence[bytes],
         tokens: Iterable[bytes],
@@ -250,9 +250,9 @@ def _generation_of(reads: Reads, removal: Unfinished) -> int:
     return min(removal.generation, reads.state.model_generation)
 
 
-def _state(reads: Reads) -> State:
+def _recorded(reads: Reads) -> Recorded:
     commitment = base64.b64encode(reads.state.commitment).decode()
-    return State(len(reads), commitment, reads.state.model)
+    return Recorded(len(reads), commitment, reads.state.model)
 
 
 def head_of(receipt: Receipt) -> Head:

@@ -13,7 +13,7 @@ from erase_core.errors import ParameterError
 from erase_core.examples.example import RowFault
 from erase_core.examples.rows import Rows
 
-__all__ = ["CHAT", "MESSAGES", "as_examples", "check_fields"]
+__all__ = ["CHAT", "MESSAGES", "SYSTEM", "TURNS", "as_examples", "check_fields"]
 
 CHAT = "openai-chat"
 MESSAGES = "messages"

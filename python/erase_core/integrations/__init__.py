@@ -6,7 +6,7 @@ what was forgotten is in no later prompt. What the frameworks themselves keep is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from erase_core.erase import Erase
@@ -43,3 +43,21 @@ def checked(erase: object) -> Erase:
     if not isinstance(erase, Erase):
         raise ParameterError(f"erase must be an open store, got {type(erase).__name__}. Give Erase.open(path).")
     return erase
+
+
+def keys_of(fields: Mapping[str, str] | None, names: Sequence[str]) -> dict[str, str]:
+    """Return the key of each field, by the name of the field. Without another it is that name.
+
+    Raises
+    ------
+    ParameterError
+        `fields` has another name, or two fields would have one key.
+    """
+    given = dict(fields or {})
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise ParameterError(f"fields must have only the names {', '.join(names)}, got {unknown[0]!r}")
+    keys = {name: given.get(name, name) for name in names}
+    if len(set(keys.values())) < len(keys):
+        raise ParameterError(f"fields must give each field a key of its own, got {keys}")
+    return keys

@@ -9,7 +9,7 @@ from erase_core.async_erase import AsyncErase
 from erase_core.erase import Erase
 from erase_core.errors import ExampleError, ParameterError
 from erase_core.examples.example import FIELDS, Example
-from erase_core.integrations import checked, extra
+from erase_core.integrations import checked, extra, keys_of
 from erase_core.reports import ForgetReport, IngestReport
 from erase_core.selection import SELECTORS
 
@@ -54,12 +54,7 @@ class EraseExampleSelector(BaseExampleSelector):
         ignore_unknown: bool = False,
     ) -> None:
         self.erase, self.query, self.ignore_unknown = checked(erase), query, ignore_unknown
-        unknown = [name for name in fields or {} if name not in FIELDS]
-        if unknown:
-            raise ParameterError(f"fields must have only the names {', '.join(FIELDS)}, got {unknown[0]!r}")
-        self._keys = {**dict(zip(FIELDS, FIELDS, strict=True)), **(fields or {})}
-        if len(set(self._keys.values())) < len(FIELDS):
-            raise ParameterError(f"fields must give each field a key of its own, got {self._keys}")
+        self._keys = keys_of(fields, FIELDS)
         self._async = AsyncErase(self.erase)
 
     def add_example(self, example: dict[str, Any]) -> IngestReport:

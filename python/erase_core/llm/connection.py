@@ -197,8 +197,8 @@ class Connection:
 def _client(address: Address, key: str, options: ServerOptions) -> Any:
     try:
         import openai
-    except ImportError:
-        raise MissingPackageError("openai is not installed. Run `pip install 'erase-core[openai]'`.") from None
+    except ModuleNotFoundError:
+        raise MissingPackageError.of("openai", "openai") from None
     try:
         return openai.OpenAI(
             base_url=address.url,

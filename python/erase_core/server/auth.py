@@ -87,11 +87,6 @@ class Tokens:
             raise ParameterError(f"--token-file: {file} has no token, so nobody could use the server. Add one.")
         return cls(entries)
 
-    @property
-    def are_needed(self) -> bool:
-        """Whether a request needs a token."""
-        return self._entries is not None
-
     def check(self, request: Request, scope: str | None) -> None:
         """Check that a request may do what needs this scope. None: what any token may do.
 

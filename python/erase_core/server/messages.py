@@ -7,16 +7,14 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from erase_core.errors import PromptTooLongError
+from erase_core.examples.chat import SYSTEM, TURNS
+from erase_core.llm.openai import tokens_of_message
 from erase_core.llm.prompt import Prompt
 from erase_core.server.errors import ApiError
 
 __all__ = ["chat_in", "conversation", "query_of", "with_demonstrations"]
 
 Messages = list[dict[str, Any]]
-SYSTEM = ("system", "developer")
-# As examples/chat.py marks the turns of longer chats.
-TURNS = {"user": "User", "assistant": "Assistant"}
-BYTES_PER_TOKEN, TOKENS_PER_MESSAGE = 2, 8
 
 
 def chat_in(content: bytes) -> dict[str, Any]:
@@ -154,8 +152,7 @@ def _n_fitting(turns: Sequence[Sequence[dict[str, Any]]], room: int) -> int:
 
 
 def _tokens(message: dict[str, Any]) -> int:
-    """Estimate the tokens of a message as `OpenAILLM` does."""
-    return -(-len(text_of(message).encode("utf-8", "replace")) // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE
+    return tokens_of_message(text_of(message))
 
 
 def _refuse(constant: str) -> None:

@@ -72,7 +72,7 @@ def _dask(address: str) -> Engine:
 
         from erase_core.distributed.engines.dask import DaskEngine
     except ModuleNotFoundError:
-        raise _missing("distributed", "dask") from None
+        raise MissingPackageError.of("distributed", "dask") from None
     client = Client(address.replace("dask://", "tcp://", 1), timeout=PATIENCE, set_as_default=False)
     return DaskEngine(client, is_own=True)
 
@@ -81,9 +81,5 @@ def _ray(address: str | None) -> Engine:
     try:
         from erase_core.distributed.engines.ray import RayEngine
     except ModuleNotFoundError:
-        raise _missing("ray", "ray") from None
+        raise MissingPackageError.of("ray", "ray") from None
     return RayEngine(address)
-
-
-def _missing(package: str, extra: str) -> MissingPackageError:
-    return MissingPackageError(f"{package} is not installed. Run `pip install 'erase-core[{extra}]'`.")

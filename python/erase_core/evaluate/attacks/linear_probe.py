@@ -2,9 +2,8 @@
 
 From "Unforgettable Generalization" (2409.02228), where a linear classifier of hidden states still finds the answers of
 a skill after the model was fine-tuned on random labels. The probe is fitted to the states of examples that were not
-forgotten, and judged on the forgotten ones. The paper's layer and its classifier's settings could not be read: here it
-is a logistic regression with scikit-learn's defaults, on standardised states of any layer at the last token of the
-question.
+forgotten, and judged on the forgotten ones. Layer and classifier are our own choice: a logistic regression with
+scikit-learn's defaults, on standardised states of any layer at the last token of the question.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The holistic cost of a peer, removals and queries together, and from how many queries on one peer is cheaper.
 
-ERASE defines a holistic cost (Definition 4.1), which could not be read. This one is ours: with r queries for each
-removal, and removals done b at once,
+This is our own definition, not compared with Definition 4.1 of the ERASE paper: with r queries for each removal, and
+removals done b at once,
 
     H_r = C_forget(b) / (b r) + C_query
 

@@ -1,13 +1,11 @@
-"""One deletion by what people keep vectors in instead: each deletes ids one by one from an index of the same rows.
+"""One deletion by indexes of vectors in memory: each deletes ids one by one from an index of the same rows.
 
 None of them keeps a clustering: their time is that of forgetting a vector, not of correcting what was learnt from it.
-hnswlib only marks an entry, usearch and LanceDB leave the bytes until a compaction. LanceDB writes to a disk, the
-others keep everything in memory.
+hnswlib only marks an entry, usearch leaves the bytes until a compaction. Stores in folders are in store_peers.py.
 """
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 
@@ -43,40 +41,16 @@ def _usearch(X: Matrix) -> Delete:
     return lambda id_: index.remove(id_)
 
 
-def _chromadb(X: Matrix) -> Delete:
-    import chromadb
-    from chromadb.config import Settings
-
-    client = chromadb.EphemeralClient(Settings(anonymized_telemetry=False))
-    collection = client.create_collection("rows", embedding_function=None)
-    for part in np.array_split(np.arange(len(X)), max(1, len(X) // 2_000)):
-        collection.add(ids=[str(i) for i in part], embeddings=X[part])
-    return lambda id_: collection.delete(ids=[str(id_)])
-
-
-def _lancedb(X: Matrix) -> Delete:
-    import lancedb
-    import pyarrow as pa
-
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(X.ravel()), X.shape[1])
-    table = lancedb.connect(tempfile.mkdtemp()).create_table(
-        "rows", pa.table({"id": np.arange(len(X)), "vector": vectors})
-    )
-    return lambda id_: table.delete(f"id = {id_}")
-
-
-STORES = {
+INDEXES = {
     "faiss remove_ids": _faiss,
     "hnswlib mark_deleted": _hnswlib,
     "usearch remove": _usearch,
-    "chromadb delete": _chromadb,
-    "lancedb delete": _lancedb,
 }
 
 
 def deletions(X: Matrix, count: int) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Seconds of deletions by each that is installed."""
-    for name, build in STORES.items():
+    for name, build in INDEXES.items():
         try:
             delete = build(X)
         except ImportError:
