@@ -245,6 +245,11 @@ class Settings:
                 values[name] = name_of(name, values[name])
         return cls(**values)
 
+    @property
+    def prompt_template(self) -> Template:
+        """The template, or the default one."""
+        return self.template or Template()
+
     def to_json(self) -> str:
         """Return the settings as JSON. Equal settings give equal text."""
         return json.dumps(asdict(self), sort_keys=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
 from erase_core.evaluate.peers import miras, sauce
-from erase_core.evaluate.peers.miras import LinearMemory, Rule, forgets_by_subtraction, write
+from erase_core.evaluate.peers.miras import UNIT_BITS, LinearMemory
 from erase_core.evaluate.peers.peer import Entry, Tools
 from erase_core.evaluate.peers.sauce import SaucePeer, SparseCoder, SparseIndex, public_words
 from erase_core.evaluate.tasks.task import Task
@@ -22,6 +22,11 @@ from numpy.typing import NDArray
 from small_stores import WordEmbedder
 
 Vectors = NDArray[np.float32]
+Integers = NDArray[np.int64]
+Rule = Literal["sum", "decay", "delta"]
+RULES: tuple[Rule, ...] = get_args(Rule)
+# Of the memory, 2**-4 is lost at each step with decay.
+DECAY_BITS = 4
 
 
 def unit_rows(n: int, dim: int, seed: int) -> Vectors:
@@ -33,6 +38,55 @@ def unit_rows(n: int, dim: int, seed: int) -> Vectors:
 def pairs(n: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     keys = np.rint(unit_rows(n, 6, seed) * 2.0**20).astype(np.int64)
     return keys, np.eye(3, dtype=np.int64)[np.random.default_rng(seed).integers(3, size=n)]
+
+
+def write(memory: Integers, key: Integers, value: Integers, rule: Rule) -> Integers:
+    """Return what a memory becomes when a pair is written.
+
+    Parameters
+    ----------
+    memory : ndarray of int64 of shape (k, d)
+    key : ndarray of int64 of shape (d,)
+        In units of 2^-20, of unit norm.
+    value : ndarray of int64 of shape (k,)
+    rule : {"sum", "decay", "delta"}
+        "sum": W + v k^T. "decay": the same, after W has lost a sixteenth. "delta": W + (v - W k) k^T, which stores what
+        the memory does not recall already.
+
+    Returns
+    -------
+    ndarray of int64 of shape (k, d)
+        In units of 2^-20. Fractions are rounded down.
+    """
+    if rule == "delta":
+        missing = (value << UNIT_BITS) - (memory @ key >> UNIT_BITS)
+        return np.asarray(memory + (np.outer(missing, key) >> UNIT_BITS))
+    kept = memory - (memory >> DECAY_BITS) if rule == "decay" else memory
+    return np.asarray(kept + np.outer(value, key))
+
+
+def forgets_by_subtraction(keys: Integers, values: Integers, place: int, rule: Rule) -> bool:
+    """Whether subtracting what a pair added gives, to the bit, the memory that never had it.
+
+    Parameters
+    ----------
+    keys : ndarray of int64 of shape (n, d)
+    values : ndarray of int64 of shape (n, k)
+        Written in this order.
+    place : int
+        Of the pair.
+    rule : {"sum", "decay", "delta"}
+    """
+    whole = without = np.zeros((values.shape[1], keys.shape[1]), dtype=np.int64)
+    added = whole
+    for i, (key, value) in enumerate(zip(keys, values, strict=True)):
+        after = write(whole, key, value, rule)
+        if i == place:
+            added = after - whole
+        else:
+            without = write(without, key, value, rule)
+        whole = after
+    return bool(np.array_equal(whole - added, without))
 
 
 @given(st.integers(1, 12), st.integers(0, 2**32 - 1), st.data())
@@ -52,15 +106,15 @@ def test_decay_and_the_delta_rule_fail_the_same_test(rule: Rule, n: int, seed: i
 def test_rules_are_those_of_real_numbers_up_to_rounding() -> None:
     keys, values = pairs(5, 1)
     k, v = keys / 2.0**20, values.astype(float)
-    found = {rule: np.zeros((3, 6), dtype=np.int64) for rule in miras.RULES}
-    expected = {rule: np.zeros((3, 6)) for rule in miras.RULES}
+    found = {rule: np.zeros((3, 6), dtype=np.int64) for rule in RULES}
+    expected = {rule: np.zeros((3, 6)) for rule in RULES}
     for i in range(5):
-        for rule in miras.RULES:
+        for rule in RULES:
             found[rule] = write(found[rule], keys[i], values[i], rule)
         expected["sum"] = expected["sum"] + np.outer(v[i], k[i])
         expected["decay"] = 15 / 16 * expected["decay"] + np.outer(v[i], k[i])
         expected["delta"] = expected["delta"] @ (np.eye(6) - np.outer(k[i], k[i])) + np.outer(v[i], k[i])
-    for rule in miras.RULES:
+    for rule in RULES:
         np.testing.assert_allclose(found[rule] / 2.0**20, expected[rule], atol=1e-4)
 
 

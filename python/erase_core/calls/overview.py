@@ -14,7 +14,6 @@ from erase_core.calls.open_store import OpenStore
 from erase_core.errors import EraseError, StoreError, os_reason, printable
 from erase_core.examples.example import Example, counted
 from erase_core.examples.formats import write_jsonl
-from erase_core.llm.prompt import Template
 from erase_core.reports import Status
 from erase_core.store.reads import Reads
 
@@ -33,7 +32,7 @@ def status_of(opened: OpenStore) -> Status:
             n_shots=opened.settings.n_shots,
             context=opened.settings.context,
             options=opened.settings.options,
-            template=(opened.settings.template or Template()).to_dict(),
+            template=opened.settings.prompt_template.to_dict(),
             prompts=opened.prompts(reads),
             embedder=reads.constants.embedder,
             llm=opened.backends.llm_name,

@@ -19,7 +19,7 @@ from erase_core.errors import ParameterError, StopWarning, warn_user
 from erase_core.examples.control_tokens import check_texts
 from erase_core.examples.example import Example
 from erase_core.llm import LLM, Answer, Choice, TransformersLLM
-from erase_core.llm.prompt import Prompt, Template, check_query, fit_budget
+from erase_core.llm.prompt import Prompt, check_query, fit_budget
 from erase_core.llm.protocol import check_max_tokens, check_options, context_for
 from erase_core.reports import Route
 from erase_core.selection import SELECTORS, Routing, router_of, select_demonstrations
@@ -204,7 +204,7 @@ def _note_shown(opened: OpenStore, several: Sequence[Sequence[Example]]) -> None
 
 def _made(opened: OpenStore, several: Sequence[Sequence[Example]], queries: Queries) -> list[Prompt]:
     """Return the prompt of each query with its demonstrations."""
-    template = opened.settings.template or Template()
+    template = opened.settings.prompt_template
     context = opened.settings.context
     if context == "auto" and SELECTORS[opened.settings.strategy].is_shared:
         context = "joint"  # such a prompt is kept as a whole

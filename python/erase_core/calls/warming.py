@@ -15,7 +15,7 @@ from erase_core.calls.prompting import chooser, shared_prompt
 from erase_core.errors import LLMError, StoreError, os_reason
 from erase_core.examples.example import Example
 from erase_core.llm import LLM, TransformersLLM
-from erase_core.llm.prompt import Prompt, Template
+from erase_core.llm.prompt import Prompt
 from erase_core.llm.protocol import context_for
 from erase_core.progress import bar
 from erase_core.reports import WarmReport
@@ -140,4 +140,4 @@ def _computed(opened: OpenStore, llm: TransformersLLM, key: WindowKey, example: 
 
 
 def _prompt(opened: OpenStore, *examples: Example) -> Prompt:
-    return Prompt(opened.settings.template or Template(), examples, QUERY, "windows")
+    return Prompt(opened.settings.prompt_template, examples, QUERY, "windows")

@@ -23,7 +23,6 @@ from erase_core.erasure_report.facts import Asked, Cost, ErasureReport, Known, S
 from erase_core.erasure_report.picture import ClusterPicture, take_picture
 from erase_core.erasure_report.trace import Trace, Traces, examples_and_vectors, trace
 from erase_core.errors import ParameterError, printable
-from erase_core.llm.prompt import Template
 from erase_core.receipts.receipt import Receipt, as_receipt_ref
 from erase_core.reports import ForgetReport
 from erase_core.scan.folder import scan_folder
@@ -207,7 +206,7 @@ class _Search:
         traces: Traces,
         given: Sequence[str | NDArray[np.floating]],
     ) -> None:
-        settings, template = opened.settings, opened.settings.template or Template()
+        settings, template = opened.settings, opened.settings.prompt_template
         staying = "\0".join([*found.staying, *settings.options, *template.to_dict().values()])
         texts = {each: None for each in given if isinstance(each, str)}
         wanted = list(dict.fromkeys([*(str(name) for name in request.named), *traces.texts, *texts]))

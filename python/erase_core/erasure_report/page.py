@@ -6,13 +6,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from erase_core.erasure_report.facts import ErasureReport
 from erase_core.erasure_report.picture import svg_of
 from erase_core.examples.example import counted
 from erase_core.receipts.receipt import UpdatePath
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
+    from erase_core.erasure_report.facts import ErasureReport
 
 __all__ = ["page_of"]
 

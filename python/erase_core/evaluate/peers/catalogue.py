@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from erase_core.errors import MissingPackageError, ParameterError
-from erase_core.evaluate.peers.peer import Entry, Exactness
+from erase_core.evaluate.peers.peer import Entry, Exactness, Kind
 
 __all__ = ["GROUPS", "MODULES", "all_peers", "check_packages", "lines_of", "peers_named"]
 
 # Each has a list PEERS. The order is that of all tables.
 MODULES = ("prompts", "classifiers", "retraining", "sisa", "s3t", "approximate", "ranker", "sauce", "miras")
-GROUPS = ("all", *get_args(Exactness), "prompt", "fine-tuning", "classifier", "ranker", "index")
+GROUPS = ("all", *get_args(Exactness), *get_args(Kind))
 # What peers are made of, by the name of the package that is imported.
 NEEDED = ("torch", "transformers", "sentence_transformers", "peft", "matplotlib", "scipy")
 

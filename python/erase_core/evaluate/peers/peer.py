@@ -26,6 +26,7 @@ __all__ = ["Entry", "Exactness", "MakePeer", "Peer", "Tools", "cool", "warm"]
 # further examples, since a part of the model is dropped and not trained again. "approximate": near it at best. "hides":
 # the examples are kept, and only answers about them are suppressed. "leaks": what it keeps was computed from them.
 Exactness = Literal["exact", "exact-on-fewer", "approximate", "hides", "leaks"]
+Kind = Literal["prompt", "fine-tuning", "classifier", "ranker", "index"]
 
 
 @dataclass
@@ -138,6 +139,6 @@ class Entry:
     make: MakePeer
     source: str
     exactness: Exactness
-    kind: Literal["prompt", "fine-tuning", "classifier", "ranker", "index"]
+    kind: Kind
     not_reproduced: str = ""
     after: str | None = None
