@@ -26,8 +26,8 @@ from typing import NamedTuple
 import numpy as np
 from accuracy_cost import Costs, measure_costs
 from accuracy_kept import SETTING, pack, unpack
-from accuracy_report import Kept, Report, draw, reference
-from accuracy_rows import HEADS, ROWS, Ids, Known, Row, Task, tasks_of
+from accuracy_report import Kept, Report, reference
+from accuracy_rows import CLASSIFIERS, ROWS, Ids, Known, Row, Task, tasks_of
 from erase_core.calls.calibrating import CONTENT_FREE
 from erase_core.embedding.sentence import SentenceEmbedder
 from erase_core.llm import TransformersLLM
@@ -173,7 +173,7 @@ class Measuring:
     def measure_heads(self, task: Task) -> None:
         """Answer without a language model."""
         known, Q = self.vectors(task)
-        for name, fit in HEADS.items():
+        for name, fit in CLASSIFIERS.items():
             if (task.name, name, 0) not in self.kept.runs:
                 scores = fit(known, task.options)(Q).round(4).tolist()
                 self._write(task, {"row": name, "seed": 0, "prompts": [()], "of": [0] * len(scores), "scores": scores})
@@ -286,6 +286,8 @@ def main() -> None:
         print(report.table(costs.of(tasks)))
         print(f"\n{costs.table(tasks)}")
         if args.picture and costs.of(tasks):
+            from accuracy_picture import draw
+
             draw(report, costs.of(tasks), args.picture)
 
 

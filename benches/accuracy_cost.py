@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 from accuracy_report import cost_name
-from accuracy_rows import HEADS, ROWS, Calibration, Fitted, Ids, Known, Row, Task
+from accuracy_rows import CLASSIFIERS, ROWS, Calibration, Fitted, Ids, Known, Row, Task
 from erase_core.calls.calibrating import CONTENT_FREE
 from erase_core.embedding.sentence import SentenceEmbedder
 from erase_core.llm import TransformersLLM
@@ -53,7 +53,7 @@ def measure_costs(
         own = cost_name(row.name, "prompt")
         if own != row.name and "prompt" in row.calibrations:
             queries[own] = _query(task, row, of_it, llm, embed, "prompt")
-    for name, fit in HEADS.items():
+    for name, fit in CLASSIFIERS.items():
         queries[name] = _head(fit(known, task.options), embed)
     cold = {row.name for row, of_it in fitted if not of_it.warm}
     times = interleaved(queries, [question.input for question in task.questions[:n_questions]], cold)

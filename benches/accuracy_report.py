@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from accuracy_kept import whole_lines
-from accuracy_rows import HEADS, ROWS, Calibration, Ids, Row, Task
+from accuracy_rows import CLASSIFIERS, ROWS, Calibration, Ids, Row, Task
 from erase_core.calls.calibrating import prior
 from erase_core.llm.prompt import Context
 from numpy.typing import NDArray
@@ -164,7 +164,7 @@ class Report:
         self.chance = {name: chance(right, len(self.tasks[name].options)) for name, right in self._right.items()}
         self._bootstrap = Bootstrap({name: len(right) for name, right in self._right.items()})
         self.lines = [line for row in ROWS for c in (None, *row.calibrations) if (line := self._line(row, c))]
-        self.lines += [line for name in HEADS if (line := self._line(Row(name, ROWS[0].fit), None))]
+        self.lines += [line for name in CLASSIFIERS if (line := self._line(Row(name, ROWS[0].fit), None))]
 
     def find(self, row: str, calibration: Calibration | None = None) -> Line | None:
         """Return a line, if it was measured."""
@@ -254,82 +254,3 @@ def cost_of(costs: Mapping[str, Mapping[str, Mapping[str, float]]], line: Line) 
 def _cost(costs: Mapping[str, Mapping[str, Mapping[str, float]]], line: Line) -> str:
     found = cost_of(costs, line)
     return "" if found is None else f"{found:.2f}"
-
-
-def draw(report: Report, costs: Mapping[str, Mapping[str, Mapping[str, float]]], file: Path) -> None:
-    """Draw score against cost: a point for each row, calibrated where that costs a query nothing, and a ring for plain.
-
-    Rows of one kind are joined by a line.
-    """
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(10, 7), constrained_layout=True)
-    kinds = _kinds(report, costs)
-    places = []
-    # They cost a small part of any query with a language model, so they are levels to compare with.
-    for cost, plain, _ in kinds.pop("no language model", []):
-        axes.axhline(plain.score, color="grey", linestyle=":", linewidth=1)
-        places.append(
-            (1.0, plain.score, f"{plain.row.partition(' (')[0]}, no language model (cost {cost:.2f})", "grey")
-        )
-    for number, (kind, points) in enumerate(kinds.items()):
-        colour = f"C{number % 10}"
-        for cost, plain, best in points:
-            axes.plot([cost, cost], [plain.score, best.score], color=colour, linewidth=0.8, alpha=0.5)
-            axes.plot(cost, plain.score, "o", markerfacecolor="white", color=colour, zorder=5)
-            axes.plot(cost, best.score, "o", color=colour, zorder=5)
-            places.append((cost, best.score, best.row, colour))
-        if kind in ("routed", "windows"):
-            axes.plot([p[0] for p in points], [p[2].score for p in points], color=colour, alpha=0.5)
-    axes.set_xscale("log")
-    axes.set_xlim(0.9, 1.8 * max((point[0] for points in kinds.values() for point in points), default=1))
-    axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
-    axes.xaxis.set_minor_formatter(lambda x, _: f"{x:g}")
-    axes.set_xticks([1, 1.1, 1.2, 1.3, 1.5, 2, 3, 4, 6], minor=True)
-    axes.set_xlabel("processor time of a warm query, relative to one without examples")
-    axes.set_ylabel("normalised score: 0 the best constant answer, 100 all right")
-    axes.set_title("filled: calibrated where that costs a query nothing; ring: plain", fontsize=10)
-    axes.grid(visible=True, which="both", alpha=0.2)
-    _label(axes, places)
-    figure.savefig(file, dpi=120)
-    plt.close(figure)
-
-
-def _kinds(
-    report: Report, costs: Mapping[str, Mapping[str, Mapping[str, float]]]
-) -> dict[str, list[tuple[float, Line, Line]]]:
-    """Return cost, plain line and calibrated line of each row, by the first word of its name."""
-    kinds: dict[str, list[tuple[float, Line, Line]]] = {}
-    calibrations = {row.name: row.calibrations[0] for row in ROWS}
-    for line in report.lines:
-        cost = cost_of(costs, line)
-        if line.calibration is None and line.scores is not None and cost is not None:
-            best = report.find(line.row, calibrations.get(line.row)) or line
-            kind = "no language model" if line.row in HEADS else line.row.split(",")[0]
-            kinds.setdefault(kind, []).append((cost, line, line if best.scores is None else best))
-    return kinds
-
-
-def _label(axes: Any, places: list[tuple[float, float, str, str]]) -> None:
-    """Write the names beside the points, apart from one another: from the lowest to the highest, moved up if needed."""
-    axes.figure.canvas.draw()
-    taken: list[tuple[float, float, float]] = []
-    for cost, score, name, colour in sorted(places, key=lambda place: place[1]):
-        x, y = axes.transData.transform((cost, score)) * 72 / axes.figure.dpi
-        left, right, height = x + 8, x + 8 + 5 * len(name), y - 3
-        while any(a < right and left < b and abs(h - height) < 10 for a, b, h in taken):
-            height += 2
-        taken.append((left, right, height))
-        axes.annotate(
-            name,
-            (cost, score),
-            (8, height - y),
-            textcoords="offset points",
-            fontsize=8,
-            color=colour,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5},
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
-        )

@@ -287,7 +287,7 @@ def by_classifier(make: Callable[[int], classifiers.Classifier], known: Known, o
     return classifier.scores
 
 
-HEADS: dict[str, Callable[[Known, Sequence[str]], Classify]] = {
+CLASSIFIERS: dict[str, Callable[[Known, Sequence[str]], Classify]] = {
     "nearest mean (no language model)": partial(by_classifier, classifiers.NearestMean),
     "vote of 8 neighbours (no language model)": partial(by_classifier, classifiers.Vote),
     "logistic regression (no language model)": partial(by_classifier, classifiers.LogisticRegression),

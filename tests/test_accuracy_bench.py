@@ -13,7 +13,7 @@ from accuracy_cost import Query, Times, interleaved, relative
 from accuracy_kept import SETTING, pack, unpack
 from accuracy_report import Bootstrap, Kept, Report, chance, interval, normalised_score
 from accuracy_rows import (
-    HEADS,
+    CLASSIFIERS,
     ROWS,
     Calibration,
     Known,
@@ -175,18 +175,20 @@ def test_a_row_shows_examples_that_are_there_and_none_that_was_removed(row: Row)
         assert row.fit(without, 1, N_SHOTS).select(query) == shown
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_labels_that_are_far_apart_need_no_language_model(name: str) -> None:
     known = grouped()
     options = sorted(set(known.labels), reverse=True)
-    found = HEADS[name](known, options)(known.X).argmax(axis=1)
+    found = CLASSIFIERS[name](known, options)(known.X).argmax(axis=1)
     assert [options[place] for place in found] == known.labels
 
 
 def test_a_tie_of_votes_goes_to_the_nearer_label() -> None:
     angles = np.array([0.1, 0.2, 0.25, 0.5])
     X = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    votes = HEADS["vote of 8 neighbours (no language model)"](Known([0, 1, 2, 3], X, ["a", "b", "b", "a"]), ["b", "a"])
+    votes = CLASSIFIERS["vote of 8 neighbours (no language model)"](
+        Known([0, 1, 2, 3], X, ["a", "b", "b", "a"]), ["b", "a"]
+    )
     assert votes(np.array([[1, 0]], dtype=np.float32)).argmax(axis=1) == [1]
 
 
