@@ -49,7 +49,9 @@ def draw(report: Report, costs: Mapping[str, Mapping[str, Mapping[str, float]]],
     axes.set_xticks([1, 1.1, 1.2, 1.3, 1.5, 2, 3, 4, 6], minor=True)
     axes.set_xlabel("processor time of a warm query, relative to one without examples")
     axes.set_ylabel("normalised score: 0 the best constant answer, 100 all right")
-    axes.set_title("filled: as the package answers (calibrated if queries share a prompt); ring: the other way", fontsize=10)
+    axes.set_title(
+        "filled: as the package answers (calibrated if queries share a prompt); ring: the other way", fontsize=10
+    )
     axes.grid(visible=True, which="both", alpha=0.2)
     _label(axes, places)
     figure.savefig(file, dpi=120)
