@@ -458,6 +458,25 @@ def test_what_is_forgotten_between_two_prompts_is_not_run_any_more(
         assert min(ran[0]) not in kept_ids(llm)
 
 
+def test_another_process_may_forget_while_prompts_are_run(
+    path: Path, llm: TransformersLLM, other: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose, gone = llm.choose, [3, 7]
+
+    def interrupted(prompt: Prompt, options: Sequence[str]) -> Any:
+        if gone:
+            other("forget", gone.pop())
+        return choose(prompt, options)
+
+    with create(path, some(12), llm=llm, options=OPTIONS, strategy="routed", n_shots=3, n_prompts=4) as erase:
+        other("open", path)
+        monkeypatch.setattr(llm, "choose", interrupted)
+        erase.warm()
+        erase.refresh()
+        assert not {3, 7} & kept_ids(llm)
+        assert erase.warm().n_prompts_kept == 4
+
+
 @pytest.mark.parametrize("strategy", ["kmeans", "routed", "knn"])
 def test_a_model_that_keeps_nothing_in_this_process_is_not_asked(path: Path, strategy: str) -> None:
     llm = CountingLLM()

@@ -88,13 +88,11 @@ def prompts(opened: OpenStore, queries: Queries) -> list[Prompt]:
     return _made(opened, _selected(opened, queries), queries)
 
 
-def shared_prompt(opened: OpenStore, ids: list[int | str], query: str) -> Prompt:
+def shared_prompt(opened: OpenStore, shown: list[Example], query: str) -> Prompt:
     """Return a prompt that many queries share with one of them, as it fits beside the options of the store."""
-    several = [opened.read(lambda reads: reads.examples(ids))]
-    _note_shown(opened, several)
-    queries = Queries.one(query)
-    options = opened.settings.options
-    (prompt,) = fitted(opened, _made(opened, several, queries), queries, _longest(options), also=_also(opened, options))
+    _note_shown(opened, [shown])
+    queries, options = Queries.one(query), opened.settings.options
+    (prompt,) = fitted(opened, _made(opened, [shown], queries), queries, _longest(options), also=_also(opened, options))
     return prompt
 
 

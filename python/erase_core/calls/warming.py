@@ -75,26 +75,33 @@ def _check(opened: OpenStore, llm: LLM) -> None:
 def _run_shared(opened: OpenStore, llm: TransformersLLM, *, progress: bool) -> Counter[str]:
     """Run the prompts that queries share, and return how many were run, and are kept."""
     options = opened.settings.options
-    done: dict[tuple[int | str, ...], Prompt] = {}
+    done: set[tuple[int | str, ...]] = set()
 
-    def waiting() -> list[list[int | str]]:
-        return [ids for ids in opened.read(opened.prompts) if tuple(ids) not in done]
+    def left(reads: Reads) -> list[list[int | str]]:
+        return [ids for ids in opened.prompts(reads) if tuple(ids) not in done]
+
+    def next_shown(reads: Reads) -> list[Example] | None:
+        return next((reads.examples(ids) for ids in left(reads)), None)
+
+    def all_shown(reads: Reads) -> list[list[Example]]:
+        return [reads.examples(ids) for ids in opened.prompts(reads)]
 
     with opened.lock:
-        total = len(waiting())
+        total = len(opened.read(left))
     with bar("Running prompts", total, shown=progress) as advance:
         while True:
             # Read and run under one lock: what another thread forgets between would stay in memory.
             with opened.lock:
-                ids = next(iter(waiting()), None)
-                if ids is None:
-                    kept = sum(llm.keeps(prompt) for prompt in done.values())
+                shown = opened.read(next_shown)
+                if shown is None:
+                    kept = sum(llm.keeps(shared_prompt(opened, each, QUERY)) for each in opened.read(all_shown))
                     return Counter({"run": len(done), "kept": kept})
-                done[tuple(ids)] = prompt = shared_prompt(opened, ids, QUERY)
+                prompt = shared_prompt(opened, shown, QUERY)
                 if options:
                     chooser(opened)(prompt, options)
                 else:
                     llm.generate(prompt, max_tokens=1)
+                done.add(tuple(example.id for example in shown))
                 advance(1)
 
 
