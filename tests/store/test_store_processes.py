@@ -26,7 +26,8 @@ from erase_core.store.key_file import CODE_BYTES, HEAD_BYTES, KEY_BYTES, KeyFile
 from erase_core.store.reads import Reads
 from erase_core.store.store import Store
 from erase_core.store.transaction import WriteTransaction
-from erase_core.verify import scan, verification
+from erase_core.verify import search as searching
+from erase_core.verify import verification
 from processes import HANG
 from receipts_by_hand import key_of
 from small_stores import (
@@ -197,7 +198,7 @@ def test_a_verification_ends_however_often_others_forget(
     erase = create(path, some(12))
     erase.status()  # the model is in memory
     other("open", path)
-    coming, read, search, began = iter(range(6)), Reads.vectors, scan.search, []
+    coming, read, search, began = iter(range(6)), Reads.vectors, searching.search, []
 
     def forgetting(reads: Reads, *among: Any) -> Any:
         if not among:
