@@ -174,6 +174,20 @@ def test_demonstrations_fit_with_every_input_of_the_calibration(path: Path) -> N
         assert 0 < shown.pop() < 4, "all fits, or nothing does: the test shows nothing"
 
 
+def test_a_known_prompt_is_counted_once_before_it_is_run(path: Path) -> None:
+    """And the inputs of its calibration not at all, so that a query does not pay for them again."""
+    llm, counted = BiasedLLM(), list[Prompt]()
+    llm.context_length = 10_000
+    llm.count_tokens = lambda prompt: counted.append(prompt) or 1  # type: ignore[method-assign, func-returns-value]
+    with create(path, some(20), llm=llm) as erase:
+        erase.choose(QUERY, OPTIONS)
+        assert [prompt.query for prompt in counted] == [*CONTENT_FREE, QUERY]
+        counted.clear()
+        erase.choose("late", OPTIONS)
+        assert len(counted) == 1
+        assert counted[0] is llm.prompts[-1], "a model that keeps the newest prompt's tokens would make them again"
+
+
 @pytest.mark.parametrize("settings", [{"strategy": "knn"}, {"strategy": "routed"}, {"calibrate": False}])
 def test_when_it_is_not_done(path: Path, settings: dict[str, Any]) -> None:
     llm = BiasedLLM()

@@ -34,7 +34,7 @@ class Priors:
         # Empty where a model does not tell the probabilities of all options.
         self._kept: dict[Key, NDArray[np.float64]] = {}
         # Held while a prior is computed, so that several queries at a time compute it once.
-        self._locks: dict[Key, Lock] = {}
+        self._lock = Lock()
 
     def calibrated(self, llm: LLM, prompt: Prompt, options: Sequence[str]) -> Choice:
         """Return a language model's choice, calibrated if its scores are log-probabilities.
@@ -52,21 +52,23 @@ class Priors:
 
     def _of(self, llm: LLM, prompt: Prompt, options: tuple[str, ...], found_by: str) -> NDArray[np.float64]:
         """Return the log of each option's mean probability; an empty array if the model does not tell all of them."""
-        key = (tuple(example.id for example in prompt.demonstrations), options)
-        with self._locks.setdefault(key, Lock()):
-            kept = self._kept.get(key)
+        key = _key(prompt, options)
+        with self._lock:
+            kept = self._kept.pop(key, None)
             if kept is None:
                 found = [llm.choose(replace(prompt, query=text), options) for text in CONTENT_FREE]
                 has_all = all(each.found_by == found_by and _has_logs(each, options) for each in found)
                 kept = (
                     prior([[each.scores[option] for option in options] for each in found]) if has_all else np.empty(0)
                 )
-            # Behind all others, as the one that was used last.
-            self._kept.pop(key, None)
             self._kept[key] = kept
-        for oldest in list(self._kept)[:-MOST]:
-            self._drop(oldest)
+            for oldest in list(self._kept)[:-MOST]:
+                self._drop(oldest)
         return kept
+
+    def know(self, prompt: Prompt, options: Sequence[str]) -> bool:
+        """Whether the model has already read the inputs without content after a prompt."""
+        return _key(prompt, options) in self._kept
 
     def forget(self, ids: Collection[int | str] | None = None) -> None:
         """Overwrite and drop the priors of prompts that showed one of these examples. None: of all prompts."""
@@ -74,10 +76,11 @@ class Priors:
             self._drop(key)
 
     def _drop(self, key: Key) -> None:
-        self._locks.pop(key, None)
-        kept = self._kept.pop(key, None)
-        if kept is not None:  # another thread may have dropped it
-            kept.fill(0)
+        self._kept.pop(key).fill(0)
+
+
+def _key(prompt: Prompt, options: Sequence[str]) -> Key:
+    return tuple(example.id for example in prompt.demonstrations), tuple(options)
 
 
 def prior(logs: ArrayLike) -> NDArray[np.float64]:

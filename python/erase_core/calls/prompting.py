@@ -92,7 +92,9 @@ def shared_prompt(opened: OpenStore, shown: list[Example], query: str) -> Prompt
     """Return a prompt that many queries share with one of them, as it fits beside the options of the store."""
     _note_shown(opened, [shown])
     queries, options = Queries.one(query), opened.settings.options
-    (prompt,) = fitted(opened, _made(opened, [shown], queries), queries, _longest(options), also=_also(opened, options))
+    (prompt,) = fitted(
+        opened, _made(opened, [shown], queries), queries, _longest(options), also=partial(_also, opened, options)
+    )
     return prompt
 
 
@@ -130,7 +132,7 @@ def choices(
     checks.integer("parallel", parallel, 1, MAX_PARALLEL)
     if opened.settings.on_control_tokens == "refuse":
         check_texts("options", chosen, opened.backends.control_tokens)
-    fitting = fitted(opened, prompts(opened, queries), queries, _longest(chosen), also=_also(opened, chosen))
+    fitting = fitted(opened, prompts(opened, queries), queries, _longest(chosen), also=partial(_also, opened, chosen))
     if not fitting:
         return []
     choose = chooser(opened)
@@ -158,9 +160,9 @@ def _longest(options: Sequence[str]) -> int:
     return max((len(option.encode()) for option in options), default=0) + 1
 
 
-def _also(opened: OpenStore, options: Sequence[str]) -> Sequence[str]:
-    """Return the other queries that follow the demonstrations of a choice."""
-    return CONTENT_FREE if options and _calibrates(opened) else ()
+def _also(opened: OpenStore, options: Sequence[str], prompt: Prompt) -> Sequence[str]:
+    """Return the other queries that a choice runs after the demonstrations of a prompt."""
+    return CONTENT_FREE if options and _calibrates(opened) and not opened.priors.know(prompt, options) else ()
 
 
 def _check(opened: OpenStore, queries: Queries) -> None:
@@ -210,7 +212,12 @@ def _made(opened: OpenStore, several: Sequence[Sequence[Example]], queries: Quer
 
 
 def fitted(
-    opened: OpenStore, made: list[Prompt], queries: Queries, answer_tokens: int, *, also: Sequence[str] = ()
+    opened: OpenStore,
+    made: list[Prompt],
+    queries: Queries,
+    answer_tokens: int,
+    *,
+    also: Callable[[Prompt], Sequence[str]] = lambda _: (),
 ) -> list[Prompt]:
     """Return prompts with as many of their demonstrations as fit beside the answer, also with other queries."""
     if not made:
@@ -223,7 +230,8 @@ def fitted(
     keep = SELECTORS[opened.settings.strategy].keeps
 
     def count(prompt: Prompt) -> int:
-        return max(llm.count_tokens(replace(prompt, query=query)) for query in (prompt.query, *also))
+        others = [llm.count_tokens(replace(prompt, query=query)) for query in also(prompt)]
+        return max([*others, llm.count_tokens(prompt)])  # the last one, so that the model need not tokenise it again
 
     fitting = []
     for place, prompt in enumerate(made):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
-from itertools import accumulate
 from typing import BinaryIO
 
 import numpy as np
@@ -15,7 +12,7 @@ from numpy.typing import NDArray
 from erase_core.scan.directions import Directions
 from erase_core.scan.report import Kind, ScanFinding
 from erase_core.verify.forms import forms_of_text, forms_of_vector
-from erase_core.verify.needles import Needles, Place
+from erase_core.verify.needles import Joined, Needles, Place
 
 __all__ = ["Searcher"]
 
@@ -73,8 +70,6 @@ class Searcher:
         # Parts overlap by this, so that what lies across two parts is found.
         self._overlap = min(PART, max(self._needles.longest, self._directions.longest))
         self._buffer = bytearray(PART + self._overlap)
-        # Between values that are searched at once: nothing is found across it.
-        self._separator = os.urandom(16)
 
     def stream(self, file: BinaryIO, place: str) -> bool:
         """Search a stream from its position to its end. Return whether a part looks compressed or encrypted."""
@@ -96,9 +91,8 @@ class Searcher:
         return [place for place, is_sealed in sealed.items() if is_sealed]
 
     def _batch(self, place: str, batch: list[bytes]) -> bool:
-        joined = BytesIO(self._separator.join(batch))
-        starts = [0, *accumulate(len(value) + len(self._separator) for value in batch)]
-        self._search(joined, lambda offset: (place, offset - starts[bisect_right(starts, offset) - 1]))
+        joined = Joined(batch)
+        self._search(BytesIO(joined.content), lambda offset: (place, joined.locate(offset)[1]))
         sample = b"".join(value for value in batch if len(value) >= SHORTEST_VALUE)[:PART]
         return _looks_sealed(np.frombuffer(sample, np.uint8))
 

@@ -6,13 +6,16 @@ marks, and only pieces whose mark is present are searched for.
 
 from __future__ import annotations
 
+import os
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PIECE", "Needles", "Place", "hashed", "table_bits"]
+__all__ = ["PIECE", "Joined", "Needles", "Place", "hashed", "table_bits"]
 
 # A database splits long values, so they are searched in pieces of this many bytes.
 PIECE = 128
@@ -39,6 +42,30 @@ def hashed(words: NDArray[np.uint64], bits: int) -> NDArray[np.uint64]:
 def table_bits(n_entries: int) -> int:
     """Return the size of a table in bits, so that few words are found in it by chance."""
     return min(24, max(16, n_entries.bit_length() + 8))
+
+
+class Joined:
+    """Byte strings that are searched at once. Between them are random bytes, so that nothing is found across two.
+
+    Parameters
+    ----------
+    contents : sequence of bytes
+
+    Attributes
+    ----------
+    content : bytes
+        All of them.
+    """
+
+    def __init__(self, contents: Sequence[bytes]) -> None:
+        separator = os.urandom(16)
+        self.content = separator.join(contents)
+        self._starts = [0, *accumulate(len(each) + len(separator) for each in contents)]
+
+    def locate(self, offset: int) -> tuple[int, int]:
+        """Return the index of the string at an offset of the whole, and the offset in it."""
+        index = bisect_right(self._starts, offset) - 1
+        return index, offset - self._starts[index]
 
 
 class Needles:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 from erase_core.fs import handles
 from erase_core.store.schema import FILE
-from erase_core.verify.needles import PIECE, Needles
+from erase_core.verify.needles import PIECE, Joined, Needles
 
 __all__ = ["Finding", "search"]
 
 # Bytes to read at a time.
 PART = 2**20
+
+
+class Where(NamedTuple):
+    """Where something was found: the file or value, the offset in it, and whether it is there whole."""
+
+    place: str
+    offset: int
+    whole: bool
 
 
 @dataclass(frozen=True)
@@ -82,44 +89,42 @@ def search(
     encodings = [(number, form, content) for number, forms in enumerate(wanted) for form, content in forms.items()]
     needles = Needles([content for _, _, content in encodings])
     findings = [
-        Finding(*encodings[which][:2], str(file), offset, whole)
+        Finding(*encodings[which][:2], where.place, where.offset, where.whole)
         for file in files
         if file.name != f"{FILE}-shm"
-        for which, (offset, whole) in _in_file(file, needles).items()
+        for which, where in _first(_in_file(file, needles)).items()
     ]
     found = {(finding.number, finding.form) for finding in findings}
     encodings = [each for each in encodings if each[:2] not in found]
     if encodings:
-        places = _in_values(values, Needles([content for _, _, content in encodings]))
+        places = _first(_in_values(values, Needles([content for _, _, content in encodings])))
         findings += [
-            Finding(*encodings[which][:2], place, offset, whole) for which, (place, offset, whole) in places.items()
+            Finding(*encodings[which][:2], where.place, where.offset, where.whole) for which, where in places.items()
         ]
     return findings
 
 
-def _in_file(file: Path, needles: Needles) -> dict[int, tuple[int, bool]]:
-    """Return where each needle is that is in a file: the offset, and whether it is whole."""
-    places: dict[int, tuple[int, bool]] = {}
+def _first(found: Iterable[tuple[int, Where]]) -> dict[int, Where]:
+    """Return the first place of each needle: the first where it is whole, if there is one."""
+    places: dict[int, Where] = {}
+    for which, where in found:
+        if which not in places or (where.whole and not places[which].whole):
+            places[which] = where
+    return places
+
+
+def _in_file(file: Path, needles: Needles) -> Iterator[tuple[int, Where]]:
     for start, end, content in _parts(file, needles.longest):
         for found in needles.find(content, end):
-            if found.which not in places or (found.whole and not places[found.which][1]):
-                places[found.which] = start + found.offset, found.whole
-    return places
+            yield found.which, Where(str(file), start + found.offset, found.whole)
 
 
-def _in_values(values: Iterable[tuple[str, bytes]], needles: Needles) -> dict[int, tuple[str, int, bool]]:
-    """Return where each needle is that is in a value: the value's place, the offset, and whether it is whole."""
-    places: dict[int, tuple[str, int, bool]] = {}
-    # Between values that are searched at once: nothing is found across it.
-    separator = os.urandom(16)
+def _in_values(values: Iterable[tuple[str, bytes]], needles: Needles) -> Iterator[tuple[int, Where]]:
     for batch in _batches(values):
-        joined = separator.join(value for _, value in batch)
-        starts = [0, *accumulate(len(value) + len(separator) for _, value in batch)]
-        for found in needles.find(joined, len(joined)):
-            if found.which not in places or (found.whole and not places[found.which][2]):
-                value = bisect_right(starts, found.offset) - 1
-                places[found.which] = batch[value][0], found.offset - starts[value], found.whole
-    return places
+        joined = Joined([value for _, value in batch])
+        for found in needles.find(joined.content, len(joined.content)):
+            index, offset = joined.locate(found.offset)
+            yield found.which, Where(batch[index][0], offset, found.whole)
 
 
 def _batches(values: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
